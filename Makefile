@@ -1,0 +1,85 @@
+# The commands of this project; `make` alone lists them. Each makes what it needs on a machine that has only
+# python3 (3.11 or newer) and PyPI, and installs again only when pyproject.toml has changed.
+
+PYTHON ?= python3
+VENV ?= .venv
+DEMO ?= docs/examples/demo.py
+# The versions that `make test-all` looks for, less those named in SKIP=.
+VERSIONS := 3.11 3.12 3.13
+# Passed on to pytest, benchmarks or the demo: make test ARGS="-k retry -x"
+ARGS ?=
+
+BIN := $(VENV)/bin
+PY := $(BIN)/python
+PIP := $(PY) -m pip --disable-pip-version-check --no-input
+# One empty file for each purpose that has been installed: run (the package alone), or the name of an extra.
+INSTALLED := $(VENV)/installed
+
+export PYTHONUNBUFFERED := 1
+unexport PYTHONPATH PYTHONHOME
+# Two pips in one environment would get in each other's way.
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all check format bench docs clean
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: $(INSTALLED)-run ## run a real job, let it fail and roll back, and build a tree of files
+	$(PY) $(DEMO) $(ARGS)
+
+test: $(INSTALLED)-test ## run the tests
+	$(PY) -m pytest $(ARGS)
+
+test-all: ## run the tests on each supported Python that is found
+	@passed=; failed=; missing=; \
+	for version in $(filter-out $(SKIP),$(VERSIONS)); do \
+	    found=; \
+	    for candidate in "$$(command -v python$$version)" "$$(pyenv root 2>/dev/null)"/versions/$$version*/bin/python; do \
+	        if "$$candidate" -c "import sys, venv; sys.exit('%d.%d' % sys.version_info[:2] != '$$version')" 2>/dev/null; \
+	        then found=$$candidate; break; fi; \
+	    done; \
+	    if [ -z "$$found" ]; then missing="$$missing $$version"; continue; fi; \
+	    echo "==> Python $$version: $$found"; \
+	    if $(MAKE) --no-print-directory test VENV=.venv-$$version PYTHON="$$found"; \
+	    then passed="$$passed $$version"; else failed="$$failed $$version"; fi; \
+	done; \
+	if [ -n "$$passed" ]; then echo "==> tests passed on Python$$passed"; fi; \
+	if [ -n "$$missing" ]; then echo "==> NOT TESTED: no working Python$$missing was found on this machine"; fi; \
+	if [ -n "$$failed" ]; then echo "==> TESTS FAILED on Python$$failed"; exit 1; fi
+
+check: $(INSTALLED)-check docs ## check format, rules, types, layers and pages
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy taskflowx $(wildcard docs/examples/*.py)
+	$(BIN)/lint-imports --no-logo
+
+format: $(INSTALLED)-check ## format the code and repair what can be repaired by rule
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+bench: $(INSTALLED)-bench ## measure, and print each figure as a ratio
+	$(PY) -m benchmarks $(ARGS)
+
+docs: $(INSTALLED)-docs ## build the pages into build/docs; a warning is an error
+	$(BIN)/sphinx-build --quiet --fresh-env --fail-on-warning --nitpicky --keep-going docs build/docs
+
+clean: ## remove the environments and all that was built
+	rm -rf .venv .venv-* build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# PYTHON is looked at here and nowhere else: to change it, use another VENV or `make clean`.
+$(VENV)/made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "$(PYTHON) is missing or older than 3.11. Name another one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+$(INSTALLED)-run: pyproject.toml $(VENV)/made
+	$(PIP) install --quiet --editable .
+	@touch $@
+
+$(INSTALLED)-%: pyproject.toml $(VENV)/made
+	$(PIP) install --quiet --editable '.[$*]'
+	@touch $@

@@ -1,0 +1,409 @@
+"""What an atom needs and what it provides, worked out from its methods.
+
+`Atom` is the common base of tasks and retries. Its constructor turns a declaration (`requires`, `rebind`,
+`provides`, ...) and the signatures of `execute` and `revert` into one `Signature`. The inspection of a method is done
+once per class, and a class that declares nothing per instance has one `Signature` that all of its instances share.
+
+Invariant: a `Signature` never changes; engines may keep references to its tuples.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from taskflowx.types.sets import OrderedSet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+REVERT_RESULT = "result"
+REVERT_FLOW_FAILURES = "flow_failures"
+
+Names = tuple[str, ...]
+
+
+class Parameters(NamedTuple):
+    """The named parameters of one callable: those without a default, those with one, and whether it takes `**kwargs`."""
+
+    required: Names
+    optional: Names
+    open_ended: bool
+
+    def without(self, names: frozenset[str]) -> Parameters:
+        """Leave out the parameters that the engine fills itself."""
+        return Parameters(
+            tuple(n for n in self.required if n not in names),
+            tuple(n for n in self.optional if n not in names),
+            self.open_ended,
+        )
+
+    def accepts(self, name: str) -> bool:
+        """Tell whether the callable can be given an argument of this name."""
+        return self.open_ended or name in self.required or name in self.optional
+
+
+class Wiring(NamedTuple):
+    """Which stored name feeds which argument of one method.
+
+    `names[k]` feeds `args[k]`; the first `needed` of them must have a value, the rest are passed only if they have one.
+    """
+
+    args: Names
+    names: Names
+    needed: int
+
+    @property
+    def required_names(self) -> Names:
+        """The stored names without which the method cannot be called."""
+        return self.names[: self.needed]
+
+    @property
+    def optional_names(self) -> Names:
+        """The stored names that are passed when somebody provides them."""
+        return self.names[self.needed :]
+
+    def as_dict(self) -> dict[str, str]:
+        """Return argument -> stored name, in order."""
+        return dict(zip(self.args, self.names, strict=True))
+
+
+class Signature(NamedTuple):
+    """What one atom takes and gives.
+
+    `outputs` pairs each provided name with the index or key of the result that it stands for (None: the whole result).
+    `takes_result` and `takes_failures` tell whether `revert` wants the two arguments that the engine fills.
+    """
+
+    outputs: tuple[tuple[str, Any], ...]
+    execute: Wiring
+    revert: Wiring
+    takes_result: bool
+    takes_failures: bool
+
+
+NOTHING = Wiring((), (), 0)
+
+
+def inspect_parameters(function: Callable[..., Any]) -> Parameters:
+    """Return the named parameters of a callable; what cannot be inspected is taken to accept anything."""
+    target = getattr(function, "__func__", function)
+    if inspect.isfunction(target) and not hasattr(target, "__wrapped__") and not hasattr(target, "__signature__"):
+        code = target.__code__
+        defaults = len(target.__defaults__ or ())
+        by_keyword = frozenset(target.__kwdefaults__ or ())
+        return _parameters_of_code(code, defaults, by_keyword, bound=target is not function)
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return Parameters((), (), open_ended=True)
+    named = [p for p in signature.parameters.values() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    return Parameters(
+        tuple(p.name for p in named if p.default is p.empty),
+        tuple(p.name for p in named if p.default is not p.empty),
+        any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values()),
+    )
+
+
+@functools.lru_cache(maxsize=2048)
+def _parameters_of_code(code: Any, defaults: int, by_keyword: frozenset[str], *, bound: bool) -> Parameters:
+    """Read the parameters off a code object, as `inspect.signature` would; cached, as closures share their code."""
+    names = code.co_varnames
+    positional = names[code.co_posonlyargcount : code.co_argcount]
+    split = max(len(positional) - defaults, 0)
+    required, optional = positional[:split], positional[split:]
+    if bound and code.co_posonlyargcount == 0 and code.co_argcount:
+        required, optional = (required[1:], optional) if required else (required, optional[1:])
+    keyword_only = names[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
+    return Parameters(
+        required + tuple(n for n in keyword_only if n not in by_keyword),
+        optional + tuple(n for n in keyword_only if n in by_keyword),
+        bool(code.co_flags & inspect.CO_VARKEYWORDS),
+    )
+
+
+def outputs_of(provides: Any) -> tuple[tuple[str, Any], ...]:
+    """Turn a `provides` declaration into pairs of provided name and index or key in the result.
+
+    Raises TypeError when it is no str, tuple, list, set or mapping (provided name -> key) of strings.
+    """
+    if provides is None:
+        return ()
+    if isinstance(provides, str):
+        return ((provides, None),)
+    if isinstance(provides, (tuple, list)):
+        pairs = {name: index for index, name in enumerate(provides)}
+    elif isinstance(provides, (set, frozenset)):
+        pairs = {name: name for name in provides}
+    elif isinstance(provides, dict):
+        pairs = dict(provides)
+    else:
+        msg = f"Atom provides parameter should be str, set or tuple/list, not {provides!r}"
+        raise TypeError(msg)
+    for name in pairs:
+        if not isinstance(name, str):
+            msg = f"Atom provides parameter should hold names (str), not {name!r} in {provides!r}"
+            raise TypeError(msg)
+    return tuple(pairs.items())
+
+
+def _names(given: Any, what: str) -> Names:
+    """Return a declaration of names (one str, or an iterable of them) as a tuple without repetitions."""
+    if not given:
+        return ()
+    if isinstance(given, str):
+        return (given,)
+    names = tuple(dict.fromkeys(given))
+    for name in names:
+        if not isinstance(name, str):
+            msg = f"{what} should be a name (str) or an iterable of names, not {given!r}"
+            raise TypeError(msg)
+    return names
+
+
+def _rebinding(given: Any, positional: Names) -> dict[str, str]:
+    """Return argument -> stored name for a `rebind` declaration (dict, list or tuple)."""
+    if given is None:
+        return {}
+    if isinstance(given, dict):
+        return dict(given)
+    if not isinstance(given, (list, tuple)):
+        msg = f"Invalid rebind value {given!r} ({type(given)})"
+        raise TypeError(msg)
+    rest = {name: name for name in given[len(positional) :]}
+    return dict(zip(positional, given, strict=False)) | rest
+
+
+def _wire(  # noqa: PLR0913 - one parameter per part of a declaration
+    who: str,
+    parameters: Parameters,
+    requires: Names,
+    rebind: Any,
+    *,
+    auto_extract: bool = True,
+    injected: Iterable[str] = (),
+    inherited: Mapping[str, str] | None = None,
+) -> Wiring:
+    """Join a declaration with the parameters of the method that it is for.
+
+    Raises ValueError when the declaration names an argument that the method does not take, or leaves one out.
+    """
+    required = dict.fromkeys(parameters.required if auto_extract else ())
+    required.update(dict.fromkeys(requires))
+    optional = parameters.optional if auto_extract else ()
+    renamed = _rebinding(rebind, tuple(required))
+    required.update(dict.fromkeys(renamed))
+    extra = [arg for arg in required if not parameters.accepts(arg)]
+    if extra:
+        msg = f"Extra arguments given to atom {who}: {extra}"
+        raise ValueError(msg)
+    missing = [n for n in parameters.required if n not in required and n not in injected]
+    if missing:
+        msg = f"Missing arguments for atom {who}: {missing}"
+        raise ValueError(msg)
+    args = (*required, *(arg for arg in optional if arg not in required))
+    stored = {**(inherited or {}), **renamed}
+    return Wiring(args, tuple(stored.get(arg, arg) for arg in args) if stored else args, len(required))
+
+
+class Atom:
+    """The smallest unit that an engine runs: something with `execute` and `revert`, and named inputs and outputs.
+
+    :param name: unique name within a flow; the class's full name by default
+    :param provides: names for the result: a str for the whole, a tuple or list by position, a set (or a dict of
+        name -> key) by key; None takes `default_provides`, `()` provides nothing
+    :param requires: names that `execute` needs beyond what its signature says
+    :param auto_extract: whether arguments are inferred from the signature of `execute`
+    :param rebind: stored names for arguments: a dict argument -> name, or a list or tuple by position; a class may
+        have it as an attribute or property instead
+    :param inject: values for arguments, for this atom alone
+    :param ignore_list: arguments of `execute` that are not to be inferred
+    :param revert_rebind: as `rebind`, for `revert`
+    :param revert_requires: as `requires`, for `revert`
+    :raises TypeError, ValueError: when the declaration does not fit the methods; the message names the atom
+    """
+
+    priority = 0
+    default_provides: Any = None
+    version: tuple[int, ...] = (1, 0)
+    name: Any = None
+    inject: dict[str, Any] | None = None
+
+    #: arguments that the engine fills itself, for each of the two methods
+    _engine_args: tuple[frozenset[str], frozenset[str]] = (
+        frozenset(),
+        frozenset((REVERT_RESULT, REVERT_FLOW_FAILURES)),
+    )
+    _shares_signature = True
+    _shared: tuple[Any, Any, Signature] | None = None
+    _signature: Signature
+
+    def __init__(  # noqa: PLR0913 - the arguments that callers know
+        self,
+        name: str | None = None,
+        provides: Any = None,
+        requires: Any = None,
+        auto_extract: bool = True,
+        rebind: Any = None,
+        inject: dict[str, Any] | None = None,
+        ignore_list: Iterable[str] | None = None,
+        revert_rebind: Any = None,
+        revert_requires: Any = None,
+    ) -> None:
+        if name is not None:
+            self.name = name
+        if inject is not None:
+            self.inject = inject
+        cls = type(self)
+        if provides is None:
+            provides = self.default_provides
+        if rebind is None and cls.rebind is not Atom.rebind:
+            rebind = self.rebind
+        if (
+            requires is rebind is inject is ignore_list is revert_rebind is revert_requires is None
+            and auto_extract
+            and self._shares_signature
+        ):
+            shared = cls.__dict__.get("_shared")
+            if shared is None or shared[0] is not cls.execute or shared[1] is not cls.revert:
+                # Made anew when a method of the class has been replaced, as tests do.
+                shared = cls._shared = (cls.execute, cls.revert, self._declare())
+            self._signature = shared[2] if provides is None else shared[2]._replace(outputs=outputs_of(provides))
+            return
+        self._signature = self._declare(
+            outputs_of(provides),
+            _names(requires, "requires"),
+            auto_extract=auto_extract,
+            rebind=rebind,
+            ignored=frozenset(ignore_list or ()),
+            revert_rebind=revert_rebind,
+            revert_requires=_names(revert_requires, "revert_requires"),
+        )
+
+    def _inspected(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
+        """Return the two callables whose signatures say what this atom needs."""
+        return self.execute, self.revert
+
+    def _declare(  # noqa: PLR0913 - one parameter per part of a declaration
+        self,
+        outputs: tuple[tuple[str, Any], ...] = (),
+        requires: Names = (),
+        *,
+        auto_extract: bool = True,
+        rebind: Any = None,
+        ignored: frozenset[str] = frozenset(),
+        revert_rebind: Any = None,
+        revert_requires: Names = (),
+    ) -> Signature:
+        execute, revert = self._inspected()
+        who = self.name or full_name(type(self))
+        if is_method_of(Atom, "execute", execute):
+            msg = f"Can't instantiate {full_name(type(self))} without an implementation of its 'execute' method"
+            raise TypeError(msg)
+        filled_execute, filled_revert = self._engine_args
+        forward = _wire(
+            who,
+            inspect_parameters(execute).without(filled_execute | ignored),
+            requires,
+            rebind,
+            auto_extract=auto_extract,
+            injected=self.inject or (),
+        )
+        undo = inspect_parameters(revert)
+        takes_result, takes_failures = undo.accepts(REVERT_RESULT), undo.accepts(REVERT_FLOW_FAILURES)
+        if is_method_of(Atom, "revert", revert) and not revert_requires and revert_rebind is None:
+            return Signature(outputs, forward, NOTHING, takes_result, takes_failures)
+        known = forward.as_dict()
+        backward = _wire(
+            f"{who} (its revert method)",
+            undo.without(filled_revert),
+            revert_requires,
+            revert_rebind,
+            injected=self.inject or (),
+            inherited=known,
+        )
+        if undo.open_ended:
+            # What execute was given explicitly reaches **kwargs of revert too, if it still has a value.
+            explicit = [a for a, n in known.items() if (a in requires or a != n) and a not in backward.args]
+            args = (*backward.args, *explicit)
+            backward = Wiring(args, (*backward.names, *(known[a] for a in explicit)), backward.needed)
+        return Signature(outputs, forward, backward, takes_result, takes_failures)
+
+    @property
+    def save_as(self) -> dict[str, Any]:
+        """Provided name -> index or key in the result, or None for the whole result."""
+        return dict(self._signature.outputs)
+
+    @property
+    def provides(self) -> OrderedSet[str]:
+        """The names that the result is stored under."""
+        return OrderedSet(name for name, _ in self._signature.outputs)
+
+    @property
+    def requires(self) -> OrderedSet[str]:
+        """The stored names that `execute` and `revert` cannot do without, less the injected ones."""
+        signature = self._signature
+        names = (*signature.execute.required_names, *signature.revert.required_names)
+        return OrderedSet(self._not_injected(names))
+
+    @property
+    def optional(self) -> OrderedSet[str]:
+        """The stored names that `execute` is given when somebody provides them."""
+        return OrderedSet(self._not_injected(self._signature.execute.optional_names))
+
+    @property
+    def rebind(self) -> dict[str, str]:
+        """Argument of `execute` -> stored name, in order."""
+        return self._signature.execute.as_dict()
+
+    @property
+    def revert_rebind(self) -> dict[str, str]:
+        """Argument of `revert` -> stored name, in order."""
+        return self._signature.revert.as_dict()
+
+    @property
+    def revert_optional(self) -> OrderedSet[str]:
+        """The stored names that `revert` is given when somebody provides them."""
+        return OrderedSet(self._signature.revert.optional_names)
+
+    def _not_injected(self, names: Names) -> Iterable[str]:
+        injected = self.inject
+        return (n for n in names if n not in injected) if injected else names
+
+    def pre_execute(self) -> None:
+        """Run before `execute`, in the same place; a hook for subclasses."""
+
+    def execute(self, *args: Any, **kwargs: Any) -> Any:
+        """Do the work; the return value is stored under the provided names."""
+        raise NotImplementedError
+
+    def post_execute(self) -> None:
+        """Run after a successful `execute`, in the same place; a hook for subclasses."""
+
+    def pre_revert(self) -> None:
+        """Run before `revert`, in the same place; a hook for subclasses."""
+
+    def revert(self, *args: Any, **kwargs: Any) -> Any:
+        """Undo what `execute` did; `result` is what it returned, or the `Failure` that it ended with."""
+
+    def post_revert(self) -> None:
+        """Run after a successful `revert`, in the same place; a hook for subclasses."""
+
+    def __str__(self) -> str:
+        return f'"{self.name}=={".".join(str(part) for part in self.version)}"'
+
+    def __repr__(self) -> str:
+        return f"<{full_name(type(self))} {self}>"
+
+
+def is_method_of(base: type, name: str, method: Callable[..., Any]) -> bool:
+    """Tell whether a bound method is the one that `base` itself defines, so nobody has overridden it."""
+    return getattr(method, "__func__", method) is getattr(base, name)
+
+
+def full_name(thing: Any) -> str:
+    """Return the dotted name of a class or callable, as atoms are named by default."""
+    if not hasattr(thing, "__qualname__"):
+        thing = type(thing)
+    return f"{thing.__module__}.{thing.__qualname__}"

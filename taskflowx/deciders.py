@@ -1,0 +1,51 @@
+"""How far the refusal of a decider reaches."""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class Depth(enum.StrEnum):
+    """What is ignored when a decider says no to an atom, the widest first."""
+
+    ALL = "ALL"
+    """The atom and everything after it."""
+    FLOW = "FLOW"
+    """The atom and what comes after it in its own flow."""
+    NEIGHBORS = "NEIGHBORS"
+    """The atom and its direct successors."""
+    ATOM = "ATOM"
+    """The atom alone."""
+
+    @classmethod
+    def translate(cls, desired_depth: Any) -> Depth:
+        """Return the depth for its name, in upper or lower case.
+
+        :raises TypeError, ValueError: when there is no such depth
+        """
+        if isinstance(desired_depth, cls):
+            return desired_depth
+        if not isinstance(desired_depth, str):
+            msg = f"Unexpected decider depth type, one of {_NAMES} (str) is expected and not {desired_depth!r}"
+            raise TypeError(msg)
+        try:
+            return cls(desired_depth.upper())
+        except ValueError:
+            msg = (
+                f"Unexpected decider depth value, one of {_NAMES} (case-insensitive) "
+                f"is expected and not '{desired_depth}'"
+            )
+            raise ValueError(msg) from None
+
+
+_NAMES = sorted(depth.value for depth in Depth)
+_WIDTH = {depth: place for place, depth in enumerate(Depth)}
+
+
+def pick_widest(depths: Iterable[Depth]) -> Depth:
+    """Return the depth that reaches furthest."""
+    return min(depths, key=_WIDTH.__getitem__)

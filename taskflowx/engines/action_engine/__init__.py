@@ -1,0 +1,1 @@
+"""The names under which callers of OpenStack TaskFlow know the engines."""

@@ -1,0 +1,78 @@
+"""What every engine offers to the outside."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from taskflowx.types import notifier
+
+if TYPE_CHECKING:
+    from taskflowx.persistence.models import FlowDetail
+    from taskflowx.storage import Storage
+
+
+class Engine:
+    """Runs one flow.
+
+    :param flow: what to run
+    :param flow_detail: where the record of the run is kept
+    :param backend: the store of the flow detail, or None when it lives in memory alone
+    :param options: the options of the engine, by name
+    """
+
+    def __init__(self, flow: Any, flow_detail: FlowDetail, backend: Any, options: dict[str, Any] | None) -> None:
+        self._flow = flow
+        self._flow_detail = flow_detail
+        self._backend = backend
+        self._options = dict(options or {})
+        self._notifier = notifier.Notifier()
+        self._atom_notifier = notifier.Notifier()
+
+    @property
+    def notifier(self) -> notifier.Notifier:
+        """Gets the transitions of the flow, in the thread that runs the engine."""
+        return self._notifier
+
+    @property
+    def atom_notifier(self) -> notifier.Notifier:
+        """Gets the transitions of the atoms, in the thread that runs the engine."""
+        return self._atom_notifier
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options that this engine was made with."""
+        return self._options
+
+    @property
+    def storage(self) -> Storage:
+        """The record of the run, by name."""
+        raise NotImplementedError
+
+    @property
+    def statistics(self) -> dict[str, Any]:
+        """Numbers about the run so far."""
+        raise NotImplementedError
+
+    def compile(self) -> None:
+        """Turn the flow into what the engine runs; done once."""
+        raise NotImplementedError
+
+    def prepare(self) -> None:
+        """Make the record of each atom, or find it in what is kept already."""
+        raise NotImplementedError
+
+    def validate(self) -> None:
+        """Check, before anything runs, that all that is needed is there."""
+        raise NotImplementedError
+
+    def reset(self) -> None:
+        """Bring a flow that has ended back to its beginning."""
+        raise NotImplementedError
+
+    def run(self) -> None:
+        """Run the flow to its end."""
+        raise NotImplementedError
+
+    def suspend(self) -> None:
+        """Let what runs finish, start nothing new, and leave the flow so that it can be run on."""
+        raise NotImplementedError

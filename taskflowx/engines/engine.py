@@ -1,0 +1,428 @@
+"""The life of a run around the scheduler's loop: compile, prepare, validate, run, suspend, reset."""
+
+from __future__ import annotations
+
+import pickle
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from taskflowx import exceptions, executors, retry, states, storage, task
+from taskflowx.engines import base, binding, plan, scheduler, walk
+from taskflowx.types.failure import Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator
+
+    from taskflowx.executors.base import Executor
+    from taskflowx.persistence.models import AtomDetail, FlowDetail
+
+_HALT, _CONTINUE = "halt", "continue"
+
+
+class Compilation:
+    """A compiled flow, as graphs for those who want to look at it.
+
+    The graphs are made when they are asked for; the engine does not use them.
+    """
+
+    def __init__(self, compiled: plan.Plan) -> None:
+        self._plan = compiled
+
+    @property
+    def plan(self) -> plan.Plan:
+        """The lists that the engine runs."""
+        return self._plan
+
+
+class ActionEngine(base.Engine):
+    """Runs a flow on an executor.
+
+    :param options: by name
+
+        - `executor`: a name ('serial', 'threads', 'processes') or an instance of `concurrent.futures.Executor`, which is left
+          open after the run
+        - `max_workers`: how many calls may run at once, for the executors that are picked by name
+        - `on_revert_failure`: 'halt' (what precedes an atom whose revert failed waits, the default) or 'continue'
+        - `defer_reverts`: whether a retry that says REVERT leaves it to the one around it how much is undone
+        - `never_resolve`: whether failures turn nothing round, and everything that can still run runs
+        - `inject_transient`: whether values that atoms inject are left out of the record (the default)
+        - `gather_statistics`: whether the time spent in each step is measured (the default)
+    :raises ValueError, TypeError: when an option is unknown or its value is not one of those accepted
+    """
+
+    NO_RERAISING_STATES = frozenset((states.SUCCESS, states.SUSPENDED))
+    KNOWN_OPTIONS = frozenset(
+        (
+            "defer_reverts",
+            "executor",
+            "gather_statistics",
+            "inject_transient",
+            "max_workers",
+            "never_resolve",
+            "on_revert_failure",
+        )
+    )
+    _default_executor = "serial"
+
+    def __init__(self, flow: Any, flow_detail: FlowDetail, backend: Any, options: dict[str, Any] | None) -> None:
+        super().__init__(flow, flow_detail, backend, options)
+        _check_options(type(self), self._options)
+        self._executor = self._make_executor()
+        self._plan: plan.Plan | None = None
+        self._details: list[Any] = []
+        self._binder: binding.Binder | None = None
+        self._storage = storage.Storage(flow_detail, backend, self._seen_by)
+        self._scheduler: scheduler.Scheduler | None = None
+        self._validated = -1
+        self._running = threading.Lock()
+        self._seconds: dict[str, float] = {}
+        self._active_for = 0.0
+        #: for tests: puts ready atoms in the order in which they start
+        self._arrange: Callable[[list[int]], None] | None = None
+
+    def _make_executor(self) -> Executor:
+        executor = self._options.get("executor")
+        return executors.fetch(
+            self._default_executor if executor is None else executor, self._options.get("max_workers")
+        )
+
+    def _seen_by(self, atom_name: str) -> Iterator[list[str]]:
+        return iter(()) if self._binder is None else self._binder.seen_by(atom_name)
+
+    @property
+    def storage(self) -> storage.Storage:
+        """The record of the run, by name."""
+        return self._storage
+
+    @property
+    def compilation(self) -> Compilation | None:
+        """The compiled flow; None before it is compiled."""
+        return None if self._plan is None else Compilation(self._plan)
+
+    @property
+    def statistics(self) -> dict[str, Any]:
+        """Numbers about the run so far.
+
+        `completed`, `incomplete` and `awaiting` count atoms that have ended, that are under way, and that have not begun;
+        `discarded_failures` is 0, as none is ever discarded; `active_for` is the time spent in `run`, in seconds, and
+        `seconds_per_state` how it was spent.
+        """
+        current = [detail.state for detail in self._details if detail is not None]
+        awaiting = sum(state in (None, states.PENDING) for state in current)
+        under_way = sum(state in _UNDER_WAY for state in current)
+        return {
+            "completed": len(current) - awaiting - under_way,
+            "incomplete": under_way,
+            "awaiting": awaiting,
+            "discarded_failures": 0,
+            "active_for": self._active_for,
+            "seconds_per_state": {state.lower(): seconds for state, seconds in sorted(self._seconds.items())},
+        }
+
+    # -- before a run ---------------------------------------------------------------------------------------------------
+
+    def compile(self) -> None:
+        """Turn the flow into lists; done once.
+
+        :raises TypeError: when something in the flow is neither a task nor a flow
+        :raises Duplicate: when two atoms have the same name
+        :raises CompilationFailure: when a task cannot reach the processes that it is to run in
+        """
+        if self._plan is None:
+            compiled = plan.compile_flow(self._flow)
+            if self._executor.pickles:
+                _check_picklable(compiled)
+            self._plan = compiled
+
+    def prepare(self) -> None:
+        """Make the record of each atom, or find it in what is kept already.
+
+        A flow that has been reverted is brought back to its beginning.
+
+        :raises InvalidState: when the flow has not been compiled
+        """
+        compiled = self._compiled()
+        if self._binder is None:
+            made = iter(self._storage.details_of(atom for atom in compiled.atoms if atom is not None))
+            self._details = [None if atom is None else next(made) for atom in compiled.atoms]
+            transient = self._options.get("inject_transient", True)
+            for atom in compiled.atoms:
+                if atom is not None and atom.inject:
+                    self._storage.inject_atom_args(atom.name, atom.inject, transient=transient)
+            self._binder = binding.Binder(compiled, self._details, self._storage)
+            self._binder.prepare()
+        if self._storage.get_flow_state() == states.REVERTED:
+            self.reset()
+
+    def validate(self) -> None:
+        """Check that somebody provides everything that is required.
+
+        :raises MissingDependencies: names the flow, and as its causes the atoms and what each of them lacks
+        :raises InvalidState: when the flow has not been prepared
+        """
+        compiled, binder = self._compiled(), self._prepared()
+        if binder.epoch != self._storage.injections:
+            binder.prepare()
+        if self._validated == binder.epoch:
+            return
+        lacking = [(i, lack) for i in binder.incomplete() if (lack := binder.missing(i))]
+        if lacking:
+            raise _missing(compiled, binder, lacking)
+        self._validated = binder.epoch
+
+    def _compiled(self) -> plan.Plan:
+        if self._plan is None:
+            msg = f"The engine of {self._flow} has to be compiled first"
+            raise exceptions.InvalidState(msg)
+        return self._plan
+
+    def _prepared(self) -> binding.Binder:
+        if self._binder is None:
+            msg = f"The engine of {self._flow} has to be prepared first"
+            raise exceptions.InvalidState(msg)
+        return self._binder
+
+    def reset(self) -> None:
+        """Bring a flow that has ended back to its beginning: all atoms PENDING, no results.
+
+        :raises InvalidState: when the flow has not been prepared, or is in a state that has no way back
+        """
+        self._prepared()
+        for detail in self._details:
+            if detail is not None:
+                if detail.state != states.PENDING:
+                    self._tell_atom(detail, states.PENDING)
+                detail.reset(states.PENDING)
+                if detail._meta:  # noqa: SLF001 - not to make it
+                    detail.meta.pop(scheduler.META_NOT_CALLED, None)
+        self._storage.forget_failures()
+        self._move(states.PENDING)
+
+    def _tell_atom(self, detail: AtomDetail, state: str) -> None:
+        self._atom_notifier.notify(
+            state,
+            {f"{detail.KIND}_name": detail.name, f"{detail.KIND}_uuid": detail.uuid, "old_state": detail.state},
+        )
+
+    def _move(self, state: str) -> None:
+        """Move the flow to a state, and tell those who listen."""
+        moved, old = self._storage.change_flow_state(state)
+        if moved:
+            self._notifier.notify(
+                state,
+                {
+                    "engine": self,
+                    "flow_name": self._storage.flow_name,
+                    "flow_uuid": self._storage.flow_uuid,
+                    "old_state": old,
+                },
+            )
+
+    # -- a run ----------------------------------------------------------------------------------------------------------
+
+    def run(self, timeout: float | None = None) -> None:
+        """Run the flow to its end, or go on where it was left.
+
+        :param timeout: seconds after which nothing new starts and the flow is left SUSPENDED
+        :raises TimeoutError: when the time is up
+        :raises Exception: the failure when the flow has failed; a `WrappedFailure` for several
+        """
+        for _ in self._iterate(timeout, stepwise=False):
+            pass
+
+    def run_iter(self, timeout: float | None = None) -> Generator[str, Any, None]:
+        """Run the flow step by step: yields what is done next, and in the end the state of the flow.
+
+        Sending a true value suspends the run, as does closing the iterator early.
+
+        :param timeout: seconds after which nothing new starts and the flow is left SUSPENDED
+        """
+        return self._iterate(timeout, stepwise=True)
+
+    def suspend(self) -> None:
+        """Let what runs finish, start nothing new, and leave the flow SUSPENDED; may be called from anywhere."""
+        running = self._scheduler
+        if running is not None:
+            running.stop()
+
+    def not_undone(self) -> list[str]:
+        """Return the names of the atoms whose effects still stand: those that ran and have not been reverted."""
+        return [
+            detail.name
+            for atom, detail in zip(self._compiled().atoms, self._details, strict=False)
+            if detail is not None
+            and detail.state not in _NO_EFFECT
+            and not (isinstance(atom, retry.Retry) and type(atom).revert is retry.Retry.revert)
+        ]
+
+    def _iterate(self, timeout: float | None, *, stepwise: bool) -> Generator[str, Any, None]:
+        if not self._running.acquire(blocking=False):
+            msg = f"The engine of {self._flow} is running already"
+            raise exceptions.InvalidState(msg)
+        started = time.monotonic()
+        try:
+            yield from self._guarded(timeout, stepwise=stepwise)
+        finally:
+            self._scheduler = None
+            self._active_for += time.monotonic() - started
+            self._running.release()
+
+    def _guarded(self, timeout: float | None, *, stepwise: bool) -> Generator[str, Any, None]:
+        self.compile()
+        self.prepare()
+        self.validate()
+        current = self._begin()
+        try:
+            if (yield states.RESUMING):
+                current.stop()
+            clock, spent = time.monotonic, self._seconds
+            gather = self._options.get("gather_statistics", True)
+            before = clock()
+            step = states.RESUMING
+            for following in current.run(timeout, stepwise=stepwise):
+                if gather:
+                    now = clock()
+                    spent[step] = spent.get(step, 0.0) + now - before
+                    step, before = following, now
+                if (yield following):
+                    current.stop()
+                if current.stopping:
+                    self._move(states.SUSPENDING)
+        except Exception:
+            raise  # a bug, ours or an executor's: raised as it is
+        except BaseException:
+            self._suspend()
+            raise
+        final = self._conclude(current)
+        yield final
+        if current.timed_out and final == states.SUSPENDED:
+            msg = f"{self._flow} was not finished after {timeout} seconds; it is suspended and can be run on"
+            raise TimeoutError(msg)
+        if final not in self.NO_RERAISING_STATES:
+            self._reraise(final)
+
+    def _begin(self) -> scheduler.Scheduler:
+        """Put the flow into RUNNING, whatever state it was left in, and make the parts of one run."""
+        if self._storage.get_flow_state() in (states.SUSPENDING, states.RESUMING):
+            self._move(states.SUSPENDED)
+        options = self._options
+        go_on = options.get("on_revert_failure", _HALT) == _CONTINUE
+        compiled = self._compiled()
+        self._scheduler = scheduler.Scheduler(
+            compiled,
+            walk.Walk(compiled, self._details, go_on=go_on),
+            self._details,
+            self._prepared(),
+            self._storage,
+            self._executor,
+            self._atom_notifier,
+            defer_reverts=bool(options.get("defer_reverts")),
+            never_resolve=bool(options.get("never_resolve")),
+            go_on=go_on,
+            arrange=self._arrange,
+        )
+        self._move(states.RUNNING)
+        return self._scheduler
+
+    def _suspend(self) -> None:
+        self._move(states.SUSPENDING)
+        self._move(states.SUSPENDED)
+
+    def _conclude(self, current: scheduler.Scheduler) -> str:
+        """Work out how the run has ended, and move the flow there."""
+        found = {detail.state for detail in self._details if detail is not None}
+        if current.stopping and current.unfinished:
+            self._suspend()
+            return states.SUSPENDED
+        if found <= {states.SUCCESS, states.IGNORE}:
+            final = states.SUCCESS
+        elif states.REVERT_FAILURE in found or not any(
+            detail.intention == states.REVERT for detail in self._details if detail is not None
+        ):
+            final = states.FAILURE
+        else:
+            final = states.REVERTED
+        self._move(final)
+        return final
+
+    def _reraise(self, final: str) -> None:
+        failures = [*self._storage.get_execute_failures().values(), *self._storage.get_revert_failures().values()]
+        Failure.reraise_if_any(failures)
+        msg = f"{self._flow} ended {final}, and no failure is on record; the atoms that stand are {self.not_undone()}"
+        raise exceptions.ExecutionFailure(msg)
+
+
+class SerialActionEngine(ActionEngine):
+    """Runs everything in the thread that calls `run`."""
+
+    def _make_executor(self) -> Executor:
+        return executors.fetch("serial")
+
+
+class ParallelActionEngine(ActionEngine):
+    """Runs what does not depend on each other at the same time, in threads unless another executor is given."""
+
+    _default_executor = "threads"
+
+
+_UNDER_WAY = (states.RUNNING, states.REVERTING, states.RETRYING)
+_NO_EFFECT = (None, states.PENDING, states.IGNORE, states.REVERTED)
+
+
+def _check_options(engine: type[ActionEngine], options: dict[str, Any]) -> None:
+    unknown = sorted(options.keys() - engine.KNOWN_OPTIONS)
+    if unknown:
+        msg = f"Unknown engine options {unknown}, the known ones are {sorted(engine.KNOWN_OPTIONS)}"
+        raise ValueError(msg)
+    policy = options.get("on_revert_failure", _HALT)
+    if policy not in (_HALT, _CONTINUE):
+        msg = f"on_revert_failure must be '{_HALT}' or '{_CONTINUE}', not {policy!r}"
+        raise ValueError(msg)
+
+
+def _check_picklable(compiled: plan.Plan) -> None:
+    """Refuse atoms that cannot reach another process: looks at each class, and at each function of a task, once."""
+    checked: set[Any] = set()
+    for atom in compiled.atoms:
+        if atom is None:
+            continue
+        parts: list[Any] = [type(atom)]
+        if isinstance(atom, task.FunctorTask):
+            parts = [part for part in atom._inspected() if not hasattr(part, "__self__")]  # noqa: SLF001
+        for part in parts:
+            if id(part) in checked:
+                continue
+            try:
+                pickle.dumps(part)
+            except Exception as error:
+                msg = (
+                    f"Atom '{atom.name}' cannot reach another process: {part!r} cannot be pickled ({error}); "
+                    "define it at the top level of a module, or use executor='threads'"
+                )
+                raise exceptions.CompilationFailure(msg, error) from None
+            checked.add(id(part))
+
+
+def _missing(
+    compiled: plan.Plan, binder: binding.Binder, lacking: list[tuple[int, Any]]
+) -> exceptions.MissingDependencies:
+    """Return the error for inputs that nobody provides, with one cause for each atom."""
+    cause: exceptions.MissingDependencies | None = None
+    names: dict[str, None] = {}
+    for i, lack in lacking:
+        for method, pairs in lack:
+            hints = []
+            for arg, name in pairs:
+                names[name] = None
+                match = binder.close_match(i, name)
+                hints.append(
+                    f"argument '{arg}' takes '{name}'" + (f": did you mean '{match}'?" if match is not None else "")
+                )
+            hint = f"in atom '{compiled.atoms[i].name}', " + "; ".join(hints)
+            cause = exceptions.MissingDependencies(
+                compiled.atoms[i], sorted(name for _, name in pairs), cause=cause, method=method, hint=hint
+            )
+    return exceptions.MissingDependencies(compiled.flow, sorted(names), cause=cause)
+
+

@@ -1,0 +1,226 @@
+"""Make an engine for a flow, from whatever describes one, and run it."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import uuid as uuids
+from typing import TYPE_CHECKING, Any
+
+from taskflowx import exceptions
+from taskflowx.atom import full_name
+from taskflowx.engines import engine as engines
+from taskflowx.persistence import models
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from taskflowx.engines.engine import ActionEngine
+
+ENGINES_NAMESPACE = "taskflowx.engines"
+ENGINE_DEFAULT = "default"
+
+_ENGINES: dict[str, type[ActionEngine]] = {
+    ENGINE_DEFAULT: engines.ActionEngine,
+    "serial": engines.SerialActionEngine,
+    "parallel": engines.ParallelActionEngine,
+}
+
+
+def _engine_class(namespace: str, name: Any) -> Callable[..., Any]:
+    """Return what makes an engine of that name: one of ours, or one that a package registers as an entry point."""
+    if namespace == ENGINES_NAMESPACE and name in _ENGINES:
+        return _ENGINES[name]
+    for entry_point in importlib.metadata.entry_points(group=namespace, name=str(name)):
+        return entry_point.load()  # type: ignore[no-any-return]
+    known = sorted({*_ENGINES, *(e.name for e in importlib.metadata.entry_points(group=namespace))})
+    msg = f"Could not find engine '{name}', the known ones are {known}"
+    raise exceptions.NotFound(msg)
+
+
+def load(  # noqa: PLR0913 - the arguments that callers know
+    flow: Any,
+    store: Mapping[str, Any] | None = None,
+    flow_detail: models.FlowDetail | None = None,
+    book: models.LogBook | None = None,
+    backend: Any = None,
+    namespace: str = ENGINES_NAMESPACE,
+    engine: str = ENGINE_DEFAULT,
+    **kwargs: Any,
+) -> ActionEngine:
+    """Make an engine for a flow.
+
+    :param flow: what to run
+    :param store: values for the arguments of atoms, by name; they are held as they are, never copied
+    :param flow_detail: the record to go on from; made when there is none
+    :param book: where a record that is made is put
+    :param backend: the store of the record; None keeps it in memory
+    :param namespace: the group of entry points in which the engine is looked up
+    :param engine: 'serial', 'parallel', or 'default', which is serial unless an `executor` is given
+    :param kwargs: options of the engine, see `taskflowx.engines.engine.ActionEngine`
+    :raises NotFound: when there is no such engine
+    :raises ValueError, TypeError: when there is no such option or executor
+    """
+    make = _engine_class(namespace, engine)
+    if flow_detail is None:
+        flow_detail = models.FlowDetail(str(getattr(flow, "name", flow)), str(uuids.uuid4()))
+        if book is not None:
+            book.add(flow_detail)
+    made: ActionEngine = make(flow, flow_detail, backend, kwargs)
+    if store:
+        made.storage.inject(store)
+    return made
+
+
+def run(  # noqa: PLR0913 - the arguments that callers know
+    flow: Any,
+    store: Mapping[str, Any] | None = None,
+    flow_detail: models.FlowDetail | None = None,
+    book: models.LogBook | None = None,
+    backend: Any = None,
+    namespace: str = ENGINES_NAMESPACE,
+    engine: str = ENGINE_DEFAULT,
+    **kwargs: Any,
+) -> dict[str, Any]:
+    """Make an engine for a flow, run it, and return name -> value of everything that was provided.
+
+    The arguments are those of `load`.
+
+    :raises Exception: the failure when the flow has failed; a `WrappedFailure` for several
+    """
+    made = load(flow, store, flow_detail, book, backend, namespace, engine, **kwargs)
+    made.run()
+    return made.storage.fetch_all()
+
+
+def _import_by_name(name: str) -> Any:
+    """Import what a dotted name stands for.
+
+    :raises ImportError: when there is nothing of that name
+    """
+    parts = name.split(".")
+    for cut in range(len(parts) - 1, 0, -1):
+        try:
+            found: Any = importlib.import_module(".".join(parts[:cut]))
+        except ModuleNotFoundError:
+            continue
+        try:
+            for part in parts[cut:]:
+                found = getattr(found, part)
+        except AttributeError:
+            continue
+        return found
+    msg = f"Could not import '{name}'"
+    raise ImportError(msg)
+
+
+def _factory_name(factory: Any) -> str:
+    """Return the name under which a factory can be imported again.
+
+    :raises ValueError: when it cannot
+    """
+    if isinstance(factory, str):
+        return factory
+    name = full_name(factory)
+    try:
+        found = _import_by_name(name)
+    except ImportError:
+        found = None
+    if found != factory:
+        msg = f"Flow factory {factory!r} is not reimportable by name {name}"
+        raise ValueError(msg)
+    return name
+
+
+def save_factory_details(
+    flow_detail: models.FlowDetail,
+    flow_factory: Callable[..., Any] | str,
+    factory_args: Iterable[Any] | None,
+    factory_kwargs: Mapping[str, Any] | None,
+    backend: Any = None,
+) -> None:
+    """Keep in the record how its flow is made, so that it can be made again.
+
+    :param flow_factory: a function that can be imported by its name, or that name
+    :param factory_args: positional arguments for it
+    :param factory_kwargs: keyword arguments for it
+    :param backend: the store of the record, which is brought up to date; None when it lives in memory alone
+    :raises ValueError: when the function cannot be imported by its name
+    """
+    flow_detail.meta["factory"] = {
+        "name": _factory_name(flow_factory),
+        "args": list(factory_args or []),
+        "kwargs": dict(factory_kwargs or {}),
+    }
+    if backend is not None:
+        connection = backend.get_connection()
+        try:
+            connection.update_flow_details(flow_detail)
+        finally:
+            connection.close()
+
+
+def load_from_factory(  # noqa: PLR0913 - the arguments that callers know
+    flow_factory: Callable[..., Any] | str,
+    factory_args: Iterable[Any] | None = None,
+    factory_kwargs: Mapping[str, Any] | None = None,
+    store: Mapping[str, Any] | None = None,
+    book: models.LogBook | None = None,
+    backend: Any = None,
+    namespace: str = ENGINES_NAMESPACE,
+    engine: str = ENGINE_DEFAULT,
+    **kwargs: Any,
+) -> ActionEngine:
+    """Make an engine for the flow that a function makes, and keep in the record how to make it again.
+
+    :param flow_factory: a function that can be imported by its name, or that name
+    :param factory_args: positional arguments for it
+    :param factory_kwargs: keyword arguments for it
+
+    The other arguments are those of `load`.
+
+    :raises ValueError: when the function cannot be imported by its name
+    """
+    args, keywords = list(factory_args or []), dict(factory_kwargs or {})
+    name = _factory_name(flow_factory)
+    factory = _import_by_name(name) if isinstance(flow_factory, str) else flow_factory
+    flow = factory(*args, **keywords)
+    made = load(flow, store, None, book, backend, namespace, engine, **kwargs)
+    save_factory_details(made.storage._flowdetail, name, args, keywords, backend)  # noqa: SLF001
+    return made
+
+
+def flow_from_detail(flow_detail: models.FlowDetail) -> Any:
+    """Make the flow of a record again.
+
+    :raises ValueError: when the record does not say how, or the function cannot be imported
+    """
+    known = f"flow {flow_detail.name} {flow_detail.uuid}"
+    factory = flow_detail.meta.get("factory")
+    if not factory:
+        msg = f"Cannot reconstruct {known}: no factory information saved."
+        raise ValueError(msg)
+    try:
+        make = _import_by_name(factory["name"])
+    except ImportError as error:
+        msg = f"Could not import factory for {known}: {error}"
+        raise ImportError(msg) from error
+    return make(*factory["args"], **factory["kwargs"])
+
+
+def load_from_detail(
+    flow_detail: models.FlowDetail,
+    store: Mapping[str, Any] | None = None,
+    backend: Any = None,
+    namespace: str = ENGINES_NAMESPACE,
+    engine: str = ENGINE_DEFAULT,
+    **kwargs: Any,
+) -> ActionEngine:
+    """Make an engine that goes on from a record whose flow was made by a factory.
+
+    The other arguments are those of `load`.
+
+    :raises ValueError: when the record does not say how its flow is made
+    """
+    flow = flow_from_detail(flow_detail)
+    return load(flow, store, flow_detail, None, backend, namespace, engine, **kwargs)

@@ -1,0 +1,388 @@
+"""A flow compiled to integer-indexed lists.
+
+`compile_flow` walks a flow once, in O(V + E) and without recursion, and gives a `Plan`. It is called by the engine, before
+anything runs; nothing changes a Plan afterwards.
+
+What must stay true:
+
+- Index order is a topological order.
+- The atoms of a flow, nested ones included, have consecutive indices: a flow, and so the region that a retry controls,
+  is a range. A retry is the first atom of its range.
+- A gate is a no-op node (its atom is None) that stands where many nodes precede many others, so that W x W edges
+  are 2W. It has at least two predecessors.
+"""
+
+from __future__ import annotations
+
+import itertools
+from bisect import bisect_right
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from taskflowx import deciders, exceptions, flow, retry, task
+from taskflowx.patterns import linear_flow, unordered_flow
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    Nodes = tuple[int, ...]
+
+LINEAR, UNORDERED, GRAPH = "linear", "unordered", "graph"
+
+
+class Vote(NamedTuple):
+    """One decider that is asked before an atom runs.
+
+    `source` is the index of the atom whose result it is shown, or -1 for a flow, which contributes nothing.
+    """
+
+    source: int
+    decider: Callable[..., Any]
+    depth: deciders.Depth
+
+
+class Span:
+    """The range of indices `lo <= i < hi` that one flow takes, and how its members are ordered.
+
+    `controller` is the index of the nearest retry that controls the members, -1 if there is none; `retry` is that of the
+    flow's own one. Graph flows keep where each member begins (`starts`) and which members each one directly follows
+    (`before`), by the position of the member.
+    """
+
+    __slots__ = ("before", "controller", "hi", "kind", "lo", "parent", "retry", "starts")
+
+    def __init__(self, kind: str, parent: int, lo: int, controller: int) -> None:
+        self.kind = kind
+        self.parent = parent
+        self.lo = lo
+        self.hi = lo
+        self.retry = -1
+        self.controller = controller
+        self.starts: list[int] = []
+        self.before: list[list[int]] = []
+
+    def follows(self, later: int, earlier: int) -> bool:
+        """Tell whether, in a graph flow, the member at index `later` comes after the one at index `earlier`."""
+        wanted = bisect_right(self.starts, earlier) - 1
+        last = bisect_right(self.starts, later) - 1
+        seen = {last}
+        stack = [last]
+        while stack:
+            before = self.before[stack.pop()]
+            if wanted in before:
+                return True
+            further = [m for m in before if m > wanted and m not in seen]
+            seen.update(further)
+            stack.extend(further)
+        return False
+
+
+class Plan:
+    """What must happen: the atoms of a flow in a topological order, and the edges between them.
+
+    All lists are indexed by node. `plain[i]` is 1 for a task that has no decider before it and whose result is stored
+    whole or not at all, which is what the scheduler's short path takes; `votes` has an entry only where deciders are.
+    `rank` orders the nodes by priority and then by index; it is None when no atom has a priority.
+    """
+
+    __slots__ = ("atoms", "degree", "flow", "home", "names", "plain", "pred", "rank", "spans", "succ", "votes")
+
+    def __init__(self, root: Any) -> None:
+        self.flow = root
+        self.atoms: list[Any] = []
+        self.pred: list[Nodes] = []
+        self.succ: list[list[int] | tuple[()]] = []
+        self.home: list[int] = []
+        self.spans: list[Span] = []
+        self.votes: dict[int, tuple[Vote, ...]] = {}
+        self.names: dict[str, int] = {}
+        self.degree: list[int] = []  # how many predecessors each node has
+        self.plain = b""
+        self.rank: list[tuple[int, int]] | None = None
+
+    def __len__(self) -> int:
+        return len(self.atoms)
+
+    def controller(self, i: int) -> int:
+        """Return the index of the retry that is asked when node `i` fails, or -1."""
+        span = self.spans[self.home[i]]
+        if span.retry != i:
+            return span.controller
+        return self.spans[span.parent].controller if span.parent >= 0 else -1
+
+    def region(self, r: int) -> tuple[int, int]:
+        """Return the range (lo, hi) that the retry at index `r` controls; itself is its first node."""
+        span = self.spans[self.home[r]]
+        return r, span.hi
+
+
+def compile_flow(root: Any) -> Plan:
+    """Compile a flow, or a single task.
+
+    :raises TypeError: when something in it is neither a task nor a flow
+    :raises Duplicate: when two atoms have the same name
+    :raises DependencyFailure: when a flow contains itself
+    """
+    plan = Plan(root)
+    if not isinstance(root, flow.Flow):
+        single = linear_flow.Flow(getattr(root, "name", "?"))
+        single._members[root] = None  # noqa: SLF001 - what it is, is checked below as for any member
+        root = single
+    frames = [_open(plan, root, (), (), -1)]
+    path = {id(root)}
+    while frames:
+        frame = frames[-1]
+        member = frame.advance(plan)
+        if member is not None:
+            if id(member) in path:
+                msg = f"Flow {member} contains itself"
+                raise exceptions.DependencyFailure(msg)
+            path.add(id(member))
+            frames.append(_open(plan, member, frame.preds, frame.votes_on_entry(), frame.home))
+            continue
+        frames.pop()
+        path.discard(id(frame.flow))
+        plan.spans[frame.home].hi = len(plan.atoms)
+        if frames:
+            frames[-1].closed(plan, frame.exits)
+    _finish(plan)
+    return plan
+
+
+def _finish(plan: Plan) -> None:
+    """Index the names, and work out what the scheduler asks of each atom over and over."""
+    names = plan.names
+    plan.degree = [len(before) for before in plan.pred]
+    plain = bytearray(len(plan.atoms))
+    ranked = False
+    for i, atom in enumerate(plan.atoms):
+        if atom is None:
+            continue
+        names[atom.name] = i
+        if atom.priority:
+            ranked = True
+        if isinstance(atom, task.Task):
+            outputs = atom._signature.outputs  # noqa: SLF001 - of the same house
+            plain[i] = not outputs or (len(outputs) == 1 and outputs[0][1] is None)
+    for i in plan.votes:
+        plain[i] = 0
+    plan.plain = bytes(plain)
+    if len(names) != len(plan.atoms):
+        _check_names(plan)
+    if ranked:
+        plan.rank = [(-atom.priority if atom is not None else 0, i) for i, atom in enumerate(plan.atoms)]
+
+
+def _check_names(plan: Plan) -> None:
+    seen: set[str] = set()
+    twice: dict[str, None] = {}
+    for atom in plan.atoms:
+        if atom is not None:
+            if atom.name in seen:
+                twice[atom.name] = None
+            seen.add(atom.name)
+    if twice:
+        msg = f"Atoms with duplicate names found: {sorted(twice)}"
+        raise exceptions.Duplicate(msg)
+
+
+def _emit(plan: Plan, atom: Any, preds: Nodes, home: int) -> int:
+    i = len(plan.atoms)
+    plan.atoms.append(atom)
+    plan.pred.append(preds)
+    plan.succ.append(())
+    plan.home.append(home)
+    succ = plan.succ
+    for p in preds:
+        after = succ[p]
+        if after:
+            after.append(i)
+        else:
+            succ[p] = [i]
+    return i
+
+
+def _emit_member(plan: Plan, member: Any, preds: Nodes, home: int) -> int:
+    if not isinstance(member, task.Task):
+        msg = f"Unknown object '{member}' ({type(member)}) requested to compile"
+        raise TypeError(msg)
+    return _emit(plan, member, preds, home)
+
+
+def _open(plan: Plan, opened: flow.Flow, preds: Nodes, votes: tuple[Vote, ...], parent: int) -> _Frame:
+    """Begin a flow: its range, its retry, and the gate before members of which many can start at once."""
+    controller = plan.spans[parent].controller if parent >= 0 else -1
+    kind = _KINDS.get(type(opened)) or next((k for cls, k in _KINDS.items() if isinstance(opened, cls)), GRAPH)
+    span = Span(kind, parent, len(plan.atoms), controller)
+    home = len(plan.spans)
+    plan.spans.append(span)
+    if opened.retry is not None:
+        if not isinstance(opened.retry, retry.Retry):
+            msg = f"The retry of flow {opened} must be a taskflowx.retry.Retry, not {opened.retry!r}"
+            raise TypeError(msg)
+        span.retry = span.controller = _emit(plan, opened.retry, preds, home)
+        if votes:
+            plan.votes[span.retry] = votes
+        preds, votes = (span.retry,), ()
+    frame = _FRAMES[kind](plan, opened, preds, votes, home)
+    if len(preds) > 1 and frame.starting() > 1:
+        frame.enter_by((_emit(plan, None, preds, home),))
+    return frame
+
+
+class _Frame:
+    """A flow that is being compiled.
+
+    `preds` is what the next member follows, `entry` what the members follow that nothing in the flow precedes (deciders
+    on the flow are asked before these), `exits` the nodes after which all of the flow has run.
+    """
+
+    __slots__ = ("entry", "exits", "flow", "home", "members", "preds", "votes")
+
+    def __init__(self, plan: Plan, opened: flow.Flow, preds: Nodes, votes: tuple[Vote, ...], home: int) -> None:
+        self.flow = opened
+        self.home = home
+        self.votes = votes
+        self.preds = self.entry = preds
+        self.exits: Nodes = preds
+        self.members: Iterator[Any] = iter(opened)
+
+    def enter_by(self, preds: Nodes) -> None:
+        self.preds = self.entry = self.exits = preds
+
+    def starting(self) -> int:
+        """Return how many members can start at once."""
+        return 1
+
+    def votes_on_entry(self) -> tuple[Vote, ...]:
+        return self.votes if self.preds is self.entry else ()
+
+    def advance(self, plan: Plan) -> Any:
+        """Compile members up to the next flow among them, and return that; None at the end."""
+        raise NotImplementedError
+
+    def closed(self, plan: Plan, exits: Nodes) -> None:
+        """Take note that the flow that `advance` returned has been compiled."""
+        raise NotImplementedError
+
+
+class _Row(_Frame):
+    """A linear flow: each member follows the one before."""
+
+    __slots__ = ()
+
+    def advance(self, plan: Plan) -> Any:
+        home = self.home
+        for member in self.members:
+            if isinstance(member, flow.Flow):
+                return member
+            i = _emit_member(plan, member, self.preds, home)
+            if self.votes and self.preds is self.entry:
+                plan.votes[i] = self.votes
+            self.preds = (i,)
+        self.exits = self.preds
+        return None
+
+    def closed(self, plan: Plan, exits: Nodes) -> None:  # noqa: ARG002 - as the other patterns
+        self.preds = exits
+
+
+class _Fan(_Frame):
+    """An unordered flow: all members follow what precedes the flow."""
+
+    __slots__ = ("ends",)
+
+    def __init__(self, plan: Plan, opened: flow.Flow, preds: Nodes, votes: tuple[Vote, ...], home: int) -> None:
+        super().__init__(plan, opened, preds, votes, home)
+        self.ends: list[int] = []
+
+    def starting(self) -> int:
+        return len(self.flow)
+
+    def advance(self, plan: Plan) -> Any:
+        home, preds = self.home, self.preds
+        for member in self.members:
+            if isinstance(member, flow.Flow):
+                return member
+            i = _emit_member(plan, member, preds, home)
+            if self.votes:
+                plan.votes[i] = self.votes
+            self.ends.append(i)
+        if self.ends:
+            self.exits = tuple(self.ends)
+        return None
+
+    def closed(self, plan: Plan, exits: Nodes) -> None:  # noqa: ARG002 - as the other patterns
+        if exits is not self.entry:
+            self.ends.extend(exits)
+
+
+class _Net(_Frame):
+    """A graph flow, or a pattern of somebody else's: each member follows those that are linked to it."""
+
+    __slots__ = ("asked", "before", "ends", "fan_out", "position")
+
+    def __init__(self, plan: Plan, opened: flow.Flow, preds: Nodes, votes: tuple[Vote, ...], home: int) -> None:
+        super().__init__(plan, opened, preds, votes, home)
+        members = list(opened)
+        self.members = iter(members)
+        place = {id(member): position for position, member in enumerate(members)}
+        self.before: list[list[int]] = [[] for _ in members]
+        self.fan_out = [0] * len(members)
+        # position -> (position of the source or -1 for a flow, decider, depth)
+        self.asked: dict[int, list[tuple[int, Any, deciders.Depth]]] = {}
+        for u, v, attributes in opened.iter_links():
+            source, target = place[id(u)], place[id(v)]
+            self.before[target].append(source)
+            self.fan_out[source] += 1
+            decider = attributes.get(flow.LINK_DECIDER)
+            if decider is not None:
+                depth = attributes.get(flow.LINK_DECIDER_DEPTH) or deciders.Depth.ALL
+                shown = -1 if isinstance(u, flow.Flow) else source
+                self.asked.setdefault(target, []).append((shown, decider, depth))
+        self.position = -1
+        self.ends: list[Nodes] = []  # by position, what is to have run when the member has
+        plan.spans[home].before = self.before
+
+    def starting(self) -> int:
+        return sum(not before for before in self.before)
+
+    def votes_on_entry(self) -> tuple[Vote, ...]:
+        """Return the deciders on the links to the current member, or those on the flow if nothing precedes it."""
+        asked = self.asked.get(self.position)
+        if asked is None:
+            return self.votes if not self.before[self.position] else ()
+        return tuple(
+            Vote(self.ends[source][0] if source >= 0 else -1, decider, depth) for source, decider, depth in asked
+        )
+
+    def advance(self, plan: Plan) -> Any:
+        starts, before, ends = plan.spans[self.home].starts, self.before, self.ends
+        for member in self.members:
+            self.position += 1
+            starts.append(len(plan.atoms))
+            previous = before[self.position]
+            if not previous:
+                self.preds = self.entry
+            elif len(previous) == 1:
+                self.preds = ends[previous[0]]
+            else:
+                self.preds = tuple(dict.fromkeys(itertools.chain.from_iterable(ends[p] for p in previous)))
+            if isinstance(member, flow.Flow):
+                return member
+            i = _emit_member(plan, member, self.preds, self.home)
+            if (self.votes or self.asked) and (votes := self.votes_on_entry()):
+                plan.votes[i] = votes
+            ends.append((i,))
+        last = [end for end, after in zip(ends, self.fan_out, strict=True) if not after]
+        if last:
+            self.exits = last[0] if len(last) == 1 else tuple(dict.fromkeys(itertools.chain.from_iterable(last)))
+        return None
+
+    def closed(self, plan: Plan, exits: Nodes) -> None:
+        if len(exits) > 1 and self.fan_out[self.position] > 1:
+            exits = (_emit(plan, None, exits, self.home),)
+        self.ends.append(exits)
+
+
+_KINDS: dict[type, str] = {linear_flow.Flow: LINEAR, unordered_flow.Flow: UNORDERED}
+_FRAMES: dict[str, Callable[..., _Frame]] = {LINEAR: _Row, UNORDERED: _Fan, GRAPH: _Net}

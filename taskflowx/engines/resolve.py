@@ -1,0 +1,83 @@
+"""Pure decisions of a run: what a failure turns round, and what deciders leave out.
+
+Nothing here changes anything. The scheduler passes in how to ask a retry, and carries out what comes back.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from taskflowx import deciders, retry, states
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from taskflowx.engines.plan import Plan
+
+
+class Resolution(NamedTuple):
+    """The region `lo <= i < hi` that a failure turns round; `restart` is the retry to run again after it, or -1."""
+
+    lo: int
+    hi: int
+    restart: int = -1
+
+
+def resolve(plan: Plan, failed: int, ask: Callable[[int, str], Any], *, defer_reverts: bool = False) -> Resolution:
+    """Find what the failure of an atom turns round, asking the retries around it from the inside out.
+
+    :param ask: called with the index of a retry and the name under which the failure goes into its history; returns the
+        decision
+    :param defer_reverts: whether a controller that says REVERT leaves the size of the region to the one around it
+    :raises TypeError: when a retry answers with what is no decision
+    """
+    everything = Resolution(0, len(plan))
+    found: Resolution | None = None
+    name = plan.atoms[failed].name
+    r = plan.controller(failed)
+    while r >= 0:
+        decision = ask(r, name)
+        region = Resolution(*plan.region(r))
+        if decision == retry.RETRY:
+            return region._replace(restart=r)
+        if decision == retry.REVERT_ALL:
+            return everything
+        if decision != retry.REVERT:
+            options = [option.value for option in retry.Decision]
+            msg = f"Retry '{plan.atoms[r].name}' decided on {decision!r}, expected one of {options} from its on_failure"
+            raise TypeError(msg)
+        if found is None:
+            found = region
+        name = plan.atoms[r].name
+        r = plan.controller(r)
+    return everything if found is None or defer_reverts else found
+
+
+def refusal(plan: Plan, i: int, details: Sequence[Any]) -> deciders.Depth | None:
+    """Ask the deciders before an atom; returns how far their refusal reaches, or None when all agree.
+
+    A decider on the link from an atom that is ignored is not asked.
+    """
+    asked = [v for v in plan.votes[i] if v.source < 0 or details[v.source].state != states.IGNORE]
+    history = {plan.atoms[v.source].name: details[v.source].results for v in asked if v.source >= 0}
+    refusing = [v.depth for v in asked if not v.decider(history=history)]
+    return deciders.pick_widest(refusing) if refusing else None
+
+
+def ignored(plan: Plan, i: int, depth: deciders.Depth) -> list[int]:
+    """Return the atoms that a refusal before atom `i` leaves out, `i` itself first, in the order of their indices."""
+    if depth == deciders.Depth.ATOM:
+        return [i]
+    span = plan.spans[plan.home[i]]
+    if depth == deciders.Depth.NEIGHBORS:
+        return [i, *(s for s in plan.succ[i] if plan.home[s] == plan.home[i] and plan.atoms[s] is not None)]
+    hi = span.hi if depth == deciders.Depth.FLOW else len(plan)
+    reached = {i}
+    stack = [i]
+    while stack:
+        for s in plan.succ[stack.pop()]:
+            if s < hi and s not in reached:
+                reached.add(s)
+                stack.append(s)
+    return [s for s in sorted(reached) if plan.atoms[s] is not None]
+

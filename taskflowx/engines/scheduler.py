@@ -1,0 +1,538 @@
+"""The loop of one run.
+
+    ┌ take      walk       what is ready, by priority and then in the order of the Plan
+    │ bind      binding    arguments from where they are found; a missing value is a Failure of the atom
+    │ mark      details    RUNNING / REVERTING, and the event of it
+    │ submit    executor   serial runs the call in place; others deliver it to one queue
+    │ learn     details    results and Failures, and the events of them
+    │ release   walk       successors of what ran, predecessors of what was reverted
+    └ resolve   resolve    a Failure turns a region round
+
+The engine makes one `Scheduler` for a run and iterates over it. What must stay true:
+
+- Only the thread that iterates touches Walk and details. Others put completions and progress on the queue.
+- What is ready together is taken together: a failure is resolved after the calls that were taken with it.
+- A turn costs what has changed: nothing here looks at atoms that neither ended nor became ready.
+- On the short path, which is that of a plain task that runs in place with nobody listening, nothing is called but the
+  task, and nothing is made but its arguments.
+"""
+
+from __future__ import annotations
+
+import queue
+import time
+from typing import TYPE_CHECKING, Any
+
+from taskflowx import exceptions, retry, states, task
+from taskflowx.engines import resolve
+from taskflowx.executors import base
+from taskflowx.types.failure import Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from taskflowx.engines.binding import Binder
+    from taskflowx.engines.plan import Plan
+    from taskflowx.engines.walk import Walk
+    from taskflowx.storage import Storage
+    from taskflowx.types.notifier import Notifier
+
+#: in the metadata of an atom whose execute was never called, because its arguments could not be had
+META_NOT_CALLED = "not_called"
+
+_WAKE = (None, None)
+
+
+class Scheduler:
+    """One run of a plan.
+
+    :param plan: what must happen
+    :param walk: what can happen now
+    :param details: the record of each atom, by index
+    :param binder: gives the arguments of a call
+    :param storage: the record by name
+    :param executor: where calls run
+    :param notifier: gets the transitions of atoms
+    :param defer_reverts: see `resolve.resolve`
+    :param never_resolve: whether failures turn nothing round
+    :param go_on: whether a rollback goes on past an atom whose revert failed
+    :param arrange: puts a list of ready atoms in the order in which they start, in place
+    """
+
+    def __init__(  # noqa: PLR0913 - the parts that it joins
+        self,
+        plan: Plan,
+        walk: Walk,
+        details: list[Any],
+        binder: Binder,
+        storage: Storage,
+        executor: base.Executor,
+        notifier: Notifier,
+        *,
+        defer_reverts: bool = False,
+        never_resolve: bool = False,
+        go_on: bool = False,
+        arrange: Callable[[list[int]], None] | None = None,
+    ) -> None:
+        self._plan = plan
+        self._atoms = plan.atoms
+        self._walk = walk
+        self._details = details
+        self._binder = binder
+        self._storage = storage
+        self._executor = executor
+        self._notifier = notifier
+        self._defer_reverts = defer_reverts
+        self._never_resolve = never_resolve
+        self._go_on = go_on
+        self._arrange = arrange or _arranger(plan)
+        self._queue: queue.SimpleQueue[tuple[Any, Any]] = queue.SimpleQueue()
+        self._in_flight = 0
+        self._failed: list[int] = []
+        self._flow_failures: dict[str, Failure] | None = None
+        self._deadline: float | None = None
+        #: whether nothing new is to start; set from any thread by `stop`
+        self.stopping = False
+        #: whether it is so because time is up
+        self.timed_out = False
+
+    def stop(self) -> None:
+        """Start nothing new; what runs is let finish. May be called from any thread."""
+        self.stopping = True
+        self._queue.put(_WAKE)
+
+    # -- the loop -------------------------------------------------------------------------------------------------------
+
+    def run(self, timeout: float | None = None, *, stepwise: bool = False) -> Iterator[str]:
+        """Run until nothing is left to do, yielding what is done next.
+
+        :param timeout: seconds after which nothing new starts
+        :param stepwise: whether each turn is to be seen; otherwise calls in place follow each other within one turn
+        """
+        if timeout is not None:
+            self._deadline = time.monotonic() + timeout
+        walk = self._walk
+        walk.open()
+        self._recall_failures()
+        kept = task.PROGRESS.report
+        self._executor.start(self._queue.put)
+        try:
+            while True:
+                yield states.SCHEDULING
+                task.PROGRESS.report = self._learn_progress
+                try:
+                    self._start(stepwise=stepwise)
+                finally:
+                    task.PROGRESS.report = kept
+                yield states.WAITING
+                completed = self._wait()
+                yield states.ANALYZING
+                self._learn(completed)
+                if not self._in_flight and (self.stopping or not (walk.ready or walk.undo)):
+                    break
+        finally:
+            self._executor.stop()
+            self._save_completed()
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether there is something left that could have started."""
+        return bool(self._walk.ready or self._walk.undo)
+
+    def _recall_failures(self) -> None:
+        """Resolve failures that were recorded before the run was interrupted."""
+        if not self._never_resolve:
+            self._failed = [
+                i
+                for i, detail in enumerate(self._details)
+                if detail is not None and detail.state == states.FAILURE and detail.intention == states.EXECUTE
+            ]
+            self._resolve_failures()
+
+    def _start(self, *, stepwise: bool) -> None:
+        """Start all that can start now: in place, or by handing it to the executor."""
+        walk, executor = self._walk, self._executor
+        while not self._stops() and (walk.ready or walk.undo):
+            alone = not self._in_flight and len(walk.ready) + len(walk.undo) == 1 and self._deadline is None
+            if not (executor.serial or (executor.inline and alone)):
+                calls = [self._prepare_undo(i) for i in self._take_undo()]
+                calls += [self._prepare_execute(i) for i in self._take_ready()]
+                submitted = [call for call in calls if call is not None]
+                self._in_flight += len(submitted)
+                if submitted:
+                    executor.submit(submitted)
+                if self._failed:
+                    self._resolve_failures()
+                elif submitted:
+                    return
+            else:
+                if walk.undo:
+                    self._undo_in_place(self._take_undo())
+                if walk.ready:
+                    self._execute_in_place(self._take_ready(), stepwise=stepwise)
+                if self._failed:
+                    self._resolve_failures()
+            if stepwise:
+                return
+
+    def _stops(self) -> bool:
+        if self._deadline is not None and time.monotonic() >= self._deadline:
+            self.stopping = self.timed_out = True
+        return self.stopping
+
+    def _wait(self) -> list[tuple[Any, Any]]:
+        """Block for one completion, then take all that are there."""
+        completed: list[tuple[Any, Any]] = []
+        if self._in_flight:
+            completed.append(self._next())
+        get_nowait = self._queue.get_nowait
+        try:
+            while True:
+                completed.append(get_nowait())
+        except queue.Empty:
+            return completed
+
+    def _next(self) -> tuple[Any, Any]:
+        if self._deadline is not None and not self.timed_out:
+            left = self._deadline - time.monotonic()
+            try:
+                return self._queue.get(timeout=max(left, 0.0))
+            except queue.Empty:
+                self.stopping = self.timed_out = True
+                return _WAKE
+        return self._queue.get()
+
+    def _learn(self, completed: list[tuple[Any, Any]]) -> None:
+        """Record what has been delivered, and resolve the failures in it.
+
+        :raises BaseException: what came out of a call and is no `Exception`
+        """
+        interrupt: base.Interrupt | None = None
+        for call, outcome in completed:
+            if type(call) is base.Call:
+                self._in_flight -= 1
+                if type(outcome) is base.Interrupt:
+                    interrupt = outcome
+                else:
+                    self._ended(call.index, call.verb, outcome)
+            elif call is not None:
+                self._learn_progress(call, outcome)
+        if interrupt is not None:
+            raise interrupt.exception
+        if self._failed:
+            self._resolve_failures()
+
+    def _save_completed(self) -> None:
+        """Record what was delivered while the run was stopping; a failure among it is resolved when the run goes on."""
+        while True:
+            try:
+                call, outcome = self._queue.get_nowait()
+            except queue.Empty:
+                return
+            if type(call) is base.Call:
+                self._in_flight -= 1
+                if type(outcome) is not base.Interrupt:
+                    self._ended(call.index, call.verb, outcome)
+            elif call is not None:
+                self._learn_progress(call, outcome)
+
+    def _learn_progress(self, reporting: Any, details: dict[str, Any]) -> None:
+        further = {key: value for key, value in details.items() if key != "progress"}
+        self._storage.set_task_progress(reporting.name, details["progress"], further or None)
+        if self._notifier._topics:  # noqa: SLF001 - what it is there for
+            self._notifier.notify_only(
+                task.EVENT_UPDATE_PROGRESS,
+                {"task_name": reporting.name, "task_uuid": self._storage.get_atom_uuid(reporting.name), **details},
+            )
+
+    # -- in place -------------------------------------------------------------------------------------------------------
+
+    def _take_ready(self) -> list[int]:
+        batch, self._walk.ready = self._walk.ready, []
+        if len(batch) > 1:
+            self._arrange(batch)
+        return batch
+
+    def _take_undo(self) -> list[int]:
+        batch, self._walk.undo = self._walk.undo, []
+        if len(batch) > 1:
+            self._arrange(batch)
+            batch.reverse()
+        return batch
+
+    def _execute_in_place(self, batch: list[int], *, stepwise: bool) -> None:  # noqa: C901, PLR0912 - the hot loop
+        """Run a batch of ready atoms here, and then, on the serial executor, what becomes ready by it.
+
+        This is the one long function of the engine. The short path does what `_prepare_execute`, `perform` and `_ended`
+        do for a plain task, with their calls unfolded.
+        """
+        walk, atoms, details, bindings = self._walk, self._atoms, self._details, self._binder.bindings
+        need, plain, succ, reached = walk.need, walk.plain, self._plan.succ, walk.reached
+        running, success = states.RUNNING, states.SUCCESS
+        follow = not stepwise and self._deadline is None
+        serial = self._executor.serial
+        notifier, storage, epoch = self._notifier, self._storage, self._binder.epoch
+        while True:
+            ready = walk.ready
+            left = iter(batch)
+            for i in left:
+                if self.stopping or (self._deadline is not None and self._stops()):
+                    walk.ready = [i, *left, *walk.ready]
+                    return
+                atom = atoms[i]
+                if not plain[i] or notifier._topics or atom._listened is not None:  # noqa: SLF001
+                    self._execute_one(i)
+                    continue
+                binding = bindings[i]
+                if binding:
+                    arguments = {}
+                    try:
+                        if epoch != storage.injections:
+                            raise LookupError  # noqa: TRY301 - to the long path, which looks everything up
+                        for name, source, key in binding:
+                            if source.state != success:
+                                raise LookupError  # noqa: TRY301
+                            arguments[name] = source.results if key is None else source.results[key]
+                    except (LookupError, TypeError):
+                        self._execute_one(i)
+                        continue
+                    detail = details[i]
+                    detail.state = running
+                    try:
+                        try:
+                            atom.pre_execute()
+                            result = atom.execute(**arguments)
+                        finally:
+                            atom.post_execute()
+                    except Exception as error:  # noqa: BLE001 - whatever a task raises is its Failure
+                        self._ended(i, states.EXECUTE, Failure.from_exception(error))
+                        continue
+                else:
+                    detail = details[i]
+                    detail.state = running
+                    try:
+                        try:
+                            atom.pre_execute()
+                            result = atom.execute()
+                        finally:
+                            atom.post_execute()
+                    except Exception as error:  # noqa: BLE001
+                        self._ended(i, states.EXECUTE, Failure.from_exception(error))
+                        continue
+                if result.__class__ is Failure:
+                    self._ended(i, states.EXECUTE, result)
+                    continue
+                detail.results = result
+                detail.state = success
+                for s in succ[i]:
+                    count = need[s] - 1
+                    need[s] = count
+                    if not count:
+                        if plain[s]:
+                            ready.append(s)
+                        else:
+                            reached(s)
+            if not follow or self._failed or walk.undo or not (serial or len(ready) == 1):
+                return
+            batch, walk.ready = ready, []
+            if len(batch) > 1:
+                self._arrange(batch)
+            elif not batch:
+                return
+
+    def _execute_one(self, i: int) -> None:
+        call = self._prepare_execute(i)
+        if call is not None:
+            self._ended(i, call.verb, base.perform(call.atom, call.verb, call.kwargs))
+
+    def _undo_in_place(self, batch: list[int]) -> None:
+        """Revert a batch here; the short path does what `_prepare_undo` and `_ended` do for a plain task."""
+        walk, atoms, details, binder = self._walk, self._atoms, self._details, self._binder
+        hold, pred = walk.hold, self._plan.pred
+        left = iter(batch)
+        for i in left:
+            if self.stopping or (self._deadline is not None and self._stops()):
+                walk.undo = [i, *left, *walk.undo]
+                return
+            call = self._prepare_undo(i)
+            if call is not None:
+                self._ended(i, call.verb, base.perform(call.atom, call.verb, call.kwargs))
+
+    # -- one atom -------------------------------------------------------------------------------------------------------
+
+    def _move(self, i: int, state: str, result: Any = None) -> None:
+        """Put an atom into a state, and tell those who listen."""
+        detail = self._details[i]
+        old, detail.state = detail.state, state
+        if self._notifier._topics:  # noqa: SLF001
+            kind = "retry" if isinstance(self._atoms[i], retry.Retry) else "task"
+            facts = {f"{kind}_name": detail.name, f"{kind}_uuid": detail.uuid, "old_state": old}
+            if state in _STATES_WITH_RESULT:
+                facts["result"] = result
+            self._notifier.notify(state, facts)
+
+    def _prepare_execute(self, i: int) -> base.Call | None:
+        """Get an atom ready to execute; None when there is nothing to call."""
+        atom, detail = self._atoms[i], self._details[i]
+        if i in self._plan.votes:
+            try:
+                depth = resolve.refusal(self._plan, i, self._details)
+            except Exception as error:  # noqa: BLE001 - whatever a decider raises is a Failure of the atom decided on
+                self._not_called(i, Failure.from_exception(error))
+                return None
+            if depth is not None:
+                self._ignore(resolve.ignored(self._plan, i, depth))
+                return None
+        try:
+            arguments = self._binder.execute_arguments(i)
+        except exceptions.NotFound as error:
+            self._not_called(i, Failure.from_exception(error))
+            return None
+        if detail.failure is not None:
+            detail.failure = None
+        self._move(i, states.RUNNING)
+        return base.Call(i, atom, states.EXECUTE, arguments)
+
+    def _not_called(self, i: int, failure: Failure) -> None:
+        """Record the failure of an atom whose execute cannot be called; its revert will not be called either."""
+        self._move(i, states.RUNNING)
+        self._details[i].meta[META_NOT_CALLED] = True
+        self._ended(i, states.EXECUTE, failure)
+
+    def _ignore(self, left_out: list[int]) -> None:
+        for i in left_out:
+            self._details[i].intention = states.IGNORE
+            self._move(i, states.IGNORE)
+        self._walk.ignore(left_out)
+
+    def _prepare_undo(self, i: int) -> base.Call | None:
+        """Get an atom ready to be reverted, or a retry to run again; None when there is nothing to call."""
+        atom, detail = self._atoms[i], self._details[i]
+        if detail.intention == states.RETRY:
+            self._restart(i)
+            return self._prepare_execute(i)
+        meta = detail._meta  # noqa: SLF001 - not to make it
+        if meta and meta.get(META_NOT_CALLED):
+            self._move(i, states.REVERTING)
+            self._ended(i, states.REVERT, None)
+            return None
+        try:
+            arguments = self._binder.revert_arguments(i, self._failures_now)
+        except exceptions.NotFound as error:
+            self._move(i, states.REVERTING)
+            self._ended(i, states.REVERT, Failure.from_exception(error))
+            return None
+        self._move(i, states.REVERTING)
+        return base.Call(i, atom, states.REVERT, arguments)
+
+    def _failures_now(self) -> dict[str, Failure]:
+        """Return atom name -> Failure; one dict until a further failure comes."""
+        if self._flow_failures is None:
+            self._flow_failures = self._storage.get_execute_failures()
+        return self._flow_failures
+
+    def _restart(self, r: int) -> None:
+        """Reset the region of a retry, which is to run again."""
+        self._move(r, states.RETRYING)
+        for i in self._walk.restart(r):
+            detail = self._details[i]
+            if detail.state != states.PENDING:
+                self._move(i, states.PENDING)
+            meta = detail._meta  # noqa: SLF001
+            if meta:
+                meta.pop(META_NOT_CALLED, None)
+            detail.reset(states.PENDING)
+        self._details[r].intention = states.EXECUTE
+
+    def _ended(self, i: int, verb: str, outcome: Any) -> None:
+        """Record what came of a call, tell of it, and release what waited for it."""
+        detail = self._details[i]
+        failed = isinstance(outcome, Failure)
+        if verb == states.EXECUTE:
+            turned = detail.intention != states.EXECUTE
+            if failed:
+                detail.failure = outcome
+                self._storage._failures[detail.name] = outcome  # noqa: SLF001 - one record in two parts
+                self._flow_failures = None
+                self._move(i, states.FAILURE, outcome)
+                self._failed.append(i)
+            else:
+                detail._store(outcome)  # noqa: SLF001
+                self._move(i, states.SUCCESS, outcome)
+                if not self._plan.plain[i] and isinstance(self._atoms[i], task.Task):
+                    self._storage.warn_of_missing(detail.name)
+                if not turned:
+                    self._walk.ran(i)
+            if turned:
+                self._walk.finished(i)
+        elif failed:
+            detail.revert_failure = outcome
+            self._storage._revert_failures[detail.name] = outcome  # noqa: SLF001
+            self._move(i, states.REVERT_FAILURE, outcome)
+            if self._go_on:
+                self._walk.cleared(i)
+        else:
+            if detail.revert_failure is not None:
+                detail.revert_failure = None
+                self._storage._revert_failures.pop(detail.name, None)  # noqa: SLF001
+            detail.revert_results = outcome
+            if isinstance(self._atoms[i], retry.Retry):
+                detail.results = []
+            self._move(i, states.REVERTED, outcome)
+            self._walk.cleared(i)
+
+    # -- failures -------------------------------------------------------------------------------------------------------
+
+    def _resolve_failures(self) -> None:
+        """Turn round what the failures of this turn turn round."""
+        failed, self._failed = self._failed, []
+        if self._never_resolve:
+            return
+        walk, plan = self._walk, self._plan
+        for i in failed:
+            failure = self._details[i].failure
+            lo, hi, restart = resolve.resolve(
+                plan, i, lambda r, name, failure=failure: self._ask(r, name, failure), defer_reverts=self._defer_reverts
+            )
+            if (lo, hi) in walk.turned:
+                # The last word counts while the retry has not been reached.
+                if isinstance(self._atoms[lo], retry.Retry) and self._details[lo].state == states.SUCCESS:
+                    self._details[lo].intention = states.RETRY if restart >= 0 else states.REVERT
+            elif not walk.is_turned(lo, hi):
+                walk.turn(lo, hi, restart)
+
+    def _ask(self, r: int, name: str, failure: Failure) -> Any:
+        """Add a failure to a retry's history and ask what is to follow.
+
+        An `on_failure` that raises, or answers with what is no decision, is a failure of the retry: as when its execute
+        fails, it is undone and the controller around it is asked.
+        """
+        controller, detail = self._atoms[r], self._details[r]
+        if detail.results:
+            detail.results[-1][1].setdefault(name, failure)
+        try:
+            decision = controller.on_failure(**self._binder.on_failure_arguments(r))
+            if decision not in _DECISIONS:
+                msg = f"on_failure of retry '{controller.name}' returned {decision!r}, expected one of {_DECISIONS}"
+                raise TypeError(msg)  # noqa: TRY301 - it is recorded like any other
+        except Exception as error:  # noqa: BLE001 - whatever a retry raises is its Failure
+            own = Failure.from_exception(error)
+            detail.failure = own
+            self._storage._failures[detail.name] = own  # noqa: SLF001
+            self._flow_failures = None
+            return retry.REVERT
+        return decision
+
+
+_STATES_WITH_RESULT = frozenset((states.SUCCESS, states.FAILURE, states.REVERTED, states.REVERT_FAILURE))
+_DECISIONS = [decision.value for decision in retry.Decision]
+
+
+def _arranger(plan: Plan) -> Callable[[list[int]], None]:
+    """Return what sorts ready atoms by priority, the highest first, and then by index."""
+    rank = plan.rank
+    if rank is None:
+        return list.sort
+    return lambda batch: batch.sort(key=rank.__getitem__)
+
+

@@ -1,0 +1,84 @@
+"""Which atoms may feed which argument.
+
+An atom sees what runs before it in its own flow and in the flows around it, the nearest first; members of an unordered
+flow never see each other. As each flow is a range of indices, the providers that a linear flow offers are a slice of
+the sorted list of all providers of the name: finding the nearest one is a binary search, whatever the flow's length.
+
+The engine asks at validation for the nearest provider of each argument; storage asks for the others only when that
+one has no value.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import TYPE_CHECKING
+
+from taskflowx.engines import plan as plans
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Scope:
+    """The providers of each name in a Plan, and who sees whom."""
+
+    __slots__ = ("_home", "_spans", "providers")
+
+    def __init__(self, plan: plans.Plan) -> None:
+        self._spans = plan.spans
+        self._home = plan.home
+        self.providers: dict[str, list[int]] = {}
+        providers = self.providers
+        for i, atom in enumerate(plan.atoms):
+            if atom is not None:
+                for name, _ in atom._signature.outputs:  # noqa: SLF001 - of the same house
+                    known = providers.get(name)
+                    if known is None:
+                        providers[name] = [i]
+                    else:
+                        known.append(i)
+
+    def nearest(self, i: int, name: str) -> int:
+        """Return the index of the nearest provider of a name that atom `i` sees, or -1."""
+        return next(self.candidates(i, name), -1) if name in self.providers else -1
+
+    def candidates(self, i: int, name: str) -> Iterator[int]:
+        """Iterate over the providers of a name that atom `i` sees, the nearest first."""
+        row = self.providers.get(name)
+        if row is not None:
+            for span, position in self._levels(i):
+                if span.kind == plans.UNORDERED:
+                    if 0 <= span.retry < position and _holds(row, span.retry):
+                        yield span.retry
+                    continue
+                for place in range(bisect_left(row, position) - 1, -1, -1):
+                    p = row[place]
+                    if p < span.lo:
+                        break
+                    if span.kind == plans.LINEAR or p == span.retry or span.follows(position, p):
+                        yield p
+
+    def visible(self, i: int) -> Iterator[list[int]]:
+        """Iterate over the levels that atom `i` sees, from its own flow outwards, each the nearest atom first."""
+        for span, position in self._levels(i):
+            if span.kind == plans.LINEAR:
+                yield list(range(position - 1, span.lo - 1, -1))
+            elif span.kind == plans.UNORDERED:
+                yield [span.retry] if 0 <= span.retry < position else []
+            else:
+                yield [
+                    p for p in range(position - 1, span.lo - 1, -1) if p == span.retry or span.follows(position, p)
+                ]
+
+    def _levels(self, i: int) -> Iterator[tuple[plans.Span, int]]:
+        """Iterate over the flows around atom `i`, with the index where the member that holds it begins."""
+        position, home = i, self._home[i]
+        while home >= 0:
+            span = self._spans[home]
+            yield span, position
+            position, home = span.lo, span.parent
+
+
+def _holds(row: list[int], i: int) -> bool:
+    place = bisect_left(row, i)
+    return place < len(row) and row[place] == i

@@ -1,0 +1,208 @@
+"""What can happen now: counters over a Plan.
+
+`need[i]` counts the predecessors of node i that have not run (SUCCESS or IGNORE); an atom is ready when it is 0. Once something
+has to be undone, `hold[i]` counts the successors of i that still stand; at 0 the atom is undone, or, if it has nothing to undo,
+cleared at once. A node outside of all regions that turn round, and one that is cleared, has CLEAR there.
+
+The scheduler calls the moves below and takes `ready` (atoms to execute) and `undo` (atoms to revert, and retries to
+run again). The counters follow from the details of the atoms alone: `open` makes them for a new run and for a resume, and at any
+moment a new Walk that is opened over the same details has the same counters. Nothing here is locked: only the thread of the
+scheduler comes here.
+
+What must stay true: a region that turns round is closed under successors that have run; an atom that never ran is never
+in `undo`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from taskflowx import states
+
+if TYPE_CHECKING:
+    from taskflowx.engines.plan import Plan
+    from taskflowx.persistence.models import AtomDetail
+
+CLEAR = -1
+
+_NOTHING_TO_UNDO = (states.PENDING, states.REVERTED, states.IGNORE)
+_FINISHED = (states.SUCCESS, states.FAILURE)
+_TURNED = (states.REVERT, states.RETRY)
+
+
+class Walk:
+    """The counters of one run.
+
+    :param plan: what must happen
+    :param details: the record of each atom, by index; None for a gate
+    :param go_on: whether a rollback goes on past an atom whose revert failed
+    """
+
+    __slots__ = ("_details", "_go_on", "_plan", "hold", "need", "plain", "ready", "turned", "undo")
+
+    def __init__(self, plan: Plan, details: list[Any], *, go_on: bool = False) -> None:
+        self._plan = plan
+        self._details = details
+        self._go_on = go_on
+        self.need: list[int] = []
+        self.hold: list[int] = []
+        self.ready: list[int] = []
+        self.undo: list[int] = []
+        #: the ranges (lo, hi) that turn round
+        self.turned: list[tuple[int, int]] = []
+        #: as `Plan.plain`, with 0 for what is ignored
+        self.plain = bytearray()
+
+    def open(self) -> None:
+        """Make the counters from the details, in one sweep.
+
+        What was under way when the record was made (RUNNING, REVERTING, RETRYING) is to be done again, and an atom
+        whose revert failed is to be reverted again.
+        """
+        plan, details = self._plan, self._details
+        need = self.need = plan.degree.copy()
+        self.hold = [CLEAR] * len(need)
+        self.plain = bytearray(plan.plain)
+        self.ready, self.undo, self.turned = [], [], []
+        ready, succ = self.ready, plan.succ
+        first = last = -1  # of the turned atoms next to each other that have been met
+        for i, count in enumerate(need):
+            detail = details[i]
+            if detail is None:
+                ran = not count
+            elif detail.intention in _TURNED:
+                need[i] = plan.degree[i]
+                first, last = (i if first < 0 else first), i
+                continue
+            else:
+                if first >= 0:
+                    self.turned.append((first, last + 1))
+                    first = -1
+                state = detail.state
+                ran = state == states.SUCCESS or (state == states.IGNORE and not count)
+                if state == states.IGNORE:
+                    self.plain[i] = 0
+                elif not ran and not count and state != states.FAILURE:
+                    ready.append(i)
+            if ran:
+                for s in succ[i]:
+                    need[s] -= 1
+        if first >= 0:
+            self.turned.append((first, last + 1))
+        for lo, hi in self.turned:
+            self._sweep(lo, hi, again=True)
+
+    def _sweep(self, lo: int, hi: int, *, again: bool) -> None:
+        """Set `hold` in a range that turns round, from its end to its beginning."""
+        details, hold, succ = self._details, self.hold, self._plan.succ
+        for i in range(hi - 1, lo - 1, -1):
+            detail = details[i]
+            count = 0
+            for s in succ[i]:
+                if s < hi and hold[s] != CLEAR:
+                    count += 1
+            if count:
+                hold[i] = count
+            else:
+                self._settle(i, detail, again=again)
+
+    def _settle(self, i: int, detail: AtomDetail | None, *, again: bool = False) -> None:
+        """Decide what becomes of a node in a region that turns round when none of its successors stands any more.
+
+        :param again: whether what is under way or could not be reverted is to be done now, as after a restart
+        """
+        self.hold[i] = 0
+        if detail is None:
+            self.hold[i] = CLEAR
+        elif detail.intention == states.RETRY or detail.state in _FINISHED:
+            self.undo.append(i)
+        elif detail.state in _NOTHING_TO_UNDO:
+            self.hold[i] = CLEAR
+        elif again:
+            self.undo.append(i)
+        elif detail.state == states.REVERT_FAILURE and self._go_on:
+            self.hold[i] = CLEAR
+
+    def ran(self, i: int) -> None:
+        """Release the successors of a node that has run or is ignored."""
+        need, plain, ready, succ = self.need, self.plain, self.ready, self._plan.succ
+        for s in succ[i]:
+            count = need[s] - 1
+            need[s] = count
+            if not count:
+                if plain[s]:
+                    ready.append(s)
+                else:
+                    self.reached(s)
+
+    def reached(self, i: int) -> None:
+        """Take in a node of which all predecessors have run: gates and ignored atoms are passed, others are ready."""
+        need, succ, details = self.need, self._plan.succ, self._details
+        stack = [i]
+        while stack:
+            node = stack.pop()
+            detail = details[node]
+            if detail is not None and detail.state != states.IGNORE:
+                self.ready.append(node)
+                continue
+            for s in succ[node]:
+                need[s] -= 1
+                if not need[s]:
+                    stack.append(s)
+
+    def ignore(self, atoms: list[int]) -> None:
+        """Note that atoms, the first of which was ready, are ignored; each is passed when its predecessors have run."""
+        for i in atoms:
+            self.plain[i] = 0
+        self.reached(atoms[0])
+
+    def finished(self, i: int) -> None:
+        """Note that an atom in a region that turns round has ended its execution."""
+        if not self.hold[i]:
+            self._settle(i, self._details[i])
+
+    def cleared(self, i: int) -> None:
+        """Release the predecessors of a node of which nothing stands any more."""
+        hold, details, pred = self.hold, self._details, self._plan.pred
+        hold[i] = CLEAR
+        stack = [i]
+        while stack:
+            for p in pred[stack.pop()]:
+                count = hold[p]
+                if count > 0:
+                    hold[p] = count - 1
+                    if count == 1:
+                        self._settle(p, details[p])
+                        if hold[p] == CLEAR:
+                            stack.append(p)
+
+    def is_turned(self, lo: int, hi: int) -> bool:
+        """Tell whether the whole region turns round already."""
+        return any(first <= lo and hi <= last for first, last in self.turned)
+
+    def turn(self, lo: int, hi: int, restart: int = -1) -> None:
+        """Turn a region round: all of it gets the intention REVERT, and what can be undone first goes to `undo`.
+
+        A region inside of it that turns round already is taken up as it stands.
+
+        :param restart: index of the retry at `lo` if it is to run again when the rest has been undone, or -1
+        """
+        self.ready = [i for i in self.ready if not lo <= i < hi]
+        self.undo = [i for i in self.undo if not lo <= i < hi]
+        self.turned = [(first, last) for first, last in self.turned if not (lo <= first and last <= hi)]
+        self.turned.append((lo, hi))
+        self.need[lo:hi] = self._plan.degree[lo:hi]
+        for detail in self._details[lo:hi]:
+            if detail is not None:
+                detail.intention = states.REVERT
+        if restart >= 0:
+            self._details[restart].intention = states.RETRY
+        self._sweep(lo, hi, again=False)
+
+    def restart(self, r: int) -> list[int]:
+        """Begin the region of a retry anew; returns the atoms in it, which the caller resets to PENDING."""
+        lo, hi = self._plan.region(r)
+        self.hold[lo:hi] = [CLEAR] * (hi - lo)
+        self.plain[lo:hi] = self._plan.plain[lo:hi]
+        self.turned = [(first, last) for first, last in self.turned if not (lo <= first and last <= hi)]
+        return [i for i in range(lo + 1, hi) if self._details[i] is not None]

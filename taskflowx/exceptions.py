@@ -1,0 +1,329 @@
+"""Every error that the package raises as its own.
+
+    Exception
+    ├── TaskFlowException              has a `cause`; its text shows the chain of causes
+    │   ├── CompilationFailure         a flow cannot be made into a plan
+    │   ├── ConductorFailure           a conductor cannot go on
+    │   ├── DependencyFailure          what atoms need and provide does not fit together
+    │   │   ├── AmbiguousDependency    more than one could be meant
+    │   │   └── MissingDependencies    nobody provides what an atom requires
+    │   ├── DisallowedAccess           not allowed in the state that the thing is in
+    │   ├── Duplicate                  it exists already
+    │   ├── Empty                      nothing is there that could be used
+    │   ├── ExecutionFailure           a run went wrong
+    │   │   ├── InvalidState           not possible in this state, or a move that the tables do not have
+    │   │   ├── LostException          stands for an exception of which only the description is left
+    │   │   └── RequestTimeout         a request was not answered in time
+    │   ├── IncompatibleVersion        the versions of two parts do not fit
+    │   ├── InvalidFormat              data is not shaped as it must be
+    │   ├── JobFailure                 a job or its board cannot go on
+    │   │   └── UnclaimableJob         somebody else has the job
+    │   ├── MultipleChoices            more than one would do and none was chosen
+    │   ├── NotFound                   it does not exist
+    │   └── StorageFailure             a store cannot be read or written
+    ├── RuntimeError
+    │   └── NotImplementedError        also Python's own: this implementation cannot do it
+    └── ExceptionGroup
+        └── WrappedFailure             several failures at once
+
+All layers raise from here. What must stay true: each error survives pickling and deep copies with its cause
+and its attributes, whatever the arguments of its constructor, because errors travel between processes inside
+of results.
+
+Failures (`taskflowx.types.failure`) are values made from exceptions, so that module imports this one. The
+other way there is one import, in the one method that needs it.
+"""
+
+from __future__ import annotations
+
+import builtins
+import sys
+import textwrap
+import traceback
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from taskflowx.types.failure import Failure
+
+_E = TypeVar("_E", bound="TaskFlowException")
+
+
+class TaskFlowException(Exception):
+    """Base of the package's errors.
+
+    :param message: what went wrong
+    :param cause: the exception that led to it, if there is one
+    """
+
+    _cause: BaseException | None = None  # for subclasses that do not call this constructor
+
+    def __init__(self, message: object, cause: BaseException | None = None) -> None:
+        super().__init__(message)
+        self._cause = cause
+
+    @property
+    def cause(self) -> BaseException | None:
+        """The exception that led to this one, or None."""
+        return self._cause
+
+    def pformat(self, indent: int = 2, indent_text: str = " ", show_root_class: bool = False) -> str:
+        """Return the message and below it the causes, each further to the right than the one before.
+
+        :param indent: how many times `indent_text` stands before a cause for each level, zero or more
+        :param indent_text: what is put before a cause
+        :param show_root_class: whether the first line names the class of this error as well
+        """
+        if indent < 0:
+            raise ValueError(f"Provided 'indent' must be greater than or equal to zero instead of {indent}")
+        blocks = [self._headline() if show_root_class else self._message()]
+        step = indent_text * indent
+        margin = step
+        cause = self._cause
+        while cause is not None:
+            blocks.append(textwrap.indent(_headline_of(cause), margin))
+            margin += step
+            cause = cause.cause if isinstance(cause, TaskFlowException) else None
+        return "\n".join(blocks)
+
+    def _message(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+    def _headline(self) -> str:
+        return f"{type(self).__name__}: {self._message()}"
+
+    def __str__(self) -> str:
+        return self.pformat()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # By default an exception is rebuilt from `args`, which fails if its constructor takes anything else.
+        return _rebuild, (type(self), self.args), self.__dict__
+
+
+def _rebuild(cls: type[_E], args: tuple[Any, ...]) -> _E:
+    """Make an error without its constructor; its attributes follow from the pickle."""
+    return cls.__new__(cls, *args)
+
+
+def _headline_of(cause: BaseException) -> str:
+    """Return class and message of a cause, even if it cannot say its message."""
+    if isinstance(cause, TaskFlowException):
+        return cause._headline()  # noqa: SLF001 - the same class
+    return "".join(traceback.format_exception_only(cause)).rstrip("\n")
+
+
+def raise_with_cause(
+    exc_cls: type[TaskFlowException], message: object, *args: Any, **kwargs: Any
+) -> NoReturn:
+    """Raise an error whose cause is the exception that is being handled.
+
+    :param exc_cls: class of the error, one of the tree above `TaskFlowException`
+    :param message: its message
+    :param args: further arguments of its constructor
+    :param kwargs: further keyword arguments of its constructor; a `cause` among them is taken instead
+    :raises ValueError: if `exc_cls` is no such class
+    """
+    if not issubclass(exc_cls, TaskFlowException):
+        raise ValueError("Subclass of taskflow exception is required")  # noqa: TRY004 - callers know it as this
+    cause = kwargs.setdefault("cause", sys.exception())
+    raise exc_cls(message, *args, **kwargs) from cause
+
+
+class CompilationFailure(TaskFlowException):
+    """A flow cannot be made into something that runs."""
+
+
+class ConductorFailure(TaskFlowException):
+    """A conductor cannot go on."""
+
+
+class DependencyFailure(TaskFlowException):
+    """What the atoms of a flow need and provide does not fit together."""
+
+
+class AmbiguousDependency(DependencyFailure):
+    """More than one atom could be meant, and nothing says which."""
+
+
+class MissingDependencies(DependencyFailure):
+    """Nobody provides what an atom or a flow requires.
+
+    :param who: the atom or flow, as it is to be named in the message
+    :param requirements: names that it requires and nobody provides; kept as `missing_requirements`
+    :param cause: the exception that led to it, if there is one
+    :param method: the method of the atom that requires them
+    :param hint: text for the lines below the message, such as a close match
+    """
+
+    MESSAGE_TPL: ClassVar[str] = (
+        "'%(who)s' requires %(requirements)s but no other entity produces said requirements"
+    )
+    METHOD_TPL: ClassVar[str] = "'%(method)s' method on "
+
+    def __init__(
+        self,
+        who: object,
+        requirements: Iterable[str],
+        cause: BaseException | None = None,
+        method: str | None = None,
+        *,
+        hint: str = "",
+    ) -> None:
+        message = self.MESSAGE_TPL % {"who": who, "requirements": requirements}
+        if method:
+            message = self.METHOD_TPL % {"method": method} + message
+        if hint:
+            message = f"{message}\n{hint}"
+        super().__init__(message, cause=cause)
+        self.missing_requirements = requirements
+
+
+class DisallowedAccess(TaskFlowException):
+    """Something is not allowed in the state that a thing is in; `state` names that state.
+
+    :param message: what is not allowed
+    :param cause: the exception that led to it, if there is one
+    :param state: the state
+    """
+
+    def __init__(self, message: object, cause: BaseException | None = None, state: str | None = None) -> None:
+        super().__init__(message, cause=cause)
+        self.state = state
+
+
+class Duplicate(TaskFlowException):
+    """It exists already."""
+
+
+class Empty(TaskFlowException):
+    """Nothing is there that could be used."""
+
+
+class ExecutionFailure(TaskFlowException):
+    """A run went wrong."""
+
+
+class InvalidState(ExecutionFailure):
+    """It is not possible in this state, or no such move between states exists."""
+
+
+class RequestTimeout(ExecutionFailure):
+    """A request was not answered in time."""
+
+
+class LostException(ExecutionFailure):
+    """Stands for an exception of which only the description is left, as a member of a `WrappedFailure`.
+
+    :param message: the description
+    """
+
+
+class IncompatibleVersion(TaskFlowException):
+    """The versions of two parts do not fit."""
+
+
+class InvalidFormat(TaskFlowException):
+    """Data is not shaped as it must be."""
+
+
+class JobFailure(TaskFlowException):
+    """A job or its board cannot go on."""
+
+
+class UnclaimableJob(JobFailure):
+    """Somebody else has the job."""
+
+
+class MultipleChoices(TaskFlowException):
+    """More than one would do, and none was chosen."""
+
+
+class NotFound(TaskFlowException):
+    """It does not exist."""
+
+
+class NotImplementedError(builtins.NotImplementedError):
+    """This implementation cannot do what the interface offers."""
+
+
+class StorageFailure(TaskFlowException):
+    """A store cannot be read or written."""
+
+
+class WrappedFailure(ExceptionGroup[Exception]):
+    """Several failures at once, to be handled one by one or with `except*`.
+
+    Iterating gives the failures. As an exception group its members are their exceptions, in the same order; a
+    failure whose exception is gone (it came from a store or another process) is there as a `LostException`. A
+    group cannot be empty, so with no failures at all one `LostException` is its only member.
+
+    :param causes: the failures; one that itself holds a `WrappedFailure` counts as the failures in there
+    """
+
+    _failures: tuple[Failure, ...]
+
+    def __new__(cls, causes: Iterable[Failure]) -> Self:
+        """Make the group, which takes its members here and not in `__init__`."""
+        failures = tuple(_flatten(causes))
+        members = [LostException(str(f)) if f.exception is None else f.exception for f in failures]
+        return cls._made_of(failures, members or [LostException("No failures are known")])
+
+    def __init__(self, causes: Iterable[Failure]) -> None:
+        # All is done by then. Python's own would take the members as `args`, and show them in `repr` again.
+        pass
+
+    @classmethod
+    def _made_of(cls, failures: Iterable[Failure], members: Sequence[Exception]) -> Self:
+        self = super().__new__(cls, cls.__name__, members)
+        self._failures = tuple(failures)
+        self.args = ()
+        return self
+
+    def __iter__(self) -> Iterator[Failure]:
+        return iter(self._failures)
+
+    def __len__(self) -> int:
+        return len(self._failures)
+
+    def check(self, *exc_classes: type | str) -> type | str | None:
+        """Return the first of the given classes or names that a failure is of, or None.
+
+        The failures are asked in their order.
+        """
+        for failure in self._failures:
+            found = failure.check(*exc_classes)
+            if found is not None:
+                return found
+        return None
+
+    def derive(self, excs: Sequence[Exception], /) -> Self:  # type: ignore[override]  # members are Exceptions
+        """Return a group of the failures whose exceptions are given.
+
+        Python calls it in `split` and `except*`. The members are the given objects, since `except*`
+        finds out by identity what is left to raise.
+        """
+        from taskflowx.types.failure import Failure
+
+        # With no failures there is still one member, for which there is nothing to be found.
+        known = dict(zip(map(id, self.exceptions), self._failures or (None,), strict=True))
+        # What is not known is a part of a member that is a group itself.
+        found = [known[id(e)] if id(e) in known else Failure.from_exception(e) for e in excs]
+        return self._made_of([failure for failure in found if failure is not None], excs)
+
+    def __str__(self) -> str:
+        return f"{type(self).__name__}: [{', '.join(map(str, self._failures))}]"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Not the exceptions: they may not travel, and the failures know what to do about it.
+        attributes = {name: value for name, value in self.__dict__.items() if name != "_failures"}
+        return type(self), (self._failures,), attributes
+
+
+def _flatten(causes: Iterable[Failure]) -> Iterator[Failure]:
+    """Iterate over the failures, with those of an inner `WrappedFailure` in its place."""
+    for failure in causes:
+        if isinstance(failure.exception, WrappedFailure):
+            yield from failure.exception
+        else:
+            yield failure

@@ -1,0 +1,81 @@
+"""Where calls run, and how a place is picked by its name.
+
+`fetch` turns what a user passes as `executor=` into an `Executor`.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import functools
+from typing import TYPE_CHECKING, Any
+
+from taskflowx.executors import base
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def _serial(max_workers: int | None) -> base.Executor:  # noqa: ARG001 - as the others
+    from taskflowx.executors import serial  # noqa: PLC0415 - only what is used is imported
+
+    return serial.SerialExecutor()
+
+
+def _threads(max_workers: int | None) -> base.Executor:
+    from taskflowx.executors import threads  # noqa: PLC0415
+
+    return threads.ThreadsExecutor(max_workers)
+
+
+def _processes(max_workers: int | None) -> base.Executor:
+    import multiprocessing  # noqa: PLC0415
+
+    from taskflowx.executors import futures  # noqa: PLC0415
+
+    # Workers must not be forked from a process that has threads; forkserver starts them from a clean one.
+    methods = multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+    make = functools.partial(concurrent.futures.ProcessPoolExecutor, max_workers, mp_context=context)
+    return futures.FuturesExecutor(make=make, pickles=True)
+
+
+_BY_NAME: dict[str, Callable[[int | None], base.Executor]] = {
+    "serial": _serial,
+    "threads": _threads,
+    "threaded": _threads,
+    "thread": _threads,
+    "processes": _processes,
+    "process": _processes,
+}
+
+
+def fetch(executor: Any, max_workers: int | None = None) -> base.Executor:
+    """Return the executor for a name, or for an instance of `concurrent.futures.Executor`, which stays the caller's.
+
+    :param max_workers: how many calls may run at once, for the executors that are picked by name
+    :raises ValueError: when there is no executor of that name, or `max_workers` is no positive number
+    :raises TypeError: when it is something else
+    """
+    if max_workers is not None and (not isinstance(max_workers, int) or max_workers < 1):
+        msg = f"max_workers must be a positive number of workers, not {max_workers!r}"
+        raise ValueError(msg)
+    if isinstance(executor, str):
+        make = _BY_NAME.get(executor.lower())
+        if make is None:
+            msg = (
+                f"Unknown executor string '{executor}' expected one of {sorted(_BY_NAME)} (or mixed case equivalent)"
+            )
+            raise ValueError(msg)
+        return make(max_workers)
+    if isinstance(executor, base.Executor):
+        return executor
+    if isinstance(executor, concurrent.futures.Executor) or callable(getattr(executor, "submit", None)):
+        from taskflowx.executors import futures  # noqa: PLC0415
+
+        pickles = isinstance(executor, concurrent.futures.ProcessPoolExecutor)
+        return futures.FuturesExecutor(executor, pickles=pickles)
+    msg = (
+        f"Unknown executor '{executor}' ({type(executor)}) expected an instance of concurrent.futures.Executor "
+        f"or one of {sorted(_BY_NAME)}"
+    )
+    raise TypeError(msg)

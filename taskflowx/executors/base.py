@@ -1,0 +1,95 @@
+"""What a call is, how it is run, and what the scheduler asks of a place to run it.
+
+A `Call` is one verb (execute or revert) on one atom with its arguments. `perform` runs it and never raises an `Exception`: how
+it went wrong is a `Failure`, which is a value. An `Executor` takes calls and delivers, from whatever thread, one
+`(call, outcome)` each; an outcome is a value, a `Failure`, or an `Interrupt` when something that is no `Exception` (such as
+SystemExit) came out of the call.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from taskflowx import states, task
+from taskflowx.types.failure import Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Call:
+    """One verb on one atom: `verb` is `states.EXECUTE` or `states.REVERT`, `index` the atom's place in the Plan."""
+
+    __slots__ = ("atom", "index", "kwargs", "verb")
+
+    def __init__(self, index: int, atom: Any, verb: str, kwargs: dict[str, Any]) -> None:
+        self.index = index
+        self.atom = atom
+        self.verb = verb
+        self.kwargs = kwargs
+
+
+class Interrupt:
+    """The outcome of a call that ended in what is no `Exception`: the run is to stop, and to raise it."""
+
+    __slots__ = ("exception",)
+
+    def __init__(self, exception: BaseException) -> None:
+        self.exception = exception
+
+
+def perform(atom: Any, verb: str, kwargs: dict[str, Any]) -> Any:
+    """Run one verb of an atom with its hooks; returns the value, or a `Failure`."""
+    try:
+        if not isinstance(atom, task.Task):  # retries have no hooks around them
+            return atom.execute(**kwargs) if verb == states.EXECUTE else atom.revert(**kwargs)
+        listened = atom._listened  # noqa: SLF001 - of the same house
+        if listened is not None:
+            listened.notify(task.EVENT_UPDATE_PROGRESS, {"progress": 0.0})
+        if verb == states.EXECUTE:
+            try:
+                atom.pre_execute()
+                value = atom.execute(**kwargs)
+            finally:
+                atom.post_execute()
+        else:
+            try:
+                atom.pre_revert()
+                value = atom.revert(**kwargs)
+            finally:
+                atom.post_revert()
+        if listened is not None:
+            listened.notify(task.EVENT_UPDATE_PROGRESS, {"progress": 1.0})
+    except Exception as error:  # noqa: BLE001 - whatever a task raises is its Failure
+        return Failure.from_exception(error)
+    return value
+
+
+class Executor:
+    """A place where calls run.
+
+    Between `start` and `stop` the scheduler hands in calls by `submit`; each is delivered once, unless it was dropped
+    by `stop` before it began.
+    """
+
+    #: whether the scheduler runs all calls itself, one after another
+    serial = False
+    #: whether the scheduler may run a call itself when it is the only one: what is passed to our own executors
+    inline = False
+    #: whether atoms, arguments and results are pickled on their way
+    pickles = False
+
+    def start(self, deliver: Callable[[tuple[Any, Any]], None]) -> None:
+        """Get ready to take calls.
+
+        :param deliver: called, from any thread, with (call, outcome) for each call, and with (task, details) for progress
+        """
+        raise NotImplementedError
+
+    def submit(self, calls: list[Call]) -> None:
+        """Take calls."""
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """Drop the calls that have not begun, and return when the others have ended and nothing of ours is left."""
+        raise NotImplementedError

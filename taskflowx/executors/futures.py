@@ -1,0 +1,133 @@
+"""Any `concurrent.futures.Executor`: the standard interface is the plug.
+
+Each call is one `submit` of a `Carrier`, which can be pickled: where it arrives without having been pickled it shares memory
+with the engine and reports progress at once; otherwise it collects progress and brings it back with the outcome.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+from typing import TYPE_CHECKING, Any
+
+from taskflowx import task
+from taskflowx.executors import base
+from taskflowx.types.failure import Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Brought:
+    """What comes back from another process: the outcome, and the progress that was reported before it."""
+
+    __slots__ = ("outcome", "progress")
+
+    def __init__(self, outcome: Any, progress: list[dict[str, Any]]) -> None:
+        self.outcome = outcome
+        self.progress = progress
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Brought, (self.outcome, self.progress)
+
+
+class Carrier:
+    """A call on its way to wherever it runs."""
+
+    __slots__ = ("atom", "deliver", "kwargs", "verb")
+
+    def __init__(
+        self,
+        atom: Any,
+        verb: str,
+        kwargs: dict[str, Any],
+        deliver: Callable[[tuple[Any, Any]], None] | None = None,
+    ) -> None:
+        self.atom = atom
+        self.verb = verb
+        self.kwargs = kwargs
+        self.deliver = deliver
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Carrier, (self.atom, self.verb, self.kwargs)
+
+    def __call__(self) -> Any:
+        """Run the call."""
+        deliver, kept = self.deliver, task.PROGRESS.report
+        progress: list[dict[str, Any]] = []
+        if deliver is not None:
+            task.PROGRESS.report = lambda reporting, details: deliver((reporting, details))
+        else:
+            task.PROGRESS.report = lambda _, details: progress.append(details)
+        try:
+            outcome = base.perform(self.atom, self.verb, self.kwargs)
+        finally:
+            task.PROGRESS.report = kept
+        return outcome if deliver is not None or not progress else Brought(outcome, progress)
+
+
+class FuturesExecutor(base.Executor):
+    """Runs calls on an executor with the interface of `concurrent.futures`.
+
+    :param executor: an executor that the caller made and that is left open; or None
+    :param make: makes an executor for each run, which is shut down after it; used when there is none
+    :param pickles: whether atoms, arguments and results are known to be pickled on the way
+    """
+
+    def __init__(
+        self,
+        executor: concurrent.futures.Executor | None = None,
+        make: Callable[[], concurrent.futures.Executor] | None = None,
+        *,
+        pickles: bool = False,
+    ) -> None:
+        self._given = executor
+        self._make = make
+        self.pickles = pickles
+        self._running: concurrent.futures.Executor | None = None
+        self._futures: set[concurrent.futures.Future[Any]] = set()
+        self._deliver: Callable[[tuple[Any, Any]], None] | None = None
+
+    def start(self, deliver: Callable[[tuple[Any, Any]], None]) -> None:
+        """Make the executor, unless the caller gave one."""
+        self._deliver = deliver
+        self._running = self._given if self._make is None else self._make()
+
+    def submit(self, calls: list[base.Call]) -> None:
+        """Submit each call by itself."""
+        executor, deliver = self._running, self._deliver
+        for call in calls:
+            try:
+                future = executor.submit(Carrier(call.atom, call.verb, call.kwargs, deliver))  # type: ignore[union-attr]
+            except Exception as error:  # noqa: BLE001 - a pool that is broken or shut down fails the call
+                deliver((call, Failure.from_exception(error)))  # type: ignore[misc]
+                continue
+            self._futures.add(future)
+            future.add_done_callback(lambda done, call=call: self._ended(call, done))  # type: ignore[misc]
+
+    def _ended(self, call: base.Call, future: concurrent.futures.Future[Any]) -> None:
+        self._futures.discard(future)
+        if future.cancelled():
+            return
+        deliver = self._deliver
+        error = future.exception()
+        if error is None:
+            outcome = future.result()
+            if isinstance(outcome, Brought):
+                for details in outcome.progress:
+                    deliver((call.atom, details))  # type: ignore[misc]
+                outcome = outcome.outcome
+        elif isinstance(error, Exception):
+            outcome = Failure.from_exception(error)
+        else:
+            outcome = base.Interrupt(error)
+        deliver((call, outcome))  # type: ignore[misc]
+
+    def stop(self) -> None:
+        """Cancel what has not begun, wait for the rest, and shut down what was made for the run."""
+        left = list(self._futures)
+        for future in left:
+            future.cancel()
+        concurrent.futures.wait(left)
+        if self._make is not None and self._running is not None:
+            self._running.shutdown(wait=True)
+        self._running = None

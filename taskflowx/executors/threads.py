@@ -1,0 +1,77 @@
+"""Our own worker threads.
+
+The scheduler puts calls on one queue, from which the workers take them; a worker delivers what came of a call and takes the
+next. Threads are started when there are more calls than threads, up to the limit, and end with the run.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from typing import TYPE_CHECKING, Any
+
+from taskflowx import task
+from taskflowx.executors import base
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class ThreadsExecutor(base.Executor):
+    """Runs calls in threads of its own.
+
+    :param max_workers: how many threads at most; as many as `concurrent.futures` would use by default
+    """
+
+    inline = True
+
+    def __init__(self, max_workers: int | None = None) -> None:
+        self._max_workers = max_workers or min(32, (os.cpu_count() or 1) + 4)
+        self._threads: list[threading.Thread] = []
+        self._calls: queue.SimpleQueue[base.Call | None] = queue.SimpleQueue()
+        self._deliver: Callable[[tuple[Any, Any]], None] | None = None
+        self._submitted = 0
+        self._stopping = False
+
+    def start(self, deliver: Callable[[tuple[Any, Any]], None]) -> None:
+        """Get ready to take calls; threads are started when they are needed."""
+        self._deliver = deliver
+        self._stopping = False
+        self._submitted = 0
+        self._calls = queue.SimpleQueue()
+
+    def submit(self, calls: list[base.Call]) -> None:
+        """Queue calls for the workers."""
+        self._submitted += len(calls)
+        while len(self._threads) < min(self._max_workers, self._submitted):
+            thread = threading.Thread(
+                target=self._work, args=(self._deliver,), name=f"taskflowx-worker-{len(self._threads)}", daemon=True
+            )
+            self._threads.append(thread)
+            thread.start()
+        put = self._calls.put
+        for call in calls:
+            put(call)
+
+    def _work(self, deliver: Callable[[tuple[Any, Any]], None]) -> None:
+        task.PROGRESS.report = lambda reporting, details: deliver((reporting, details))
+        take, perform = self._calls.get, base.perform
+        while (call := take()) is not None:
+            if self._stopping:
+                continue
+            try:
+                outcome = perform(call.atom, call.verb, call.kwargs)
+            except BaseException as error:  # noqa: BLE001 - it is raised in the thread that runs the engine
+                outcome = base.Interrupt(error)
+            deliver((call, outcome))
+            del call, outcome  # break the reference: what the call held must not live until the next one comes
+
+    def stop(self) -> None:
+        """Drop the calls that no worker has taken, and join the workers."""
+        self._stopping = True
+        for _ in self._threads:
+            self._calls.put(None)
+        for thread in self._threads:
+            thread.join()
+        self._threads.clear()

@@ -1,0 +1,1 @@
+"""The patterns that join atoms and flows: linear, unordered, graph."""

@@ -1,0 +1,27 @@
+"""Members that run one after another."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+from taskflowx import flow
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Flow(flow.Flow):
+    """A flow whose members run in the order in which they were added, and are reverted in the opposite order."""
+
+    def iter_links(self) -> Iterator[flow.Link]:
+        """Iterate over (member, the next one, attributes)."""
+        return ((u, v, {flow.LINK_INVARIANT: True}) for u, v in itertools.pairwise(self._members))
+
+    def _unmet(self, members: list[tuple[Any, frozenset[str], frozenset[str]]]) -> frozenset[str]:
+        unmet: set[str] = set()
+        given: set[str] = set()
+        for _, needs, gives in members:
+            unmet |= needs - given
+            given |= gives
+        return frozenset(unmet)

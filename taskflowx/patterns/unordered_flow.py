@@ -1,0 +1,21 @@
+"""Members that do not depend on each other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from taskflowx import flow
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Flow(flow.Flow):
+    """A flow whose members may run in any order, also at the same time; none sees what another one provides."""
+
+    def iter_links(self) -> Iterator[flow.Link]:
+        """Iterate over nothing: there are no links."""
+        return iter(())
+
+    def _unmet(self, members: list[tuple[Any, frozenset[str], frozenset[str]]]) -> frozenset[str]:
+        return frozenset().union(*(needs for _, needs, _ in members))

@@ -1,0 +1,1 @@
+"""The record of runs: what is kept of a flow and of its atoms, and where."""

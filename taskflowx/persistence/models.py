@@ -1,0 +1,468 @@
+"""The record of a run: `LogBook` holds `FlowDetail`s, a `FlowDetail` holds one `TaskDetail` or `RetryDetail` an atom.
+
+An atom's detail is the only truth about what has happened to it. The scheduler writes its attributes directly, so
+they are plain slots; what an atom may never need (its uuid, its metadata) is made when it is asked for.
+
+Invariants: `results` is set only by a success, `failure` only by a failure, and `revert_results` /
+`revert_failure` only by a finished revert.
+"""
+
+from __future__ import annotations
+
+import copy
+import datetime
+import uuid as uuids
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from taskflowx import exceptions, states
+from taskflowx.types.failure import Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+STATES_OF_EXECUTE_RESULTS = (states.SUCCESS, states.FAILURE)
+
+
+def _utcnow() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
+
+
+def _describe(detail: Any, facts: list[tuple[str, Any]], indent: int, linesep: str) -> str:
+    lines = [f"{type(detail).__name__}: '{detail.name}'", f" - uuid = {detail.uuid}"]
+    lines += [f" - {what} = {value}" for what, value in facts]
+    if detail.meta:
+        lines.append(" - metadata:")
+        lines += [f"   + {key} = {detail.meta[key]}" for key in sorted(detail.meta)]
+    return linesep.join(" " * indent + line for line in lines)
+
+
+class AtomDetail:
+    """What has happened to one atom.
+
+    :param name: name of the atom
+    :param uuid: unique identity of this detail; made when asked for if it is None
+    """
+
+    __slots__ = (
+        "_meta",
+        "_uuid",
+        "failure",
+        "intention",
+        "name",
+        "results",
+        "revert_failure",
+        "revert_results",
+        "state",
+        "version",
+    )
+    KIND: ClassVar[str]
+
+    def __init__(self, name: str, uuid: str | None = None) -> None:
+        self.name = name
+        self._uuid = uuid
+        self.state: str | None = None
+        self.intention: str = states.EXECUTE
+        self.results: Any = self._no_results()
+        self.failure: Failure | None = None
+        self.revert_results: Any = None
+        self.revert_failure: Failure | None = None
+        self._meta: dict[str, Any] | None = None
+        self.version: Any = None
+
+    @staticmethod
+    def _no_results() -> Any:
+        return None
+
+    @property
+    def uuid(self) -> str:
+        """The unique identity of this detail."""
+        if self._uuid is None:
+            self._uuid = str(uuids.uuid4())
+        return self._uuid
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """Facts beside the results, such as progress."""
+        if self._meta is None:
+            self._meta = {}
+        return self._meta
+
+    @meta.setter
+    def meta(self, value: dict[str, Any]) -> None:
+        self._meta = value
+
+    @property
+    def last_results(self) -> Any:
+        """The result of the last execution."""
+        return self.results
+
+    def reset(self, state: str) -> None:
+        """Forget what has happened and set the state."""
+        self.state = state
+        self.intention = states.EXECUTE
+        self.results = self._no_results()
+        self.failure = self.revert_results = self.revert_failure = None
+
+    def _store(self, result: Any) -> None:
+        self.results = result
+
+    def put(self, state: str, result: Any) -> bool:
+        """Set the state together with the result that was acquired in it.
+
+        Returns whether anything has changed.
+        """
+        before = self._facts()
+        self.state = state
+        if state == states.SUCCESS:
+            self._store(result)
+            self.failure = self.revert_results = self.revert_failure = None
+        elif state == states.FAILURE:
+            self.failure = result
+            if isinstance(self, TaskDetail):
+                self.results = None
+        elif state == states.REVERTED:
+            self.revert_results, self.revert_failure = result, None
+        elif state == states.REVERT_FAILURE:
+            self.revert_results, self.revert_failure = None, result
+        return self._facts() != before
+
+    def _facts(self) -> tuple[Any, ...]:
+        results = list(self.results) if isinstance(self.results, list) else self.results
+        return self.state, results, self.failure, self.revert_results, self.revert_failure
+
+    def update(self, ad: AtomDetail) -> Self:
+        """Take over everything from another detail, by reference."""
+        if ad is not self:
+            self.state, self.intention, self.version = ad.state, ad.intention, ad.version
+            self.results, self.failure = ad.results, ad.failure
+            self.revert_results, self.revert_failure = ad.revert_results, ad.revert_failure
+            self._meta = ad._meta
+        return self
+
+    def merge(self, other: AtomDetail, deep_copy: bool = False) -> Self:
+        """Take over everything from another detail of the same kind.
+
+        :param deep_copy: whether results and metadata are copied rather than shared
+        :raises NotImplementedError: when the other one is of another kind
+        """
+        if type(other) is not type(self):
+            msg = f"Can only merge with other {self.KIND} details"
+            raise exceptions.NotImplementedError(msg)
+        if other is self:
+            return self
+        self.update(other)
+        if deep_copy:
+            for name in ("results", "revert_results", "_meta"):
+                setattr(self, name, copy.deepcopy(getattr(other, name)))
+        return self
+
+    def copy(self) -> Self:
+        """Return a shallow copy with the same identity."""
+        other = type(self)(self.name, self.uuid)
+        other.update(self)
+        other._meta = None if self._meta is None else dict(self._meta)
+        return other
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything in one dict."""
+        return {
+            "failure": None if self.failure is None else self.failure.to_dict(),
+            "revert_failure": None if self.revert_failure is None else self.revert_failure.to_dict(),
+            "meta": self.meta,
+            "name": self.name,
+            "results": self.results,
+            "revert_results": self.revert_results,
+            "state": self.state,
+            "version": self.version,
+            "intention": self.intention,
+            "uuid": self.uuid,
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        """Make a detail from what `to_dict` gave."""
+        made = cls(data["name"], data["uuid"])
+        made.state = data.get("state")
+        made.intention = data.get("intention") or states.EXECUTE
+        made.results = data.get("results")
+        made.revert_results = data.get("revert_results")
+        made.meta = data.get("meta") or {}
+        version = data.get("version")
+        made.version = tuple(version) if isinstance(version, list) else version
+        for name in ("failure", "revert_failure"):
+            given = data.get(name)
+            setattr(made, name, Failure.from_dict(given) if given else None)
+        return made
+
+    def pformat(self, indent: int = 0, linesep: str = "\n") -> str:
+        """Describe this detail in lines for people."""
+        facts = [("state", self.state), ("version", self.version), ("results", self.results)]
+        return _describe(self, [*facts, ("failure", bool(self.failure))], indent, linesep)
+
+
+class TaskDetail(AtomDetail):
+    """What has happened to one task; `results` is what its `execute` returned."""
+
+    __slots__ = ()
+    KIND = "task"
+
+
+class RetryDetail(AtomDetail):
+    """What has happened to one retry; `results` is its history: a list of (result, {atom name: Failure})."""
+
+    __slots__ = ()
+    KIND = "retry"
+
+    @staticmethod
+    def _no_results() -> Any:
+        return []
+
+    def _store(self, result: Any) -> None:
+        self.results.append((result, {}))
+
+    @property
+    def last_results(self) -> Any:
+        """What the last attempt's `execute` returned.
+
+        :raises NotFound: when there was no attempt
+        """
+        if not self.results:
+            msg = "Last results not found"
+            raise exceptions.NotFound(msg)
+        return self.results[-1][0]
+
+    @property
+    def last_failures(self) -> dict[str, Failure]:
+        """The failures of the last attempt, by atom name.
+
+        :raises NotFound: when there was no attempt
+        """
+        if not self.results:
+            msg = "Last failures not found"
+            raise exceptions.NotFound(msg)
+        return self.results[-1][1]  # type: ignore[no-any-return]
+
+    def copy(self) -> Self:
+        """Return a shallow copy with the same identity and a history list of its own."""
+        other = super().copy()
+        other.results = [(value, dict(failures)) for value, failures in self.results]
+        return other
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything in one dict."""
+        attempts = [
+            (value, {name: failure.to_dict() for name, failure in failures.items()})
+            for value, failures in self.results
+        ]
+        return {**super().to_dict(), "results": attempts}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        """Make a detail from what `to_dict` gave."""
+        made = super().from_dict(data)
+        made.results = [
+            (value, {name: Failure.from_dict(failure) for name, failure in failures.items()})
+            for value, failures in data.get("results") or ()
+        ]
+        return made
+
+
+_KINDS: dict[str, type[AtomDetail]] = {"RETRY_DETAIL": RetryDetail, "TASK_DETAIL": TaskDetail}
+ATOM_TYPES = list(_KINDS)
+
+
+def atom_detail_class(atom_type: str) -> type[AtomDetail]:
+    """Return the class for a type name.
+
+    :raises TypeError: when there is no such type
+    """
+    try:
+        return _KINDS[atom_type]
+    except KeyError:
+        msg = f"Unknown atom type '{atom_type}'"
+        raise TypeError(msg) from None
+
+
+def atom_detail_type(atom_detail: AtomDetail) -> str:
+    """Return the type name of a detail.
+
+    :raises TypeError: when it is no detail of an atom
+    """
+    for name, cls in _KINDS.items():
+        if isinstance(atom_detail, cls):
+            return name
+    msg = f"Unknown atom '{atom_detail}' ({type(atom_detail)})"
+    raise TypeError(msg)
+
+
+class _Container:
+    """Common part of what holds details by uuid: made in order, found by uuid through an index made when needed."""
+
+    __slots__ = ("_index", "_members")
+
+    def __init__(self) -> None:
+        self._members: list[Any] = []
+        self._index: dict[str, Any] | None = None
+
+    def add(self, member: Any) -> None:
+        """Put a member in; one with the same uuid is replaced."""
+        if self._index is not None:
+            known = self._index.get(member.uuid)
+            if known is not None:
+                self._members[self._members.index(known)] = member
+                self._index[member.uuid] = member
+                return
+            self._index[member.uuid] = member
+        self._members.append(member)
+
+    def find(self, uuid: str) -> Any:
+        """Return the member with this uuid, or None."""
+        if self._index is None:
+            self._index = {member.uuid: member for member in self._members}
+            self._members = list(self._index.values())
+        return self._index.get(uuid)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._members)
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def _adopt(self, others: Any) -> None:
+        """Add the members of another container that are not here yet."""
+        for member in others:
+            if self.find(member.uuid) is None:
+                self.add(member)
+
+    def _tree(self, indent: int, linesep: str) -> str:
+        return "".join(linesep + member.pformat(indent + 1, linesep) for member in self)
+
+
+class FlowDetail(_Container):
+    """What has happened to one flow; iterates over the details of its atoms.
+
+    :param name: name of the flow
+    :param uuid: unique identity of this detail
+    """
+
+    __slots__ = ("meta", "name", "state", "uuid")
+
+    def __init__(self, name: str, uuid: str) -> None:
+        super().__init__()
+        self.name = name
+        self.uuid = uuid
+        self.state: str | None = None
+        self.meta: dict[str, Any] = {}
+
+    def update(self, fd: FlowDetail) -> Self:
+        """Take over state and metadata from another detail, by reference."""
+        if fd is not self:
+            self.state, self.meta = fd.state, fd.meta
+        return self
+
+    def merge(self, fd: FlowDetail, deep_copy: bool = False) -> Self:
+        """Take over state and metadata from another detail.
+
+        :param deep_copy: whether the metadata is copied rather than shared
+        """
+        if fd is not self:
+            self.update(fd)
+            if deep_copy:
+                self.meta = copy.deepcopy(fd.meta)
+        return self
+
+    def copy(self, retain_contents: bool = True) -> Self:
+        """Return a shallow copy with the same identity, with the same atom details or without them."""
+        other = type(self)(self.name, self.uuid)
+        other.state, other.meta = self.state, dict(self.meta)
+        if retain_contents:
+            other._members = list(self._members)
+        return other
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything but the atom details in one dict."""
+        return {"name": self.name, "meta": self.meta, "state": self.state, "uuid": self.uuid}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        """Make a detail from what `to_dict` gave."""
+        made = cls(data["name"], data["uuid"])
+        made.state = data.get("state")
+        made.meta = data.get("meta") or {}
+        return made
+
+    def pformat(self, indent: int = 0, linesep: str = "\n") -> str:
+        """Describe this detail and those in it in lines for people."""
+        return _describe(self, [("state", self.state)], indent, linesep) + self._tree(indent, linesep)
+
+
+class LogBook(_Container):
+    """A named collection of flow details, over which it iterates.
+
+    :param name: any name
+    :param uuid: unique identity of this book; made if it is None
+    """
+
+    __slots__ = ("created_at", "meta", "name", "updated_at", "uuid")
+
+    def __init__(self, name: str, uuid: str | None = None) -> None:
+        super().__init__()
+        self.name = name
+        self.uuid = uuid or str(uuids.uuid4())
+        self.meta: dict[str, Any] = {}
+        self.created_at: datetime.datetime = _utcnow()
+        self.updated_at: datetime.datetime | None = None
+
+    def add(self, member: FlowDetail) -> None:
+        """Put a flow detail in."""
+        super().add(member)
+        self.updated_at = _utcnow()
+
+    def merge(self, lb: LogBook, deep_copy: bool = False) -> Self:
+        """Take over times and metadata from another book, and those of its flow details that are not here yet.
+
+        :param deep_copy: whether the metadata is copied rather than shared
+        """
+        if lb is not self:
+            self.meta = copy.deepcopy(lb.meta) if deep_copy else lb.meta
+            self.created_at = lb.created_at
+            self._adopt(lb)
+            self.updated_at = lb.updated_at
+        return self
+
+    def copy(self, retain_contents: bool = True) -> Self:
+        """Return a shallow copy with the same identity, with the same flow details or without them."""
+        other = type(self)(self.name, self.uuid)
+        other.meta = dict(self.meta)
+        other.created_at, other.updated_at = self.created_at, self.updated_at
+        if retain_contents:
+            other._members = list(self._members)
+        return other
+
+    def to_dict(self, marshal_time: bool = False) -> dict[str, Any]:
+        """Return everything but the flow details in one dict.
+
+        :param marshal_time: whether times are given as ISO 8601 text rather than as datetime
+        """
+        times = {"updated_at": self.updated_at, "created_at": self.created_at}
+        if marshal_time:
+            times = {key: at and at.isoformat() for key, at in times.items()}  # type: ignore[misc]
+        return {"name": self.name, "meta": self.meta, "uuid": self.uuid, **times}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any], unmarshal_time: bool = False) -> Self:
+        """Make a book from what `to_dict` gave.
+
+        :param unmarshal_time: whether times come as ISO 8601 text
+        """
+        made = cls(data["name"], data["uuid"])
+        made.meta = data.get("meta") or {}
+        for key in ("created_at", "updated_at"):
+            at = data.get(key)
+            setattr(made, key, datetime.datetime.fromisoformat(at) if unmarshal_time and at else at)
+        return made
+
+    def pformat(self, indent: int = 0, linesep: str = "\n") -> str:
+        """Describe this book and all in it in lines for people."""
+        times = [(key, at.isoformat()) for key in ("created_at", "updated_at") if (at := getattr(self, key))]
+        return _describe(self, times, indent, linesep) + self._tree(indent, linesep)

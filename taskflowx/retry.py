@@ -1,0 +1,253 @@
+"""Retry controllers: they decide what happens when something in their flow fails.
+
+A retry runs before the other members of its flow and is asked, by `on_failure`, each time that one of them fails. Its
+`history` holds one entry for each attempt: (what its `execute` returned, {name of a failed atom: its `Failure`}).
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, Any
+
+from taskflowx import atom, exceptions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from taskflowx.types.failure import Failure
+
+    Attempt = tuple[Any, dict[str, Failure]]
+
+EXECUTE_REVERT_HISTORY = "history"
+REVERT_FLOW_FAILURES = atom.REVERT_FLOW_FAILURES
+
+
+class Decision(enum.StrEnum):
+    """What a retry controller can decide on a failure in its flow."""
+
+    REVERT = "REVERT"
+    """Undo this flow alone, unless the controller around it decides on more."""
+    REVERT_ALL = "REVERT_ALL"
+    """Undo everything."""
+    RETRY = "RETRY"
+    """Undo this flow, then run it again."""
+
+
+REVERT = Decision.REVERT
+REVERT_ALL = Decision.REVERT_ALL
+RETRY = Decision.RETRY
+
+
+class History:
+    """The attempts of one retry so far, oldest first, with the failure of the retry itself if it has one.
+
+    :param contents: pairs of (provided value, {atom name: Failure}); not copied
+    :param failure: how the retry's own `execute` failed, if it did
+    """
+
+    __slots__ = ("_contents", "_failure")
+
+    def __init__(self, contents: Sequence[Attempt], failure: Failure | None = None) -> None:
+        self._contents = contents
+        self._failure = failure
+
+    @property
+    def failure(self) -> Failure | None:
+        """How the retry's own `execute` failed, or None."""
+        return self._failure
+
+    def provided_iter(self) -> Iterator[Any]:
+        """Iterate over what each attempt's `execute` returned."""
+        return (provided for provided, _ in self._contents)
+
+    def outcomes_iter(self, index: int | None = None) -> Iterator[tuple[str, Failure]]:
+        """Iterate over (atom name, failure) of all attempts, or of the one at `index`."""
+        attempts = self._contents if index is None else [self._contents[index]]
+        return (outcome for _, outcomes in attempts for outcome in outcomes.items())
+
+    def caused_by(
+        self, exception_cls: type[Exception] | str, index: int | None = None, include_retry: bool = False
+    ) -> bool:
+        """Tell whether a failure in the history is of the given type.
+
+        :param exception_cls: an exception class, or its dotted name
+        :param index: look at this attempt only
+        :param include_retry: look at the failure of the retry itself too
+        """
+        if any(failure.check(exception_cls) for _, failure in self.outcomes_iter(index)):
+            return True
+        return bool(include_retry and self._failure is not None and self._failure.check(exception_cls))
+
+    def __len__(self) -> int:
+        return len(self._contents)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._contents[index]
+
+    def __iter__(self) -> Iterator[Attempt]:
+        return iter(self._contents)
+
+
+class Retry(atom.Atom):
+    """A controller that decides how a failure in its flow is handled; to be subclassed.
+
+    :param name: unique name; `<flow name>_retry` of the first flow that it is given to by default
+
+    The other arguments are those of `taskflowx.atom.Atom`.
+    """
+
+    _engine_args = (
+        frozenset((EXECUTE_REVERT_HISTORY,)),
+        frozenset((EXECUTE_REVERT_HISTORY, REVERT_FLOW_FAILURES)),
+    )
+
+    def __init__(  # noqa: PLR0913 - the arguments that callers know
+        self,
+        name: str | None = None,
+        provides: Any = None,
+        requires: Any = None,
+        auto_extract: bool = True,
+        rebind: Any = None,
+    ) -> None:
+        if atom.is_method_of(Retry, "on_failure", self.on_failure):
+            msg = (
+                f"Can't instantiate {atom.full_name(type(self))} "
+                "without an implementation of its 'on_failure' method"
+            )
+            raise TypeError(msg)
+        super().__init__(name, provides, requires, auto_extract, rebind)
+
+    def on_failure(self, history: History, *args: Any, **kwargs: Any) -> Decision:
+        """Decide what follows a failure: RETRY, REVERT or REVERT_ALL.
+
+        :param history: all attempts, the one that just failed included
+
+        It is given the arguments of `execute` too, as far as it takes them.
+        """
+        raise NotImplementedError
+
+
+class AlwaysRevert(Retry):
+    """Undo its own flow on any failure, and leave what stands outside of it."""
+
+    def on_failure(self, *args: Any, **kwargs: Any) -> Decision:  # noqa: ARG002 - it always says the same
+        """Decide on REVERT."""
+        return REVERT
+
+    def execute(self, *args: Any, **kwargs: Any) -> None:
+        """Provide nothing."""
+
+
+class AlwaysRevertAll(Retry):
+    """Undo everything on any failure."""
+
+    def on_failure(self, **kwargs: Any) -> Decision:  # noqa: ARG002 - it always says the same
+        """Decide on REVERT_ALL."""
+        return REVERT_ALL
+
+    def execute(self, **kwargs: Any) -> None:
+        """Provide nothing."""
+
+
+class Times(Retry):
+    """Run its flow up to a number of times; provides the number of the attempt, from 1.
+
+    :param attempts: how many times in all
+    :param revert_all: whether everything is undone after the last attempt, rather than its own flow alone
+    """
+
+    def __init__(  # noqa: PLR0913 - the arguments that callers know
+        self,
+        attempts: int = 1,
+        name: str | None = None,
+        provides: Any = None,
+        requires: Any = None,
+        auto_extract: bool = True,
+        rebind: Any = None,
+        revert_all: bool = False,
+    ) -> None:
+        super().__init__(name, provides, requires, auto_extract, rebind)
+        self._attempts = attempts
+        self._revert_action = REVERT_ALL if revert_all else REVERT
+
+    def on_failure(self, history: History, *args: Any, **kwargs: Any) -> Decision:  # noqa: ARG002
+        """Decide on RETRY while attempts are left."""
+        return RETRY if len(history) < self._attempts else self._revert_action
+
+    def execute(self, history: History, *args: Any, **kwargs: Any) -> int:  # noqa: ARG002
+        """Return the number of this attempt."""
+        return len(history) + 1
+
+
+class ForEachBase(Retry):
+    """Common part of the controllers that try one value after another."""
+
+    def __init__(  # noqa: PLR0913 - the arguments that callers know
+        self,
+        name: str | None = None,
+        provides: Any = None,
+        requires: Any = None,
+        auto_extract: bool = True,
+        rebind: Any = None,
+        revert_all: bool = False,
+    ) -> None:
+        super().__init__(name, provides, requires, auto_extract, rebind)
+        self._revert_action = REVERT_ALL if revert_all else REVERT
+
+    def _untried(self, values: Iterable[Any], history: History) -> list[Any]:
+        left = list(values)
+        for tried in history.provided_iter():
+            if tried in left:
+                left.remove(tried)
+        return left
+
+    def _get_next_value(self, values: Iterable[Any], history: History) -> Any:
+        left = self._untried(values, history)
+        if not left:
+            msg = f"No elements left in collection of iterable retry controller {self.name}"
+            raise exceptions.NotFound(msg)
+        return left[0]
+
+    def _on_failure(self, values: Iterable[Any], history: History) -> Decision:
+        return RETRY if self._untried(values, history) else self._revert_action
+
+
+class ForEach(ForEachBase):
+    """Run its flow with each of the given values in turn, until it succeeds; provides the value.
+
+    :param values: what to try, in order
+    :param revert_all: whether everything is undone when no value is left
+    """
+
+    def __init__(  # noqa: PLR0913 - the arguments that callers know
+        self,
+        values: Iterable[Any],
+        name: str | None = None,
+        provides: Any = None,
+        requires: Any = None,
+        auto_extract: bool = True,
+        rebind: Any = None,
+        revert_all: bool = False,
+    ) -> None:
+        super().__init__(name, provides, requires, auto_extract, rebind, revert_all)
+        self._values = list(values)
+
+    def on_failure(self, history: History, *args: Any, **kwargs: Any) -> Decision:  # noqa: ARG002
+        """Decide on RETRY while a value is left."""
+        return self._on_failure(self._values, history)
+
+    def execute(self, history: History, *args: Any, **kwargs: Any) -> Any:  # noqa: ARG002
+        """Return the next value."""
+        return self._get_next_value(self._values, history)
+
+
+class ParameterizedForEach(ForEachBase):
+    """As `ForEach`, with the values taken from the flow's own data under the name `values` (or its rebinding)."""
+
+    def on_failure(self, values: Iterable[Any], history: History, *args: Any, **kwargs: Any) -> Decision:  # noqa: ARG002
+        """Decide on RETRY while a value is left."""
+        return self._on_failure(values, history)
+
+    def execute(self, values: Iterable[Any], history: History, *args: Any, **kwargs: Any) -> Any:  # noqa: ARG002
+        """Return the next value."""
+        return self._get_next_value(values, history)

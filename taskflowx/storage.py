@@ -1,0 +1,608 @@
+"""Names and the record: what callers ask about a run, and where its arguments come from.
+
+`Storage` stands between names and the details of a `FlowDetail`. Engines have it make one detail an atom, write states
+and results to these details themselves, and come here for arguments that their prepared bindings could not fill;
+everybody else asks here by name.
+
+The lookup order of an argument: transient atom arguments, atom arguments, transient flow arguments, flow arguments,
+then the providers that the atom sees, nearest first. The first that has a value wins.
+
+Invariant: values are held by reference; nothing here copies them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from typing import TYPE_CHECKING, Any
+
+from taskflowx import exceptions, retry, states
+from taskflowx.persistence import models
+from taskflowx.types.failure import Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from taskflowx.atom import Atom
+
+LOG = logging.getLogger(__name__)
+
+META_INJECTED = "injected"
+META_PROGRESS = "progress"
+META_PROGRESS_DETAILS = "progress_details"
+STATES_WITH_RESULTS = (
+    states.FAILURE,
+    states.REVERTED,
+    states.REVERTING,
+    states.REVERT_FAILURE,
+    states.SUCCESS,
+)
+_EXECUTE_STATES = (states.SUCCESS, states.FAILURE, states.REVERTING)
+_REVERT_STATES = (states.REVERTED, states.REVERT_FAILURE, states.REVERTING)
+
+
+class Values:
+    """Injected values, in the shape of a detail that has succeeded: what a binding reads arguments from."""
+
+    __slots__ = ("name", "results")
+    state = states.SUCCESS
+
+    def __init__(self, name: str, results: dict[str, Any]) -> None:
+        self.name = name
+        self.results = results
+
+    def __repr__(self) -> str:
+        return f"<Provider '{self.name}' of injected values>"
+
+
+#: where a value may be found: what has it, and the index or key there (None: all of it)
+Source = tuple[Any, Any]
+
+
+class Storage:
+    """The record of one run, by name.
+
+    :param flow_detail: where everything is kept
+    :param backend: the store of the flow detail, or None when it lives in memory alone
+    :param scope_fetcher: called with an atom's name, gives the rows of names of atoms that it sees, nearest first; without
+        it an atom sees all providers
+    """
+
+    injector_name = "_TaskFlow_INJECTOR"
+
+    def __init__(
+        self,
+        flow_detail: models.FlowDetail,
+        backend: Any = None,
+        scope_fetcher: Callable[[str], Iterable[Iterable[str]]] | None = None,
+    ) -> None:
+        self._flowdetail = flow_detail
+        self._backend = backend
+        self._scope_fetcher = scope_fetcher
+        self._details: dict[str, models.AtomDetail] = {}
+        self._failures: dict[str, Failure] = {}
+        self._revert_failures: dict[str, Failure] = {}
+        self._transients = Values("transient flow arguments", {})
+        self._atom_args: dict[str, tuple[Values, Values]] = {}  # by atom name: the transient ones, the kept ones
+        self._providers: dict[str, list[Source]] = {}
+        self._keyed: dict[str, list[tuple[models.AtomDetail, str, Any]]] = {}  # outputs that are parts of a result
+        self._unindexed: list[tuple[models.AtomDetail, Atom]] = []  # atoms whose outputs are not in _providers yet
+        self._lock = threading.RLock()
+        #: goes up when a name is injected that prepared bindings do not know
+        self.injections = 0
+        known = {detail.name: detail for detail in flow_detail}
+        self._kept = known
+        injector = known.pop(self.injector_name, None)
+        self._injected = Values(self.injector_name, {} if injector is None else injector.results or {})
+        self._injector = injector
+        for name, detail in known.items():
+            if detail.failure is not None:
+                self._failures[name] = detail.failure
+            if detail.revert_failure is not None:
+                self._revert_failures[name] = detail.revert_failure
+
+    # -- atoms ----------------------------------------------------------------------------------------------------------
+
+    def ensure_atoms(self, atoms: Iterable[Atom]) -> list[str]:
+        """Make sure that each of the atoms has a detail; returns their uuids."""
+        return [detail.uuid for detail in self.details_of(atoms)]
+
+    def ensure_atom(self, atom: Atom) -> str:
+        """Make sure that an atom has a detail; returns its uuid."""
+        return self.ensure_atoms([atom])[0]
+
+    def details_of(self, atoms: Iterable[Atom]) -> list[models.AtomDetail]:
+        """Return one detail for each of the atoms, those that exist already or new ones.
+
+        :raises Duplicate: when a kept detail of the same name is of another kind
+        """
+        kept, details, flow_detail = self._kept, self._details, self._flowdetail
+        found = []
+        versions: dict[Any, str] = {}
+        for atom in atoms:
+            name = atom.name
+            detail = details.get(name)
+            if detail is None:
+                kind = models.RetryDetail if isinstance(atom, retry.Retry) else models.TaskDetail
+                detail = kept.get(name) if kept else None
+                if detail is None:
+                    detail = kind(name)
+                    detail.state = states.PENDING
+                    version = versions.get(atom.version)
+                    if version is None:
+                        version = versions[atom.version] = ".".join(str(part) for part in atom.version)
+                    detail.version = version
+                    flow_detail.add(detail)
+                elif type(detail) is not kind:
+                    msg = f"Atom detail '{name}' already exists, but it is of a {detail.KIND} and not of a {kind.KIND}"
+                    raise exceptions.Duplicate(msg)
+                else:
+                    _check_version(atom, detail)
+                details[name] = detail
+                self._unindexed.append((detail, atom))
+                if detail._meta and META_INJECTED in detail._meta:  # noqa: SLF001 - not to make it
+                    self._atom_args[name] = (Values(name, {}), Values(name, detail.meta[META_INJECTED]))
+            found.append(detail)
+        return found
+
+    def _detail(self, atom_name: str) -> models.AtomDetail:
+        try:
+            return self._details[atom_name]
+        except KeyError as error:
+            msg = f"Unknown atom name '{atom_name}'"
+            raise exceptions.NotFound(msg, error) from None
+
+    def _retry_detail(self, retry_name: str) -> models.RetryDetail:
+        detail = self._detail(retry_name)
+        if not isinstance(detail, models.RetryDetail):
+            msg = f"Atom '{retry_name}' is not a retry"
+            raise TypeError(msg)
+        return detail
+
+    @property
+    def lock(self) -> _Lock:
+        """A lock around the storage, with `read_lock()` and `write_lock()` context managers."""
+        return _Lock(self._lock)
+
+    @property
+    def backend(self) -> Any:
+        """The store of the flow detail, or None."""
+        return self._backend
+
+    @property
+    def flow_name(self) -> str:
+        """The name of the flow."""
+        return self._flowdetail.name
+
+    @property
+    def flow_uuid(self) -> str:
+        """The uuid of the flow's detail."""
+        return self._flowdetail.uuid
+
+    @property
+    def flow_meta(self) -> dict[str, Any]:
+        """The metadata of the flow's detail."""
+        return self._flowdetail.meta
+
+    def get_atom_uuid(self, atom_name: str) -> str:
+        """Return the uuid of an atom's detail."""
+        return self._detail(atom_name).uuid
+
+    def set_atom_state(self, atom_name: str, state: str) -> None:
+        """Set the state of an atom."""
+        self._detail(atom_name).state = state
+
+    def get_atom_state(self, atom_name: str) -> str | None:
+        """Return the state of an atom."""
+        return self._detail(atom_name).state
+
+    def set_atom_intention(self, atom_name: str, intention: str) -> None:
+        """Set what is to be done with an atom next."""
+        self._detail(atom_name).intention = intention
+
+    def get_atom_intention(self, atom_name: str) -> str:
+        """Return what is to be done with an atom next."""
+        return self._detail(atom_name).intention
+
+    def get_atoms_states(self, atom_names: Iterable[str]) -> dict[str, tuple[str | None, str]]:
+        """Return atom name -> (state, intention)."""
+        details = {name: self._detail(name) for name in atom_names}
+        return {name: (detail.state, detail.intention) for name, detail in details.items()}
+
+    def update_atom_metadata(self, atom_name: str, update_with: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> None:
+        """Update the metadata of an atom's detail."""
+        self._detail(atom_name).meta.update(update_with)
+
+    def set_task_progress(self, task_name: str, progress: float, details: dict[str, Any] | None = None) -> None:
+        """Keep how far a task has come.
+
+        :param progress: from 0.0 to 1.0
+        :param details: facts about it
+        """
+        update: dict[str, Any] = {META_PROGRESS: progress}
+        if details is not None:
+            update[META_PROGRESS_DETAILS] = {"at_progress": progress, "details": details} if details else None
+        self._detail(task_name).meta.update(update)
+
+    def get_task_progress(self, task_name: str) -> float:
+        """Return how far a task has come: 1.0 after success, 0.0 when it has never told."""
+        detail = self._detail(task_name)
+        if detail.state == states.SUCCESS:
+            return 1.0
+        return detail.meta.get(META_PROGRESS) or 0.0
+
+    def get_task_progress_details(self, task_name: str) -> dict[str, Any] | None:
+        """Return {'at_progress': ..., 'details': {...}} of the last progress that came with details, or None."""
+        return self._detail(task_name).meta.get(META_PROGRESS_DETAILS)
+
+    # -- results --------------------------------------------------------------------------------------------------------
+
+    def save(self, atom_name: str, result: Any, state: str = states.SUCCESS) -> None:
+        """Put the result of an atom, acquired in a state, into its detail.
+
+        :param result: the value, or a `Failure` with state FAILURE or REVERT_FAILURE
+        """
+        detail = self._detail(atom_name)
+        detail.put(state, result)
+        if state == states.FAILURE and isinstance(result, Failure):
+            self._failures[atom_name] = result
+        elif state == states.REVERT_FAILURE and isinstance(result, Failure):
+            self._revert_failures[atom_name] = result
+        elif state == states.SUCCESS:
+            self.warn_of_missing(atom_name)
+
+    def warn_of_missing(self, atom_name: str) -> None:
+        """Log the names that an atom should provide and that its result does not have."""
+        self._index()
+        for detail, name, key in self._keyed.get(atom_name, ()):
+            try:
+                detail.last_results[key]
+            except (TypeError, LookupError):
+                LOG.warning("Atom '%s' did not supply result with index %r (name '%s')", atom_name, key, name)
+
+    def save_retry_failure(self, retry_name: str, failed_atom_name: str, failure: Failure) -> None:
+        """Add a failure to the current attempt in a retry's history."""
+        results = self._retry_detail(retry_name).results
+        if results:
+            results[-1][1].setdefault(failed_atom_name, failure)
+
+    def cleanup_retry_history(self, retry_name: str, state: str) -> None:
+        """Forget the attempts of a retry and set its state."""
+        detail = self._retry_detail(retry_name)
+        detail.state = state
+        detail.results = []
+
+    def _result(self, atom_name: str, what: str, allowed: tuple[str, ...]) -> models.AtomDetail:
+        detail = self._detail(atom_name)
+        if detail.state not in allowed:
+            cause = exceptions.DisallowedAccess(
+                f"Result for atom '{atom_name}' is not known/accessible due to it being in {detail.state} state "
+                f"when result access is restricted to {allowed} states",
+                state=detail.state,
+            )
+            msg = f"Result for atom '{atom_name}' {what} is not known"
+            raise exceptions.NotFound(msg, cause)
+        return detail
+
+    def get(self, atom_name: str) -> Any:
+        """Return what an atom's `execute` returned, or the `Failure` that it ended with.
+
+        :raises NotFound: when there is neither
+        """
+        failure = self._failures.get(atom_name)
+        if failure is not None and self._detail(atom_name).failure is failure:
+            return failure
+        detail = self._result(atom_name, "execution", _EXECUTE_STATES)
+        return detail.failure if detail.failure is not None else detail.last_results
+
+    get_execute_result = get
+
+    def get_revert_result(self, atom_name: str) -> Any:
+        """Return what an atom's `revert` returned, or the `Failure` that it ended with.
+
+        :raises NotFound: when there is neither
+        """
+        detail = self._result(atom_name, "revert", _REVERT_STATES)
+        return detail.revert_failure if detail.revert_failure is not None else detail.revert_results
+
+    def get_execute_failures(self) -> dict[str, Failure]:
+        """Return atom name -> `Failure` of its `execute`, also of those that a later attempt cured."""
+        return dict(self._failures)
+
+    get_failures = get_execute_failures
+
+    def get_revert_failures(self) -> dict[str, Failure]:
+        """Return atom name -> `Failure` of its `revert`."""
+        return dict(self._revert_failures)
+
+    def has_failures(self) -> bool:
+        """Tell whether any atom has failed."""
+        return bool(self._failures or self._revert_failures)
+
+    def reset(self, atom_name: str, state: str = states.PENDING) -> None:
+        """Forget what has happened to an atom and set its state."""
+        self._detail(atom_name).reset(state)
+        self._failures.pop(atom_name, None)
+        self._revert_failures.pop(atom_name, None)
+
+    def forget_failures(self) -> None:
+        """Forget the failures of all atoms, as when the flow begins anew."""
+        self._failures.clear()
+        self._revert_failures.clear()
+
+    # -- injected values ------------------------------------------------------------------------------------------------
+
+    def inject_atom_args(self, atom_name: str, pairs: Mapping[str, Any], transient: bool = True) -> None:
+        """Give values to one atom alone.
+
+        :param pairs: name -> value
+        :param transient: whether they are forgotten when the run is over rather than kept in the atom's metadata
+        """
+        detail = self._detail(atom_name)
+        given = self._atom_args.get(atom_name)
+        if given is None:
+            given = self._atom_args[atom_name] = (Values(atom_name, {}), Values(atom_name, {}))
+        given[0 if transient else 1].results.update(pairs)
+        if not transient:
+            detail.meta[META_INJECTED] = given[1].results
+        self.injections += 1
+
+    def inject(self, pairs: Mapping[str, Any], transient: bool = False) -> None:
+        """Give values to all atoms.
+
+        :param pairs: name -> value
+        :param transient: whether they are forgotten when the run is over rather than kept in the flow's detail
+        """
+        values = self._transients if transient else self._injected
+        if any(name not in values.results for name in pairs):
+            self.injections += 1
+        values.results.update(pairs)
+        if not transient and self._injector is None and values.results:
+            self._injector = models.TaskDetail(self.injector_name)
+            self._injector.state = states.SUCCESS
+            self._injector.results = values.results
+            self._flowdetail.add(self._injector)
+
+    # -- arguments ------------------------------------------------------------------------------------------------------
+
+    def injected_source(self, atom_name: str, name: str) -> Source | None:
+        """Return where an injected value of this name is that the atom sees before any provider, or None."""
+        given = self._atom_args.get(atom_name)
+        if given is not None:
+            for values in given:
+                if name in values.results:
+                    return values, name
+        for values in (self._transients, self._injected):
+            if name in values.results:
+                return values, name
+        return None
+
+    def find(self, name: str, sources: Iterable[Source]) -> Any:
+        """Return the first value among the sources, which come in the order of their precedence.
+
+        :raises NotFound: when none of them has a value
+        """
+        looked_at = []
+        for detail, key in sources:
+            looked_at.append(detail)
+            if detail.state == states.SUCCESS:
+                results = detail.last_results if isinstance(detail, models.RetryDetail) else detail.results
+                if key is None:
+                    return results
+                try:
+                    return results[key]
+                except (TypeError, LookupError):
+                    continue
+        if not looked_at:
+            msg = f"Name '{name}' is not mapped as a produced output by any providers"
+            raise exceptions.NotFound(msg)
+        owners = ", ".join(f"'{detail.name}' ({detail.state})" for detail in looked_at)
+        msg = (
+            f"Unable to find result '{name}', expected to be able to find it created by one of [{owners}] "
+            "but was unable to perform successful extraction"
+        )
+        raise exceptions.NotFound(msg)
+
+    def _index(self) -> None:
+        """Bring the providers of each name up to date."""
+        for detail, atom in self._unindexed:
+            for name, key in atom._signature.outputs:  # noqa: SLF001 - of the same house
+                self._providers.setdefault(name, []).append((detail, key))
+                if key is not None:
+                    self._keyed.setdefault(detail.name, []).append((detail, name, key))
+        self._unindexed.clear()
+
+    def _sources(self, name: str) -> Iterator[Source]:
+        """Iterate over all that may have a value of this name: injected ones first, then in the order of the atoms."""
+        self._index()
+        for values in (self._transients, self._injected):
+            if name in values.results:
+                yield values, name
+        yield from self._providers.get(name, ())
+
+    def fetch(self, name: str, many_handler: Callable[[list[Any]], Any] | None = None) -> Any:
+        """Return the value that is stored under a name.
+
+        :param many_handler: called with all values if there are several, picks one; the first by default
+        :raises NotFound: when nobody provides the name, or nobody has done so yet
+        """
+        found: list[Any] = []
+        sources = list(self._sources(name))
+        for detail, key in sources:
+            failure = self._failures.get(detail.name) if isinstance(detail, models.AtomDetail) else None
+            if failure is not None and detail.failure is failure:
+                found.append(failure)
+            else:
+                with contextlib.suppress(exceptions.NotFound):
+                    found.append(self.find(name, [(detail, key)]))
+        if found:
+            return found[0] if many_handler is None else many_handler(found)
+        if len(sources) == 1 and sources[0][0].state != states.SUCCESS:
+            msg = (
+                f"Expected to be able to find output '{name}' produced by <Provider '{sources[0][0].name}'> "
+                "but was unable to get at that providers results"
+            )
+            raise exceptions.NotFound(msg)
+        return self.find(name, sources)
+
+    def fetch_all(self, many_handler: Callable[[list[Any]], Any] | None = None) -> dict[str, Any]:
+        """Return name -> value of everything that there is.
+
+        :param many_handler: called with all values of a name that has several; the list of them by default
+        """
+        self._index()
+
+        def handle(values: list[Any]) -> Any:
+            if len(values) == 1:
+                return values[0]
+            return values if many_handler is None else many_handler(values)
+
+        everything = {}
+        for name in dict.fromkeys([*self._transients.results, *self._injected.results, *self._providers]):
+            with contextlib.suppress(exceptions.NotFound):
+                everything[name] = self.fetch(name, handle)
+        return everything
+
+    def _seen(self, atom_name: str | None, scope_walker: Iterable[Iterable[str]] | None) -> list[str] | None:
+        """Return the names of the atoms that an atom sees, nearest first; None when it sees all."""
+        if scope_walker is None and atom_name is not None and self._scope_fetcher is not None:
+            scope_walker = self._scope_fetcher(atom_name)
+        if scope_walker is None:
+            return None
+        return [name for level in scope_walker for name in level]
+
+    def _sources_for(self, atom_name: str | None, name: str, seen: list[str] | None) -> Iterator[Source]:
+        if atom_name is not None:
+            first = self.injected_source(atom_name, name)
+            if first is not None:
+                yield first
+        if seen is None:
+            yield from self._sources(name)
+            return
+        for values in (self._transients, self._injected):
+            if name in values.results:
+                yield values, name
+        self._index()
+        offered = {detail.name: (detail, key) for detail, key in self._providers.get(name, ())}
+        for visible in seen:
+            if visible in offered:
+                yield offered[visible]
+
+    def fetch_unsatisfied_args(
+        self,
+        atom_name: str,
+        args_mapping: Mapping[str, str],
+        scope_walker: Iterable[Iterable[str]] | None = None,
+        optional_args: Iterable[str] | None = None,
+    ) -> set[str]:
+        """Return the stored names among those mapped for which nobody that the atom sees could have a value.
+
+        :param args_mapping: argument -> stored name
+        :param scope_walker: rows of names of atoms that are looked at instead of what the atom sees
+        :param optional_args: arguments that need no value
+        """
+        seen = self._seen(atom_name, scope_walker)
+        optional = set(optional_args or ())
+        return {
+            name
+            for arg, name in args_mapping.items()
+            if arg not in optional and next(self._sources_for(atom_name, name, seen), None) is None
+        }
+
+    def fetch_mapped_args(
+        self,
+        args_mapping: Mapping[str, str],
+        atom_name: str | None = None,
+        scope_walker: Iterable[Iterable[str]] | None = None,
+        optional_args: Iterable[str] | None = None,
+    ) -> dict[str, Any]:
+        """Return argument -> value.
+
+        :param args_mapping: argument -> stored name
+        :param atom_name: the atom that the arguments are for
+        :param scope_walker: rows of names of atoms that are looked at instead of what the atom sees
+        :param optional_args: arguments that are left out when there is no value
+        :raises NotFound: when there is no value for another argument
+        """
+        if atom_name is not None:
+            self._detail(atom_name)
+        seen = self._seen(atom_name, scope_walker)
+        optional = set(optional_args or ())
+        values = {}
+        for arg, name in args_mapping.items():
+            try:
+                values[arg] = self.find(name, self._sources_for(atom_name, name, seen))
+            except exceptions.NotFound:
+                if arg not in optional:
+                    raise
+        return values
+
+    # -- the flow -------------------------------------------------------------------------------------------------------
+
+    def set_flow_state(self, state: str) -> None:
+        """Set the state of the flow."""
+        self._flowdetail.state = state
+
+    def get_flow_state(self) -> str | None:
+        """Return the state of the flow."""
+        return self._flowdetail.state or states.PENDING
+
+    def change_flow_state(self, state: str) -> tuple[bool, str | None]:
+        """Move the flow to a state, if the table of states lets it.
+
+        Returns whether it has moved, and the state before.
+
+        :raises InvalidState: when the table has no such move
+        """
+        old = self.get_flow_state()
+        moved = states.check_flow_transition(old, state)
+        if moved:
+            self.set_flow_state(state)
+        return moved, old
+
+    def update_flow_metadata(self, update_with: Mapping[str, Any]) -> None:
+        """Update the metadata of the flow's detail."""
+        self._flowdetail.meta.update(update_with)
+
+    def get_retry_history(self, retry_name: str) -> retry.History:
+        """Return the attempts of a retry."""
+        detail = self._retry_detail(retry_name)
+        return retry.History(detail.results, detail.failure)
+
+    def get_retry_histories(self) -> list[tuple[str, retry.History]]:
+        """Return (retry name, attempts) of all retries."""
+        return [
+            (name, retry.History(detail.results, detail.failure))
+            for name, detail in self._details.items()
+            if isinstance(detail, models.RetryDetail)
+        ]
+
+
+class _Lock:
+    """Read and write side of the one lock of a storage."""
+
+    def __init__(self, lock: Any) -> None:
+        self._lock = lock
+
+    @contextlib.contextmanager
+    def read_lock(self) -> Iterator[None]:
+        """Hold the lock for reading."""
+        with self._lock:
+            yield
+
+    write_lock = read_lock
+
+
+def _check_version(atom: Atom, detail: models.AtomDetail) -> None:
+    """Refuse to go on with a record that another major version of the atom made."""
+    recorded = detail.version
+    if recorded is None or atom.version is None:
+        return
+    major = str(recorded[0] if isinstance(recorded, tuple) else str(recorded).split(".", 1)[0])
+    if major != str(atom.version[0]):
+        msg = (
+            f"Atom '{atom.name}' is of version {'.'.join(map(str, atom.version))}, "
+            f"which does not fit version {recorded} that the record was made with"
+        )
+        raise exceptions.IncompatibleVersion(msg)

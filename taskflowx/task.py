@@ -1,0 +1,266 @@
+"""The units of work that users write: `Task`, and tasks made from plain functions.
+
+A task has `execute` to do something and `revert` to undo it. Engines call these two by name on the object when the
+task runs, so a method that a test replaces is the one that is called.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+import logging
+import threading
+from typing import TYPE_CHECKING, Any
+
+from taskflowx import atom
+from taskflowx.types import notifier as notifiers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+
+LOG = logging.getLogger(__name__)
+
+REVERT_RESULT = atom.REVERT_RESULT
+REVERT_FLOW_FAILURES = atom.REVERT_FLOW_FAILURES
+EVENT_UPDATE_PROGRESS = "update_progress"
+
+
+class ProgressSink(threading.local):
+    """Where the calls of the current thread report progress to: set by whoever runs calls in that thread.
+
+    `report(task, details)` is None outside of a run.
+    """
+
+    report: Callable[[Task, dict[str, Any]], None] | None = None
+
+
+PROGRESS = ProgressSink()
+
+
+class Task(atom.Atom):
+    """A unit of work with an `execute` and, to undo it, a `revert` method; both are to be overridden.
+
+    The arguments of the constructor are those of `taskflowx.atom.Atom`. The name is the full name of the class
+    by default.
+    """
+
+    TASK_EVENTS = (EVENT_UPDATE_PROGRESS,)
+
+    def __init__(  # noqa: PLR0913 - the arguments that callers know
+        self,
+        name: str | None = None,
+        provides: Any = None,
+        requires: Any = None,
+        auto_extract: bool = True,
+        rebind: Any = None,
+        inject: dict[str, Any] | None = None,
+        ignore_list: Iterable[str] | None = None,
+        revert_rebind: Any = None,
+        revert_requires: Any = None,
+    ) -> None:
+        if name is None and self.name is None:
+            name = atom.full_name(type(self))
+        super().__init__(
+            name, provides, requires, auto_extract, rebind, inject, ignore_list, revert_rebind, revert_requires
+        )
+
+    _listened: notifiers.RestrictedNotifier | None = None  # made when somebody asks for it
+
+    @property
+    def notifier(self) -> notifiers.RestrictedNotifier:
+        """The task's own notifier: `update_progress` events go to it, in the thread that runs the task."""
+        if self._listened is None:
+            self._listened = notifiers.RestrictedNotifier(self.TASK_EVENTS)
+        return self._listened
+
+    _notifier = notifier  # the name that subclasses use
+
+    def copy(self, retain_listeners: bool = True) -> Task:
+        """Return a shallow copy with a notifier of its own.
+
+        :param retain_listeners: whether the copy keeps the listeners of this task
+        """
+        other = copy.copy(self)
+        if other._listened is not None:
+            other._listened = other._listened.copy() if retain_listeners else None
+        return other
+
+    def update_progress(self, progress: float, **kwargs: Any) -> None:
+        """Report how far this task has come.
+
+        :param progress: from 0.0 to 1.0; a value outside is clamped, with a warning in the log
+        :param kwargs: details for listeners; kept with the progress in the atom's metadata
+        """
+        clamped = min(1.0, max(0.0, progress))
+        if clamped != progress:
+            LOG.warning("Progress of %s must be from 0.0 to 1.0, not %s: taken as %s", self, progress, clamped)
+        details = {**kwargs, "progress": clamped}
+        if self._listened is not None:
+            self._listened.notify(EVENT_UPDATE_PROGRESS, details)
+        report = PROGRESS.report
+        if report is not None:
+            report(self, details)
+
+
+class FunctorTask(Task):
+    """A task made from a function, and from another one to undo it.
+
+    :param execute: what to call; its signature says what the task requires
+    :param revert: what to call on rollback, or None when there is nothing to undo
+    :param version: a tuple of numbers, (1, 0) by default
+    :raises ValueError: when `execute` or `revert` cannot be called
+    """
+
+    _shares_signature = False
+
+    def __init__(  # noqa: PLR0913 - the arguments that callers know
+        self,
+        execute: Callable[..., Any],
+        name: str | None = None,
+        provides: Any = None,
+        requires: Any = None,
+        auto_extract: bool = True,
+        rebind: Any = None,
+        revert: Callable[..., Any] | None = None,
+        version: tuple[int, ...] | None = None,
+        inject: dict[str, Any] | None = None,
+    ) -> None:
+        if not callable(execute):
+            msg = "Function to use for executing must be callable"
+            raise ValueError(msg)  # noqa: TRY004 - what callers catch
+        if revert is not None and not callable(revert):
+            msg = "Function to use for reverting must be callable"
+            raise ValueError(msg)
+        self._execute = execute
+        self._revert = revert
+        if version is not None:
+            self.version = version
+        super().__init__(
+            atom.full_name(execute) if name is None else name,
+            provides,
+            requires,
+            auto_extract,
+            rebind,
+            inject,
+        )
+
+    def _inspected(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
+        return self._execute, super().revert if self._revert is None else self._revert
+
+    def execute(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function."""
+        return self._execute(*args, **kwargs)
+
+    def revert(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function that undoes it, if there is one."""
+        return None if self._revert is None else self._revert(*args, **kwargs)
+
+
+class _ManyInputs(Task):
+    """Common part of the tasks that hand a row of inputs, in order, to one function."""
+
+    _shares_signature = False
+
+    def __init__(  # noqa: PLR0913 - the arguments that callers know
+        self,
+        functor: Callable[..., Any],
+        requires: Any,
+        name: str | None = None,
+        provides: Any = None,
+        auto_extract: bool = True,
+        rebind: Any = None,
+        inject: dict[str, Any] | None = None,
+    ) -> None:
+        if not callable(functor):
+            msg = "Function to use for executing must be callable"
+            raise ValueError(msg)  # noqa: TRY004 - what callers catch
+        self._functor = functor
+        super().__init__(
+            atom.full_name(functor) if name is None else name, provides, requires, auto_extract, rebind, inject
+        )
+        given = [requires] if isinstance(requires, str) else list(requires)
+        self._inputs = [*given, *(a for a in self._signature.execute.args if a not in given)]
+
+    def _in_order(self, values: dict[str, Any]) -> list[Any]:
+        return [values[name] for name in self._inputs if name in values]
+
+
+def _check_arity(functor: Callable[..., Any], wanted: int, message: str) -> None:
+    """Refuse a function that takes another number of positional arguments, if it tells how many it takes."""
+    try:
+        parameters = inspect.signature(functor).parameters.values()
+    except (TypeError, ValueError):
+        return
+    count = sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
+    if count != wanted:
+        raise ValueError(f"{count} arguments were provided. " + message)  # noqa: EM102
+
+
+class MapFunctorTask(_ManyInputs):
+    """A task that applies a function of one argument to each of its inputs and returns the list of results.
+
+    :param functor: a function of exactly one argument
+    :param requires: names of the inputs, in the order of the results
+    :raises ValueError: when the function takes another number of arguments
+    """
+
+    def __init__(  # noqa: PLR0913 - the arguments that callers know
+        self,
+        functor: Callable[..., Any],
+        requires: Any,
+        name: str | None = None,
+        provides: Any = None,
+        auto_extract: bool = True,
+        rebind: Any = None,
+        inject: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(functor, requires, name, provides, auto_extract, rebind, inject)
+        _check_arity(functor, 1, "Map functor must take exactly 1 argument.")
+
+    def execute(self, *args: Any, **kwargs: Any) -> list[Any]:  # noqa: ARG002 - inputs come by name
+        """Return the function's value for each input, in the order of `requires`."""
+        functor = self._functor
+        return [functor(value) for value in self._in_order(kwargs)]
+
+
+class ReduceFunctorTask(_ManyInputs):
+    """A task that folds its inputs, from the left, with a function of two arguments.
+
+    :param functor: a function of exactly two arguments: the value so far and the next input
+    :param requires: names of the inputs, at least two, in order
+    :raises ValueError: when the function takes another number of arguments, or there are too few inputs
+    """
+
+    def __init__(  # noqa: PLR0913 - the arguments that callers know
+        self,
+        functor: Callable[..., Any],
+        requires: Any,
+        name: str | None = None,
+        provides: Any = None,
+        auto_extract: bool = True,
+        rebind: Any = None,
+        inject: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(functor, requires, name, provides, auto_extract, rebind, inject)
+        _check_arity(functor, 2, "Reduce functor must take exactly 2 arguments.")
+        if len(self._inputs) < 2:  # noqa: PLR2004
+            msg = f"{len(self._inputs)} elements were provided. Requires must have at least 2 elements."
+            raise ValueError(msg)
+
+    def execute(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ARG002 - inputs come by name
+        """Return the fold of the inputs."""
+        return functools.reduce(self._functor, self._in_order(kwargs))
+
+
+__all__ = [
+    "EVENT_UPDATE_PROGRESS",
+    "PROGRESS",
+    "REVERT_FLOW_FAILURES",
+    "REVERT_RESULT",
+    "FunctorTask",
+    "MapFunctorTask",
+    "ReduceFunctorTask",
+    "Task",
+]

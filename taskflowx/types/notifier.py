@@ -1,0 +1,399 @@
+"""Who is to be called when something happens.
+
+An engine has a notifier for its flow and one for its atoms, a task has one for its progress, a conductor and
+a board have theirs. Users register callbacks on them.
+
+What must stay true: a callback is checked and the way to call it chosen when it is registered, so that
+`notify` only loops; a callback that raises is logged, and the others are called; `notify` takes no lock and
+nothing that is registered meanwhile changes whom it calls, since each change puts a new dict of tuples in the
+place of the old one; when nobody listens, that dict is empty, and `if notifier._topics:` is all that an event
+costs.
+"""
+
+# Private names are used freely between the notifiers and listeners of this one file.
+# ruff: noqa: SLF001
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import logging
+import pickle
+import threading
+from types import MethodType
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    Callback = Callable[..., object]
+    DetailsFilter = Callable[[dict[str, Any]], object]
+
+LOG = logging.getLogger(__name__)
+
+
+class Listener:
+    """One callback with what it is to be called with.
+
+    :param callback: called with the event's name and its details
+    :param args: further positional arguments for it
+    :param kwargs: further keyword arguments for it
+    :param details_filter: called with the details; if it says no, the callback is skipped
+    :raises ValueError: if the callback, or the filter, cannot be called like that
+    """
+
+    __slots__ = ("_callback", "_args", "_kwargs", "_details_filter", "_by_name")
+
+    def __init__(
+        self,
+        callback: Callback,
+        args: Iterable[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        details_filter: DetailsFilter | None = None,
+    ) -> None:
+        if not callable(callback):
+            raise ValueError("Event callback must be callable")  # noqa: TRY004 - as in TaskFlow
+        if details_filter is not None and not callable(details_filter):
+            raise ValueError("Details filter must be callable")
+        self._callback = callback
+        self._args = tuple(args or ())
+        self._kwargs = dict(kwargs or {})
+        self._details_filter = details_filter
+        self._by_name = _takes_details_by_name(callback, self._args, self._kwargs)
+
+    @property
+    def callback(self) -> Callback:
+        """What is called."""
+        return self._callback
+
+    @property
+    def details_filter(self) -> DetailsFilter | None:
+        """What decides by the details whether the callback is called, or None."""
+        return self._details_filter
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        """The further keyword arguments (a copy)."""
+        return self._kwargs.copy()
+
+    @property
+    def args(self) -> tuple[Any, ...]:
+        """The further positional arguments."""
+        return self._args
+
+    def __call__(self, event_type: str, details: dict[str, Any]) -> None:
+        """Call the callback, unless the filter says no."""
+        if self._details_filter is not None and not self._details_filter(details):
+            return
+        if self._by_name:
+            self._callback(event_type, *self._args, details=details, **self._kwargs)
+        else:
+            self._callback(event_type, details, *self._args, **self._kwargs)
+
+    def is_equivalent(self, callback: Callback | None, details_filter: DetailsFilter | None = None) -> bool:
+        """Tell whether this listener has that callback and that filter; its arguments do not count."""
+        return bool(self._callback == callback and self._details_filter == details_filter)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Listener):
+            return NotImplemented
+        return self.is_equivalent(other._callback, other._details_filter)
+
+    # The callback need not be hashable.
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        target = f"calling into '{self._callback}'"
+        if self._details_filter is not None:
+            target += f" using details filter '{self._details_filter}'"
+        return f"<{type(self).__name__} object at {id(self):#x} {target}>"
+
+    def _follow(self, copies: Mapping[int, Any]) -> Listener:
+        """Return the listener for a deep copy: a method of an object copied along becomes the copy's."""
+        callback = self._callback
+        if not isinstance(callback, MethodType) or id(callback.__self__) not in copies:
+            return self
+        owner = copies[id(callback.__self__)]
+        return Listener(MethodType(callback.__func__, owner), self._args, self._kwargs, self._details_filter)
+
+
+def _takes_details_by_name(callback: Callback, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Choose how a callback gets the details: as keyword `details`, or else as second positional argument.
+
+    A decorated callback shows two signatures, that of the function inside and its own. A way of calling that
+    fits both is taken; if there is none, what fits its own, for the decorator may be there to adapt the one
+    to the other.
+    """
+    try:
+        own, inner = inspect.signature(callback, follow_wrapped=False), inspect.signature(callback)
+    except (TypeError, ValueError):  # C code without a signature: it may well fit
+        return False
+    by_name: tuple[tuple[Any, ...], dict[str, Any]] = (("event", *args), {"details": {}, **kwargs})
+    by_position: tuple[tuple[Any, ...], dict[str, Any]] = (("event", {}, *args), kwargs)
+    for signatures in ((own, inner), (own,)):
+        for form in (by_name, by_position):
+            if all(_fits(signature, *form) for signature in signatures):
+                return form is by_name
+    further = [*map(repr, args), *(f"{name}={value!r}" for name, value in kwargs.items())]
+    raise ValueError(
+        f"Event callback {getattr(callback, '__qualname__', callback)}{own} cannot be called with"
+        f" ({', '.join(['event_type', 'details', *further])})"
+    )
+
+
+def _fits(signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError:
+        return False
+    return True
+
+
+class _Probe(threading.local):
+    """Whether this thread is finding out if a listener can be pickled."""
+
+    is_on = False
+
+
+_PROBE = _Probe()
+
+
+class Notifier:
+    """Callbacks by event, called when the event is notified.
+
+    A copy shares the callbacks and has its own registrations. So does a deep copy, in which a method of an
+    object that is copied along belongs to the copy of that object. A pickle takes along those listeners that
+    can be pickled.
+    """
+
+    RESERVED_KEYS: ClassVar[tuple[str, ...]] = ("details",)
+    """Keyword arguments that no callback can be registered with."""
+
+    ANY: ClassVar[str] = "*"
+    """In place of an event: every event."""
+
+    _topics: dict[str, tuple[Listener, ...]]
+    _lock: threading.RLock
+
+    def __init__(self) -> None:
+        self._topics = {}
+        # For those who register. Reentrant, because a signal handler or a finalizer may do so at any moment.
+        self._lock = threading.RLock()
+
+    def __len__(self) -> int:
+        """Return how many listeners there are, for all events together."""
+        return sum(map(len, self._topics.values()))
+
+    def is_registered(
+        self, event_type: str, callback: Callback, details_filter: DetailsFilter | None = None
+    ) -> bool:
+        """Tell whether the callback is registered for just that event with that filter."""
+        listeners = self._topics.get(event_type, ())
+        return any(listener.is_equivalent(callback, details_filter) for listener in listeners)
+
+    def is_listened_to(self, event_type: str) -> bool:
+        """Tell whether anybody would be called on that event."""
+        topics = self._topics
+        return event_type in topics or self.ANY in topics
+
+    def reset(self) -> None:
+        """Forget all listeners."""
+        with self._lock:
+            self._topics = {}
+
+    def notify(self, event_type: str, details: Mapping[str, Any] | None) -> None:
+        """Call those who listen to any event, then those who listen to this one.
+
+        They are called in order of registration, each with a shallow copy of the details. An `Exception` that
+        one raises is logged, and the next one is called.
+
+        :param event_type: the event; `ANY` is none, and is ignored
+        :param details: what happened; None is taken as an empty dict
+        """
+        topics = self._topics
+        if not topics:
+            return
+        if not self.can_trigger_notification(event_type):
+            LOG.debug("Event type '%s' is not allowed to trigger notifications", event_type)
+            return
+        self._call(topics.get(self.ANY, ()) + topics.get(event_type, ()), event_type, details)
+
+    def notify_only(self, event_type: str, details: Mapping[str, Any] | None) -> None:
+        """Call those who listen to just this event, as `notify` does, and not those who listen to any.
+
+        For events that come beside those that `ANY` stands for.
+        """
+        self._call(self._topics.get(event_type, ()), event_type, details)
+
+    @staticmethod
+    def _call(listeners: Iterable[Listener], event_type: str, details: Mapping[str, Any] | None) -> None:
+        details = details or {}
+        for listener in listeners:
+            try:
+                listener(event_type, dict(details))
+            except Exception:  # what a listener does must not stop a run
+                LOG.warning(
+                    "Failure calling listener %s to notify about event %s, details: %s",
+                    listener, event_type, details, exc_info=True,
+                )  # fmt: skip
+
+    def register(
+        self,
+        event_type: str,
+        callback: Callback,
+        args: Iterable[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        details_filter: DetailsFilter | None = None,
+    ) -> None:
+        """Have a callback called on an event.
+
+        It is called with the event and the details: the latter as keyword `details` if it has such a
+        parameter, else as second positional argument, whatever that is called.
+
+        :param event_type: the event, or `ANY`
+        :param callback: what to call
+        :param args: further positional arguments for it, after event and details
+        :param kwargs: further keyword arguments for it
+        :param details_filter: called with the details; if it says no, the callback is skipped
+        :raises ValueError: if the callback cannot be called like that, or is registered already with an
+            equal filter, or the event is none of this notifier
+        :raises KeyError: if `kwargs` has a reserved key
+        """
+        if not self.can_be_registered(event_type):
+            raise ValueError(f"Disallowed event type '{event_type}' can not have a callback registered")
+        for key in self.RESERVED_KEYS:
+            if kwargs and key in kwargs:
+                raise KeyError(f"Reserved key '{key}' not allowed in kwargs")
+        listener = Listener(callback, args, kwargs, details_filter)
+        with self._lock:
+            if self.is_registered(event_type, callback, details_filter):
+                raise ValueError("Event callback already registered with equivalent details filter")
+            self._replace(event_type, (*self._topics.get(event_type, ()), listener))
+
+    def deregister(
+        self, event_type: str, callback: Callback, details_filter: DetailsFilter | None = None
+    ) -> bool:
+        """Take a callback with that filter back from an event; returns whether it was there."""
+        with self._lock:
+            before = self._topics.get(event_type, ())
+            after = tuple(one for one in before if not one.is_equivalent(callback, details_filter))
+            self._replace(event_type, after)
+        return len(after) < len(before)
+
+    def deregister_event(self, event_type: str) -> int:
+        """Take back all callbacks of an event; returns how many there were."""
+        with self._lock:
+            before = self._topics.get(event_type, ())
+            self._replace(event_type, ())
+        return len(before)
+
+    def _replace(self, event_type: str, listeners: tuple[Listener, ...]) -> None:
+        """Put new topics in the place of the old; an event without listeners is not in them."""
+        topics = {**self._topics, event_type: listeners}
+        if not listeners:
+            del topics[event_type]
+        self._topics = topics
+
+    def copy(self) -> Self:
+        """Return a notifier with the same listeners and registrations of its own from now on."""
+        other = self.__class__.__new__(self.__class__)
+        other.__dict__.update(self.__dict__)
+        other._lock = threading.RLock()
+        return other
+
+    def __copy__(self) -> Self:
+        return self.copy()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        other = self.copy()
+        other._topics = {
+            event: tuple(one._follow(memo) for one in listeners) for event, listeners in self._topics.items()
+        }
+        return other
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        del state["_lock"]
+        kept = {
+            event: tuple(one for one in listeners if _can_be_pickled(one))
+            for event, listeners in self._topics.items()
+        }
+        state["_topics"] = {event: listeners for event, listeners in kept.items() if listeners}
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._lock = threading.RLock()
+
+    def listeners_iter(self) -> Iterator[tuple[str, list[Listener]]]:
+        """Iterate over pairs of an event and its listeners."""
+        for event_type, listeners in self._topics.items():
+            yield event_type, list(listeners)
+
+    def can_be_registered(self, event_type: str) -> bool:
+        """Tell whether callbacks may be registered for that event."""
+        return True
+
+    def can_trigger_notification(self, event_type: str) -> bool:
+        """Tell whether that event may be notified: `ANY` may not."""
+        return event_type != self.ANY
+
+
+def _can_be_pickled(listener: Listener) -> bool:
+    """Tell whether a listener can be pickled, by doing it.
+
+    A listener may lead back to the notifier that it is registered on: it is often a method of the task whose
+    notifier that is. Notifiers met on the way therefore count as if nobody listened to them.
+    """
+    if _PROBE.is_on:
+        return False
+    _PROBE.is_on = True
+    try:
+        pickle.dumps(listener)
+    except Exception:  # noqa: BLE001 - a user's object may raise anything when pickled
+        LOG.debug("%s cannot be pickled and is left behind", listener)
+        return False
+    finally:
+        _PROBE.is_on = False
+    return True
+
+
+class RestrictedNotifier(Notifier):
+    """A notifier that knows its events and refuses callbacks for others.
+
+    :param watchable_events: the events
+    :param allow_any: whether callbacks may be registered for `ANY`
+    """
+
+    def __init__(self, watchable_events: Iterable[str], allow_any: bool = True) -> None:
+        super().__init__()
+        self._watchable_events = tuple(dict.fromkeys(watchable_events))
+        self._allow_any = allow_any
+
+    def events_iter(self) -> Iterator[str]:
+        """Iterate over the events, in the order in which they were given."""
+        return iter(self._watchable_events)
+
+    def can_be_registered(self, event_type: str) -> bool:
+        """Tell whether the event is one of this notifier's, or `ANY` and that is allowed."""
+        return event_type in self._watchable_events or (event_type == self.ANY and self._allow_any)
+
+
+@contextlib.contextmanager
+def register_deregister(
+    notifier: Notifier,
+    event_type: str,
+    callback: Callback | None = None,
+    args: Iterable[Any] | None = None,
+    kwargs: Mapping[str, Any] | None = None,
+    details_filter: DetailsFilter | None = None,
+) -> Iterator[None]:
+    """Have a callback registered for as long as the `with` block runs; no callback, nothing is done."""
+    if callback is None:
+        yield
+        return
+    notifier.register(event_type, callback, args=args, kwargs=kwargs, details_filter=details_filter)
+    try:
+        yield
+    finally:
+        notifier.deregister(event_type, callback, details_filter=details_filter)

@@ -1,0 +1,69 @@
+"""How long to wait, and a wait that another thread can end.
+
+Job boards and conductors wait with a `Timeout`; `convert_to_timeout` makes one from what a user configured.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Timeout:
+    """A number of seconds to wait, with a way to end the wait early.
+
+    :param value: seconds, zero or more; infinity waits until interrupted
+    :param event_factory: makes the event that is waited on (another kind of threads has another kind of
+    event)
+    """
+
+    def __init__(self, value: float, event_factory: Callable[[], threading.Event] = threading.Event) -> None:
+        if not value >= 0:  # so put that it refuses NaN too
+            raise ValueError(f"Timeout value must be greater or equal to zero and not '{value}'")
+        self._value = value
+        self._event = event_factory()
+
+    @property
+    def value(self) -> float:
+        """The number of seconds."""
+        return self._value
+
+    def interrupt(self) -> None:
+        """End the wait of every thread that waits, and each later one at once, until `reset`."""
+        self._event.set()
+
+    def is_stopped(self) -> bool:
+        """Tell whether it was interrupted (and not reset since)."""
+        return self._event.is_set()
+
+    def wait(self) -> None:
+        """Wait until the seconds have passed or somebody interrupts."""
+        self._event.wait(min(self._value, threading.TIMEOUT_MAX))
+
+    def reset(self) -> None:
+        """Forget an interruption, so that `wait` waits again."""
+        self._event.clear()
+
+
+def convert_to_timeout(
+    value: float | str | Timeout | None = None,
+    default_value: float | str | Timeout | None = None,
+    event_factory: Callable[[], threading.Event] = threading.Event,
+) -> Timeout:
+    """Make a `Timeout` from a number or its text; what is a `Timeout` already is returned as it is.
+
+    :param value: seconds
+    :param default_value: taken when `value` is None
+    :param event_factory: passed to a `Timeout` that is made
+    :raises ValueError: for what is no number, and for a number below zero
+    """
+    if value is None:
+        value = default_value
+    if isinstance(value, Timeout):
+        return value
+    if isinstance(value, (int, float, str)):
+        return Timeout(float(value), event_factory)
+    raise ValueError(f"Invalid timeout literal '{value}'")
