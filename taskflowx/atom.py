@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from taskflowx.types.sets import OrderedSet
@@ -67,6 +68,15 @@ class Wiring(NamedTuple):
     def as_dict(self) -> dict[str, str]:
         """Return argument -> stored name, in order."""
         return dict(zip(self.args, self.names, strict=True))
+
+
+class _Methods(NamedTuple):
+    """What the two methods of an atom take, less what the engine fills; `revert` is None where nobody has overridden it."""
+
+    execute: Parameters
+    revert: Parameters | None
+    takes_result: bool
+    takes_failures: bool
 
 
 class Signature(NamedTuple):
@@ -134,8 +144,8 @@ def outputs_of(provides: Any) -> tuple[tuple[str, Any], ...]:
         return ((provides, None),)
     if isinstance(provides, (tuple, list)):
         pairs = {name: index for index, name in enumerate(provides)}
-    elif isinstance(provides, (set, frozenset)):
-        pairs = {name: name for name in provides}
+    elif isinstance(provides, AbstractSet):
+        pairs = {name: name for name in _in_order(provides)}
     elif isinstance(provides, dict):
         pairs = dict(provides)
     else:
@@ -148,13 +158,18 @@ def outputs_of(provides: Any) -> tuple[tuple[str, Any], ...]:
     return tuple(pairs.items())
 
 
+def _in_order(names: Iterable[Any]) -> Iterable[Any]:
+    """Put the names of a set in an order that is the same in each process."""
+    return sorted(names, key=str) if isinstance(names, (set, frozenset)) else names
+
+
 def _names(given: Any, what: str) -> Names:
     """Return a declaration of names (one str, or an iterable of them) as a tuple without repetitions."""
     if not given:
         return ()
     if isinstance(given, str):
         return (given,)
-    names = tuple(dict.fromkeys(given))
+    names = tuple(dict.fromkeys(_in_order(given)))
     for name in names:
         if not isinstance(name, str):
             msg = f"{what} should be a name (str) or an iterable of names, not {given!r}"
@@ -169,7 +184,7 @@ def _rebinding(given: Any, positional: Names) -> dict[str, str]:
     if isinstance(given, dict):
         return dict(given)
     if not isinstance(given, (list, tuple)):
-        msg = f"Invalid rebind value {given!r} ({type(given)})"
+        msg = f"Invalid rebind value '{given}' ({type(given)})"
         raise TypeError(msg)
     rest = {name: name for name in given[len(positional) :]}
     return dict(zip(positional, given, strict=False)) | rest
@@ -189,10 +204,18 @@ def _wire(  # noqa: PLR0913 - one parameter per part of a declaration
 
     Raises ValueError when the declaration names an argument that the method does not take, or leaves one out.
     """
+    if auto_extract and not requires and not inherited:
+        # The two everyday cases: nothing is rebound, or a list names all that is required.
+        if rebind is None:
+            args = (*parameters.required, *parameters.optional)
+            return Wiring(args, args, len(parameters.required))
+        if isinstance(rebind, (list, tuple)) and len(rebind) == len(parameters.required):
+            args = (*parameters.required, *parameters.optional)
+            return Wiring(args, (*rebind, *parameters.optional), len(parameters.required))
     required = dict.fromkeys(parameters.required if auto_extract else ())
     required.update(dict.fromkeys(requires))
     optional = parameters.optional if auto_extract else ()
-    renamed = _rebinding(rebind, tuple(required))
+    renamed = _rebinding(rebind, parameters.required)
     required.update(dict.fromkeys(renamed))
     extra = [arg for arg in required if not parameters.accepts(arg)]
     if extra:
@@ -237,6 +260,7 @@ class Atom:
     )
     _shares_signature = True
     _shared: tuple[Any, Any, Signature] | None = None
+    _methods: tuple[Any, Any, _Methods] | None = None
     _signature: Signature
 
     def __init__(  # noqa: PLR0913 - the arguments that callers know
@@ -268,7 +292,9 @@ class Atom:
             shared = cls.__dict__.get("_shared")
             if shared is None or shared[0] is not cls.execute or shared[1] is not cls.revert:
                 # Made anew when a method of the class has been replaced, as tests do.
-                shared = cls._shared = (cls.execute, cls.revert, self._declare())
+                shared = (cls.execute, cls.revert, self._declare())
+                if not self._has_own_methods():
+                    cls._shared = shared
             self._signature = shared[2] if provides is None else shared[2]._replace(outputs=outputs_of(provides))
             return
         self._signature = self._declare(
@@ -296,39 +322,87 @@ class Atom:
         revert_rebind: Any = None,
         revert_requires: Names = (),
     ) -> Signature:
-        execute, revert = self._inspected()
         who = self.name or full_name(type(self))
+        takes = self._parameters()
+        execute, revert = takes.execute, takes.revert
+        if ignored:
+            execute = execute.without(ignored)
+        injected = self.inject or ()
+        forward = _wire(who, execute, requires, rebind, auto_extract=auto_extract, injected=injected)
+        backward = NOTHING
+        if revert is not None or revert_requires or revert_rebind is not None:
+            if revert is None:
+                revert = Parameters((), (), open_ended=True)
+            backward = self._wire_revert(forward, revert, requires, revert_requires, revert_rebind)
+        return Signature(outputs, forward, backward, takes.takes_result, takes.takes_failures)
+
+    def _wire_revert(
+        self,
+        forward: Wiring,
+        revert: Parameters,
+        requires: Names,
+        revert_requires: Names,
+        revert_rebind: Any,
+    ) -> Wiring:
+        plain = not revert_requires and revert_rebind is None
+        backward = NOTHING
+        if not plain or revert.required or revert.optional:
+            backward = _wire(
+                f"{self.name or full_name(type(self))} (its revert method)",
+                revert,
+                revert_requires,
+                revert_rebind,
+                injected=self.inject or (),
+                inherited=None if revert_rebind else forward.as_dict(),
+            )
+        if not revert.open_ended:
+            return backward
+        # What execute was given explicitly reaches **kwargs of revert too, if it still has a value and revert has no
+        # declaration of its own in the place of that one.
+        named = () if revert_requires else requires
+        pairs = zip(forward.args, forward.names, strict=True)
+        explicit = [
+            (a, n)
+            for a, n in pairs
+            if (a in named or (a != n and not revert_rebind)) and a not in backward.args
+        ]
+        if not explicit:
+            return backward
+        if len(explicit) == len(forward.args) and not backward.args:
+            return Wiring(forward.args, forward.names, 0)
+        args, names = zip(*explicit, strict=True)
+        return Wiring((*backward.args, *args), (*backward.names, *names), backward.needed)
+
+    def _parameters(self) -> _Methods:
+        """Return what the methods of this atom take; looked up once a class, and again when a method was replaced."""
+        cls = type(self)
+        if not self._shares_signature:
+            return self._inspect()
+        known = cls.__dict__.get("_methods")
+        if known is None or known[0] is not cls.execute or known[1] is not cls.revert:
+            known = (cls.execute, cls.revert, self._inspect())
+            if not self._has_own_methods():
+                cls._methods = known
+        return known[2]
+
+    def _has_own_methods(self) -> bool:
+        """Tell whether this very object was given an `execute` or `revert`, which says nothing about its class."""
+        own = vars(self)
+        return "execute" in own or "revert" in own
+
+    def _inspect(self) -> _Methods:
+        execute, revert = self._inspected()
         if is_method_of(Atom, "execute", execute):
             msg = f"Can't instantiate {full_name(type(self))} without an implementation of its 'execute' method"
             raise TypeError(msg)
         filled_execute, filled_revert = self._engine_args
-        forward = _wire(
-            who,
-            inspect_parameters(execute).without(filled_execute | ignored),
-            requires,
-            rebind,
-            auto_extract=auto_extract,
-            injected=self.inject or (),
-        )
         undo = inspect_parameters(revert)
-        takes_result, takes_failures = undo.accepts(REVERT_RESULT), undo.accepts(REVERT_FLOW_FAILURES)
-        if is_method_of(Atom, "revert", revert) and not revert_requires and revert_rebind is None:
-            return Signature(outputs, forward, NOTHING, takes_result, takes_failures)
-        known = forward.as_dict()
-        backward = _wire(
-            f"{who} (its revert method)",
-            undo.without(filled_revert),
-            revert_requires,
-            revert_rebind,
-            injected=self.inject or (),
-            inherited=known,
+        return _Methods(
+            inspect_parameters(execute).without(filled_execute),
+            None if is_method_of(Atom, "revert", revert) else undo.without(filled_revert),
+            undo.accepts(REVERT_RESULT),
+            undo.accepts(REVERT_FLOW_FAILURES),
         )
-        if undo.open_ended:
-            # What execute was given explicitly reaches **kwargs of revert too, if it still has a value.
-            explicit = [a for a, n in known.items() if (a in requires or a != n) and a not in backward.args]
-            args = (*backward.args, *explicit)
-            backward = Wiring(args, (*backward.names, *(known[a] for a in explicit)), backward.needed)
-        return Signature(outputs, forward, backward, takes_result, takes_failures)
 
     @property
     def save_as(self) -> dict[str, Any]:
@@ -343,9 +417,7 @@ class Atom:
     @property
     def requires(self) -> OrderedSet[str]:
         """The stored names that `execute` and `revert` cannot do without, less the injected ones."""
-        signature = self._signature
-        names = (*signature.execute.required_names, *signature.revert.required_names)
-        return OrderedSet(self._not_injected(names))
+        return OrderedSet(self.wanted_names())
 
     @property
     def optional(self) -> OrderedSet[str]:
@@ -367,9 +439,17 @@ class Atom:
         """The stored names that `revert` is given when somebody provides them."""
         return OrderedSet(self._signature.revert.optional_names)
 
-    def _not_injected(self, names: Names) -> Iterable[str]:
+    def wanted_names(self) -> Names:
+        """Return what `requires` holds, without making a set of it."""
+        _, forward, backward, _, _ = self._signature
+        names = forward.names if len(forward.names) == forward.needed else forward.required_names
+        if backward.needed:
+            names = tuple(dict.fromkeys((*names, *backward.required_names)))
+        return self._not_injected(names)
+
+    def _not_injected(self, names: Names) -> Names:
         injected = self.inject
-        return (n for n in names if n not in injected) if injected else names
+        return tuple(n for n in names if n not in injected) if injected else names
 
     def pre_execute(self) -> None:
         """Run before `execute`, in the same place; a hook for subclasses."""
@@ -391,7 +471,7 @@ class Atom:
         """Run after a successful `revert`, in the same place; a hook for subclasses."""
 
     def __str__(self) -> str:
-        return f'"{self.name}=={".".join(str(part) for part in self.version)}"'
+        return f'"{self.name}=={version_text(self.version)}"'
 
     def __repr__(self) -> str:
         return f"<{full_name(type(self))} {self}>"
@@ -400,6 +480,11 @@ class Atom:
 def is_method_of(base: type, name: str, method: Callable[..., Any]) -> bool:
     """Tell whether a bound method is the one that `base` itself defines, so nobody has overridden it."""
     return getattr(method, "__func__", method) is getattr(base, name)
+
+
+def version_text(version: Any) -> str:
+    """Return a version as text: the parts of a tuple or list joined by dots, anything else as it is."""
+    return ".".join(str(part) for part in version) if isinstance(version, (tuple, list)) else str(version)
 
 
 def full_name(thing: Any) -> str:

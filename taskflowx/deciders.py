@@ -30,7 +30,10 @@ class Depth(enum.StrEnum):
         if isinstance(desired_depth, cls):
             return desired_depth
         if not isinstance(desired_depth, str):
-            msg = f"Unexpected decider depth type, one of {_NAMES} (str) is expected and not {desired_depth!r}"
+            msg = (
+                f"Unexpected desired depth type, string type expected, not {type(desired_depth)}\n"
+                f"It is one of {_NAMES}"
+            )
             raise TypeError(msg)
         try:
             return cls(desired_depth.upper())

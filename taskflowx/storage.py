@@ -13,6 +13,7 @@ Invariant: values are held by reference; nothing here copies them.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import threading
 from typing import TYPE_CHECKING, Any
@@ -80,14 +81,15 @@ class Storage:
         self._flowdetail = flow_detail
         self._backend = backend
         self._scope_fetcher = scope_fetcher
-        self._details: dict[str, models.AtomDetail] = {}
+        self._places: dict[str, int] = {}  # atom name -> where its detail is in _rows
+        self._rows: list[Any] = []
         self._failures: dict[str, Failure] = {}
         self._revert_failures: dict[str, Failure] = {}
         self._transients = Values("transient flow arguments", {})
         self._atom_args: dict[str, tuple[Values, Values]] = {}  # by atom name: the transient ones, the kept ones
         self._providers: dict[str, list[Source]] = {}
         self._keyed: dict[str, list[tuple[models.AtomDetail, str, Any]]] = {}  # outputs that are parts of a result
-        self._unindexed: list[tuple[models.AtomDetail, Atom]] = []  # atoms whose outputs are not in _providers yet
+        self._unindexed: list[Atom] = []  # atoms whose outputs are not in _providers yet
         self._lock = threading.RLock()
         #: goes up when a name is injected that prepared bindings do not know
         self.injections = 0
@@ -106,49 +108,64 @@ class Storage:
 
     def ensure_atoms(self, atoms: Iterable[Atom]) -> list[str]:
         """Make sure that each of the atoms has a detail; returns their uuids."""
-        return [detail.uuid for detail in self.details_of(atoms)]
+        uuids = []
+        for atom in atoms:
+            if atom.name not in self._places:
+                self._places[atom.name] = len(self._rows)
+                self._rows.append(self._make_detail(atom))
+                self._unindexed.append(atom)
+            uuids.append(self._detail(atom.name).uuid)
+        return uuids
 
     def ensure_atom(self, atom: Atom) -> str:
         """Make sure that an atom has a detail; returns its uuid."""
         return self.ensure_atoms([atom])[0]
 
-    def details_of(self, atoms: Iterable[Atom]) -> list[models.AtomDetail]:
-        """Return one detail for each of the atoms, those that exist already or new ones.
+    def ensure_plan(self, atoms: list[Any], places: dict[str, int]) -> list[Any]:
+        """Make sure that each atom of a compiled flow has a detail; returns the details, None where there is no atom.
 
-        :raises Duplicate: when a kept detail of the same name is of another kind
+        :param atoms: the atoms by index, None for what is none
+        :param places: atom name -> index; kept, and not changed by the caller any more
         """
-        kept, details, flow_detail = self._kept, self._details, self._flowdetail
-        found = []
-        versions: dict[Any, str] = {}
-        for atom in atoms:
-            name = atom.name
-            detail = details.get(name)
-            if detail is None:
-                kind = models.RetryDetail if isinstance(atom, retry.Retry) else models.TaskDetail
-                detail = kept.get(name) if kept else None
-                if detail is None:
-                    detail = kind(name)
-                    detail.state = states.PENDING
-                    version = versions.get(atom.version)
-                    if version is None:
-                        version = versions[atom.version] = ".".join(str(part) for part in atom.version)
-                    detail.version = version
-                    flow_detail.add(detail)
-                elif type(detail) is not kind:
-                    msg = f"Atom detail '{name}' already exists, but it is of a {detail.KIND} and not of a {kind.KIND}"
-                    raise exceptions.Duplicate(msg)
-                else:
-                    _check_version(atom, detail)
-                details[name] = detail
-                self._unindexed.append((detail, atom))
-                if detail._meta and META_INJECTED in detail._meta:  # noqa: SLF001 - not to make it
-                    self._atom_args[name] = (Values(name, {}), Values(name, detail.meta[META_INJECTED]))
-            found.append(detail)
-        return found
+        known = {name: self._rows[place] for name, place in self._places.items()}
+        make = self._make_detail
+        self._rows = [
+            None if atom is None else (known and known.get(atom.name)) or make(atom)  # known is empty as a rule
+            for atom in atoms
+        ]
+        self._places = places
+        self._unindexed = [atom for atom in atoms if atom is not None]
+        self._providers.clear()
+        self._keyed.clear()
+        return self._rows
+
+    def _make_detail(self, atom: Atom) -> models.AtomDetail:
+        """Return the kept detail of an atom, or a new one.
+
+        :raises Duplicate: when the kept detail of that name is of another kind
+        """
+        name = atom.name
+        kind = models.RetryDetail if isinstance(atom, retry.Retry) else models.TaskDetail
+        detail = self._kept.get(name) if self._kept else None
+        if detail is None:
+            detail = kind(name)
+            detail.state = states.PENDING
+            detail.version = _version_text(atom.version)
+            self._flowdetail.add(detail)
+            return detail
+        if type(detail) is not kind:
+            msg = f"Atom detail '{name}' already exists, but it is of a {detail.KIND} and not of a {kind.KIND}"
+            raise exceptions.Duplicate(msg)
+        _check_version(atom, detail)
+        if detail.state is None:
+            detail.state = states.PENDING
+        if META_INJECTED in detail.meta:
+            self._atom_args[name] = (Values(name, {}), Values(name, detail.meta[META_INJECTED]))
+        return detail
 
     def _detail(self, atom_name: str) -> models.AtomDetail:
         try:
-            return self._details[atom_name]
+            return self._rows[self._places[atom_name]]  # type: ignore[no-any-return]
         except KeyError as error:
             msg = f"Unknown atom name '{atom_name}'"
             raise exceptions.NotFound(msg, error) from None
@@ -378,6 +395,10 @@ class Storage:
                 return values, name
         return None
 
+    def injected_names(self) -> set[str] | None:
+        """Return the names that have been injected, or None when some of them are for single atoms."""
+        return None if self._atom_args else {*self._transients.results, *self._injected.results}
+
     def find(self, name: str, sources: Iterable[Source]) -> Any:
         """Return the first value among the sources, which come in the order of their precedence.
 
@@ -406,7 +427,8 @@ class Storage:
 
     def _index(self) -> None:
         """Bring the providers of each name up to date."""
-        for detail, atom in self._unindexed:
+        for atom in self._unindexed:
+            detail = self._detail(atom.name)
             for name, key in atom._signature.outputs:  # noqa: SLF001 - of the same house
                 self._providers.setdefault(name, []).append((detail, key))
                 if key is not None:
@@ -574,7 +596,7 @@ class Storage:
         """Return (retry name, attempts) of all retries."""
         return [
             (name, retry.History(detail.results, detail.failure))
-            for name, detail in self._details.items()
+            for name, detail in ((detail.name, detail) for detail in self._rows if detail is not None)
             if isinstance(detail, models.RetryDetail)
         ]
 
@@ -592,6 +614,11 @@ class _Lock:
             yield
 
     write_lock = read_lock
+
+
+@functools.lru_cache(maxsize=64)
+def _version_text(version: tuple[int, ...]) -> str:
+    return ".".join(str(part) for part in version)
 
 
 def _check_version(atom: Atom, detail: models.AtomDetail) -> None:

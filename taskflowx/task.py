@@ -162,11 +162,12 @@ class _ManyInputs(Task):
     """Common part of the tasks that hand a row of inputs, in order, to one function."""
 
     _shares_signature = False
+    _what: str  # what the function is for, in messages
 
     def __init__(  # noqa: PLR0913 - the arguments that callers know
         self,
         functor: Callable[..., Any],
-        requires: Any,
+        requires: Iterable[str],
         name: str | None = None,
         provides: Any = None,
         auto_extract: bool = True,
@@ -174,13 +175,19 @@ class _ManyInputs(Task):
         inject: dict[str, Any] | None = None,
     ) -> None:
         if not callable(functor):
-            msg = "Function to use for executing must be callable"
+            msg = f"Function to use for {self._what} must be callable"
             raise ValueError(msg)  # noqa: TRY004 - what callers catch
+        if isinstance(requires, str):
+            msg = f"{type(requires)} type was provided for requires. Requires must be an iterable."
+            raise TypeError(msg)
+        given = list(requires)
+        if isinstance(rebind, (list, tuple)):
+            # These take any names: the places of a list are those of the inputs, not of a signature.
+            rebind = {**dict(zip(given, rebind, strict=False)), **{name: name for name in rebind[len(given) :]}}
         self._functor = functor
         super().__init__(
-            atom.full_name(functor) if name is None else name, provides, requires, auto_extract, rebind, inject
+            atom.full_name(functor) if name is None else name, provides, given, auto_extract, rebind, inject
         )
-        given = [requires] if isinstance(requires, str) else list(requires)
         self._inputs = [*given, *(a for a in self._signature.execute.args if a not in given)]
 
     def _in_order(self, values: dict[str, Any]) -> list[Any]:
@@ -203,13 +210,15 @@ class MapFunctorTask(_ManyInputs):
 
     :param functor: a function of exactly one argument
     :param requires: names of the inputs, in the order of the results
-    :raises ValueError: when the function takes another number of arguments
+    :raises TypeError, ValueError: when the function takes another number of arguments, or `requires` is one str
     """
+
+    _what = "map"
 
     def __init__(  # noqa: PLR0913 - the arguments that callers know
         self,
         functor: Callable[..., Any],
-        requires: Any,
+        requires: Iterable[str],
         name: str | None = None,
         provides: Any = None,
         auto_extract: bool = True,
@@ -230,13 +239,16 @@ class ReduceFunctorTask(_ManyInputs):
 
     :param functor: a function of exactly two arguments: the value so far and the next input
     :param requires: names of the inputs, at least two, in order
-    :raises ValueError: when the function takes another number of arguments, or there are too few inputs
+    :raises TypeError, ValueError: when the function takes another number of arguments, there are too few inputs, or
+        `requires` is one str
     """
+
+    _what = "reduce"
 
     def __init__(  # noqa: PLR0913 - the arguments that callers know
         self,
         functor: Callable[..., Any],
-        requires: Any,
+        requires: Iterable[str],
         name: str | None = None,
         provides: Any = None,
         auto_extract: bool = True,

@@ -14,11 +14,11 @@ import difflib
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import atom as atom_module
-from taskflowx import exceptions, retry
+from taskflowx import exceptions, retry, states
 from taskflowx.engines.scope import Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from taskflowx.engines.plan import Plan
     from taskflowx.storage import Source, Storage
@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 
     #: for each argument: its name, what has the value, and the index or key there
     Binding = tuple[tuple[str, Any, Any], ...]
+
+
+#: what a revert takes: the result, the failures of the flow, arguments that are bound
+TAKES_RESULT, TAKES_FAILURES, BOUND = 1, 2, 4
+TAKES_BOTH = TAKES_RESULT + TAKES_FAILURES
 
 
 class _LastResult:
@@ -67,46 +72,69 @@ class Binder:
         ]
         #: for each atom, where the arguments of its execute come from; empty when it takes none
         self.bindings: list[Binding] = []
+        #: the same for its revert
+        self.undo_bindings: list[Binding] = []
+        #: for each atom, what its revert takes: a sum of TAKES_RESULT, TAKES_FAILURES and BOUND
+        self.undo_shapes = b""
         #: the count of injected names that the bindings know of
         self.epoch = -1
 
     def prepare(self) -> None:
         """Work out all bindings."""
-        storage, scope, outputs, sources = self._storage, self._scope, _outputs, self._sources
-        nothing: Binding = ()
-        bindings = self.bindings = []
+        bindings: list[Binding] = []
+        undo_bindings: list[Binding] = []
+        shapes = bytearray()
+        injected = self._storage.injected_names()
         for i, atom in enumerate(self._plan.atoms):
-            if atom is None:
-                bindings.append(nothing)
-                continue
-            wiring = atom._signature.execute  # noqa: SLF001 - of the same house
-            if not wiring.args:
-                bindings.append(nothing)
-                continue
-            found = []
-            for arg, name in zip(wiring.args, wiring.names, strict=True):
-                source = storage.injected_source(atom.name, name)
-                if source is None:
-                    provider = scope.nearest(i, name)
-                    if provider < 0:
-                        continue  # optional; validation has seen to the others
-                    source = sources[provider], outputs(self._plan.atoms[provider], name)
-                found.append((arg, *source))
-            bindings.append(tuple(found))
-        self.epoch = storage.injections
+            binding = undo = _NOTHING
+            shape = 0
+            if atom is not None:
+                _, forward, backward, takes_result, takes_failures = atom._signature
+                if forward.args:
+                    binding = self._bind(i, forward, injected)
+                if backward.args:
+                    if backward.names == forward.names and backward.args == forward.args:
+                        undo = binding
+                    else:
+                        undo = self._bind(i, backward, injected)
+                    shape = BOUND
+                shape += takes_result * TAKES_RESULT + takes_failures * TAKES_FAILURES
+            bindings.append(binding)
+            undo_bindings.append(undo)
+            shapes.append(shape)
+        self.bindings, self.undo_bindings, self.undo_shapes = bindings, undo_bindings, bytes(shapes)
+        self.epoch = self._storage.injections
+
+    def _bind(self, i: int, wiring: atom_module.Wiring, injected: Collection[str] | None) -> Binding:
+        """Find the first source of each argument; one that nobody provides is left out.
+
+        :param injected: the injected names, or None when some are injected into single atoms
+        """
+        atoms, sources, nearest = self._plan.atoms, self._sources, self._scope.nearest
+        found = []
+        for arg, name in zip(wiring.args, wiring.names, strict=True):
+            if injected is None or name in injected:
+                source = self._storage.injected_source(atoms[i].name, name)
+                if source is not None:
+                    found.append((arg, *source))
+                    continue
+            p = nearest(i, name)
+            if p >= 0:
+                found.append((arg, sources[p], _key(atoms[p], name)))
+        return tuple(found)
 
     def incomplete(self) -> Iterator[int]:
         """Iterate over the atoms that may lack something: an argument of execute is not bound, or revert has some."""
         for i, atom in enumerate(self._plan.atoms):
             if atom is not None:
-                signature = atom._signature  # noqa: SLF001
+                signature = atom._signature
                 if len(self.bindings[i]) < signature.execute.needed or signature.revert.needed:
                     yield i
 
     def missing(self, i: int) -> list[tuple[str, list[tuple[str, str]]]]:
         """Return, for each method of an atom that lacks something, its name and (argument, stored name) of what nobody provides."""
         atom = self._plan.atoms[i]
-        signature = atom._signature  # noqa: SLF001
+        signature = atom._signature
         lacking = []
         for method, wiring in (("execute", signature.execute), ("revert", signature.revert)):
             pairs = [
@@ -135,9 +163,9 @@ class Binder:
         if injected is not None:
             yield injected
         for p in self._scope.candidates(i, name):
-            yield self._sources[p], _outputs(self._plan.atoms[p], name)
+            yield self._sources[p], _key(self._plan.atoms[p], name)
 
-    def _arguments(self, i: int, wiring: atom_module.Wiring) -> dict[str, Any]:
+    def _search(self, i: int, wiring: atom_module.Wiring) -> dict[str, Any]:
         arguments = {}
         for position, (arg, name) in enumerate(zip(wiring.args, wiring.names, strict=True)):
             try:
@@ -154,20 +182,25 @@ class Binder:
         :raises NotFound: when a required one has no value
         """
         atom = self._plan.atoms[i]
-        binding = self.bindings[i]
-        arguments: dict[str, Any] = {}
-        try:
-            if self.epoch != self._storage.injections or len(binding) < atom._signature.execute.needed:  # noqa: SLF001
-                raise LookupError  # noqa: TRY301
-            for name, source, key in binding:
-                if source.state != _SUCCESS:
-                    raise LookupError  # noqa: TRY301
-                arguments[name] = source.results if key is None else source.results[key]
-        except (LookupError, TypeError, exceptions.NotFound):
-            arguments = self._arguments(i, atom._signature.execute)  # noqa: SLF001
+        arguments = self._fill(i, self.bindings[i], atom._signature.execute)
         if isinstance(atom, retry.Retry):
             self._add_history(arguments, i, atom.execute)
         return arguments
+
+    def _fill(self, i: int, binding: Binding, wiring: atom_module.Wiring) -> dict[str, Any]:
+        """Return the arguments of one method, from its binding if all of that has values."""
+        if self.epoch == self._storage.injections and len(binding) >= wiring.needed:
+            arguments = {}
+            try:
+                for name, source, key in binding:
+                    if source.state != states.SUCCESS:
+                        break
+                    arguments[name] = source.results if key is None else source.results[key]
+                else:
+                    return arguments
+            except (LookupError, TypeError, exceptions.NotFound):
+                pass  # the search below looks further, or says what is missing
+        return self._search(i, wiring)
 
     def revert_arguments(self, i: int, failures: Callable[[], dict[str, Failure]]) -> dict[str, Any]:
         """Return the arguments of `revert`.
@@ -176,8 +209,8 @@ class Binder:
         :raises NotFound: when a required one has no value
         """
         atom = self._plan.atoms[i]
-        signature = atom._signature  # noqa: SLF001
-        arguments = self._arguments(i, signature.revert) if signature.revert.args else {}
+        signature = atom._signature
+        arguments = self._fill(i, self.undo_bindings[i], signature.revert) if signature.revert.args else {}
         if isinstance(atom, retry.Retry):
             self._add_history(arguments, i, atom.revert)
         elif signature.takes_result:
@@ -191,7 +224,7 @@ class Binder:
         """Return the arguments of a retry's `on_failure`: those of its execute that it takes, and the history."""
         controller = self._plan.atoms[r]
         takes = atom_module.inspect_parameters(controller.on_failure)
-        arguments = self._arguments(r, controller._signature.execute)  # noqa: SLF001
+        arguments = self._search(r, controller._signature.execute)
         arguments = {name: value for name, value in arguments.items() if takes.accepts(name)}
         self._add_history(arguments, r, controller.on_failure)
         return arguments
@@ -201,10 +234,10 @@ class Binder:
             arguments[retry.EXECUTE_REVERT_HISTORY] = self._storage.get_retry_history(self._plan.atoms[r].name)
 
 
-_SUCCESS = "SUCCESS"
+_NOTHING: Binding = ()
 
 
-def _outputs(atom: Any, name: str) -> Any:
+def _key(atom: Any, name: str) -> Any:
     """Return the index or key under which an atom's result holds a provided name, or None for all of it."""
-    outputs = atom._signature.outputs  # noqa: SLF001
+    outputs = atom._signature.outputs
     return outputs[0][1] if len(outputs) == 1 else dict(outputs)[name]

@@ -144,8 +144,7 @@ class ActionEngine(base.Engine):
         """
         compiled = self._compiled()
         if self._binder is None:
-            made = iter(self._storage.details_of(atom for atom in compiled.atoms if atom is not None))
-            self._details = [None if atom is None else next(made) for atom in compiled.atoms]
+            self._details = self._storage.ensure_plan(compiled.atoms, compiled.names)
             transient = self._options.get("inject_transient", True)
             for atom in compiled.atoms:
                 if atom is not None and atom.inject:

@@ -8,6 +8,7 @@ What must stay true:
 - Index order is a topological order.
 - The atoms of a flow, nested ones included, have consecutive indices: a flow, and so the region that a retry controls,
   is a range. A retry is the first atom of its range.
+- The successors of a node are in ascending order.
 - A gate is a no-op node (its atom is None) that stands where many nodes precede many others, so that W x W edges
   are 2W. It has at least two predecessors.
 """
@@ -19,7 +20,7 @@ from bisect import bisect_right
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from taskflowx import deciders, exceptions, flow, retry, task
-from taskflowx.patterns import linear_flow, unordered_flow
+from taskflowx.patterns import graph_flow, linear_flow, unordered_flow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -58,7 +59,7 @@ class Span:
         self.retry = -1
         self.controller = controller
         self.starts: list[int] = []
-        self.before: list[list[int]] = []
+        self.before: list[tuple[int, ...]] = []
 
     def follows(self, later: int, earlier: int) -> bool:
         """Tell whether, in a graph flow, the member at index `later` comes after the one at index `earlier`."""
@@ -84,7 +85,7 @@ class Plan:
     `rank` orders the nodes by priority and then by index; it is None when no atom has a priority.
     """
 
-    __slots__ = ("atoms", "degree", "flow", "home", "names", "plain", "pred", "rank", "spans", "succ", "votes")
+    __slots__ = ("atoms", "degree", "fan_out", "flow", "home", "names", "plain", "pred", "rank", "spans", "succ", "votes")
 
     def __init__(self, root: Any) -> None:
         self.flow = root
@@ -96,6 +97,7 @@ class Plan:
         self.votes: dict[int, tuple[Vote, ...]] = {}
         self.names: dict[str, int] = {}
         self.degree: list[int] = []  # how many predecessors each node has
+        self.fan_out: list[int] = []  # how many successors
         self.plain = b""
         self.rank: list[tuple[int, int]] | None = None
 
@@ -151,7 +153,8 @@ def compile_flow(root: Any) -> Plan:
 def _finish(plan: Plan) -> None:
     """Index the names, and work out what the scheduler asks of each atom over and over."""
     names = plan.names
-    plan.degree = [len(before) for before in plan.pred]
+    plan.degree = list(map(len, plan.pred))
+    plan.fan_out = list(map(len, plan.succ))
     plain = bytearray(len(plan.atoms))
     ranked = False
     for i, atom in enumerate(plan.atoms):
@@ -323,22 +326,22 @@ class _Net(_Frame):
 
     def __init__(self, plan: Plan, opened: flow.Flow, preds: Nodes, votes: tuple[Vote, ...], home: int) -> None:
         super().__init__(plan, opened, preds, votes, home)
-        members = list(opened)
-        self.members = iter(members)
-        place = {id(member): position for position, member in enumerate(members)}
-        self.before: list[list[int]] = [[] for _ in members]
-        self.fan_out = [0] * len(members)
         # position -> (position of the source or -1 for a flow, decider, depth)
         self.asked: dict[int, list[tuple[int, Any, deciders.Depth]]] = {}
-        for u, v, attributes in opened.iter_links():
-            source, target = place[id(u)], place[id(v)]
-            self.before[target].append(source)
-            self.fan_out[source] += 1
-            decider = attributes.get(flow.LINK_DECIDER)
-            if decider is not None:
+        if isinstance(opened, graph_flow.Flow):
+            self.before, decided = opened.positions()
+        else:
+            self.before, decided = _positions(opened)
+        if decided:
+            kinds = [isinstance(member, flow.Flow) for member in opened]
+            for (source, target), attributes in decided.items():
                 depth = attributes.get(flow.LINK_DECIDER_DEPTH) or deciders.Depth.ALL
-                shown = -1 if isinstance(u, flow.Flow) else source
-                self.asked.setdefault(target, []).append((shown, decider, depth))
+                shown = -1 if kinds[source] else source
+                self.asked.setdefault(target, []).append((shown, attributes[flow.LINK_DECIDER], depth))
+        self.fan_out = [0] * len(self.before)
+        for before in self.before:
+            for source in before:
+                self.fan_out[source] += 1
         self.position = -1
         self.ends: list[Nodes] = []  # by position, what is to have run when the member has
         plan.spans[home].before = self.before
@@ -382,6 +385,19 @@ class _Net(_Frame):
         if len(exits) > 1 and self.fan_out[self.position] > 1:
             exits = (_emit(plan, None, exits, self.home),)
         self.ends.append(exits)
+
+
+def _positions(opened: flow.Flow) -> tuple[list[tuple[int, ...]], dict[tuple[int, int], dict[str, Any]]]:
+    """Return the links of somebody else's pattern as `graph_flow.Flow.positions` does."""
+    place = {id(member): position for position, member in enumerate(opened)}
+    before: list[tuple[int, ...]] = [()] * len(place)
+    decided = {}
+    for u, v, attributes in opened.iter_links():
+        source, target = place[id(u)], place[id(v)]
+        before[target] = (*before[target], source)
+        if attributes.get(flow.LINK_DECIDER) is not None:
+            decided[source, target] = attributes
+    return before, decided
 
 
 _KINDS: dict[type, str] = {linear_flow.Flow: LINEAR, unordered_flow.Flow: UNORDERED}

@@ -25,6 +25,8 @@ from typing import TYPE_CHECKING, Any
 
 from taskflowx import exceptions, retry, states, task
 from taskflowx.engines import resolve
+from taskflowx.engines.binding import BOUND, TAKES_BOTH, TAKES_FAILURES, TAKES_RESULT
+from taskflowx.engines.walk import CLEAR
 from taskflowx.executors import base
 from taskflowx.types.failure import Failure
 
@@ -113,7 +115,10 @@ class Scheduler:
             self._deadline = time.monotonic() + timeout
         walk = self._walk
         walk.open()
-        self._recall_failures()
+        if not self._never_resolve:
+            # Failures that were recorded, but not resolved before the run was interrupted.
+            self._failed = walk.failed
+            self._resolve_failures()
         kept = task.PROGRESS.report
         self._executor.start(self._queue.put)
         try:
@@ -139,16 +144,6 @@ class Scheduler:
         """Whether there is something left that could have started."""
         return bool(self._walk.ready or self._walk.undo)
 
-    def _recall_failures(self) -> None:
-        """Resolve failures that were recorded before the run was interrupted."""
-        if not self._never_resolve:
-            self._failed = [
-                i
-                for i, detail in enumerate(self._details)
-                if detail is not None and detail.state == states.FAILURE and detail.intention == states.EXECUTE
-            ]
-            self._resolve_failures()
-
     def _start(self, *, stepwise: bool) -> None:
         """Start all that can start now: in place, or by handing it to the executor."""
         walk, executor = self._walk, self._executor
@@ -167,7 +162,7 @@ class Scheduler:
                     return
             else:
                 if walk.undo:
-                    self._undo_in_place(self._take_undo())
+                    self._undo_in_place(self._take_undo(), stepwise=stepwise)
                 if walk.ready:
                     self._execute_in_place(self._take_ready(), stepwise=stepwise)
                 if self._failed:
@@ -239,7 +234,7 @@ class Scheduler:
     def _learn_progress(self, reporting: Any, details: dict[str, Any]) -> None:
         further = {key: value for key, value in details.items() if key != "progress"}
         self._storage.set_task_progress(reporting.name, details["progress"], further or None)
-        if self._notifier._topics:  # noqa: SLF001 - what it is there for
+        if self._notifier._topics:
             self._notifier.notify_only(
                 task.EVENT_UPDATE_PROGRESS,
                 {"task_name": reporting.name, "task_uuid": self._storage.get_atom_uuid(reporting.name), **details},
@@ -280,7 +275,7 @@ class Scheduler:
                     walk.ready = [i, *left, *walk.ready]
                     return
                 atom = atoms[i]
-                if not plain[i] or notifier._topics or atom._listened is not None:  # noqa: SLF001
+                if not plain[i] or notifier._topics or atom._listened is not None:
                     self._execute_one(i)
                     continue
                 binding = bindings[i]
@@ -288,10 +283,10 @@ class Scheduler:
                     arguments = {}
                     try:
                         if epoch != storage.injections:
-                            raise LookupError  # noqa: TRY301 - to the long path, which looks everything up
+                            raise LookupError
                         for name, source, key in binding:
                             if source.state != success:
-                                raise LookupError  # noqa: TRY301
+                                raise LookupError
                             arguments[name] = source.results if key is None else source.results[key]
                     except (LookupError, TypeError):
                         self._execute_one(i)
@@ -345,18 +340,91 @@ class Scheduler:
         if call is not None:
             self._ended(i, call.verb, base.perform(call.atom, call.verb, call.kwargs))
 
-    def _undo_in_place(self, batch: list[int]) -> None:
-        """Revert a batch here; the short path does what `_prepare_undo` and `_ended` do for a plain task."""
-        walk, atoms, details, binder = self._walk, self._atoms, self._details, self._binder
-        hold, pred = walk.hold, self._plan.pred
-        left = iter(batch)
-        for i in left:
-            if self.stopping or (self._deadline is not None and self._stops()):
-                walk.undo = [i, *left, *walk.undo]
+    def _undo_in_place(self, batch: list[int], *, stepwise: bool) -> None:  # noqa: C901, PLR0912, PLR0915 - a hot loop
+        """Undo a batch here, as `_execute_in_place` executes one.
+
+        The short path does what `_prepare_undo`, `perform` and `_ended` do for a plain task.
+        """
+        walk, atoms, details, notifier = self._walk, self._atoms, self._details, self._notifier
+        hold, pred, bindings, shapes = walk.hold, self._plan.pred, self._binder.undo_bindings, self._binder.undo_shapes
+        revert, reverting, reverted, success = states.REVERT, states.REVERTING, states.REVERTED, states.SUCCESS
+        storage, epoch, plain = self._storage, self._binder.epoch, walk.plain
+        failures = self._failures_now()
+        follow = not stepwise and self._deadline is None
+        serial = self._executor.serial
+        while True:
+            undo = walk.undo
+            left = iter(batch)
+            for i in left:
+                if self.stopping or (self._deadline is not None and self._stops()):
+                    walk.undo = [i, *left, *walk.undo]
+                    return
+                atom, detail = atoms[i], details[i]
+                if not plain[i] or detail.state != success or notifier._topics or atom._listened is not None:
+                    self._undo_one(i)
+                    continue
+                takes = shapes[i]
+                if takes >= BOUND:
+                    try:
+                        if epoch != storage.injections:
+                            raise LookupError
+                        arguments = {}
+                        for name, source, key in bindings[i]:
+                            if source.state != success:
+                                raise LookupError
+                            arguments[name] = source.results if key is None else source.results[key]
+                    except (LookupError, TypeError):
+                        self._undo_one(i)
+                        continue
+                    if takes & TAKES_RESULT:
+                        arguments["result"] = detail.results
+                    if takes & TAKES_FAILURES:
+                        arguments["flow_failures"] = failures
+                detail.state = reverting
+                try:
+                    try:
+                        atom.pre_revert()
+                        if takes == TAKES_BOTH:
+                            outcome = atom.revert(result=detail.results, flow_failures=failures)
+                        elif takes >= BOUND:
+                            outcome = atom.revert(**arguments)
+                        elif takes == TAKES_RESULT:
+                            outcome = atom.revert(result=detail.results)
+                        elif takes:
+                            outcome = atom.revert(flow_failures=failures)
+                        else:
+                            outcome = atom.revert()
+                    finally:
+                        atom.post_revert()
+                except Exception as error:
+                    self._ended(i, revert, Failure.from_exception(error))
+                    continue
+                if outcome.__class__ is Failure:
+                    self._ended(i, revert, outcome)
+                    continue
+                detail.revert_results = outcome
+                detail.state = reverted
+                hold[i] = CLEAR
+                for p in pred[i]:
+                    count = hold[p]
+                    if count > 1:
+                        hold[p] = count - 1
+                    elif count == 1:
+                        hold[p] = 0
+                        if plain[p] and details[p].state == success:
+                            undo.append(p)
+                        else:
+                            walk.freed(p)
+            if not follow or self._failed or walk.ready or not (serial or len(undo) == 1):
                 return
-            call = self._prepare_undo(i)
-            if call is not None:
-                self._ended(i, call.verb, base.perform(call.atom, call.verb, call.kwargs))
+            batch = self._take_undo()
+            if not batch:
+                return
+
+    def _undo_one(self, i: int) -> None:
+        call = self._prepare_undo(i)
+        if call is not None:
+            self._ended(i, call.verb, base.perform(call.atom, call.verb, call.kwargs))
 
     # -- one atom -------------------------------------------------------------------------------------------------------
 
@@ -364,7 +432,7 @@ class Scheduler:
         """Put an atom into a state, and tell those who listen."""
         detail = self._details[i]
         old, detail.state = detail.state, state
-        if self._notifier._topics:  # noqa: SLF001
+        if self._notifier._topics:
             kind = "retry" if isinstance(self._atoms[i], retry.Retry) else "task"
             facts = {f"{kind}_name": detail.name, f"{kind}_uuid": detail.uuid, "old_state": old}
             if state in _STATES_WITH_RESULT:
@@ -411,7 +479,7 @@ class Scheduler:
         if detail.intention == states.RETRY:
             self._restart(i)
             return self._prepare_execute(i)
-        meta = detail._meta  # noqa: SLF001 - not to make it
+        meta = detail._meta
         if meta and meta.get(META_NOT_CALLED):
             self._move(i, states.REVERTING)
             self._ended(i, states.REVERT, None)
@@ -438,7 +506,7 @@ class Scheduler:
             detail = self._details[i]
             if detail.state != states.PENDING:
                 self._move(i, states.PENDING)
-            meta = detail._meta  # noqa: SLF001
+            meta = detail._meta
             if meta:
                 meta.pop(META_NOT_CALLED, None)
             detail.reset(states.PENDING)
@@ -452,12 +520,12 @@ class Scheduler:
             turned = detail.intention != states.EXECUTE
             if failed:
                 detail.failure = outcome
-                self._storage._failures[detail.name] = outcome  # noqa: SLF001 - one record in two parts
+                self._storage._failures[detail.name] = outcome
                 self._flow_failures = None
                 self._move(i, states.FAILURE, outcome)
                 self._failed.append(i)
             else:
-                detail._store(outcome)  # noqa: SLF001
+                detail._store(outcome)
                 self._move(i, states.SUCCESS, outcome)
                 if not self._plan.plain[i] and isinstance(self._atoms[i], task.Task):
                     self._storage.warn_of_missing(detail.name)
@@ -467,14 +535,14 @@ class Scheduler:
                 self._walk.finished(i)
         elif failed:
             detail.revert_failure = outcome
-            self._storage._revert_failures[detail.name] = outcome  # noqa: SLF001
+            self._storage._revert_failures[detail.name] = outcome
             self._move(i, states.REVERT_FAILURE, outcome)
             if self._go_on:
                 self._walk.cleared(i)
         else:
             if detail.revert_failure is not None:
                 detail.revert_failure = None
-                self._storage._revert_failures.pop(detail.name, None)  # noqa: SLF001
+                self._storage._revert_failures.pop(detail.name, None)
             detail.revert_results = outcome
             if isinstance(self._atoms[i], retry.Retry):
                 detail.results = []
@@ -514,11 +582,11 @@ class Scheduler:
             decision = controller.on_failure(**self._binder.on_failure_arguments(r))
             if decision not in _DECISIONS:
                 msg = f"on_failure of retry '{controller.name}' returned {decision!r}, expected one of {_DECISIONS}"
-                raise TypeError(msg)  # noqa: TRY301 - it is recorded like any other
+                raise TypeError(msg)
         except Exception as error:  # noqa: BLE001 - whatever a retry raises is its Failure
             own = Failure.from_exception(error)
             detail.failure = own
-            self._storage._failures[detail.name] = own  # noqa: SLF001
+            self._storage._failures[detail.name] = own
             self._flow_failures = None
             return retry.REVERT
         return decision

@@ -10,6 +10,7 @@ one has no value.
 
 from __future__ import annotations
 
+import functools
 from bisect import bisect_left
 from typing import TYPE_CHECKING
 
@@ -22,30 +23,48 @@ if TYPE_CHECKING:
 class Scope:
     """The providers of each name in a Plan, and who sees whom."""
 
-    __slots__ = ("_home", "_spans", "providers")
-
     def __init__(self, plan: plans.Plan) -> None:
-        self._spans = plan.spans
+        self._atoms = plan.atoms
+        self._pred = plan.pred
         self._home = plan.home
-        self.providers: dict[str, list[int]] = {}
-        providers = self.providers
-        for i, atom in enumerate(plan.atoms):
+        self._spans = plan.spans
+
+    @functools.cached_property
+    def providers(self) -> dict[str, int | list[int]]:
+        """Name -> index of the only provider, or the sorted list of several."""
+        providers: dict[str, int | list[int]] = {}
+        for i, atom in enumerate(self._atoms):
             if atom is not None:
-                for name, _ in atom._signature.outputs:  # noqa: SLF001 - of the same house
-                    known = providers.get(name)
-                    if known is None:
-                        providers[name] = [i]
-                    else:
-                        known.append(i)
+                for name, _ in atom._signature.outputs:
+                    known = providers.setdefault(name, i)
+                    if known is not i:
+                        if isinstance(known, int):
+                            providers[name] = [known, i]
+                        else:
+                            known.append(i)
+        return providers
 
     def nearest(self, i: int, name: str) -> int:
         """Return the index of the nearest provider of a name that atom `i` sees, or -1."""
-        return next(self.candidates(i, name), -1) if name in self.providers else -1
+        pred = self._pred[i]
+        if len(pred) == 1:  # all that precedes the atom precedes this one: nothing is nearer
+            before = self._atoms[pred[0]]
+            if before is not None:
+                for provided, _ in before._signature.outputs:
+                    if provided == name:
+                        return pred[0]
+        found = self.providers.get(name)
+        if found is None:
+            return -1
+        if isinstance(found, int) and found in pred:
+            return found
+        return next(self.candidates(i, name), -1)
 
     def candidates(self, i: int, name: str) -> Iterator[int]:
         """Iterate over the providers of a name that atom `i` sees, the nearest first."""
-        row = self.providers.get(name)
-        if row is not None:
+        known = self.providers.get(name)
+        if known is not None:
+            row = [known] if isinstance(known, int) else known
             for span, position in self._levels(i):
                 if span.kind == plans.UNORDERED:
                     if 0 <= span.retry < position and _holds(row, span.retry):

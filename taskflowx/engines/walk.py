@@ -38,7 +38,7 @@ class Walk:
     :param go_on: whether a rollback goes on past an atom whose revert failed
     """
 
-    __slots__ = ("_details", "_go_on", "_plan", "hold", "need", "plain", "ready", "turned", "undo")
+    __slots__ = ("_details", "_go_on", "_plan", "failed", "hold", "need", "plain", "ready", "turned", "undo")
 
     def __init__(self, plan: Plan, details: list[Any], *, go_on: bool = False) -> None:
         self._plan = plan
@@ -48,6 +48,8 @@ class Walk:
         self.hold: list[int] = []
         self.ready: list[int] = []
         self.undo: list[int] = []
+        #: atoms whose failure has turned nothing round when `open` met them
+        self.failed: list[int] = []
         #: the ranges (lo, hi) that turn round
         self.turned: list[tuple[int, int]] = []
         #: as `Plan.plain`, with 0 for what is ignored
@@ -63,7 +65,7 @@ class Walk:
         need = self.need = plan.degree.copy()
         self.hold = [CLEAR] * len(need)
         self.plain = bytearray(plan.plain)
-        self.ready, self.undo, self.turned = [], [], []
+        self.ready, self.undo, self.turned, self.failed = [], [], [], []
         ready, succ = self.ready, plan.succ
         first = last = -1  # of the turned atoms next to each other that have been met
         for i, count in enumerate(need):
@@ -82,7 +84,9 @@ class Walk:
                 ran = state == states.SUCCESS or (state == states.IGNORE and not count)
                 if state == states.IGNORE:
                     self.plain[i] = 0
-                elif not ran and not count and state != states.FAILURE:
+                elif state == states.FAILURE:
+                    self.failed.append(i)
+                elif not ran and not count:
                     ready.append(i)
             if ran:
                 for s in succ[i]:
@@ -94,17 +98,21 @@ class Walk:
 
     def _sweep(self, lo: int, hi: int, *, again: bool) -> None:
         """Set `hold` in a range that turns round, from its end to its beginning."""
-        details, hold, succ = self._details, self.hold, self._plan.succ
+        details, hold, plan = self._details, self.hold, self._plan
+        hold[lo:hi] = plan.fan_out[lo:hi]
+        if hi < len(hold):  # what comes after the range has not run, so it holds nothing
+            for i in range(lo, hi):
+                after = plan.succ[i]
+                if after and after[-1] >= hi:
+                    hold[i] -= sum(s >= hi for s in after)
+        pred = plan.pred
         for i in range(hi - 1, lo - 1, -1):
-            detail = details[i]
-            count = 0
-            for s in succ[i]:
-                if s < hi and hold[s] != CLEAR:
-                    count += 1
-            if count:
-                hold[i] = count
-            else:
-                self._settle(i, detail, again=again)
+            if not hold[i]:
+                self._settle(i, details[i], again=again)
+                if hold[i] == CLEAR:
+                    for p in pred[i]:
+                        if p >= lo:
+                            hold[p] -= 1
 
     def _settle(self, i: int, detail: AtomDetail | None, *, again: bool = False) -> None:
         """Decide what becomes of a node in a region that turns round when none of its successors stands any more.
@@ -163,17 +171,26 @@ class Walk:
 
     def cleared(self, i: int) -> None:
         """Release the predecessors of a node of which nothing stands any more."""
-        hold, details, pred = self.hold, self._details, self._plan.pred
+        hold = self.hold
         hold[i] = CLEAR
+        for p in self._plan.pred[i]:
+            if hold[p] > 0:
+                hold[p] -= 1
+                if not hold[p]:
+                    self.freed(p)
+
+    def freed(self, i: int) -> None:
+        """Take in a node that nothing holds any more: it is to be undone, or is cleared and passed."""
+        hold, details, pred = self.hold, self._details, self._plan.pred
         stack = [i]
         while stack:
-            for p in pred[stack.pop()]:
-                count = hold[p]
-                if count > 0:
-                    hold[p] = count - 1
-                    if count == 1:
-                        self._settle(p, details[p])
-                        if hold[p] == CLEAR:
+            node = stack.pop()
+            self._settle(node, details[node])
+            if hold[node] == CLEAR:
+                for p in pred[node]:
+                    if hold[p] > 0:
+                        hold[p] -= 1
+                        if not hold[p]:
                             stack.append(p)
 
     def is_turned(self, lo: int, hi: int) -> bool:

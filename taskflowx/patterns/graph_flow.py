@@ -10,30 +10,95 @@ Invariant: for each link (u, v), rank of u < rank of v.
 
 from __future__ import annotations
 
+import operator
 from typing import TYPE_CHECKING, Any, Self
 
 from taskflowx import atom, exceptions, flow
 from taskflowx.deciders import Depth
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 CYCLE = "No path through the node(s) in the graph produces an ordering that will allow for logical edge traversal"
+_MANUAL: dict[str, Any] = {flow.LINK_MANUAL: True}  # shared by all links made by hand that have nothing more
+
+
+class _Node:
+    """One member: its rank, whom it follows for what it requires and by hand, and who follows it."""
+
+    __slots__ = ("after", "item", "linked", "needed", "rank")
+
+    def __init__(self, item: Any) -> None:
+        self.item = item
+        self.rank = 0
+        self.needed: tuple[_Node, ...] = ()
+        self.linked: dict[_Node, dict[str, Any]] | None = None
+        self.after: list[_Node] | tuple[()] = ()
+
+    def before(self) -> tuple[_Node, ...]:
+        """Return the members that this one directly follows."""
+        if self.linked is None:
+            return self.needed
+        return (*self.needed, *(node for node in self.linked if node not in self.needed))
+
+    def precede(self, later: _Node) -> None:
+        if self.after:
+            self.after.append(later)
+        else:
+            self.after = [later]
+
+    def forget_last(self) -> None:
+        """Undo the last `precede`."""
+        if isinstance(self.after, list):
+            self.after.pop()
+
+
+_by_rank = operator.attrgetter("rank")
+
+
+class _Index:
+    """Members by name; most names have one, which is held without a list around it."""
+
+    __slots__ = ("_nodes",)
+
+    def __init__(self) -> None:
+        self._nodes: dict[str, _Node | list[_Node]] = {}
+
+    def get(self, name: str) -> list[_Node] | tuple[_Node, ...]:
+        found = self._nodes.get(name, ())
+        return (found,) if isinstance(found, _Node) else found
+
+    def add(self, name: str, node: _Node) -> None:
+        found = self._nodes.get(name)
+        if found is None:
+            self._nodes[name] = node
+        elif isinstance(found, _Node):
+            self._nodes[name] = [found, node]
+        else:
+            found.append(node)
+
+    def drop_last(self, name: str, node: _Node) -> None:
+        """Take a node out again if it was the last to come under this name."""
+        found = self._nodes.get(name)
+        if found is node:
+            del self._nodes[name]
+        elif isinstance(found, list) and found[-1:] == [node]:
+            found.pop()
 
 
 class Flow(flow.Flow):
     """A flow whose members run as soon as those that they depend on have run."""
 
+    _members: dict[Any, _Node]
+
     def __init__(self, name: str, retry: Any = None) -> None:
         super().__init__(name, retry)
-        self._ranks: dict[Any, int] = {}
         self._first, self._last = 0, -1  # the lowest and the highest rank in use
         self._sorted = True  # whether the members are held in the order of their ranks
-        self._predecessors: dict[Any, dict[Any, tuple[str, ...]]] = {}
-        self._successors: dict[Any, list[Any]] = {}
-        self._manual: dict[tuple[Any, Any], dict[str, Any]] = {}
-        self._providers: dict[str, list[Any]] = {}
-        self._needers: dict[str, list[Any]] = {}
+        self._providers = _Index()
+        self._needers = _Index()
+        # What the flow's own retry provides is there already: nobody is linked for it.
+        self._given: frozenset[str] = frozenset() if retry is None else frozenset(retry.provides)
 
     def add(self, *nodes: Any, resolve_requires: bool = True, resolve_existing: bool = True) -> Self:
         """Add atoms and flows, and link them to what provides what they need; all of them or, on an error, none.
@@ -44,71 +109,93 @@ class Flow(flow.Flow):
         :raises DependencyFailure: when the links would make a cycle
         :raises TypeError: when something is neither an atom nor a flow
         """
-        new = [n for n in dict.fromkeys(nodes) if n not in self._ranks]
-        for node in new:
-            self._check_member(node)
-        added: list[Any] = []
+        new = [item for item in dict.fromkeys(nodes) if item not in self._members]
+        for item in new:
+            self._check_member(item)
+        added: list[_Node] = []
+        moved: dict[_Node, int] = {}
         try:
-            for node in new:
+            for item in new:
+                node = _Node(item)
                 added.append(node)
-                self._add(node, resolve_requires=resolve_requires, resolve_existing=resolve_existing)
+                self._add(node, moved, resolve_requires=resolve_requires, resolve_existing=resolve_existing)
         except Exception:
             for node in reversed(added):
                 self._remove(node)
+            for node, rank in moved.items():
+                node.rank = rank
             raise
         return self
 
-    def _add(self, node: Any, *, resolve_requires: bool, resolve_existing: bool) -> None:
-        requires, provides = node.requires, node.provides
-        before: dict[Any, tuple[str, ...]] = {}
+    def _add(
+        self, node: _Node, moved: dict[_Node, int], *, resolve_requires: bool, resolve_existing: bool
+    ) -> None:
+        item = node.item
+        requires, provides = self._names_of(item)
+        before: dict[_Node, None] = {}
         for name in requires if resolve_requires else ():
-            providers = self._providers.get(name, ())
+            providers = self._providers.get(name)
             if len(providers) > 1:
                 msg = (
-                    f"Resolution error detected when adding '{node.name}', multiple providers "
-                    f"{sorted(str(p.name) for p in providers)} found for required symbol '{name}'"
+                    f"Resolution error detected when adding '{item.name}', multiple providers "
+                    f"{sorted(str(p.item.name) for p in providers)} found for required symbol '{name}'"
                 )
                 raise exceptions.AmbiguousDependency(msg)
-            for provider in providers:
-                before[provider] = (*before.get(provider, ()), name)
-        after: dict[Any, tuple[str, ...]] = {}
+            if providers:
+                before[providers[0]] = None
+        after: dict[_Node, None] = {}
         for name in provides if resolve_existing else ():
-            for needer in self._needers.get(name, ()):
-                after[needer] = (*after.get(needer, ()), name)
+            after.update(dict.fromkeys(self._needers.get(name)))
         self._rank(node, front=bool(after) and not before)
-        self._members[node] = None
-        self._predecessors[node] = before
-        self._successors[node] = []
+        self._members[item] = node
+        node.needed = tuple(before)
         for provider in before:
-            self._successors[provider].append(node)
-        for needer, names in after.items():
-            self._connect(node, needer, names)
+            provider.precede(node)
+        for needer in after:
+            self._put_before(node, needer, moved)
+            needer.needed = (*needer.needed, node)
+            node.precede(needer)
         for name in requires:
-            self._needers.setdefault(name, []).append(node)
+            self._needers.add(name, node)
         for name in provides:
-            self._providers.setdefault(name, []).append(node)
+            self._providers.add(name, node)
 
-    def _rank(self, node: Any, *, front: bool) -> None:
+    def _names_of(self, item: Any) -> tuple[Sequence[str], Sequence[str]]:
+        """Return what a member requires of other members, and what it provides."""
+        requires: Sequence[str]
+        if isinstance(item, atom.Atom):
+            requires = item.wanted_names()
+            provides = [name for name, _ in item._signature.outputs]  # noqa: SLF001 - of the same house
+        else:
+            # Sorted, as sets are in another order in each process.
+            requires, provides = sorted(item.requires), sorted(item.provides)
+        if self._given:
+            requires = [name for name in requires if name not in self._given]
+        return requires, provides
+
+    def _rank(self, node: _Node, *, front: bool) -> None:
         """Give a new member, not linked yet, a rank before or after all others."""
         if front:
             self._first -= 1
-            self._ranks[node] = self._first
+            node.rank = self._first
             self._sorted = False
         else:
             self._last += 1
-            self._ranks[node] = self._last
+            node.rank = self._last
 
-    def _remove(self, node: Any) -> None:
-        """Take a member out again, as far as it has been put in."""
-        for provider in self._predecessors.pop(node, ()):
-            self._successors[provider].remove(node)
-        for needer in self._successors.pop(node, ()):
-            del self._predecessors[needer][node]
-        for index in (self._providers, self._needers):
-            for name in [name for name, users in index.items() if node in users]:
-                index[name].remove(node)
-        self._ranks.pop(node, None)
-        self._members.pop(node, None)
+    def _remove(self, node: _Node) -> None:
+        """Take the newest member out again, as far as it has been put in: it is the last wherever it is."""
+        if self._members.pop(node.item, None) is None:
+            return
+        for provider in node.needed:
+            provider.forget_last()
+        for needer in node.after:
+            needer.needed = needer.needed[:-1]
+        requires, provides = self._names_of(node.item)
+        for name in requires:
+            self._needers.drop_last(name, node)
+        for name in provides:
+            self._providers.drop_last(name, node)
 
     def link(
         self, u: Any, v: Any, decider: Callable[..., bool] | None = None, decider_depth: Depth | str | None = None
@@ -121,11 +208,8 @@ class Flow(flow.Flow):
         :raises ValueError: when one of the two is not in this flow, or the decider cannot be called like that
         :raises DependencyFailure: when the link would close a cycle; it is not made then
         """
-        for node, end in ((u, "from"), (v, "to")):
-            if not self._has(node):
-                msg = f"Node '{node}' not found to link {end}"
-                raise ValueError(msg)
-        attributes: dict[str, Any] = {flow.LINK_MANUAL: True}
+        attributes: dict[str, Any] = {}
+        earlier, later = self._node(u, "from"), self._node(v, "to")
         if decider is not None:
             _check_decider(decider)
             attributes[flow.LINK_DECIDER] = decider
@@ -134,77 +218,102 @@ class Flow(flow.Flow):
                 msg = "Decider depth requires a decider to be provided along with it"
                 raise ValueError(msg)
             attributes[flow.LINK_DECIDER_DEPTH] = Depth.translate(decider_depth)
-        if u not in self._predecessors[v]:
-            self._connect(u, v, ())
-        self._manual.setdefault((u, v), {}).update(attributes)
+        if later.linked is None or earlier not in later.linked:
+            if earlier not in later.needed:
+                self._put_before(earlier, later, {})
+                earlier.precede(later)
+            if later.linked is None:
+                later.linked = {}
+            later.linked[earlier] = _MANUAL
+        if attributes:
+            later.linked[earlier] = later.linked[earlier] | attributes
         return self
 
-    def _has(self, node: Any) -> bool:
-        return node in self._ranks
+    def _node(self, item: Any, end: str) -> _Node:
+        node = self._members.get(item)
+        if node is None:
+            msg = f"Node '{item}' not found to link {end}"
+            raise ValueError(msg)
+        return node
 
-    def _connect(self, u: Any, v: Any, names: tuple[str, ...]) -> None:
-        """Put a link in, after making the ranks agree with it."""
-        if self._ranks[u] >= self._ranks[v]:
-            self._reorder(u, v)
-        self._predecessors[v][u] = names
-        self._successors[u].append(v)
+    def _put_before(self, u: _Node, v: _Node, moved: dict[_Node, int]) -> None:
+        """Rank `u` before `v`: those between that must precede u or follow v share out the same ranks anew.
 
-    def _reorder(self, u: Any, v: Any) -> None:
-        """Rank `u` before `v`: those between that must precede u or follow v share out the same ranks anew."""
-        ranks = self._ranks
-        low, high = ranks[v], ranks[u]
+        :param moved: learns the rank that each of those that move had at first
+        :raises DependencyFailure: when u follows v
+        """
+        low, high = v.rank, u.rank
+        if high < low:
+            return
         following = {v}
         stack = [v]
         while stack:
             node = stack.pop()
             if node is u:
-                msg = f"{CYCLE}\n{self._cycle(u, v)}"
+                msg = f"{CYCLE}\n{_cycle(u, v)}"
                 raise exceptions.DependencyFailure(msg)
-            for successor in self._successors[node]:
-                if ranks[successor] <= high and successor not in following:
+            for successor in node.after:
+                if successor.rank <= high and successor not in following:
                     following.add(successor)
                     stack.append(successor)
         preceding = {u}
         stack = [u]
         while stack:
-            for predecessor in self._predecessors[stack.pop()]:
-                if ranks[predecessor] >= low and predecessor not in preceding:
+            for predecessor in stack.pop().before():
+                if predecessor.rank >= low and predecessor not in preceding:
                     preceding.add(predecessor)
                     stack.append(predecessor)
-        movers = sorted(preceding, key=ranks.__getitem__) + sorted(following, key=ranks.__getitem__)
-        free = sorted(ranks[node] for node in movers)
-        ranks.update(zip(movers, free, strict=True))
+        movers = sorted(preceding, key=_by_rank) + sorted(following, key=_by_rank)
+        for node, rank in zip(movers, sorted(node.rank for node in movers), strict=True):
+            moved.setdefault(node, node.rank)
+            node.rank = rank
         self._sorted = False
 
-    def _cycle(self, u: Any, v: Any) -> str:
-        """Describe the cycle that the link from u to v would close."""
-        came_from = {v: v}
-        queue = [v]
-        for node in queue:
-            for successor in self._successors[node]:
-                if successor not in came_from:
-                    came_from[successor] = node
-                    queue.append(successor)
-        names = [u.name]
-        node = u
-        while node is not v:
-            node = came_from[node]
-            names.append(node.name)
-        names.append(u.name)
-        return "The cycle is: " + " -> ".join(str(name) for name in reversed(names))
-
     def __iter__(self) -> Iterator[Any]:
+        return iter(self._ranked())
+
+    def _ranked(self) -> dict[Any, _Node]:
         if not self._sorted:
-            self._members = dict.fromkeys(sorted(self._members, key=self._ranks.__getitem__))
+            self._members = {node.item: node for node in sorted(self._members.values(), key=_by_rank)}
             self._sorted = True
-        return iter(self._members)
+        return self._members
 
     def iter_links(self) -> Iterator[flow.Link]:
         """Iterate over (member, member that comes after it, attributes of the link)."""
         for v in self:
-            for u, names in self._predecessors[v].items():
-                attributes: dict[str, Any] = {flow.LINK_REASONS: set(names)} if names else {}
-                yield u, v, attributes | self._manual.get((u, v), {})
+            node = self._members[v]
+            needed = frozenset(v.requires) - self._given
+            for earlier in node.before():
+                attributes: dict[str, Any] = {}
+                if earlier in node.needed:
+                    attributes[flow.LINK_REASONS] = set(needed.intersection(earlier.item.provides))
+                if node.linked is not None:
+                    attributes |= node.linked.get(earlier, {})
+                yield earlier.item, v, attributes
+
+    def positions(self) -> tuple[list[tuple[int, ...]], dict[tuple[int, int], dict[str, Any]]]:
+        """Return the links by the positions of the members in iteration order; for engines.
+
+        The first part has, for each member, the positions of those that it directly follows; the second the attributes
+        of the links (earlier position, later position) that have a decider.
+        """
+        nodes = [self._members[item] for item in self]
+        deciders: dict[tuple[int, int], dict[str, Any]] = {}
+        first = self._first
+        if len(nodes) == self._last - first + 1:
+            place = _by_rank  # the ranks are the positions, from the first one on
+        else:
+            first, place = 0, {node: position for position, node in enumerate(nodes)}.__getitem__
+        before: list[tuple[int, ...]] = []
+        for node in nodes:
+            if node.linked is None:
+                before.append(tuple([place(earlier) - first for earlier in node.needed]))
+                continue
+            before.append(tuple([place(earlier) - first for earlier in node.before()]))
+            for earlier, attributes in node.linked.items():
+                if attributes is not _MANUAL:
+                    deciders[place(earlier) - first, place(node) - first] = attributes
+        return before, deciders
 
     def _unmet(self, members: list[tuple[Any, frozenset[str], frozenset[str]]]) -> frozenset[str]:
         gives = {member: given for member, _, given in members}
@@ -213,18 +322,33 @@ class Flow(flow.Flow):
         for member, needs, _ in members:
             missing = set(needs)
             # Look at the direct predecessors first: that is where an inferred link has its reason.
-            queue = list(self._predecessors[member])
+            queue = list(self._members[member].before())
             seen = set(queue)
             for ancestor in queue:
-                missing -= gives.get(ancestor, frozenset())
+                missing -= gives.get(ancestor.item, frozenset())
                 if not missing & everything:
                     break
-                for further in self._predecessors[ancestor]:
+                for further in ancestor.before():
                     if further not in seen:
                         seen.add(further)
                         queue.append(further)
             unmet |= missing
         return frozenset(unmet)
+
+
+def _cycle(u: _Node, v: _Node) -> str:
+    """Describe the cycle that a link from u to v would close."""
+    came_from = {v: v}
+    queue = [v]
+    for node in queue:
+        for successor in node.after:
+            if successor not in came_from:
+                came_from[successor] = node
+                queue.append(successor)
+    path = [u]
+    while path[-1] is not v:
+        path.append(came_from[path[-1]])
+    return "The cycle is: " + " -> ".join(str(node.item.name) for node in [u, *reversed(path)])
 
 
 class TargetedFlow(Flow):
@@ -239,7 +363,7 @@ class TargetedFlow(Flow):
 
         :raises ValueError: when it is not in this flow
         """
-        if not self._has(target_node):
+        if target_node not in self._members:
             msg = f"Node '{target_node}' not found"
             raise ValueError(msg)
         self._target = target_node
@@ -249,14 +373,14 @@ class TargetedFlow(Flow):
         self._target = None
 
     def _needed(self) -> set[Any]:
-        needed = {self._target}
-        stack = [self._target]
+        stack = [self._members[self._target]]
+        needed = set(stack)
         while stack:
-            for predecessor in self._predecessors[stack.pop()]:
+            for predecessor in stack.pop().before():
                 if predecessor not in needed:
                     needed.add(predecessor)
                     stack.append(predecessor)
-        return needed
+        return {node.item for node in needed}
 
     def __len__(self) -> int:
         return super().__len__() if self._target is None else len(self._needed())

@@ -27,13 +27,24 @@ def _utcnow() -> datetime.datetime:
     return datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
 
 
-def _describe(detail: Any, facts: list[tuple[str, Any]], indent: int, linesep: str) -> str:
+def _describe(
+    detail: Any, facts: list[tuple[str, Any]], indent: int, linesep: str, times: tuple[tuple[str, Any], ...] = ()
+) -> str:
     lines = [f"{type(detail).__name__}: '{detail.name}'", f" - uuid = {detail.uuid}"]
     lines += [f" - {what} = {value}" for what, value in facts]
     if detail.meta:
         lines.append(" - metadata:")
-        lines += [f"   + {key} = {detail.meta[key]}" for key in sorted(detail.meta)]
+        lines += [f"   + {key} = {value}" for key, value in detail.meta.items()]
+    lines += [f" - {what} = {at.isoformat()}" for what, at in times if at is not None]
     return linesep.join(" " * indent + line for line in lines)
+
+
+_TIME_PARTS = ("day", "month", "year", "hour", "minute", "second", "microsecond")
+
+
+def _marshal(at: datetime.datetime | None) -> dict[str, int] | None:
+    """Turn a time into a dict of its parts, the form in which times lie in stores."""
+    return None if at is None else {part: getattr(at, part) for part in _TIME_PARTS}
 
 
 class AtomDetail:
@@ -117,7 +128,7 @@ class AtomDetail:
             self._store(result)
             self.failure = self.revert_results = self.revert_failure = None
         elif state == states.FAILURE:
-            self.failure = result
+            self.failure, self.revert_results, self.revert_failure = result, None, None
             if isinstance(self, TaskDetail):
                 self.results = None
         elif state == states.REVERTED:
@@ -242,10 +253,25 @@ class RetryDetail(AtomDetail):
             raise exceptions.NotFound(msg)
         return self.results[-1][1]  # type: ignore[no-any-return]
 
+    def _own_history(self) -> None:
+        """Stop sharing the history: it grows in place."""
+        self.results = [(value, dict(failures)) for value, failures in self.results]
+
+    def merge(self, other: AtomDetail, deep_copy: bool = False) -> Self:
+        """Take over everything from another detail of a retry; the history is a list of its own, as it grows.
+
+        :param deep_copy: whether results and metadata are copied rather than shared
+        :raises NotImplementedError: when the other one is of another kind
+        """
+        super().merge(other, deep_copy)
+        if other is not self:
+            self._own_history()
+        return self
+
     def copy(self) -> Self:
         """Return a shallow copy with the same identity and a history list of its own."""
         other = super().copy()
-        other.results = [(value, dict(failures)) for value, failures in self.results]
+        other._own_history()  # noqa: SLF001 - it is of this class
         return other
 
     def to_dict(self) -> dict[str, Any]:
@@ -306,33 +332,27 @@ class _Container:
 
     def add(self, member: Any) -> None:
         """Put a member in; one with the same uuid is replaced."""
-        if self._index is not None:
-            known = self._index.get(member.uuid)
-            if known is not None:
-                self._members[self._members.index(known)] = member
-                self._index[member.uuid] = member
-                return
-            self._index[member.uuid] = member
-        self._members.append(member)
+        known = self.find(member.uuid)
+        if known is None:
+            self._members.append(member)
+        else:
+            self._members[self._members.index(known)] = member
+        self._indexed()[member.uuid] = member
 
     def find(self, uuid: str) -> Any:
         """Return the member with this uuid, or None."""
+        return self._indexed().get(uuid)
+
+    def _indexed(self) -> dict[str, Any]:
         if self._index is None:
             self._index = {member.uuid: member for member in self._members}
-            self._members = list(self._index.values())
-        return self._index.get(uuid)
+        return self._index
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self._members)
 
     def __len__(self) -> int:
         return len(self._members)
-
-    def _adopt(self, others: Any) -> None:
-        """Add the members of another container that are not here yet."""
-        for member in others:
-            if self.find(member.uuid) is None:
-                self.add(member)
 
     def _tree(self, indent: int, linesep: str) -> str:
         return "".join(linesep + member.pformat(indent + 1, linesep) for member in self)
@@ -354,10 +374,18 @@ class FlowDetail(_Container):
         self.state: str | None = None
         self.meta: dict[str, Any] = {}
 
+    def add(self, member: AtomDetail) -> None:
+        """Put the detail of an atom in; one with the same uuid is replaced."""
+        if self._index is None and member._uuid is None:  # noqa: SLF001 - not to make it
+            self._members.append(member)  # the uuid that it will have is nobody else's
+        else:
+            super().add(member)
+
     def update(self, fd: FlowDetail) -> Self:
-        """Take over state and metadata from another detail, by reference."""
+        """Take over state, metadata and the details of the atoms from another detail, by reference."""
         if fd is not self:
             self.state, self.meta = fd.state, fd.meta
+            self._members, self._index = list(fd), None
         return self
 
     def merge(self, fd: FlowDetail, deep_copy: bool = False) -> Self:
@@ -366,9 +394,8 @@ class FlowDetail(_Container):
         :param deep_copy: whether the metadata is copied rather than shared
         """
         if fd is not self:
-            self.update(fd)
-            if deep_copy:
-                self.meta = copy.deepcopy(fd.meta)
+            self.state = fd.state
+            self.meta = copy.deepcopy(fd.meta) if deep_copy else fd.meta
         return self
 
     def copy(self, retain_contents: bool = True) -> Self:
@@ -419,15 +446,13 @@ class LogBook(_Container):
         self.updated_at = _utcnow()
 
     def merge(self, lb: LogBook, deep_copy: bool = False) -> Self:
-        """Take over times and metadata from another book, and those of its flow details that are not here yet.
+        """Take over times and metadata from another book; the flow details stay as they are.
 
         :param deep_copy: whether the metadata is copied rather than shared
         """
         if lb is not self:
             self.meta = copy.deepcopy(lb.meta) if deep_copy else lb.meta
-            self.created_at = lb.created_at
-            self._adopt(lb)
-            self.updated_at = lb.updated_at
+            self.created_at, self.updated_at = lb.created_at, lb.updated_at
         return self
 
     def copy(self, retain_contents: bool = True) -> Self:
@@ -442,27 +467,28 @@ class LogBook(_Container):
     def to_dict(self, marshal_time: bool = False) -> dict[str, Any]:
         """Return everything but the flow details in one dict.
 
-        :param marshal_time: whether times are given as ISO 8601 text rather than as datetime
+        :param marshal_time: whether times are given as dicts of their parts (`year`, `month`, ... `microsecond`)
+            rather than as datetime
         """
-        times = {"updated_at": self.updated_at, "created_at": self.created_at}
+        times: dict[str, Any] = {"updated_at": self.updated_at, "created_at": self.created_at}
         if marshal_time:
-            times = {key: at and at.isoformat() for key, at in times.items()}  # type: ignore[misc]
+            times = {key: _marshal(at) for key, at in times.items()}
         return {"name": self.name, "meta": self.meta, "uuid": self.uuid, **times}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any], unmarshal_time: bool = False) -> Self:
         """Make a book from what `to_dict` gave.
 
-        :param unmarshal_time: whether times come as ISO 8601 text
+        :param unmarshal_time: whether times come as dicts of their parts
         """
         made = cls(data["name"], data["uuid"])
         made.meta = data.get("meta") or {}
         for key in ("created_at", "updated_at"):
             at = data.get(key)
-            setattr(made, key, datetime.datetime.fromisoformat(at) if unmarshal_time and at else at)
+            setattr(made, key, datetime.datetime(**at) if unmarshal_time and at else at)  # noqa: DTZ001 - UTC
         return made
 
     def pformat(self, indent: int = 0, linesep: str = "\n") -> str:
         """Describe this book and all in it in lines for people."""
-        times = [(key, at.isoformat()) for key in ("created_at", "updated_at") if (at := getattr(self, key))]
-        return _describe(self, times, indent, linesep) + self._tree(indent, linesep)
+        times = (("created_at", self.created_at), ("updated_at", self.updated_at))
+        return _describe(self, [], indent, linesep, times) + self._tree(indent, linesep)
