@@ -1,8 +1,9 @@
 """What an atom needs and what it provides, worked out from its methods.
 
 `Atom` is the common base of tasks and retries. Its constructor turns a declaration (`requires`, `rebind`,
-`provides`, ...) and the signatures of `execute` and `revert` into one `Signature`. The inspection of a method is done
-once per class, and a class that declares nothing per instance has one `Signature` that all of its instances share.
+`provides`, ...) and the signatures of `execute` and `revert` into one `Signature`. The inspection of a method
+is done once per class, and a class that declares nothing per instance has one `Signature` that all of its
+instances share.
 
 Invariant: a `Signature` never changes; engines may keep references to its tuples.
 """
@@ -26,7 +27,7 @@ Names = tuple[str, ...]
 
 
 class Parameters(NamedTuple):
-    """The named parameters of one callable: those without a default, those with one, and whether it takes `**kwargs`."""
+    """The named parameters of a callable: without a default, with one, and whether it takes `**kwargs`."""
 
     required: Names
     optional: Names
@@ -48,7 +49,8 @@ class Parameters(NamedTuple):
 class Wiring(NamedTuple):
     """Which stored name feeds which argument of one method.
 
-    `names[k]` feeds `args[k]`; the first `needed` of them must have a value, the rest are passed only if they have one.
+    `names[k]` feeds `args[k]`; the first `needed` of them must have a value, the rest are passed only if they
+    have one.
     """
 
     args: Names
@@ -71,7 +73,7 @@ class Wiring(NamedTuple):
 
 
 class _Methods(NamedTuple):
-    """What the two methods of an atom take, less what the engine fills; `revert` is None where nobody has overridden it."""
+    """What the methods of an atom take, less what the engine fills; `revert` is None where it is the base's."""
 
     execute: Parameters
     revert: Parameters | None
@@ -82,8 +84,9 @@ class _Methods(NamedTuple):
 class Signature(NamedTuple):
     """What one atom takes and gives.
 
-    `outputs` pairs each provided name with the index or key of the result that it stands for (None: the whole result).
-    `takes_result` and `takes_failures` tell whether `revert` wants the two arguments that the engine fills.
+    `outputs` pairs each provided name with the index or key of the result that it stands for (None: the whole
+    result). `takes_result` and `takes_failures` tell whether `revert` wants the two arguments that the engine
+    fills.
     """
 
     outputs: tuple[tuple[str, Any], ...]
@@ -190,7 +193,7 @@ def _rebinding(given: Any, positional: Names) -> dict[str, str]:
     return dict(zip(positional, given, strict=False)) | rest
 
 
-def _wire(  # noqa: PLR0913 - one parameter per part of a declaration
+def _wire(
     who: str,
     parameters: Parameters,
     requires: Names,
@@ -234,12 +237,12 @@ class Atom:
     """The smallest unit that an engine runs: something with `execute` and `revert`, and named inputs and outputs.
 
     :param name: unique name within a flow; the class's full name by default
-    :param provides: names for the result: a str for the whole, a tuple or list by position, a set (or a dict of
-        name -> key) by key; None takes `default_provides`, `()` provides nothing
+    :param provides: names for the result: a str for the whole, a tuple or list by position, a set (or a dict
+        of name -> key) by key; None takes `default_provides`, `()` provides nothing
     :param requires: names that `execute` needs beyond what its signature says
     :param auto_extract: whether arguments are inferred from the signature of `execute`
-    :param rebind: stored names for arguments: a dict argument -> name, or a list or tuple by position; a class may
-        have it as an attribute or property instead
+    :param rebind: stored names for arguments: a dict argument -> name, or a list or tuple by position; a
+        class may have it as an attribute or property instead
     :param inject: values for arguments, for this atom alone
     :param ignore_list: arguments of `execute` that are not to be inferred
     :param revert_rebind: as `rebind`, for `revert`
@@ -263,7 +266,7 @@ class Atom:
     _methods: tuple[Any, Any, _Methods] | None = None
     _signature: Signature
 
-    def __init__(  # noqa: PLR0913 - the arguments that callers know
+    def __init__(
         self,
         name: str | None = None,
         provides: Any = None,
@@ -311,7 +314,7 @@ class Atom:
         """Return the two callables whose signatures say what this atom needs."""
         return self.execute, self.revert
 
-    def _declare(  # noqa: PLR0913 - one parameter per part of a declaration
+    def _declare(
         self,
         outputs: tuple[tuple[str, Any], ...] = (),
         requires: Names = (),
@@ -362,9 +365,7 @@ class Atom:
         named = () if revert_requires else requires
         pairs = zip(forward.args, forward.names, strict=True)
         explicit = [
-            (a, n)
-            for a, n in pairs
-            if (a in named or (a != n and not revert_rebind)) and a not in backward.args
+            (a, n) for a, n in pairs if (a in named or (a != n and not revert_rebind)) and a not in backward.args
         ]
         if not explicit:
             return backward

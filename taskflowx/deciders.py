@@ -31,8 +31,7 @@ class Depth(enum.StrEnum):
             return desired_depth
         if not isinstance(desired_depth, str):
             msg = (
-                f"Unexpected desired depth type, string type expected, not {type(desired_depth)}\n"
-                f"It is one of {_NAMES}"
+                f"Unexpected desired depth type, string type expected, not {type(desired_depth)}\nIt is one of {_NAMES}"
             )
             raise TypeError(msg)
         try:

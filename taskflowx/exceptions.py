@@ -113,9 +113,7 @@ def _headline_of(cause: BaseException) -> str:
     return "".join(traceback.format_exception_only(cause)).rstrip("\n")
 
 
-def raise_with_cause(
-    exc_cls: type[TaskFlowException], message: object, *args: Any, **kwargs: Any
-) -> NoReturn:
+def raise_with_cause(exc_cls: type[TaskFlowException], message: object, *args: Any, **kwargs: Any) -> NoReturn:
     """Raise an error whose cause is the exception that is being handled.
 
     :param exc_cls: class of the error, one of the tree above `TaskFlowException`
@@ -156,9 +154,7 @@ class MissingDependencies(DependencyFailure):
     :param hint: text for the lines below the message, such as a close match
     """
 
-    MESSAGE_TPL: ClassVar[str] = (
-        "'%(who)s' requires %(requirements)s but no other entity produces said requirements"
-    )
+    MESSAGE_TPL: ClassVar[str] = "'%(who)s' requires %(requirements)s but no other entity produces said requirements"
     METHOD_TPL: ClassVar[str] = "'%(method)s' method on "
 
     def __init__(

@@ -1,7 +1,7 @@
 """The base of all flows: a named container of atoms and other flows.
 
-A pattern (`taskflowx.patterns`) says in which order its members run. Flows nest to any depth, so whatever looks
-into nested flows here walks with a stack of its own and never recurses.
+A pattern (`taskflowx.patterns`) says in which order its members run. Flows nest to any depth, so whatever
+looks into nested flows here walks with a stack of its own and never recurses.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Flow:
     def __init__(self, name: str, retry: Any = None) -> None:
         self._name = str(name)
         self._retry = retry
-        self._members: dict[Any, None] = {}
+        self._members: dict[Any, Any] = {}
         if retry is not None:
             if not hasattr(retry, "name") or not hasattr(retry, "provides"):
                 msg = f"The retry of flow {self._name!r} must be a taskflowx.retry.Retry, not {retry!r} ({type(retry)})"

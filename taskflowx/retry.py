@@ -1,7 +1,8 @@
 """Retry controllers: they decide what happens when something in their flow fails.
 
-A retry runs before the other members of its flow and is asked, by `on_failure`, each time that one of them fails. Its
-`history` holds one entry for each attempt: (what its `execute` returned, {name of a failed atom: its `Failure`}).
+A retry runs before the other members of its flow and is asked, by `on_failure`, each time that one of them
+fails. Its `history` holds one entry for each attempt: (what its `execute` returned, {name of a failed atom:
+its `Failure`}).
 """
 
 from __future__ import annotations
@@ -101,7 +102,7 @@ class Retry(atom.Atom):
         frozenset((EXECUTE_REVERT_HISTORY, REVERT_FLOW_FAILURES)),
     )
 
-    def __init__(  # noqa: PLR0913 - the arguments that callers know
+    def __init__(
         self,
         name: str | None = None,
         provides: Any = None,
@@ -110,10 +111,7 @@ class Retry(atom.Atom):
         rebind: Any = None,
     ) -> None:
         if atom.is_method_of(Retry, "on_failure", self.on_failure):
-            msg = (
-                f"Can't instantiate {atom.full_name(type(self))} "
-                "without an implementation of its 'on_failure' method"
-            )
+            msg = f"Can't instantiate {atom.full_name(type(self))} without an implementation of its 'on_failure' method"
             raise TypeError(msg)
         super().__init__(name, provides, requires, auto_extract, rebind)
 
@@ -130,7 +128,7 @@ class Retry(atom.Atom):
 class AlwaysRevert(Retry):
     """Undo its own flow on any failure, and leave what stands outside of it."""
 
-    def on_failure(self, *args: Any, **kwargs: Any) -> Decision:  # noqa: ARG002 - it always says the same
+    def on_failure(self, *args: Any, **kwargs: Any) -> Decision:
         """Decide on REVERT."""
         return REVERT
 
@@ -141,7 +139,7 @@ class AlwaysRevert(Retry):
 class AlwaysRevertAll(Retry):
     """Undo everything on any failure."""
 
-    def on_failure(self, **kwargs: Any) -> Decision:  # noqa: ARG002 - it always says the same
+    def on_failure(self, **kwargs: Any) -> Decision:  # type: ignore[override]
         """Decide on REVERT_ALL."""
         return REVERT_ALL
 
@@ -156,7 +154,7 @@ class Times(Retry):
     :param revert_all: whether everything is undone after the last attempt, rather than its own flow alone
     """
 
-    def __init__(  # noqa: PLR0913 - the arguments that callers know
+    def __init__(
         self,
         attempts: int = 1,
         name: str | None = None,
@@ -170,11 +168,11 @@ class Times(Retry):
         self._attempts = attempts
         self._revert_action = REVERT_ALL if revert_all else REVERT
 
-    def on_failure(self, history: History, *args: Any, **kwargs: Any) -> Decision:  # noqa: ARG002
+    def on_failure(self, history: History, *args: Any, **kwargs: Any) -> Decision:
         """Decide on RETRY while attempts are left."""
         return RETRY if len(history) < self._attempts else self._revert_action
 
-    def execute(self, history: History, *args: Any, **kwargs: Any) -> int:  # noqa: ARG002
+    def execute(self, history: History, *args: Any, **kwargs: Any) -> int:
         """Return the number of this attempt."""
         return len(history) + 1
 
@@ -182,7 +180,7 @@ class Times(Retry):
 class ForEachBase(Retry):
     """Common part of the controllers that try one value after another."""
 
-    def __init__(  # noqa: PLR0913 - the arguments that callers know
+    def __init__(
         self,
         name: str | None = None,
         provides: Any = None,
@@ -219,7 +217,7 @@ class ForEach(ForEachBase):
     :param revert_all: whether everything is undone when no value is left
     """
 
-    def __init__(  # noqa: PLR0913 - the arguments that callers know
+    def __init__(
         self,
         values: Iterable[Any],
         name: str | None = None,
@@ -232,11 +230,11 @@ class ForEach(ForEachBase):
         super().__init__(name, provides, requires, auto_extract, rebind, revert_all)
         self._values = list(values)
 
-    def on_failure(self, history: History, *args: Any, **kwargs: Any) -> Decision:  # noqa: ARG002
+    def on_failure(self, history: History, *args: Any, **kwargs: Any) -> Decision:
         """Decide on RETRY while a value is left."""
         return self._on_failure(self._values, history)
 
-    def execute(self, history: History, *args: Any, **kwargs: Any) -> Any:  # noqa: ARG002
+    def execute(self, history: History, *args: Any, **kwargs: Any) -> Any:
         """Return the next value."""
         return self._get_next_value(self._values, history)
 
@@ -244,10 +242,10 @@ class ForEach(ForEachBase):
 class ParameterizedForEach(ForEachBase):
     """As `ForEach`, with the values taken from the flow's own data under the name `values` (or its rebinding)."""
 
-    def on_failure(self, values: Iterable[Any], history: History, *args: Any, **kwargs: Any) -> Decision:  # noqa: ARG002
+    def on_failure(self, values: Iterable[Any], history: History, *args: Any, **kwargs: Any) -> Decision:  # type: ignore[override]
         """Decide on RETRY while a value is left."""
         return self._on_failure(values, history)
 
-    def execute(self, values: Iterable[Any], history: History, *args: Any, **kwargs: Any) -> Any:  # noqa: ARG002
+    def execute(self, values: Iterable[Any], history: History, *args: Any, **kwargs: Any) -> Any:
         """Return the next value."""
         return self._get_next_value(values, history)

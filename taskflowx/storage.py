@@ -66,8 +66,8 @@ class Storage:
 
     :param flow_detail: where everything is kept
     :param backend: the store of the flow detail, or None when it lives in memory alone
-    :param scope_fetcher: called with an atom's name, gives the rows of names of atoms that it sees, nearest first; without
-        it an atom sees all providers
+    :param scope_fetcher: called with an atom's name, gives the rows of names of atoms that it sees, nearest first;
+        without it an atom sees all providers
     """
 
     injector_name = "_TaskFlow_INJECTOR"
@@ -104,7 +104,7 @@ class Storage:
             if detail.revert_failure is not None:
                 self._revert_failures[name] = detail.revert_failure
 
-    # -- atoms ----------------------------------------------------------------------------------------------------------
+    # -- atoms -------------------------------------------------------------------------------------
 
     def ensure_atoms(self, atoms: Iterable[Atom]) -> list[str]:
         """Make sure that each of the atoms has a detail; returns their uuids."""
@@ -253,7 +253,7 @@ class Storage:
         """Return {'at_progress': ..., 'details': {...}} of the last progress that came with details, or None."""
         return self._detail(task_name).meta.get(META_PROGRESS_DETAILS)
 
-    # -- results --------------------------------------------------------------------------------------------------------
+    # -- results -----------------------------------------------------------------------------------
 
     def save(self, atom_name: str, result: Any, state: str = states.SUCCESS) -> None:
         """Put the result of an atom, acquired in a state, into its detail.
@@ -348,7 +348,7 @@ class Storage:
         self._failures.clear()
         self._revert_failures.clear()
 
-    # -- injected values ------------------------------------------------------------------------------------------------
+    # -- injected values ---------------------------------------------------------------------------
 
     def inject_atom_args(self, atom_name: str, pairs: Mapping[str, Any], transient: bool = True) -> None:
         """Give values to one atom alone.
@@ -381,7 +381,7 @@ class Storage:
             self._injector.results = values.results
             self._flowdetail.add(self._injector)
 
-    # -- arguments ------------------------------------------------------------------------------------------------------
+    # -- arguments ---------------------------------------------------------------------------------
 
     def injected_source(self, atom_name: str, name: str) -> Source | None:
         """Return where an injected value of this name is that the atom sees before any provider, or None."""
@@ -560,14 +560,14 @@ class Storage:
                     raise
         return values
 
-    # -- the flow -------------------------------------------------------------------------------------------------------
+    # -- the flow ----------------------------------------------------------------------------------
 
     def set_flow_state(self, state: str) -> None:
         """Set the state of the flow."""
         self._flowdetail.state = state
 
-    def get_flow_state(self) -> str | None:
-        """Return the state of the flow."""
+    def get_flow_state(self) -> str:
+        """Return the state of the flow; PENDING when it has none yet."""
         return self._flowdetail.state or states.PENDING
 
     def change_flow_state(self, state: str) -> tuple[bool, str | None]:

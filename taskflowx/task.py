@@ -1,7 +1,7 @@
 """The units of work that users write: `Task`, and tasks made from plain functions.
 
-A task has `execute` to do something and `revert` to undo it. Engines call these two by name on the object when the
-task runs, so a method that a test replaces is the one that is called.
+A task has `execute` to do something and `revert` to undo it. Engines call these two by name on the object
+when the task runs, so a method that a test replaces is the one that is called.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ PROGRESS = ProgressSink()
 class Task(atom.Atom):
     """A unit of work with an `execute` and, to undo it, a `revert` method; both are to be overridden.
 
-    The arguments of the constructor are those of `taskflowx.atom.Atom`. The name is the full name of the class
-    by default.
+    The arguments of the constructor are those of `taskflowx.atom.Atom`. The name is the full name of the
+    class by default.
     """
 
     TASK_EVENTS = (EVENT_UPDATE_PROGRESS,)
 
-    def __init__(  # noqa: PLR0913 - the arguments that callers know
+    def __init__(
         self,
         name: str | None = None,
         provides: Any = None,
@@ -63,7 +63,15 @@ class Task(atom.Atom):
         if name is None and self.name is None:
             name = atom.full_name(type(self))
         super().__init__(
-            name, provides, requires, auto_extract, rebind, inject, ignore_list, revert_rebind, revert_requires
+            name,
+            provides,
+            requires,
+            auto_extract,
+            rebind,
+            inject,
+            ignore_list,
+            revert_rebind,
+            revert_requires,
         )
 
     _listened: notifiers.RestrictedNotifier | None = None  # made when somebody asks for it
@@ -83,8 +91,8 @@ class Task(atom.Atom):
         :param retain_listeners: whether the copy keeps the listeners of this task
         """
         other = copy.copy(self)
-        if other._listened is not None:
-            other._listened = other._listened.copy() if retain_listeners else None
+        if self._listened is not None:
+            vars(other)["_listened"] = self._listened.copy() if retain_listeners else None
         return other
 
     def update_progress(self, progress: float, **kwargs: Any) -> None:
@@ -104,6 +112,12 @@ class Task(atom.Atom):
             report(self, details)
 
 
+def _check_callable(purpose: str, function: object) -> None:
+    if not callable(function):
+        msg = f"Function to use for {purpose} must be callable"
+        raise ValueError(msg)  # noqa: TRY004 - what callers catch
+
+
 class FunctorTask(Task):
     """A task made from a function, and from another one to undo it.
 
@@ -115,7 +129,7 @@ class FunctorTask(Task):
 
     _shares_signature = False
 
-    def __init__(  # noqa: PLR0913 - the arguments that callers know
+    def __init__(
         self,
         execute: Callable[..., Any],
         name: str | None = None,
@@ -127,12 +141,9 @@ class FunctorTask(Task):
         version: tuple[int, ...] | None = None,
         inject: dict[str, Any] | None = None,
     ) -> None:
-        if not callable(execute):
-            msg = "Function to use for executing must be callable"
-            raise ValueError(msg)  # noqa: TRY004 - what callers catch
-        if revert is not None and not callable(revert):
-            msg = "Function to use for reverting must be callable"
-            raise ValueError(msg)
+        _check_callable("executing", execute)
+        if revert is not None:
+            _check_callable("reverting", revert)
         self._execute = execute
         self._revert = revert
         if version is not None:
@@ -164,7 +175,7 @@ class _ManyInputs(Task):
     _shares_signature = False
     _what: str  # what the function is for, in messages
 
-    def __init__(  # noqa: PLR0913 - the arguments that callers know
+    def __init__(
         self,
         functor: Callable[..., Any],
         requires: Iterable[str],
@@ -174,16 +185,17 @@ class _ManyInputs(Task):
         rebind: Any = None,
         inject: dict[str, Any] | None = None,
     ) -> None:
-        if not callable(functor):
-            msg = f"Function to use for {self._what} must be callable"
-            raise ValueError(msg)  # noqa: TRY004 - what callers catch
+        _check_callable(self._what, functor)
         if isinstance(requires, str):
             msg = f"{type(requires)} type was provided for requires. Requires must be an iterable."
             raise TypeError(msg)
         given = list(requires)
         if isinstance(rebind, (list, tuple)):
             # These take any names: the places of a list are those of the inputs, not of a signature.
-            rebind = {**dict(zip(given, rebind, strict=False)), **{name: name for name in rebind[len(given) :]}}
+            rebind = {
+                **dict(zip(given, rebind, strict=False)),
+                **{name: name for name in rebind[len(given) :]},
+            }
         self._functor = functor
         super().__init__(
             atom.full_name(functor) if name is None else name, provides, given, auto_extract, rebind, inject
@@ -202,7 +214,7 @@ def _check_arity(functor: Callable[..., Any], wanted: int, message: str) -> None
         return
     count = sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
     if count != wanted:
-        raise ValueError(f"{count} arguments were provided. " + message)  # noqa: EM102
+        raise ValueError(f"{count} arguments were provided. " + message)
 
 
 class MapFunctorTask(_ManyInputs):
@@ -210,12 +222,13 @@ class MapFunctorTask(_ManyInputs):
 
     :param functor: a function of exactly one argument
     :param requires: names of the inputs, in the order of the results
-    :raises TypeError, ValueError: when the function takes another number of arguments, or `requires` is one str
+    :raises TypeError, ValueError: when the function takes another number of arguments, or `requires` is one
+        str
     """
 
     _what = "map"
 
-    def __init__(  # noqa: PLR0913 - the arguments that callers know
+    def __init__(
         self,
         functor: Callable[..., Any],
         requires: Iterable[str],
@@ -228,7 +241,7 @@ class MapFunctorTask(_ManyInputs):
         super().__init__(functor, requires, name, provides, auto_extract, rebind, inject)
         _check_arity(functor, 1, "Map functor must take exactly 1 argument.")
 
-    def execute(self, *args: Any, **kwargs: Any) -> list[Any]:  # noqa: ARG002 - inputs come by name
+    def execute(self, *args: Any, **kwargs: Any) -> list[Any]:
         """Return the function's value for each input, in the order of `requires`."""
         functor = self._functor
         return [functor(value) for value in self._in_order(kwargs)]
@@ -239,13 +252,13 @@ class ReduceFunctorTask(_ManyInputs):
 
     :param functor: a function of exactly two arguments: the value so far and the next input
     :param requires: names of the inputs, at least two, in order
-    :raises TypeError, ValueError: when the function takes another number of arguments, there are too few inputs, or
-        `requires` is one str
+    :raises TypeError, ValueError: when the function takes another number of arguments, there are too few
+        inputs, or `requires` is one str
     """
 
     _what = "reduce"
 
-    def __init__(  # noqa: PLR0913 - the arguments that callers know
+    def __init__(
         self,
         functor: Callable[..., Any],
         requires: Iterable[str],
@@ -261,7 +274,7 @@ class ReduceFunctorTask(_ManyInputs):
             msg = f"{len(self._inputs)} elements were provided. Requires must have at least 2 elements."
             raise ValueError(msg)
 
-    def execute(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ARG002 - inputs come by name
+    def execute(self, *args: Any, **kwargs: Any) -> Any:
         """Return the fold of the inputs."""
         return functools.reduce(self._functor, self._in_order(kwargs))
 

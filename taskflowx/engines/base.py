@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from taskflowx.types import notifier
+from taskflowx.types import notifier as notifiers
 
 if TYPE_CHECKING:
     from taskflowx.persistence.models import FlowDetail
@@ -25,16 +25,16 @@ class Engine:
         self._flow_detail = flow_detail
         self._backend = backend
         self._options = dict(options or {})
-        self._notifier = notifier.Notifier()
-        self._atom_notifier = notifier.Notifier()
+        self._notifier = notifiers.Notifier()
+        self._atom_notifier = notifiers.Notifier()
 
     @property
-    def notifier(self) -> notifier.Notifier:
+    def notifier(self) -> notifiers.Notifier:
         """Gets the transitions of the flow, in the thread that runs the engine."""
         return self._notifier
 
     @property
-    def atom_notifier(self) -> notifier.Notifier:
+    def atom_notifier(self) -> notifiers.Notifier:
         """Gets the transitions of the atoms, in the thread that runs the engine."""
         return self._atom_notifier
 

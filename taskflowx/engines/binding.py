@@ -1,8 +1,8 @@
 """Where the arguments of each call come from.
 
-`Binder` works out once, before a run, which detail feeds which argument of each atom, so that a call costs one attribute read
-an argument and no name is looked up. What it could not foresee (a provider that was ignored or has no such part in its result,
-a value that was injected since) goes through the one search of storage.
+`Binder` works out once, before a run, which detail feeds which argument of each atom, so that a call costs one
+attribute read an argument and no name is looked up. What it could not foresee (a provider that was ignored or has no
+such part in its result, a value that was injected since) goes through the one search of storage.
 
 Invariant: a binding names, for each argument, the source that comes first in the lookup order; it is used only while no
 name has been injected since it was made.
@@ -13,8 +13,7 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING, Any
 
-from taskflowx import atom as atom_module
-from taskflowx import exceptions, retry, states
+from taskflowx import atom as atom_module, exceptions, retry, states
 from taskflowx.engines.scope import Scope
 
 if TYPE_CHECKING:
@@ -66,7 +65,7 @@ class Binder:
         self._plan = plan
         self._storage = storage
         self._scope = Scope(plan)
-        self._sources = [
+        self._sources: list[Any] = [
             _LastResult(detail) if isinstance(atom, retry.Retry) else detail
             for atom, detail in zip(plan.atoms, details, strict=True)
         ]
@@ -132,7 +131,7 @@ class Binder:
                     yield i
 
     def missing(self, i: int) -> list[tuple[str, list[tuple[str, str]]]]:
-        """Return, for each method of an atom that lacks something, its name and (argument, stored name) of what nobody provides."""
+        """Return, for each method that lacks something, its name and (argument, stored name) pairs."""
         atom = self._plan.atoms[i]
         signature = atom._signature
         lacking = []

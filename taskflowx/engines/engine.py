@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import pickle
 import threading
 import time
@@ -14,6 +15,8 @@ from taskflowx.types.failure import Failure
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
+    import networkx as nx
+
     from taskflowx.executors.base import Executor
     from taskflowx.persistence.models import AtomDetail, FlowDetail
 
@@ -21,18 +24,17 @@ _HALT, _CONTINUE = "halt", "continue"
 
 
 class Compilation:
-    """A compiled flow, as graphs for those who want to look at it.
-
-    The graphs are made when they are asked for; the engine does not use them.
-    """
+    """A compiled flow: the lists that the engine runs, and a graph for those who want to look at it."""
 
     def __init__(self, compiled: plan.Plan) -> None:
-        self._plan = compiled
+        self.plan = compiled
 
-    @property
-    def plan(self) -> plan.Plan:
-        """The lists that the engine runs."""
-        return self._plan
+    @functools.cached_property
+    def execution_graph(self) -> nx.DiGraph[Any]:
+        """The flow as a graph of networkx; made when it is first asked for, and not used by the engine."""
+        from taskflowx.engines import export
+
+        return export.to_digraph(self.plan.flow)
 
 
 class ActionEngine(base.Engine):
@@ -40,8 +42,8 @@ class ActionEngine(base.Engine):
 
     :param options: by name
 
-        - `executor`: a name ('serial', 'threads', 'processes') or an instance of `concurrent.futures.Executor`, which is left
-          open after the run
+        - `executor`: a name ('serial', 'threads', 'processes') or an instance of `concurrent.futures.Executor`, which
+          is left open after the run
         - `max_workers`: how many calls may run at once, for the executors that are picked by name
         - `on_revert_failure`: 'halt' (what precedes an atom whose revert failed waits, the default) or 'continue'
         - `defer_reverts`: whether a retry that says REVERT leaves it to the one around it how much is undone
@@ -70,6 +72,7 @@ class ActionEngine(base.Engine):
         _check_options(type(self), self._options)
         self._executor = self._make_executor()
         self._plan: plan.Plan | None = None
+        self._compilation: Compilation | None = None
         self._details: list[Any] = []
         self._binder: binding.Binder | None = None
         self._storage = storage.Storage(flow_detail, backend, self._seen_by)
@@ -98,15 +101,17 @@ class ActionEngine(base.Engine):
     @property
     def compilation(self) -> Compilation | None:
         """The compiled flow; None before it is compiled."""
-        return None if self._plan is None else Compilation(self._plan)
+        if self._compilation is None and self._plan is not None:
+            self._compilation = Compilation(self._plan)
+        return self._compilation
 
     @property
     def statistics(self) -> dict[str, Any]:
         """Numbers about the run so far.
 
-        `completed`, `incomplete` and `awaiting` count atoms that have ended, that are under way, and that have not begun;
-        `discarded_failures` is 0, as none is ever discarded; `active_for` is the time spent in `run`, in seconds, and
-        `seconds_per_state` how it was spent.
+        `completed`, `incomplete` and `awaiting` count atoms that have ended, that are under way, and that have not
+        begun; `discarded_failures` is 0, as none is ever discarded; `active_for` is the time spent in `run`, in
+        seconds, and `seconds_per_state` how it was spent.
         """
         current = [detail.state for detail in self._details if detail is not None]
         awaiting = sum(state in (None, states.PENDING) for state in current)
@@ -120,7 +125,7 @@ class ActionEngine(base.Engine):
             "seconds_per_state": {state.lower(): seconds for state, seconds in sorted(self._seconds.items())},
         }
 
-    # -- before a run ---------------------------------------------------------------------------------------------------
+    # -- before a run ------------------------------------------------------------------------------
 
     def compile(self) -> None:
         """Turn the flow into lists; done once.
@@ -193,7 +198,7 @@ class ActionEngine(base.Engine):
                 if detail.state != states.PENDING:
                     self._tell_atom(detail, states.PENDING)
                 detail.reset(states.PENDING)
-                if detail._meta:  # noqa: SLF001 - not to make it
+                if detail._meta:
                     detail.meta.pop(scheduler.META_NOT_CALLED, None)
         self._storage.forget_failures()
         self._move(states.PENDING)
@@ -218,7 +223,7 @@ class ActionEngine(base.Engine):
                 },
             )
 
-    # -- a run ----------------------------------------------------------------------------------------------------------
+    # -- a run -------------------------------------------------------------------------------------
 
     def run(self, timeout: float | None = None) -> None:
         """Run the flow to its end, or go on where it was left.
@@ -388,7 +393,7 @@ def _check_picklable(compiled: plan.Plan) -> None:
             continue
         parts: list[Any] = [type(atom)]
         if isinstance(atom, task.FunctorTask):
-            parts = [part for part in atom._inspected() if not hasattr(part, "__self__")]  # noqa: SLF001
+            parts = [part for part in atom._inspected() if not hasattr(part, "__self__")]
         for part in parts:
             if id(part) in checked:
                 continue
@@ -423,5 +428,3 @@ def _missing(
                 compiled.atoms[i], sorted(name for _, name in pairs), cause=cause, method=method, hint=hint
             )
     return exceptions.MissingDependencies(compiled.flow, sorted(names), cause=cause)
-
-

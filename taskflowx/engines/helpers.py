@@ -38,7 +38,16 @@ def _engine_class(namespace: str, name: Any) -> Callable[..., Any]:
     raise exceptions.NotFound(msg)
 
 
-def load(  # noqa: PLR0913 - the arguments that callers know
+def _check_backend(backend: Any) -> None:
+    """Refuse to take a store for durable when what is recorded stays in memory."""
+    named = backend.get("connection") if isinstance(backend, dict) else backend
+    if named is None or (isinstance(named, str) and named.partition(":")[0] == "memory"):
+        return
+    msg = f"Unknown backend {backend!r}: the record of a run is kept in memory (None, or 'memory')"
+    raise ValueError(msg)
+
+
+def load(
     flow: Any,
     store: Mapping[str, Any] | None = None,
     flow_detail: models.FlowDetail | None = None,
@@ -54,13 +63,14 @@ def load(  # noqa: PLR0913 - the arguments that callers know
     :param store: values for the arguments of atoms, by name; they are held as they are, never copied
     :param flow_detail: the record to go on from; made when there is none
     :param book: where a record that is made is put
-    :param backend: the store of the record; None keeps it in memory
+    :param backend: the store of the record: None or 'memory', which keeps it in memory
     :param namespace: the group of entry points in which the engine is looked up
     :param engine: 'serial', 'parallel', or 'default', which is serial unless an `executor` is given
     :param kwargs: options of the engine, see `taskflowx.engines.engine.ActionEngine`
     :raises NotFound: when there is no such engine
     :raises ValueError, TypeError: when there is no such option or executor
     """
+    _check_backend(backend)
     make = _engine_class(namespace, engine)
     if flow_detail is None:
         flow_detail = models.FlowDetail(str(getattr(flow, "name", flow)), str(uuids.uuid4()))
@@ -72,7 +82,7 @@ def load(  # noqa: PLR0913 - the arguments that callers know
     return made
 
 
-def run(  # noqa: PLR0913 - the arguments that callers know
+def run(
     flow: Any,
     store: Mapping[str, Any] | None = None,
     flow_detail: models.FlowDetail | None = None,
@@ -144,23 +154,18 @@ def save_factory_details(
     :param flow_factory: a function that can be imported by its name, or that name
     :param factory_args: positional arguments for it
     :param factory_kwargs: keyword arguments for it
-    :param backend: the store of the record, which is brought up to date; None when it lives in memory alone
+    :param backend: the store of the record: None or 'memory'
     :raises ValueError: when the function cannot be imported by its name
     """
+    _check_backend(backend)
     flow_detail.meta["factory"] = {
         "name": _factory_name(flow_factory),
         "args": list(factory_args or []),
         "kwargs": dict(factory_kwargs or {}),
     }
-    if backend is not None:
-        connection = backend.get_connection()
-        try:
-            connection.update_flow_details(flow_detail)
-        finally:
-            connection.close()
 
 
-def load_from_factory(  # noqa: PLR0913 - the arguments that callers know
+def load_from_factory(
     flow_factory: Callable[..., Any] | str,
     factory_args: Iterable[Any] | None = None,
     factory_kwargs: Mapping[str, Any] | None = None,
@@ -186,7 +191,7 @@ def load_from_factory(  # noqa: PLR0913 - the arguments that callers know
     factory = _import_by_name(name) if isinstance(flow_factory, str) else flow_factory
     flow = factory(*args, **keywords)
     made = load(flow, store, None, book, backend, namespace, engine, **kwargs)
-    save_factory_details(made.storage._flowdetail, name, args, keywords, backend)  # noqa: SLF001
+    save_factory_details(made.storage._flowdetail, name, args, keywords, backend)
     return made
 
 

@@ -1,7 +1,7 @@
 """A flow compiled to integer-indexed lists.
 
-`compile_flow` walks a flow once, in O(V + E) and without recursion, and gives a `Plan`. It is called by the engine, before
-anything runs; nothing changes a Plan afterwards.
+`compile_flow` walks a flow once, in O(V + E) and without recursion, and gives a `Plan`. It is called by the engine,
+before anything runs; nothing changes a Plan afterwards.
 
 What must stay true:
 
@@ -44,9 +44,9 @@ class Vote(NamedTuple):
 class Span:
     """The range of indices `lo <= i < hi` that one flow takes, and how its members are ordered.
 
-    `controller` is the index of the nearest retry that controls the members, -1 if there is none; `retry` is that of the
-    flow's own one. Graph flows keep where each member begins (`starts`) and which members each one directly follows
-    (`before`), by the position of the member.
+    `controller` is the index of the nearest retry that controls the members, -1 if there is none; `retry` is that of
+    the flow's own one. Graph flows keep where each member begins (`starts`) and which members each one directly
+    follows (`before`), by the position of the member.
     """
 
     __slots__ = ("before", "controller", "hi", "kind", "lo", "parent", "retry", "starts")
@@ -85,7 +85,20 @@ class Plan:
     `rank` orders the nodes by priority and then by index; it is None when no atom has a priority.
     """
 
-    __slots__ = ("atoms", "degree", "fan_out", "flow", "home", "names", "plain", "pred", "rank", "spans", "succ", "votes")
+    __slots__ = (
+        "atoms",
+        "degree",
+        "fan_out",
+        "flow",
+        "home",
+        "names",
+        "plain",
+        "pred",
+        "rank",
+        "spans",
+        "succ",
+        "votes",
+    )
 
     def __init__(self, root: Any) -> None:
         self.flow = root
@@ -127,7 +140,7 @@ def compile_flow(root: Any) -> Plan:
     plan = Plan(root)
     if not isinstance(root, flow.Flow):
         single = linear_flow.Flow(getattr(root, "name", "?"))
-        single._members[root] = None  # noqa: SLF001 - what it is, is checked below as for any member
+        single._members[root] = None
         root = single
     frames = [_open(plan, root, (), (), -1)]
     path = {id(root)}
@@ -164,7 +177,7 @@ def _finish(plan: Plan) -> None:
         if atom.priority:
             ranked = True
         if isinstance(atom, task.Task):
-            outputs = atom._signature.outputs  # noqa: SLF001 - of the same house
+            outputs = atom._signature.outputs
             plain[i] = not outputs or (len(outputs) == 1 and outputs[0][1] is None)
     for i in plan.votes:
         plain[i] = 0
@@ -285,7 +298,7 @@ class _Row(_Frame):
         self.exits = self.preds
         return None
 
-    def closed(self, plan: Plan, exits: Nodes) -> None:  # noqa: ARG002 - as the other patterns
+    def closed(self, plan: Plan, exits: Nodes) -> None:
         self.preds = exits
 
 
@@ -314,7 +327,7 @@ class _Fan(_Frame):
             self.exits = tuple(self.ends)
         return None
 
-    def closed(self, plan: Plan, exits: Nodes) -> None:  # noqa: ARG002 - as the other patterns
+    def closed(self, plan: Plan, exits: Nodes) -> None:
         if exits is not self.entry:
             self.ends.extend(exits)
 

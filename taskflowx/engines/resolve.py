@@ -80,4 +80,3 @@ def ignored(plan: Plan, i: int, depth: deciders.Depth) -> list[int]:
                 reached.add(s)
                 stack.append(s)
     return [s for s in sorted(reached) if plan.atoms[s] is not None]
-

@@ -19,6 +19,7 @@ The engine makes one `Scheduler` for a run and iterates over it. What must stay 
 
 from __future__ import annotations
 
+import functools
 import queue
 import time
 from typing import TYPE_CHECKING, Any
@@ -61,7 +62,7 @@ class Scheduler:
     :param arrange: puts a list of ready atoms in the order in which they start, in place
     """
 
-    def __init__(  # noqa: PLR0913 - the parts that it joins
+    def __init__(
         self,
         plan: Plan,
         walk: Walk,
@@ -103,7 +104,7 @@ class Scheduler:
         self.stopping = True
         self._queue.put(_WAKE)
 
-    # -- the loop -------------------------------------------------------------------------------------------------------
+    # -- the loop ----------------------------------------------------------------------------------
 
     def run(self, timeout: float | None = None, *, stepwise: bool = False) -> Iterator[str]:
         """Run until nothing is left to do, yielding what is done next.
@@ -240,7 +241,7 @@ class Scheduler:
                 {"task_name": reporting.name, "task_uuid": self._storage.get_atom_uuid(reporting.name), **details},
             )
 
-    # -- in place -------------------------------------------------------------------------------------------------------
+    # -- in place ----------------------------------------------------------------------------------
 
     def _take_ready(self) -> list[int]:
         batch, self._walk.ready = self._walk.ready, []
@@ -255,7 +256,7 @@ class Scheduler:
             batch.reverse()
         return batch
 
-    def _execute_in_place(self, batch: list[int], *, stepwise: bool) -> None:  # noqa: C901, PLR0912 - the hot loop
+    def _execute_in_place(self, batch: list[int], *, stepwise: bool) -> None:  # noqa: C901 - the hot loop
         """Run a batch of ready atoms here, and then, on the serial executor, what becomes ready by it.
 
         This is the one long function of the engine. The short path does what `_prepare_execute`, `perform` and `_ended`
@@ -299,7 +300,7 @@ class Scheduler:
                             result = atom.execute(**arguments)
                         finally:
                             atom.post_execute()
-                    except Exception as error:  # noqa: BLE001 - whatever a task raises is its Failure
+                    except Exception as error:
                         self._ended(i, states.EXECUTE, Failure.from_exception(error))
                         continue
                 else:
@@ -311,7 +312,7 @@ class Scheduler:
                             result = atom.execute()
                         finally:
                             atom.post_execute()
-                    except Exception as error:  # noqa: BLE001
+                    except Exception as error:
                         self._ended(i, states.EXECUTE, Failure.from_exception(error))
                         continue
                 if result.__class__ is Failure:
@@ -340,7 +341,7 @@ class Scheduler:
         if call is not None:
             self._ended(i, call.verb, base.perform(call.atom, call.verb, call.kwargs))
 
-    def _undo_in_place(self, batch: list[int], *, stepwise: bool) -> None:  # noqa: C901, PLR0912, PLR0915 - a hot loop
+    def _undo_in_place(self, batch: list[int], *, stepwise: bool) -> None:  # noqa: C901 - a hot loop
         """Undo a batch here, as `_execute_in_place` executes one.
 
         The short path does what `_prepare_undo`, `perform` and `_ended` do for a plain task.
@@ -350,6 +351,7 @@ class Scheduler:
         revert, reverting, reverted, success = states.REVERT, states.REVERTING, states.REVERTED, states.SUCCESS
         storage, epoch, plain = self._storage, self._binder.epoch, walk.plain
         failures = self._failures_now()
+        arguments: dict[str, Any] = {}
         follow = not stepwise and self._deadline is None
         serial = self._executor.serial
         while True:
@@ -365,10 +367,10 @@ class Scheduler:
                     continue
                 takes = shapes[i]
                 if takes >= BOUND:
+                    arguments = {}
                     try:
                         if epoch != storage.injections:
                             raise LookupError
-                        arguments = {}
                         for name, source, key in bindings[i]:
                             if source.state != success:
                                 raise LookupError
@@ -426,7 +428,7 @@ class Scheduler:
         if call is not None:
             self._ended(i, call.verb, base.perform(call.atom, call.verb, call.kwargs))
 
-    # -- one atom -------------------------------------------------------------------------------------------------------
+    # -- one atom ----------------------------------------------------------------------------------
 
     def _move(self, i: int, state: str, result: Any = None) -> None:
         """Put an atom into a state, and tell those who listen."""
@@ -445,7 +447,7 @@ class Scheduler:
         if i in self._plan.votes:
             try:
                 depth = resolve.refusal(self._plan, i, self._details)
-            except Exception as error:  # noqa: BLE001 - whatever a decider raises is a Failure of the atom decided on
+            except Exception as error:
                 self._not_called(i, Failure.from_exception(error))
                 return None
             if depth is not None:
@@ -549,7 +551,7 @@ class Scheduler:
             self._move(i, states.REVERTED, outcome)
             self._walk.cleared(i)
 
-    # -- failures -------------------------------------------------------------------------------------------------------
+    # -- failures ----------------------------------------------------------------------------------
 
     def _resolve_failures(self) -> None:
         """Turn round what the failures of this turn turn round."""
@@ -560,7 +562,7 @@ class Scheduler:
         for i in failed:
             failure = self._details[i].failure
             lo, hi, restart = resolve.resolve(
-                plan, i, lambda r, name, failure=failure: self._ask(r, name, failure), defer_reverts=self._defer_reverts
+                plan, i, functools.partial(self._ask, failure), defer_reverts=self._defer_reverts
             )
             if (lo, hi) in walk.turned:
                 # The last word counts while the retry has not been reached.
@@ -569,7 +571,7 @@ class Scheduler:
             elif not walk.is_turned(lo, hi):
                 walk.turn(lo, hi, restart)
 
-    def _ask(self, r: int, name: str, failure: Failure) -> Any:
+    def _ask(self, failure: Failure, r: int, name: str) -> Any:
         """Add a failure to a retry's history and ask what is to follow.
 
         An `on_failure` that raises, or answers with what is no decision, is a failure of the retry: as when its execute
@@ -583,7 +585,7 @@ class Scheduler:
             if decision not in _DECISIONS:
                 msg = f"on_failure of retry '{controller.name}' returned {decision!r}, expected one of {_DECISIONS}"
                 raise TypeError(msg)
-        except Exception as error:  # noqa: BLE001 - whatever a retry raises is its Failure
+        except Exception as error:
             own = Failure.from_exception(error)
             detail.failure = own
             self._storage._failures[detail.name] = own
@@ -602,5 +604,3 @@ def _arranger(plan: Plan) -> Callable[[list[int]], None]:
     if rank is None:
         return list.sort
     return lambda batch: batch.sort(key=rank.__getitem__)
-
-

@@ -85,9 +85,7 @@ class Scope:
             elif span.kind == plans.UNORDERED:
                 yield [span.retry] if 0 <= span.retry < position else []
             else:
-                yield [
-                    p for p in range(position - 1, span.lo - 1, -1) if p == span.retry or span.follows(position, p)
-                ]
+                yield [p for p in range(position - 1, span.lo - 1, -1) if p == span.retry or span.follows(position, p)]
 
     def _levels(self, i: int) -> Iterator[tuple[plans.Span, int]]:
         """Iterate over the flows around atom `i`, with the index where the member that holds it begins."""

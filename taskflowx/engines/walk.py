@@ -1,13 +1,14 @@
 """What can happen now: counters over a Plan.
 
-`need[i]` counts the predecessors of node i that have not run (SUCCESS or IGNORE); an atom is ready when it is 0. Once something
-has to be undone, `hold[i]` counts the successors of i that still stand; at 0 the atom is undone, or, if it has nothing to undo,
-cleared at once. A node outside of all regions that turn round, and one that is cleared, has CLEAR there.
+`need[i]` counts the predecessors of node i that have not run (SUCCESS or IGNORE); an atom is ready when it is 0. Once
+something has to be undone, `hold[i]` counts the successors of i that still stand; at 0 the atom is undone, or, if it
+has nothing to undo, cleared at once. A node outside of all regions that turn round, and one that is cleared, has
+CLEAR there.
 
 The scheduler calls the moves below and takes `ready` (atoms to execute) and `undo` (atoms to revert, and retries to
-run again). The counters follow from the details of the atoms alone: `open` makes them for a new run and for a resume, and at any
-moment a new Walk that is opened over the same details has the same counters. Nothing here is locked: only the thread of the
-scheduler comes here.
+run again). The counters follow from the details of the atoms alone: `open` makes them for a new run and for a resume,
+and at any moment a new Walk that is opened over the same details has the same counters. Nothing here is locked: only
+the thread of the scheduler comes here.
 
 What must stay true: a region that turns round is closed under successors that have run; an atom that never ran is never
 in `undo`.
@@ -55,7 +56,7 @@ class Walk:
         #: as `Plan.plain`, with 0 for what is ignored
         self.plain = bytearray()
 
-    def open(self) -> None:
+    def open(self) -> None:  # noqa: C901 - one sweep sees every kind of node
         """Make the counters from the details, in one sweep.
 
         What was under way when the record was made (RUNNING, REVERTING, RETRYING) is to be done again, and an atom

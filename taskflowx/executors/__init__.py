@@ -16,21 +16,21 @@ if TYPE_CHECKING:
 
 
 def _serial(max_workers: int | None) -> base.Executor:  # noqa: ARG001 - as the others
-    from taskflowx.executors import serial  # noqa: PLC0415 - only what is used is imported
+    from taskflowx.executors import serial
 
     return serial.SerialExecutor()
 
 
 def _threads(max_workers: int | None) -> base.Executor:
-    from taskflowx.executors import threads  # noqa: PLC0415
+    from taskflowx.executors import threads
 
     return threads.ThreadsExecutor(max_workers)
 
 
 def _processes(max_workers: int | None) -> base.Executor:
-    import multiprocessing  # noqa: PLC0415
+    import multiprocessing
 
-    from taskflowx.executors import futures  # noqa: PLC0415
+    from taskflowx.executors import futures
 
     # Workers must not be forked from a process that has threads; forkserver starts them from a clean one.
     methods = multiprocessing.get_all_start_methods()
@@ -49,7 +49,7 @@ _BY_NAME: dict[str, Callable[[int | None], base.Executor]] = {
 }
 
 
-def fetch(executor: Any, max_workers: int | None = None) -> base.Executor:
+def fetch(executor: Any, max_workers: Any = None) -> base.Executor:
     """Return the executor for a name, or for an instance of `concurrent.futures.Executor`, which stays the caller's.
 
     :param max_workers: how many calls may run at once, for the executors that are picked by name
@@ -62,15 +62,13 @@ def fetch(executor: Any, max_workers: int | None = None) -> base.Executor:
     if isinstance(executor, str):
         make = _BY_NAME.get(executor.lower())
         if make is None:
-            msg = (
-                f"Unknown executor string '{executor}' expected one of {sorted(_BY_NAME)} (or mixed case equivalent)"
-            )
+            msg = f"Unknown executor string '{executor}' expected one of {sorted(_BY_NAME)} (or mixed case equivalent)"
             raise ValueError(msg)
         return make(max_workers)
     if isinstance(executor, base.Executor):
         return executor
     if isinstance(executor, concurrent.futures.Executor) or callable(getattr(executor, "submit", None)):
-        from taskflowx.executors import futures  # noqa: PLC0415
+        from taskflowx.executors import futures
 
         pickles = isinstance(executor, concurrent.futures.ProcessPoolExecutor)
         return futures.FuturesExecutor(executor, pickles=pickles)

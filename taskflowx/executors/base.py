@@ -1,9 +1,9 @@
 """What a call is, how it is run, and what the scheduler asks of a place to run it.
 
-A `Call` is one verb (execute or revert) on one atom with its arguments. `perform` runs it and never raises an `Exception`: how
-it went wrong is a `Failure`, which is a value. An `Executor` takes calls and delivers, from whatever thread, one
-`(call, outcome)` each; an outcome is a value, a `Failure`, or an `Interrupt` when something that is no `Exception` (such as
-SystemExit) came out of the call.
+A `Call` is one verb (execute or revert) on one atom with its arguments. `perform` runs it and never raises an
+`Exception`: how it went wrong is a `Failure`, which is a value. An `Executor` takes calls and delivers, from whatever
+thread, one `(call, outcome)` each; an outcome is a value, a `Failure`, or an `Interrupt` when something that is no
+`Exception` (such as SystemExit) came out of the call.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def perform(atom: Any, verb: str, kwargs: dict[str, Any]) -> Any:
     try:
         if not isinstance(atom, task.Task):  # retries have no hooks around them
             return atom.execute(**kwargs) if verb == states.EXECUTE else atom.revert(**kwargs)
-        listened = atom._listened  # noqa: SLF001 - of the same house
+        listened = atom._listened
         if listened is not None:
             listened.notify(task.EVENT_UPDATE_PROGRESS, {"progress": 0.0})
         if verb == states.EXECUTE:
@@ -60,7 +60,7 @@ def perform(atom: Any, verb: str, kwargs: dict[str, Any]) -> Any:
                 atom.post_revert()
         if listened is not None:
             listened.notify(task.EVENT_UPDATE_PROGRESS, {"progress": 1.0})
-    except Exception as error:  # noqa: BLE001 - whatever a task raises is its Failure
+    except Exception as error:
         return Failure.from_exception(error)
     return value
 
@@ -82,7 +82,8 @@ class Executor:
     def start(self, deliver: Callable[[tuple[Any, Any]], None]) -> None:
         """Get ready to take calls.
 
-        :param deliver: called, from any thread, with (call, outcome) for each call, and with (task, details) for progress
+        :param deliver: called, from any thread, with (call, outcome) for each call, and with (task, details) for
+            progress
         """
         raise NotImplementedError
 

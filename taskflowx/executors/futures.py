@@ -1,12 +1,14 @@
 """Any `concurrent.futures.Executor`: the standard interface is the plug.
 
-Each call is one `submit` of a `Carrier`, which can be pickled: where it arrives without having been pickled it shares memory
-with the engine and reports progress at once; otherwise it collects progress and brings it back with the outcome.
+Each call is one `submit` of a `Carrier`, which can be pickled: where it arrives without having been pickled it shares
+memory with the engine and reports progress at once; otherwise it collects progress and brings it back with the
+outcome.
 """
 
 from __future__ import annotations
 
 import concurrent.futures
+import functools
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import task
@@ -65,6 +67,11 @@ class Carrier:
         return outcome if deliver is not None or not progress else Brought(outcome, progress)
 
 
+def _refuse(item: tuple[Any, Any]) -> None:
+    msg = f"{item[0]} was delivered to an executor that has not been started"
+    raise RuntimeError(msg)
+
+
 class FuturesExecutor(base.Executor):
     """Runs calls on an executor with the interface of `concurrent.futures`.
 
@@ -80,47 +87,47 @@ class FuturesExecutor(base.Executor):
         *,
         pickles: bool = False,
     ) -> None:
-        self._given = executor
         self._make = make
         self.pickles = pickles
-        self._running: concurrent.futures.Executor | None = None
+        self._running = executor
         self._futures: set[concurrent.futures.Future[Any]] = set()
-        self._deliver: Callable[[tuple[Any, Any]], None] | None = None
+        self._deliver: Callable[[tuple[Any, Any]], None] = _refuse
 
     def start(self, deliver: Callable[[tuple[Any, Any]], None]) -> None:
         """Make the executor, unless the caller gave one."""
         self._deliver = deliver
-        self._running = self._given if self._make is None else self._make()
+        if self._make is not None:
+            self._running = self._make()
 
     def submit(self, calls: list[base.Call]) -> None:
         """Submit each call by itself."""
-        executor, deliver = self._running, self._deliver
+        deliver = self._deliver
         for call in calls:
+            carrier = Carrier(call.atom, call.verb, call.kwargs, deliver)
             try:
-                future = executor.submit(Carrier(call.atom, call.verb, call.kwargs, deliver))  # type: ignore[union-attr]
-            except Exception as error:  # noqa: BLE001 - a pool that is broken or shut down fails the call
-                deliver((call, Failure.from_exception(error)))  # type: ignore[misc]
+                future = self._running.submit(carrier)  # type: ignore[union-attr]
+            except Exception as error:  # a pool that is broken or shut down fails the call
+                deliver((call, Failure.from_exception(error)))
                 continue
             self._futures.add(future)
-            future.add_done_callback(lambda done, call=call: self._ended(call, done))  # type: ignore[misc]
+            future.add_done_callback(functools.partial(self._ended, call))
 
     def _ended(self, call: base.Call, future: concurrent.futures.Future[Any]) -> None:
         self._futures.discard(future)
         if future.cancelled():
             return
-        deliver = self._deliver
         error = future.exception()
         if error is None:
             outcome = future.result()
             if isinstance(outcome, Brought):
                 for details in outcome.progress:
-                    deliver((call.atom, details))  # type: ignore[misc]
+                    self._deliver((call.atom, details))
                 outcome = outcome.outcome
         elif isinstance(error, Exception):
             outcome = Failure.from_exception(error)
         else:
             outcome = base.Interrupt(error)
-        deliver((call, outcome))  # type: ignore[misc]
+        self._deliver((call, outcome))
 
     def stop(self) -> None:
         """Cancel what has not begun, wait for the rest, and shut down what was made for the run."""
@@ -130,4 +137,4 @@ class FuturesExecutor(base.Executor):
         concurrent.futures.wait(left)
         if self._make is not None and self._running is not None:
             self._running.shutdown(wait=True)
-        self._running = None
+            self._running = None

@@ -1,7 +1,7 @@
 """Our own worker threads.
 
-The scheduler puts calls on one queue, from which the workers take them; a worker delivers what came of a call and takes the
-next. Threads are started when there are more calls than threads, up to the limit, and end with the run.
+The scheduler puts calls on one queue, from which the workers take them; a worker delivers what came of a call and
+takes the next. Threads are started when there are more calls than threads, up to the limit, and end with the run.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class ThreadsExecutor(base.Executor):
                 continue
             try:
                 outcome = perform(call.atom, call.verb, call.kwargs)
-            except BaseException as error:  # noqa: BLE001 - it is raised in the thread that runs the engine
+            except BaseException as error:
                 outcome = base.Interrupt(error)
             deliver((call, outcome))
             del call, outcome  # break the reference: what the call held must not live until the next one comes

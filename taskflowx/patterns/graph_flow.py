@@ -1,9 +1,10 @@
 """Members that run in the order of their dependencies.
 
-The links of a graph flow are inferred from what its members require and provide, and added by hand. The flow keeps
-its members ranked in a topological order while it grows (the algorithm of Pearce and Kelly, "A dynamic topological
-sort algorithm for directed acyclic graphs", 2006): a link that agrees with the ranks costs nothing, another one
-costs a search among the ranks between its ends, and a cycle is found when the link that closes it is made.
+The links of a graph flow are inferred from what its members require and provide, and added by hand. The flow
+keeps its members ranked in a topological order while it grows (the algorithm of Pearce and Kelly, "A dynamic
+topological sort algorithm for directed acyclic graphs", 2006): a link that agrees with the ranks costs
+nothing, another one costs a search among the ranks between its ends, and a cycle is found when the link that
+closes it is made.
 
 Invariant: for each link (u, v), rank of u < rank of v.
 """
@@ -127,9 +128,7 @@ class Flow(flow.Flow):
             raise
         return self
 
-    def _add(
-        self, node: _Node, moved: dict[_Node, int], *, resolve_requires: bool, resolve_existing: bool
-    ) -> None:
+    def _add(self, node: _Node, moved: dict[_Node, int], *, resolve_requires: bool, resolve_existing: bool) -> None:
         item = node.item
         requires, provides = self._names_of(item)
         before: dict[_Node, None] = {}
@@ -198,12 +197,16 @@ class Flow(flow.Flow):
             self._providers.drop_last(name, node)
 
     def link(
-        self, u: Any, v: Any, decider: Callable[..., bool] | None = None, decider_depth: Depth | str | None = None
+        self,
+        u: Any,
+        v: Any,
+        decider: Callable[..., bool] | None = None,
+        decider_depth: Depth | str | None = None,
     ) -> Self:
         """Make `v` run after `u`.
 
-        :param decider: called as `decider(history={name: result of an atom linked to v with a decider})` before `v`
-            would run; a false value leaves `v` out
+        :param decider: called as `decider(history={name: result of an atom linked to v with a decider})`
+            before `v` would run; a false value leaves `v` out
         :param decider_depth: what else is left out then, a `Depth` or its name; ALL by default
         :raises ValueError: when one of the two is not in this flow, or the decider cannot be called like that
         :raises DependencyFailure: when the link would close a cycle; it is not made then
@@ -294,12 +297,13 @@ class Flow(flow.Flow):
     def positions(self) -> tuple[list[tuple[int, ...]], dict[tuple[int, int], dict[str, Any]]]:
         """Return the links by the positions of the members in iteration order; for engines.
 
-        The first part has, for each member, the positions of those that it directly follows; the second the attributes
-        of the links (earlier position, later position) that have a decider.
+        The first part has, for each member, the positions of those that it directly follows; the second the
+        attributes of the links (earlier position, later position) that have a decider.
         """
         nodes = [self._members[item] for item in self]
         deciders: dict[tuple[int, int], dict[str, Any]] = {}
         first = self._first
+        place: Callable[[_Node], int]
         if len(nodes) == self._last - first + 1:
             place = _by_rank  # the ranks are the positions, from the first one on
         else:

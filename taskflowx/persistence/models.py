@@ -1,7 +1,8 @@
 """The record of a run: `LogBook` holds `FlowDetail`s, a `FlowDetail` holds one `TaskDetail` or `RetryDetail` an atom.
 
-An atom's detail is the only truth about what has happened to it. The scheduler writes its attributes directly, so
-they are plain slots; what an atom may never need (its uuid, its metadata) is made when it is asked for.
+An atom's detail is the only truth about what has happened to it. The scheduler writes its attributes
+directly, so they are plain slots; what an atom may never need (its uuid, its metadata) is made when it is
+asked for.
 
 Invariants: `results` is set only by a success, `failure` only by a failure, and `revert_results` /
 `revert_failure` only by a finished revert.
@@ -10,7 +11,7 @@ Invariants: `results` is set only by a success, `failure` only by a failure, and
 from __future__ import annotations
 
 import copy
-import datetime
+import datetime as dt
 import uuid as uuids
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -23,12 +24,16 @@ if TYPE_CHECKING:
 STATES_OF_EXECUTE_RESULTS = (states.SUCCESS, states.FAILURE)
 
 
-def _utcnow() -> datetime.datetime:
-    return datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
+def _utcnow() -> dt.datetime:
+    return dt.datetime.now(dt.UTC).replace(tzinfo=None)
 
 
 def _describe(
-    detail: Any, facts: list[tuple[str, Any]], indent: int, linesep: str, times: tuple[tuple[str, Any], ...] = ()
+    detail: Any,
+    facts: list[tuple[str, Any]],
+    indent: int,
+    linesep: str,
+    times: tuple[tuple[str, Any], ...] = (),
 ) -> str:
     lines = [f"{type(detail).__name__}: '{detail.name}'", f" - uuid = {detail.uuid}"]
     lines += [f" - {what} = {value}" for what, value in facts]
@@ -42,7 +47,7 @@ def _describe(
 _TIME_PARTS = ("day", "month", "year", "hour", "minute", "second", "microsecond")
 
 
-def _marshal(at: datetime.datetime | None) -> dict[str, int] | None:
+def _marshal(at: dt.datetime | None) -> dict[str, int] | None:
     """Turn a time into a dict of its parts, the form in which times lie in stores."""
     return None if at is None else {part: getattr(at, part) for part in _TIME_PARTS}
 
@@ -271,14 +276,13 @@ class RetryDetail(AtomDetail):
     def copy(self) -> Self:
         """Return a shallow copy with the same identity and a history list of its own."""
         other = super().copy()
-        other._own_history()  # noqa: SLF001 - it is of this class
+        other._own_history()
         return other
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything in one dict."""
         attempts = [
-            (value, {name: failure.to_dict() for name, failure in failures.items()})
-            for value, failures in self.results
+            (value, {name: failure.to_dict() for name, failure in failures.items()}) for value, failures in self.results
         ]
         return {**super().to_dict(), "results": attempts}
 
@@ -376,7 +380,7 @@ class FlowDetail(_Container):
 
     def add(self, member: AtomDetail) -> None:
         """Put the detail of an atom in; one with the same uuid is replaced."""
-        if self._index is None and member._uuid is None:  # noqa: SLF001 - not to make it
+        if self._index is None and member._uuid is None:
             self._members.append(member)  # the uuid that it will have is nobody else's
         else:
             super().add(member)
@@ -437,8 +441,8 @@ class LogBook(_Container):
         self.name = name
         self.uuid = uuid or str(uuids.uuid4())
         self.meta: dict[str, Any] = {}
-        self.created_at: datetime.datetime = _utcnow()
-        self.updated_at: datetime.datetime | None = None
+        self.created_at: dt.datetime = _utcnow()
+        self.updated_at: dt.datetime | None = None
 
     def add(self, member: FlowDetail) -> None:
         """Put a flow detail in."""
@@ -467,8 +471,8 @@ class LogBook(_Container):
     def to_dict(self, marshal_time: bool = False) -> dict[str, Any]:
         """Return everything but the flow details in one dict.
 
-        :param marshal_time: whether times are given as dicts of their parts (`year`, `month`, ... `microsecond`)
-            rather than as datetime
+        :param marshal_time: whether times are given as dicts of their parts (`year`, `month`, ...
+            `microsecond`) rather than as datetime
         """
         times: dict[str, Any] = {"updated_at": self.updated_at, "created_at": self.created_at}
         if marshal_time:
@@ -485,7 +489,7 @@ class LogBook(_Container):
         made.meta = data.get("meta") or {}
         for key in ("created_at", "updated_at"):
             at = data.get(key)
-            setattr(made, key, datetime.datetime(**at) if unmarshal_time and at else at)  # noqa: DTZ001 - UTC
+            setattr(made, key, dt.datetime(**at) if unmarshal_time and at else at)  # noqa: DTZ001 - UTC
         return made
 
     def pformat(self, indent: int = 0, linesep: str = "\n") -> str:

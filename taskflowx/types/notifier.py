@@ -184,9 +184,7 @@ class Notifier:
         """Return how many listeners there are, for all events together."""
         return sum(map(len, self._topics.values()))
 
-    def is_registered(
-        self, event_type: str, callback: Callback, details_filter: DetailsFilter | None = None
-    ) -> bool:
+    def is_registered(self, event_type: str, callback: Callback, details_filter: DetailsFilter | None = None) -> bool:
         """Tell whether the callback is registered for just that event with that filter."""
         listeners = self._topics.get(event_type, ())
         return any(listener.is_equivalent(callback, details_filter) for listener in listeners)
@@ -270,9 +268,7 @@ class Notifier:
                 raise ValueError("Event callback already registered with equivalent details filter")
             self._replace(event_type, (*self._topics.get(event_type, ()), listener))
 
-    def deregister(
-        self, event_type: str, callback: Callback, details_filter: DetailsFilter | None = None
-    ) -> bool:
+    def deregister(self, event_type: str, callback: Callback, details_filter: DetailsFilter | None = None) -> bool:
         """Take a callback with that filter back from an event; returns whether it was there."""
         with self._lock:
             before = self._topics.get(event_type, ())
@@ -315,8 +311,7 @@ class Notifier:
         state = self.__dict__.copy()
         del state["_lock"]
         kept = {
-            event: tuple(one for one in listeners if _can_be_pickled(one))
-            for event, listeners in self._topics.items()
+            event: tuple(one for one in listeners if _can_be_pickled(one)) for event, listeners in self._topics.items()
         }
         state["_topics"] = {event: listeners for event, listeners in kept.items() if listeners}
         return state

@@ -1,0 +1,82 @@
+"""What is measured in an interpreter of its own; `harness.fresh` starts it, and it prints its answer as JSON.
+
+So a million atoms burden nothing else, and nothing else burdens them.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import resource
+import statistics
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks import harness, workloads
+from taskflowx import engines
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def build_and_run(shape: str, atoms: int) -> Any:
+    """Declare a flow, compile and run it; returns what holds all that was made."""
+    flow = workloads.SHAPES[shape](atoms)
+    engine = engines.load(flow)
+    engine.run()
+    return engine
+
+
+def seconds_an_atom(shape: str, atoms: int) -> float:
+    """Return how long it takes to declare, compile and run one atom of a flow."""
+    return harness.clock(lambda: build_and_run(shape, atoms)) / atoms
+
+
+def scale(shape: str, many: int, few: int, repeats: int, *, collector: bool) -> list[float]:
+    """Return seconds an atom with many atoms, and the median of those with few, taken before and after.
+
+    :param collector: whether Python's garbage collector is on, as it is by default
+    """
+    if not collector:
+        gc.disable()
+    seconds_an_atom(shape, few)
+    small = [seconds_an_atom(shape, few) for _ in range(repeats)]
+    large = seconds_an_atom(shape, many)
+    small += [seconds_an_atom(shape, few) for _ in range(repeats)]
+    return [large, statistics.median(small)]
+
+
+def memory(shape: str, atoms: int) -> float:
+    """Return by how many bytes an atom the memory of the process has grown at its peak."""
+    build_and_run(shape, 1)
+    before = _resident()
+    build_and_run(shape, atoms)
+    return (_peak() - before) / atoms
+
+
+def chain(atoms: int, repeats: int) -> float:
+    """Return the median of the seconds that it takes to declare, compile and run a chain."""
+    return statistics.median(seconds_an_atom("linear", atoms) * atoms for _ in range(repeats))
+
+
+def _peak() -> int:
+    """Return the most memory that this process has held, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _resident() -> int:
+    """Return the memory that this process holds now, in bytes, or its peak where the system does not say.
+
+    On Linux the peak is no substitute: it begins with what the program that started this one held.
+    """
+    try:
+        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * resource.getpagesize()
+    except OSError:
+        return _peak()
+
+
+_COMMANDS: dict[str, Callable[..., Any]] = {"scale": scale, "memory": memory, "chain": chain}
+
+if __name__ == "__main__":
+    print(json.dumps(_COMMANDS[sys.argv[1]](**json.loads(sys.argv[2]))))

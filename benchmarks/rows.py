@@ -1,0 +1,303 @@
+"""What is measured: each row compares one thing, shape after shape, and says which bound it is held against.
+
+The command line picks rows and shapes. Sides are prepared outside the clock unless the title says otherwise.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import multiprocessing
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from typing import TYPE_CHECKING, Any
+
+from benchmarks import loops, peers, workloads
+from benchmarks.harness import ROOT, Figure, clock, compared, fresh, in_turn
+from taskflowx import engines, states
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from taskflowx.flow import Flow
+
+MICROSECONDS = 1e6
+WORKERS = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    """How much is measured.
+
+    :param atoms: atoms of a flow
+    :param crossing: atoms of a flow whose calls cross to other processes
+    :param starting: atoms of a flow for which these processes are started
+    :param many: atoms of a large flow
+    :param turns: turns of a figure; `short` where a turn takes a blink, `few` where it takes many seconds
+    :param repeats: how often a small flow is measured before a large one, and again after it
+    """
+
+    atoms: int = 10_000
+    crossing: int = 10_000
+    starting: int = 2_000
+    many: int = 1_000_000
+    short: int = 15
+    turns: int = 5
+    few: int = 3
+    repeats: int = 10
+
+
+FULL = Sizes()
+QUICK = Sizes(crossing=1_000, starting=500, many=100_000, short=5, turns=2, few=1, repeats=3)
+SMALL = 10_000  # what a large flow is compared with
+CHAIN = 1_000  # atoms of the chain that TaskFlow runs too
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One comparison.
+
+    :param title: what is divided by what
+    :param shapes: the shapes of flows that it is made for; one empty name if it has nothing to do with flows
+    :param measure: takes the sizes and one shape, and yields figures
+    """
+
+    title: str
+    shapes: tuple[str, ...]
+    measure: Callable[[Sizes, str], Iterator[Figure]]
+
+
+def ready(flow: Flow, **options: Any) -> Any:
+    """Return an engine that has only to be run."""
+    engine = engines.load(flow, **options)
+    engine.compile()
+    engine.prepare()
+    engine.validate()
+    return engine
+
+
+def an_atom(atoms: int) -> dict[str, Any]:
+    """Return what makes a figure of seconds say microseconds an atom."""
+    return {"atoms": atoms, "unit": "µs an atom", "factor": MICROSECONDS / atoms}
+
+
+def serial(sizes: Sizes, shape: str) -> Iterator[Figure]:
+    """Compare the engine with the bare loop."""
+    flow = workloads.SHAPES[shape](sizes.atoms)
+    graph = loops.Graph(flow)
+
+    def ours() -> float:
+        engine = ready(flow)
+        return clock(engine.run)
+
+    def theirs() -> float:
+        sorter = graph.sorter()
+        return clock(lambda: loops.serial(graph, sorter))
+
+    yield compared(shape, in_turn(sizes.short, ours, theirs), **an_atom(sizes.atoms), at_most=1.5)
+
+
+def threads(sizes: Sizes, shape: str) -> Iterator[Figure]:
+    """Compare our threads with those of `ThreadPoolExecutor`; both start and end within the clock."""
+    flow = workloads.SHAPES[shape](sizes.atoms)
+    graph = loops.Graph(flow)
+
+    def ours() -> float:
+        engine = ready(flow, executor="threads", max_workers=WORKERS)
+        return clock(engine.run)
+
+    def theirs() -> float:
+        return _loop_with_start_up(graph, lambda: concurrent.futures.ThreadPoolExecutor(WORKERS))
+
+    yield compared(shape, in_turn(sizes.turns, ours, theirs), **an_atom(sizes.atoms), at_most=0.5)
+
+
+def _loop_with_start_up(graph: loops.Graph, make: Callable[[], concurrent.futures.Executor]) -> float:
+    sorter = graph.sorter()
+
+    def loop() -> None:
+        with make() as pool:
+            loops.on_pool(graph, sorter, pool)
+
+    return clock(loop)
+
+
+def _process_pool() -> concurrent.futures.Executor:
+    """Return a pool whose processes start as those of our engine do."""
+    known = multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if "forkserver" in known else "spawn")
+    return concurrent.futures.ProcessPoolExecutor(WORKERS, mp_context=context)
+
+
+def processes(sizes: Sizes, shape: str) -> Iterator[Figure]:
+    """Compare the engine with the loop on one warm pool, and then with each making a pool of its own."""
+    flow = workloads.SHAPES[shape](sizes.crossing)
+    graph = loops.Graph(flow)
+    with _process_pool() as pool:
+
+        def ours() -> float:
+            engine = ready(flow, executor=pool)
+            return clock(engine.run)
+
+        def theirs() -> float:
+            sorter = graph.sorter()
+            return clock(lambda: loops.on_pool(graph, sorter, pool))
+
+        yield compared(shape, in_turn(sizes.turns, ours, theirs), **an_atom(sizes.crossing), at_most=1.3)
+
+    small = workloads.SHAPES[shape](sizes.starting)
+    small_graph = loops.Graph(small)
+
+    def ours_by_name() -> float:
+        engine = ready(small, executor="processes", max_workers=WORKERS)
+        return clock(engine.run)
+
+    def theirs_with_start_up() -> float:
+        return _loop_with_start_up(small_graph, _process_pool)
+
+    label = f"{shape}, with start-up"
+    yield compared(label, in_turn(sizes.few, ours_by_name, theirs_with_start_up), **an_atom(sizes.starting))
+
+
+def rollback(sizes: Sizes, shape: str) -> Iterator[Figure]:
+    """Compare undoing with doing: what a run takes longer when its last task fails, with what it takes."""
+    flow = workloads.SHAPES[shape](sizes.atoms)
+    succeeding, failing = (workloads.with_end(flow, fails=fails) for fails in (False, True))
+
+    def forward() -> float:
+        engine = ready(succeeding)
+        return clock(engine.run)
+
+    def there_and_back() -> float:
+        engine = ready(failing)
+
+        def run() -> None:
+            with contextlib.suppress(RuntimeError):
+                engine.run()
+
+        seconds = clock(run)
+        assert engine.storage.get_flow_state() == states.REVERTED
+        assert engine.not_undone() == []
+        return seconds
+
+    measured = in_turn(sizes.short, there_and_back, forward)
+    pairs = [(both - one, one) for both, one in measured]
+    yield compared(shape, pairs, **an_atom(sizes.atoms), at_most=1.5)
+
+
+def scale(sizes: Sizes, shape: str) -> Iterator[Figure]:
+    """Compare the time an atom of a large flow with that of a small one."""
+    claimed = shape != "layers"
+    turns = sizes.turns if claimed else 1
+    for collector, bound in ((True, 2.0), (False, 1.3)):
+        arguments = {"shape": shape, "many": sizes.many, "few": SMALL, "repeats": sizes.repeats}
+        pairs = [tuple(fresh("scale", collector=collector, **arguments)) for _ in range(turns)]
+        yield compared(
+            f"{shape}, {'default gc' if collector else 'gc.disable()'}",
+            pairs,
+            "µs an atom",
+            factor=MICROSECONDS,
+            atoms=sizes.many,
+            at_most=bound if claimed else None,
+        )
+
+
+def memory(sizes: Sizes, shape: str) -> Iterator[Figure]:
+    """Measure by how much the memory of a process grows, at its peak, for one atom of a large flow."""
+    grown = [fresh("memory", shape=shape, atoms=sizes.many) / 1024 for _ in range(sizes.few)]
+    yield Figure(
+        shape,
+        value=statistics.median(grown),
+        low=min(grown),
+        high=max(grown),
+        turns=len(grown),
+        atoms=sizes.many,
+        unit="KB an atom",
+        at_most=None if shape == "layers" else 2.0,
+    )
+
+
+OURS = (
+    "import taskflowx.engines, taskflowx.task, taskflowx.retry, taskflowx.patterns.linear_flow, "
+    "taskflowx.patterns.unordered_flow, taskflowx.patterns.graph_flow"
+)
+
+
+def imports(sizes: Sizes, _: str) -> Iterator[Figure]:
+    """Compare what two imports add to the time that an interpreter takes to start and end.
+
+    Both find byte code that the round before wrote, also where the environment forbids to write any.
+    """
+    with tempfile.TemporaryDirectory() as cache:
+        environment = os.environ | {"PYTHONPYCACHEPREFIX": cache, "PYTHONDONTWRITEBYTECODE": ""}
+
+        def starting(code: str) -> Callable[[], float]:
+            command = [sys.executable, "-c", code]
+            return lambda: clock(lambda: subprocess.run(command, cwd=ROOT, env=environment, check=True))
+
+        measured = in_turn(sizes.short, starting(OURS), starting("import networkx"), starting("pass"))
+    pairs = [(ours - bare, theirs - bare) for ours, theirs, bare in measured]
+    yield compared("import", pairs, "ms", factor=1e3, at_most=0.3)
+
+
+def taskflow(sizes: Sizes, shape: str) -> Iterator[Figure]:
+    """Compare OpenStack TaskFlow with us; a quick run does not install it."""
+    peer, bound = peers.TASKFLOW, 1000.0
+    if sizes is QUICK and not peer.installed:
+        reason: str | None = f"{peer.name} {peer.version} is not installed here; a full run installs it"
+    else:
+        reason = peer.install()
+    if reason is not None:
+        yield Figure(shape, at_least=bound, skipped=reason)
+        return
+
+    def theirs() -> float:
+        return peer.seconds(CHAIN)
+
+    def ours() -> float:
+        return float(fresh("chain", atoms=CHAIN, repeats=50))
+
+    try:
+        measured = in_turn(sizes.few, theirs, ours, warm_up=False)
+    except RuntimeError as error:
+        yield Figure(shape, at_least=bound, skipped=str(error))
+        return
+    yield compared(shape, measured, "ms", factor=1e3, atoms=CHAIN, at_least=bound)
+
+
+MAIN = ("linear", "unordered", "layers")
+LARGE = ("linear", "graph", "layers")
+
+ROWS = {
+    "serial": Row("engine.run() ÷ a bare graphlib loop that calls the same functions", MAIN, serial),
+    "threads": Row(
+        "executor='threads' ÷ a loop of graphlib and ThreadPoolExecutor, 2 workers", MAIN, threads
+    ),
+    "processes": Row(
+        "engine.run() ÷ a loop of graphlib, both on one warm ProcessPoolExecutor, 2 workers; "
+        "and with start-up: executor='processes' ÷ a pool made for the loop",
+        MAIN,
+        processes,
+    ),
+    "rollback": Row("undoing all atoms ÷ running them (serial)", MAIN, rollback),
+    "scale": Row(
+        f"time an atom of a large flow ÷ of one with {SMALL:,}; declare, compile and run (serial)",
+        LARGE,
+        scale,
+    ),
+    "memory": Row(
+        "peak memory an atom of a large flow, tasks included; declare, compile and run", LARGE, memory
+    ),
+    "import": Row(
+        "import of engines, task, retry and the three patterns ÷ import of networkx", ("",), imports
+    ),
+    "taskflow": Row(
+        f"OpenStack TaskFlow {peers.TASKFLOW.version} ÷ taskflowx; declare, compile and run (serial)",
+        ("linear",),
+        taskflow,
+    ),
+}

@@ -1,0 +1,314 @@
+"""Runs a spec on the engine, watched at every step.
+
+`Scripted` is an executor without threads: it holds the calls that it is given, and `run_iter` lets the driver have some of them
+made, in a random order, each time that the scheduler is about to wait. `Rules` listens to the transitions of the atoms and
+writes down whatever must not be.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from taskflowx import engines, states
+from taskflowx.engines.walk import CLEAR, Walk
+from taskflowx.executors import base
+from taskflowx.persistence import models
+from tests.model import build, specs
+
+if TYPE_CHECKING:
+    import random
+
+IDLE = frozenset((states.PENDING, states.REVERTED, states.IGNORE))
+CUT_OFF = {
+    states.RUNNING: (states.RUNNING, states.REVERTING),
+    states.REVERTING: (states.REVERTING,),
+    states.RETRYING: (states.RETRYING,),
+}
+
+
+class Scripted(base.Executor):
+    """Holds calls until it is told to make some of them."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+        self.held: list[base.Call] = []
+        self._deliver: Any = None
+        self.wrong: list[str] = []
+
+    def start(self, deliver):
+        self._deliver = deliver
+        self.held = []
+
+    def submit(self, calls):
+        if not calls:
+            self.wrong.append("submit of nothing")
+        ranks = [-c.atom.priority for c in calls if c.verb == states.EXECUTE]
+        if ranks != sorted(ranks):
+            self.wrong.append(f"not started by priority: {[(c.atom.name, c.atom.priority) for c in calls]}")
+        self.held.extend(calls)
+
+    def make(self, count):
+        """Make some of the calls that are held, and deliver what came of them."""
+        for _ in range(min(count, len(self.held))):
+            call = self.held.pop(self._rng.randrange(len(self.held)))
+            try:
+                outcome = base.perform(call.atom, call.verb, call.kwargs)
+            except BaseException as error:  # noqa: BLE001 - as the executors do
+                outcome = base.Interrupt(error)
+            self._deliver((call, outcome))
+
+    def stop(self):
+        """Finish some of the calls, as if they had begun, and drop the others."""
+        self.make(self._rng.randint(0, len(self.held)))
+        self.held = []
+
+
+class Rules:
+    """What must be true of each transition of an atom."""
+
+    def __init__(self, shape: specs.Shape, engine: Any, details: dict[str, Any]) -> None:
+        self._shape = shape
+        self._engine = engine
+        self._go_on = shape.spec.go_on
+        self._details = details
+        self.state = {name: details[name].state if name in details else states.PENDING for name in shape.atoms}
+        self.cut_off = {name for name, state in self.state.items() if state in CUT_OFF}
+        self.ran = {name for name, state in self.state.items() if state not in IDLE}
+        self.just_failed: set[str] = set()
+        self.wrong: list[str] = []
+        self.events = 0
+        engine.atom_notifier.register("*", self._note)
+
+    def again(self) -> None:
+        """Note that the run has been cut off, and goes on."""
+        self.cut_off = {name for name, state in self.state.items() if state in CUT_OFF}
+
+    def _note(self, event, details):
+        name = details.get("task_name") or details["retry_name"]
+        if event == "update_progress":
+            return
+        self.events += 1
+        old, atom = self.state[name], self._shape.atoms[name]
+        if details["old_state"] != old:
+            self.wrong.append(f"{name} is {old}, the event says {details['old_state']}")
+        check = states.check_retry_transition if isinstance(atom, specs.Again) else states.check_task_transition
+        if name in self.cut_off and event in CUT_OFF.get(old, ()):
+            self.cut_off.discard(name)
+        elif not check(old, event):
+            self.wrong.append(f"{name} went from {old} to {event}")
+        found = getattr(self, f"_{event.lower()}", None)
+        if found is not None:
+            found(name, atom)
+        self.state[name] = event
+
+    def _running(self, name, atom):
+        self.ran.add(name)
+        for earlier in self._shape.before[name]:
+            if self.state[earlier] not in (states.SUCCESS, states.IGNORE):
+                self.wrong.append(f"{name} runs before {earlier}, which is {self.state[earlier]}")
+        if self._engine.storage.get_atom_intention(name) != states.EXECUTE:
+            self.wrong.append(f"{name} runs, though it is to be undone")
+        if self._shape.spec.never_resolve:
+            return
+        for other, state in self.state.items():
+            gone = state in (states.FAILURE, states.REVERTING, states.REVERTED, states.REVERT_FAILURE)
+            if gone and other not in self.just_failed and name in self._shape.smallest_region(other):
+                self.wrong.append(f"{name} runs, though {other} is {state} and turns it round")
+
+    def _reverting(self, name, atom):
+        if name not in self.ran:
+            self.wrong.append(f"{name} is reverted and has not run")
+        self._check_nothing_after(name, "reverted")
+
+    def _retrying(self, name, atom):
+        self._check_nothing_after(name, "retried")
+        for other in self._shape.region(name) - {name}:
+            if not self._settled(self.state[other]):
+                self.wrong.append(f"{name} is retried, though {other} is {self.state[other]}")
+
+    def _check_nothing_after(self, name, what):
+        for later in self._shape.after[name]:
+            if not self._settled(self.state[later]):
+                self.wrong.append(f"{name} is {what} before {later}, which is {self.state[later]}")
+
+    def _settled(self, state):
+        return state in IDLE or (self._go_on and state == states.REVERT_FAILURE)
+
+    def _failure(self, name, atom):
+        self.just_failed.add(name)
+
+    def _success(self, name, atom):
+        if isinstance(atom, specs.Again):
+            attempts = len(self._engine.storage.get_retry_history(name))
+            if attempts > atom.limit:
+                self.wrong.append(f"{name} is at attempt {attempts} of {atom.limit}")
+
+    def _pending(self, name, atom):
+        self.ran.discard(name)
+
+
+def rebuilt_differs(scheduler: Any, held: list[base.Call]) -> list[str]:
+    """Return in what a Walk that is made from the details differs from the live one."""
+    live, details, plan = scheduler._walk, scheduler._details, scheduler._plan
+    go_on = live._go_on
+    stuck = {i for i, d in enumerate(details) if d is not None and d.state == states.REVERT_FAILURE}
+    if stuck and go_on:
+        return []  # the run has gone past them; one that is opened anew comes back to them
+    anew = Walk(plan, details, go_on=go_on)
+    anew.open()
+    atoms = [i for i, atom in enumerate(plan.atoms) if atom is not None]
+    executing = {call.index for call in held if call.verb == states.EXECUTE}
+    reverting = {call.index for call in held if call.verb == states.REVERT}
+    turned = {i for i in executing if details[i].intention != states.EXECUTE}
+
+    def covered(walk: Walk) -> set[int]:
+        return {i for lo, hi in walk.turned for i in range(lo, hi)}.intersection(atoms)
+
+    pairs = {
+        "need": (live.need, anew.need),
+        "hold": (live.hold, anew.hold),
+        "plain": (live.plain, anew.plain),
+        "turned": (covered(live), covered(anew)),
+        "ready": (sorted([*live.ready, *(executing - turned)]), sorted(anew.ready)),
+        "undo": (
+            sorted([*live.undo, *reverting, *(i for i in turned if not live.hold[i]), *(i for i in stuck)]),
+            sorted(anew.undo),
+        ),
+        "failed": ([], anew.failed if not scheduler._never_resolve else []),
+    }
+    assert CLEAR == -1
+    return [
+        f"{what}: live {was}, rebuilt {now} (atoms {[a and a.name for a in plan.atoms]})"
+        for what, (was, now) in pairs.items()
+        if was != now
+    ]
+
+
+class Driver:
+    """Runs one spec to its end, on any executor.
+
+    :param executor: what the engine is given; None stands for a `Scripted` one
+    :param suspend: how likely it is, at each step, that the run is suspended
+    :param crash: how likely it is, at each step, that the run is left as if its process had died, and goes on from the record
+    :param watch: whether somebody listens to the atoms
+    """
+
+    def __init__(
+        self,
+        shape: specs.Shape,
+        rng: random.Random,
+        executor: Any = None,
+        *,
+        suspend: float = 0.0,
+        crash: float = 0.0,
+        watch: bool = True,
+        **options: Any,
+    ) -> None:
+        self.shape = shape
+        self.rng = rng
+        self.world = build.World()
+        self.executor = executor
+        self.suspend = suspend
+        self.crash = crash
+        self.watch = watch
+        self.options = options
+        self.legs = 0
+        self.wrong: list[str] = []
+        self.error: BaseException | None = None
+        self.engine: Any = None
+        self._load(None)
+
+    def _load(self, record: models.FlowDetail | None) -> None:
+        spec = self.shape.spec
+        scripted = self.executor is None
+        self.held = Scripted(self.rng) if scripted else None
+        self.engine = engines.load(
+            build.make_flow(self.shape, self.world),
+            store=build.make_store(self.shape) if record is None else None,
+            flow_detail=record,
+            executor=self.held if scripted else self.executor,
+            defer_reverts=spec.defer_reverts,
+            never_resolve=spec.never_resolve,
+            on_revert_failure="continue" if spec.go_on else "halt",
+            **self.options,
+        )
+        details = {} if record is None else {detail.name: detail for detail in record}
+        self.rules = Rules(self.shape, self.engine, details) if self.watch else None
+
+    def run(self) -> str:
+        """Run to the end, going on whenever the run stops before; returns the state of the flow."""
+        stuck = sum(atom.stuck for atom in self.shape.atoms.values())
+        reruns = 0
+        while True:
+            self.legs += 1
+            assert self.legs < 400, "the run does not come to an end"
+            self.error = None
+            try:
+                if self.held is None and not self.suspend:
+                    self.engine.run()
+                else:
+                    self._leg()
+            except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - looked at by the tests
+                self.error = error
+            self._gather()
+            state = self.engine.storage.get_flow_state()
+            if state == states.FAILURE and reruns < stuck and not self.shape.spec.never_resolve:
+                reruns += 1
+            elif state != states.SUSPENDED:
+                return state
+            if self.rules is not None:
+                self.rules.again()
+
+    def _gather(self) -> None:
+        for part in (self.rules, self.held, self.world):
+            if part is not None:
+                self.wrong += part.wrong
+                part.wrong.clear()
+
+    def _leg(self) -> None:
+        """One run, which may be cut short."""
+        iterator = self.engine.run_iter()
+        rng = self.rng
+        steps = 0
+        step = next(iterator)
+        while True:
+            steps += 1
+            assert steps < 100 * (len(self.shape.atoms) + 1), "the run does not come to an end"
+            if step in (states.SCHEDULING, states.WAITING):  # in between, what has been delivered is not recorded yet
+                self._look()
+            if self.crash and rng.random() < self.crash:
+                record = copy_of(self.engine.storage._flowdetail)
+                iterator.close()
+                self._gather()
+                self._load(record)
+                self.engine.prepare()
+                return
+            if step == states.WAITING and self.held is not None:
+                self.held.make(rng.choice((1, 1, 1, 2, 3, 100)))
+            stop = bool(self.suspend) and rng.random() < self.suspend
+            try:
+                if stop and rng.random() < 0.3:
+                    self.engine.suspend()
+                    stop = False
+                step = iterator.send(stop)
+            except StopIteration:
+                return
+            if self.rules is not None and step == states.SCHEDULING:
+                self.rules.just_failed.clear()
+
+    def _look(self) -> None:
+        scheduler = self.engine._scheduler
+        if self.held is None or scheduler is None:
+            return
+        differs = rebuilt_differs(scheduler, self.held.held)
+        self.wrong += [difference for difference in differs if difference not in self.wrong]
+        if scheduler._in_flight != len(self.held.held):
+            self.wrong.append(f"{scheduler._in_flight} are in flight, {len(self.held.held)} are held")
+
+
+def copy_of(record: models.FlowDetail) -> models.FlowDetail:
+    """Return what another process would read back."""
+    other = models.FlowDetail.from_dict(record.to_dict())
+    for detail in record:
+        other.add(type(detail).from_dict(detail.to_dict()))
+    return other
