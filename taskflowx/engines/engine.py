@@ -15,8 +15,7 @@ from taskflowx.types.failure import Failure
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
-    import networkx as nx
-
+    from taskflowx.engines import export
     from taskflowx.executors.base import Executor
     from taskflowx.persistence.models import AtomDetail, FlowDetail
 
@@ -30,7 +29,7 @@ class Compilation:
         self.plan = compiled
 
     @functools.cached_property
-    def execution_graph(self) -> nx.DiGraph[Any]:
+    def execution_graph(self) -> export.ExecutionGraph:
         """The flow as a graph of networkx; made when it is first asked for, and not used by the engine."""
         from taskflowx.engines import export
 

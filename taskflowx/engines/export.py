@@ -14,6 +14,8 @@ from taskflowx import flow
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    ExecutionGraph = nx.DiGraph[Any]
+
 TASK, RETRY, FLOW, FLOW_END = "task", "retry", "flow", "flow_end"
 ATOMS = (TASK, RETRY)
 
@@ -35,13 +37,13 @@ class FlowEnd:
         return f'"{self.name}"'
 
 
-def to_digraph(root: Any) -> nx.DiGraph[Any]:
+def to_digraph(root: Any) -> ExecutionGraph:
     """Return the execution graph of a flow, or of a single task.
 
     Atoms are nodes, and each flow is two: itself, and its `FlowEnd`. Nodes have `kind` ('task', 'retry', 'flow',
     'flow_end'), edges the attributes of the links that they come from.
     """
-    graph: nx.DiGraph[Any] = nx.DiGraph(name=str(getattr(root, "name", root)))
+    graph: ExecutionGraph = nx.DiGraph(name=str(getattr(root, "name", root)))
     if not isinstance(root, flow.Flow):
         graph.add_node(root, kind=TASK)
         return graph

@@ -1,0 +1,34 @@
+"""The programs in README and guide are run as they stand, and their output compared."""
+
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+PROGRAMS = [
+    pytest.param(*match.groups(), id=f"{name}-{number}")
+    for name in ("README.md", "docs/guide.md")
+    for number, match in enumerate(
+        re.finditer(r"```python\n(.*?)```\n\n```text\n(.*?)```", (ROOT / name).read_text(encoding="utf-8"), re.DOTALL)
+    )
+]
+
+
+@pytest.mark.parametrize(("program", "output"), PROGRAMS)
+def test_a_program_in_a_document_prints_what_stands_below_it(program, output):
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (ran.stdout, ran.stderr) == (output, "")
+
+
+def test_each_document_has_programs():
+    assert len(PROGRAMS) == 4
+
+
+def test_links_between_documents_lead_somewhere():
+    for name in ("README.md", "docs/index.md", "docs/guide.md", "docs/architecture.md"):
+        page = ROOT / name
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{name} links to {target}"
