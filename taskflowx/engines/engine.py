@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import pickle
 import threading
@@ -44,6 +45,8 @@ class ActionEngine(base.Engine):
         - `executor`: a name ('serial', 'threads', 'processes') or an instance of `concurrent.futures.Executor`, which
           is left open after the run
         - `max_workers`: how many calls may run at once, for the executors that are picked by name
+        - `inline`: whether a call that is the only one to run may run in the engine's own thread with
+          executor='threads' (the default)
         - `on_revert_failure`: 'halt' (what precedes an atom whose revert failed waits, the default) or 'continue'
         - `defer_reverts`: whether a retry that says REVERT leaves it to the one around it how much is undone
         - `never_resolve`: whether failures turn nothing round, and everything that can still run runs
@@ -59,6 +62,7 @@ class ActionEngine(base.Engine):
             "executor",
             "gather_statistics",
             "inject_transient",
+            "inline",
             "max_workers",
             "never_resolve",
             "on_revert_failure",
@@ -86,7 +90,9 @@ class ActionEngine(base.Engine):
     def _make_executor(self) -> Executor:
         executor = self._options.get("executor")
         return executors.fetch(
-            self._default_executor if executor is None else executor, self._options.get("max_workers")
+            self._default_executor if executor is None else executor,
+            self._options.get("max_workers"),
+            inline=self._options.get("inline", True),
         )
 
     def _seen_by(self, atom_name: str) -> Iterator[list[str]]:
@@ -283,15 +289,16 @@ class ActionEngine(base.Engine):
             gather = self._options.get("gather_statistics", True)
             before = clock()
             step = states.RESUMING
-            for following in current.run(timeout, stepwise=stepwise):
-                if gather:
-                    now = clock()
-                    spent[step] = spent.get(step, 0.0) + now - before
-                    step, before = following, now
-                if (yield following):
-                    current.stop()
-                if current.stopping:
-                    self._move(states.SUSPENDING)
+            with contextlib.closing(current.run(timeout, stepwise=stepwise)) as steps:
+                for following in steps:
+                    if gather:
+                        now = clock()
+                        spent[step] = spent.get(step, 0.0) + now - before
+                        step, before = following, now
+                    if (yield following):
+                        current.stop()
+                    if current.stopping:
+                        self._move(states.SUSPENDING)
         except Exception:
             raise  # a bug, ours or an executor's: raised as it is
         except BaseException:

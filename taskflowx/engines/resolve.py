@@ -27,7 +27,7 @@ def resolve(plan: Plan, failed: int, ask: Callable[[int, str], Any], *, defer_re
     """Find what the failure of an atom turns round, asking the retries around it from the inside out.
 
     :param ask: called with the index of a retry and the name under which the failure goes into its history; returns the
-        decision
+        decision, or None when that retry is not to be asked
     :param defer_reverts: whether a controller that says REVERT leaves the size of the region to the one around it
     :raises TypeError: when a retry answers with what is no decision
     """
@@ -37,6 +37,9 @@ def resolve(plan: Plan, failed: int, ask: Callable[[int, str], Any], *, defer_re
     r = plan.controller(failed)
     while r >= 0:
         decision = ask(r, name)
+        if decision is None:
+            r = plan.controller(r)
+            continue
         region = Resolution(*plan.region(r))
         if decision == retry.RETRY:
             return region._replace(restart=r)

@@ -32,7 +32,7 @@ from taskflowx.executors import base
 from taskflowx.types.failure import Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
 
     from taskflowx.engines.binding import Binder
     from taskflowx.engines.plan import Plan
@@ -106,7 +106,7 @@ class Scheduler:
 
     # -- the loop ----------------------------------------------------------------------------------
 
-    def run(self, timeout: float | None = None, *, stepwise: bool = False) -> Iterator[str]:
+    def run(self, timeout: float | None = None, *, stepwise: bool = False) -> Generator[str, None, None]:
         """Run until nothing is left to do, yielding what is done next.
 
         :param timeout: seconds after which nothing new starts
@@ -134,9 +134,12 @@ class Scheduler:
                 completed = self._wait()
                 yield states.ANALYZING
                 self._learn(completed)
+                if self.stopping and self._in_flight:
+                    self._recall()
                 if not self._in_flight and (self.stopping or not (walk.ready or walk.undo)):
                     break
         finally:
+            self._recall()
             self._executor.stop()
             self._save_completed()
 
@@ -217,6 +220,21 @@ class Scheduler:
             raise interrupt.exception
         if self._failed:
             self._resolve_failures()
+
+    def _recall(self) -> None:
+        """Take back the calls that have not begun: their atoms are again as they were before."""
+        for call in self._executor.recall():
+            self._in_flight -= 1
+            detail = self._details[call.index]
+            if call.verb == states.EXECUTE:
+                detail.state = states.PENDING
+                self._walk.ready.append(call.index)
+                continue
+            if detail.revert_failure is not None:
+                detail.state = states.REVERT_FAILURE
+            else:
+                detail.state = states.SUCCESS if detail.failure is None else states.FAILURE
+            self._walk.undo.append(call.index)
 
     def _save_completed(self) -> None:
         """Record what was delivered while the run was stopping; a failure among it is resolved when the run goes on."""
@@ -578,6 +596,8 @@ class Scheduler:
         fails, it is undone and the controller around it is asked.
         """
         controller, detail = self._atoms[r], self._details[r]
+        if detail.state == states.IGNORE:
+            return None  # left out by a decider: it has not begun, so there is nothing to run again
         if detail.results:
             detail.results[-1][1].setdefault(name, failure)
         try:

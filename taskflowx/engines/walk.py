@@ -75,6 +75,8 @@ class Walk:
                 ran = not count
             elif detail.intention in _TURNED:
                 need[i] = plan.degree[i]
+                if detail.state == states.IGNORE:
+                    self.plain[i] = 0
                 first, last = (i if first < 0 else first), i
                 continue
             else:
@@ -221,6 +223,7 @@ class Walk:
         """Begin the region of a retry anew; returns the atoms in it, which the caller resets to PENDING."""
         lo, hi = self._plan.region(r)
         self.hold[lo:hi] = [CLEAR] * (hi - lo)
+        self.need[r] = 0  # it stands outside of what it controls: all before it has run
         self.plain[lo:hi] = self._plan.plain[lo:hi]
         self.turned = [(first, last) for first, last in self.turned if not (lo <= first and last <= hi)]
         return [i for i in range(lo + 1, hi) if self._details[i] is not None]

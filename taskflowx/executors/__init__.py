@@ -49,10 +49,11 @@ _BY_NAME: dict[str, Callable[[int | None], base.Executor]] = {
 }
 
 
-def fetch(executor: Any, max_workers: Any = None) -> base.Executor:
+def fetch(executor: Any, max_workers: Any = None, *, inline: bool = True) -> base.Executor:
     """Return the executor for a name, or for an instance of `concurrent.futures.Executor`, which stays the caller's.
 
     :param max_workers: how many calls may run at once, for the executors that are picked by name
+    :param inline: whether a call that is the only one may run in the thread of the engine, in our own threads executor
     :raises ValueError: when there is no executor of that name, or `max_workers` is no positive number
     :raises TypeError: when it is something else
     """
@@ -64,7 +65,9 @@ def fetch(executor: Any, max_workers: Any = None) -> base.Executor:
         if make is None:
             msg = f"Unknown executor string '{executor}' expected one of {sorted(_BY_NAME)} (or mixed case equivalent)"
             raise ValueError(msg)
-        return make(max_workers)
+        made = make(max_workers)
+        made.inline = made.inline and inline
+        return made
     if isinstance(executor, base.Executor):
         return executor
     if isinstance(executor, concurrent.futures.Executor) or callable(getattr(executor, "submit", None)):

@@ -68,8 +68,8 @@ def perform(atom: Any, verb: str, kwargs: dict[str, Any]) -> Any:
 class Executor:
     """A place where calls run.
 
-    Between `start` and `stop` the scheduler hands in calls by `submit`; each is delivered once, unless it was dropped
-    by `stop` before it began.
+    Between `start` and `stop` the scheduler hands in calls by `submit`; each is either delivered once, or given back
+    by `recall`.
     """
 
     #: whether the scheduler runs all calls itself, one after another
@@ -91,6 +91,10 @@ class Executor:
         """Take calls."""
         raise NotImplementedError
 
+    def recall(self) -> list[Call]:
+        """Give back the calls that have not begun; they never will, and are not delivered."""
+        raise NotImplementedError
+
     def stop(self) -> None:
-        """Drop the calls that have not begun, and return when the others have ended and nothing of ours is left."""
+        """Return when all calls have ended and nothing of ours is left."""
         raise NotImplementedError

@@ -90,7 +90,7 @@ class FuturesExecutor(base.Executor):
         self._make = make
         self.pickles = pickles
         self._running = executor
-        self._futures: set[concurrent.futures.Future[Any]] = set()
+        self._futures: dict[concurrent.futures.Future[Any], base.Call] = {}
         self._deliver: Callable[[tuple[Any, Any]], None] = _refuse
 
     def start(self, deliver: Callable[[tuple[Any, Any]], None]) -> None:
@@ -109,13 +109,12 @@ class FuturesExecutor(base.Executor):
             except Exception as error:  # a pool that is broken or shut down fails the call
                 deliver((call, Failure.from_exception(error)))
                 continue
-            self._futures.add(future)
+            self._futures[future] = call
             future.add_done_callback(functools.partial(self._ended, call))
 
     def _ended(self, call: base.Call, future: concurrent.futures.Future[Any]) -> None:
-        self._futures.discard(future)
-        if future.cancelled():
-            return
+        if self._futures.pop(future, None) is None:
+            return  # it has been recalled
         error = future.exception()
         if error is None:
             outcome = future.result()
@@ -129,12 +128,23 @@ class FuturesExecutor(base.Executor):
             outcome = base.Interrupt(error)
         self._deliver((call, outcome))
 
+    def recall(self) -> list[base.Call]:
+        """Give back the calls that can still be cancelled."""
+        left = []
+        for future, call in list(self._futures.items()):
+            # Taken out first: whoever takes a future out decides what becomes of its call.
+            if self._futures.pop(future, None) is not None:
+                if future.cancel():
+                    left.append(call)
+                else:
+                    self._futures[future] = call
+                    if future.done():
+                        self._ended(call, future)
+        return left
+
     def stop(self) -> None:
-        """Cancel what has not begun, wait for the rest, and shut down what was made for the run."""
-        left = list(self._futures)
-        for future in left:
-            future.cancel()
-        concurrent.futures.wait(left)
+        """Wait for the calls, and shut down what was made for the run."""
+        concurrent.futures.wait(list(self._futures))
         if self._make is not None and self._running is not None:
             self._running.shutdown(wait=True)
             self._running = None

@@ -23,5 +23,9 @@ class SerialExecutor(base.Executor):
         """Refuse: there is nobody to run them."""
         raise NotImplementedError
 
+    def recall(self) -> list[base.Call]:
+        """Give back nothing: there is never a call that waits."""
+        return []
+
     def stop(self) -> None:
         """Do nothing."""

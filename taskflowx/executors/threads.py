@@ -6,6 +6,7 @@ takes the next. Threads are started when there are more calls than threads, up t
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import threading
@@ -32,12 +33,10 @@ class ThreadsExecutor(base.Executor):
         self._calls: queue.SimpleQueue[base.Call | None] = queue.SimpleQueue()
         self._deliver: Callable[[tuple[Any, Any]], None] | None = None
         self._submitted = 0
-        self._stopping = False
 
     def start(self, deliver: Callable[[tuple[Any, Any]], None]) -> None:
         """Get ready to take calls; threads are started when they are needed."""
         self._deliver = deliver
-        self._stopping = False
         self._submitted = 0
         self._calls = queue.SimpleQueue()
 
@@ -58,8 +57,6 @@ class ThreadsExecutor(base.Executor):
         task.PROGRESS.report = lambda reporting, details: deliver((reporting, details))
         take, perform = self._calls.get, base.perform
         while (call := take()) is not None:
-            if self._stopping:
-                continue
             try:
                 outcome = perform(call.atom, call.verb, call.kwargs)
             except BaseException as error:
@@ -67,9 +64,16 @@ class ThreadsExecutor(base.Executor):
             deliver((call, outcome))
             del call, outcome  # break the reference: what the call held must not live until the next one comes
 
+    def recall(self) -> list[base.Call]:
+        """Give back the calls that no worker has taken."""
+        left = []
+        with contextlib.suppress(queue.Empty):
+            while (call := self._calls.get_nowait()) is not None:
+                left.append(call)
+        return left
+
     def stop(self) -> None:
-        """Drop the calls that no worker has taken, and join the workers."""
-        self._stopping = True
+        """Join the workers, which first run what is queued."""
         for _ in self._threads:
             self._calls.put(None)
         for thread in self._threads:

@@ -86,6 +86,19 @@ class _Index:
         elif isinstance(found, list) and found[-1:] == [node]:
             found.pop()
 
+    def positions(self, place: dict[_Node, int]) -> dict[str, list[int]]:
+        """Return the index with positions in the place of the members."""
+        return {name: [place[node] for node in self.get(name)] for name in self._nodes}
+
+    @classmethod
+    def at(cls, positions: dict[str, list[int]], nodes: list[_Node]) -> _Index:
+        """Make an index from what `positions` gave."""
+        made = cls()
+        for name, users in positions.items():
+            for position in users:
+                made.add(name, nodes[position])
+        return made
+
 
 class Flow(flow.Flow):
     """A flow whose members run as soon as those that they depend on have run."""
@@ -115,6 +128,7 @@ class Flow(flow.Flow):
             self._check_member(item)
         added: list[_Node] = []
         moved: dict[_Node, int] = {}
+        first, last = self._first, self._last
         try:
             for item in new:
                 node = _Node(item)
@@ -125,6 +139,7 @@ class Flow(flow.Flow):
                 self._remove(node)
             for node, rank in moved.items():
                 node.rank = rank
+            self._first, self._last = first, last
             raise
         return self
 
@@ -318,6 +333,37 @@ class Flow(flow.Flow):
                 if attributes is not _MANUAL:
                     deciders[place(earlier) - first, place(node) - first] = attributes
         return before, deciders
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state with links as positions: a copy that went from member to member would nest too deep."""
+        nodes = list(self._members.values())
+        place = {node: position for position, node in enumerate(nodes)}
+        rows = [
+            (
+                node.item,
+                node.rank,
+                [place[earlier] for earlier in node.needed],
+                None if node.linked is None else [(place[earlier], has) for earlier, has in node.linked.items()],
+                [place[later] for later in node.after],
+            )
+            for node in nodes
+        ]
+        indices = {"_providers": self._providers.positions(place), "_needers": self._needers.positions(place)}
+        return {**self.__dict__, "_members": rows, **indices}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        rows = state["_members"]
+        nodes = [_Node(row[0]) for row in rows]
+        for node, (_, rank, needed, linked, after) in zip(nodes, rows, strict=True):
+            node.rank = rank
+            node.needed = tuple([nodes[position] for position in needed])
+            if linked is not None:
+                node.linked = {nodes[position]: _MANUAL if has == _MANUAL else has for position, has in linked}
+            node.after = [nodes[position] for position in after]
+        self.__dict__.update(state)
+        self._members = {node.item: node for node in nodes}
+        self._providers = _Index.at(state["_providers"], nodes)
+        self._needers = _Index.at(state["_needers"], nodes)
 
     def _unmet(self, members: list[tuple[Any, frozenset[str], frozenset[str]]]) -> frozenset[str]:
         gives = {member: given for member, _, given in members}
