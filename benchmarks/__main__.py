@@ -1,5 +1,6 @@
 """The command line: picks rows and shapes, prints each figure, and says whether its bound holds.
 
+A run of everything, at full size, also leaves what it found in `results/latest.json`.
 Worker processes import this file again, so it does nothing unless it is the main program.
 """
 
@@ -31,9 +32,7 @@ def names_of(known: Collection[str]) -> Callable[[str], list[str]]:
         names = text.split(",")
         unknown = [name for name in names if name not in known]
         if unknown:
-            raise argparse.ArgumentTypeError(
-                f"unknown: {', '.join(unknown)}; the known ones are {', '.join(known)}"
-            )
+            raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)}; the known ones are {', '.join(known)}")
         return names
 
     return parse
@@ -41,14 +40,10 @@ def names_of(known: Collection[str]) -> Callable[[str], list[str]]:
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        "python -m benchmarks", description="Measure, and print each figure as a ratio."
-    )
+    parser = argparse.ArgumentParser("python -m benchmarks", description="Measure, and print each figure as a ratio.")
     parser.add_argument("--quick", action="store_true", help="smaller flows and fewer turns: under a minute")
     parser.add_argument("--only", type=names_of(ROWS), metavar="ROW,...", help="only these rows")
-    parser.add_argument(
-        "--shape", type=names_of(workloads.SHAPES), metavar="SHAPE,...", help="only these shapes"
-    )
+    parser.add_argument("--shape", type=names_of(workloads.SHAPES), metavar="SHAPE,...", help="only these shapes")
     parser.add_argument("--list", action="store_true", help="list rows and shapes, and measure nothing")
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of tables")
     parser.add_argument("--strict", action="store_true", help="exit with 1 unless every bound holds")
@@ -124,8 +119,9 @@ def main(arguments: list[str] | None = None) -> int:
     made = json.dumps(document(options, sizes, figures), indent=2, ensure_ascii=False)
     if options.json:
         print(made)
-    LATEST.parent.mkdir(exist_ok=True)
-    LATEST.write_text(made + "\n", encoding="utf-8")
+    if not (options.quick or options.only or options.shape):
+        LATEST.parent.mkdir(exist_ok=True)
+        LATEST.write_text(made + "\n", encoding="utf-8")
     broken = any(figure.holds is False for row in figures.values() for figure in row)
     return int(options.strict and broken)
 

@@ -33,26 +33,22 @@ def seconds_an_atom(shape: str, atoms: int) -> float:
     return harness.clock(lambda: build_and_run(shape, atoms)) / atoms
 
 
-def scale(shape: str, many: int, few: int, repeats: int, *, collector: bool) -> list[float]:
-    """Return seconds an atom with many atoms, and the median of those with few, taken before and after.
+def scale(shape: str, many: int, few: int, repeats: int, *, collector: bool) -> dict[str, float]:
+    """Return seconds an atom with many atoms, and with few, before and after; and the bytes an atom of the former.
 
+    The bytes are those by which the process has grown at its peak, from before the first flow.
+
+    :param repeats: how often few atoms are measured before, and again after; their median counts
     :param collector: whether Python's garbage collector is on, as it is by default
     """
     if not collector:
         gc.disable()
+    resident = _resident()
     seconds_an_atom(shape, few)
     small = [seconds_an_atom(shape, few) for _ in range(repeats)]
     large = seconds_an_atom(shape, many)
     small += [seconds_an_atom(shape, few) for _ in range(repeats)]
-    return [large, statistics.median(small)]
-
-
-def memory(shape: str, atoms: int) -> float:
-    """Return by how many bytes an atom the memory of the process has grown at its peak."""
-    build_and_run(shape, 1)
-    before = _resident()
-    build_and_run(shape, atoms)
-    return (_peak() - before) / atoms
+    return {"many": large, "few": statistics.median(small), "memory": (_peak() - resident) / many}
 
 
 def chain(atoms: int, repeats: int) -> float:
@@ -76,7 +72,7 @@ def _resident() -> int:
         return _peak()
 
 
-_COMMANDS: dict[str, Callable[..., Any]] = {"scale": scale, "memory": memory, "chain": chain}
+_COMMANDS: dict[str, Callable[..., Any]] = {"scale": scale, "chain": chain}
 
 if __name__ == "__main__":
     print(json.dumps(_COMMANDS[sys.argv[1]](**json.loads(sys.argv[2]))))

@@ -67,7 +67,7 @@ class Figure:
         if self.skipped is not None:
             return f"  {self.label:<34} {'none':>8}   {bound:<10} not measured: {self.skipped}"
         verdict = {True: "holds", False: "DOES NOT HOLD", None: "no bound"}[self.holds]
-        made_of = f"{self.turns} turns, {number(self.low)} to {number(self.high)}"
+        made_of = f"{self.turns} turn{'s' * (self.turns != 1)}, {number(self.low)} to {number(self.high)}"
         if self.atoms:
             made_of = f"{self.atoms:,} atoms, {made_of}"
         if self.ours is not None and self.theirs is not None:

@@ -48,7 +48,7 @@ class Sizes:
     short: int = 15
     turns: int = 5
     few: int = 3
-    repeats: int = 10
+    repeats: int = 5
 
 
 FULL = Sizes()
@@ -190,35 +190,31 @@ def rollback(sizes: Sizes, shape: str) -> Iterator[Figure]:
 
 
 def scale(sizes: Sizes, shape: str) -> Iterator[Figure]:
-    """Compare the time an atom of a large flow with that of a small one."""
+    """Compare the time an atom of a large flow with that of a small one, and see how much memory an atom takes."""
     claimed = shape != "layers"
-    turns = sizes.turns if claimed else 1
-    for collector, bound in ((True, 2.0), (False, 1.3)):
-        arguments = {"shape": shape, "many": sizes.many, "few": SMALL, "repeats": sizes.repeats}
-        pairs = [tuple(fresh("scale", collector=collector, **arguments)) for _ in range(turns)]
+    arguments = {"shape": shape, "many": sizes.many, "few": SMALL, "repeats": sizes.repeats}
+    for collector, bound in ((True, 2.0), (False, 1.3)) if claimed else ((True, 0.0),):
+        taken = [fresh("scale", collector=collector, **arguments) for _ in range(sizes.few if claimed else 1)]
         yield compared(
             f"{shape}, {'default gc' if collector else 'gc.disable()'}",
-            pairs,
+            [(answer["many"], answer["few"]) for answer in taken],
             "µs an atom",
             factor=MICROSECONDS,
             atoms=sizes.many,
             at_most=bound if claimed else None,
         )
-
-
-def memory(sizes: Sizes, shape: str) -> Iterator[Figure]:
-    """Measure by how much the memory of a process grows, at its peak, for one atom of a large flow."""
-    grown = [fresh("memory", shape=shape, atoms=sizes.many) / 1024 for _ in range(sizes.few)]
-    yield Figure(
-        shape,
-        value=statistics.median(grown),
-        low=min(grown),
-        high=max(grown),
-        turns=len(grown),
-        atoms=sizes.many,
-        unit="KB an atom",
-        at_most=None if shape == "layers" else 2.0,
-    )
+        if collector:
+            kilobytes = [answer["memory"] / 1024 for answer in taken]
+            yield Figure(
+                f"{shape}, peak memory",
+                value=statistics.median(kilobytes),
+                low=min(kilobytes),
+                high=max(kilobytes),
+                turns=len(kilobytes),
+                atoms=sizes.many,
+                unit="KB an atom",
+                at_most=2.0 if claimed else None,
+            )
 
 
 OURS = (
@@ -270,13 +266,10 @@ def taskflow(sizes: Sizes, shape: str) -> Iterator[Figure]:
 
 
 MAIN = ("linear", "unordered", "layers")
-LARGE = ("linear", "graph", "layers")
 
 ROWS = {
     "serial": Row("engine.run() ÷ a bare graphlib loop that calls the same functions", MAIN, serial),
-    "threads": Row(
-        "executor='threads' ÷ a loop of graphlib and ThreadPoolExecutor, 2 workers", MAIN, threads
-    ),
+    "threads": Row("executor='threads' ÷ a loop of graphlib and ThreadPoolExecutor, 2 workers", MAIN, threads),
     "processes": Row(
         "engine.run() ÷ a loop of graphlib, both on one warm ProcessPoolExecutor, 2 workers; "
         "and with start-up: executor='processes' ÷ a pool made for the loop",
@@ -285,16 +278,12 @@ ROWS = {
     ),
     "rollback": Row("undoing all atoms ÷ running them (serial)", MAIN, rollback),
     "scale": Row(
-        f"time an atom of a large flow ÷ of one with {SMALL:,}; declare, compile and run (serial)",
-        LARGE,
+        f"time an atom of a large flow ÷ of one with {SMALL:,}; declare, compile and run (serial); "
+        "and peak memory an atom of the large one, tasks included",
+        ("linear", "graph", "layers"),
         scale,
     ),
-    "memory": Row(
-        "peak memory an atom of a large flow, tasks included; declare, compile and run", LARGE, memory
-    ),
-    "import": Row(
-        "import of engines, task, retry and the three patterns ÷ import of networkx", ("",), imports
-    ),
+    "import": Row("import of engines, task, retry and the three patterns ÷ import of networkx", ("",), imports),
     "taskflow": Row(
         f"OpenStack TaskFlow {peers.TASKFLOW.version} ÷ taskflowx; declare, compile and run (serial)",
         ("linear",),

@@ -15,7 +15,7 @@ class Depth(enum.StrEnum):
     ALL = "ALL"
     """The atom and everything after it."""
     FLOW = "FLOW"
-    """The atom and what comes after it in its own flow."""
+    """The atom and what comes after it in its own flow, less the flows that are nested in that."""
     NEIGHBORS = "NEIGHBORS"
     """The atom and its direct successors."""
     ATOM = "ATOM"

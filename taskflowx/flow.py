@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self
 
-from taskflowx import exceptions
+from taskflowx import atom, exceptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -118,7 +118,9 @@ class Flow:
         if item is self:
             msg = f"Flow {self} cannot be added to itself"
             raise ValueError(msg)
-        if not isinstance(item, Flow) and not (hasattr(item, "requires") and hasattr(item, "provides")):
+        if isinstance(item, (Flow, atom.Atom)):
+            return
+        if isinstance(item, type) or not (hasattr(item, "requires") and hasattr(item, "provides")):
             msg = (
                 f"Only atoms (tasks) and flows can be added to {self}, not {item!r} ({type(item)}); "
                 "a plain function becomes a task by taskflowx.task.FunctorTask(function)"

@@ -282,7 +282,7 @@ class Storage:
         """Add a failure to the current attempt in a retry's history."""
         results = self._retry_detail(retry_name).results
         if results:
-            results[-1][1].setdefault(failed_atom_name, failure)
+            results[-1][1][failed_atom_name] = failure
 
     def cleanup_retry_history(self, retry_name: str, state: str) -> None:
         """Forget the attempts of a retry and set its state."""

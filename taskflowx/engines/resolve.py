@@ -71,10 +71,10 @@ def ignored(plan: Plan, i: int, depth: deciders.Depth) -> list[int]:
     """Return the atoms that a refusal before atom `i` leaves out, `i` itself first, in the order of their indices."""
     if depth == deciders.Depth.ATOM:
         return [i]
-    span = plan.spans[plan.home[i]]
+    home = plan.home
     if depth == deciders.Depth.NEIGHBORS:
-        return [i, *(s for s in plan.succ[i] if plan.home[s] == plan.home[i] and plan.atoms[s] is not None)]
-    hi = span.hi if depth == deciders.Depth.FLOW else len(plan)
+        return [i, *(s for s in plan.succ[i] if home[s] == home[i] and plan.atoms[s] is not None)]
+    hi = plan.spans[home[i]].hi if depth == deciders.Depth.FLOW else len(plan)
     reached = {i}
     stack = [i]
     while stack:
@@ -82,4 +82,5 @@ def ignored(plan: Plan, i: int, depth: deciders.Depth) -> list[int]:
             if s < hi and s not in reached:
                 reached.add(s)
                 stack.append(s)
-    return [s for s in sorted(reached) if plan.atoms[s] is not None]
+    own = depth == deciders.Depth.FLOW  # flows nested in this one are flows of their own
+    return [s for s in sorted(reached) if plan.atoms[s] is not None and not (own and home[s] != home[i])]

@@ -223,18 +223,33 @@ class Scheduler:
 
     def _recall(self) -> None:
         """Take back the calls that have not begun: their atoms are again as they were before."""
+        walk = self._walk
         for call in self._executor.recall():
             self._in_flight -= 1
-            detail = self._details[call.index]
-            if call.verb == states.EXECUTE:
-                detail.state = states.PENDING
-                self._walk.ready.append(call.index)
+            i = call.index
+            detail = self._details[i]
+            if call.verb == states.REVERT:
+                if detail.revert_failure is not None:
+                    detail.state = states.REVERT_FAILURE
+                else:
+                    detail.state = states.SUCCESS if detail.failure is None else states.FAILURE
+                walk.undo.append(i)
                 continue
-            if detail.revert_failure is not None:
-                detail.state = states.REVERT_FAILURE
+            turned = detail.intention != states.EXECUTE
+            if isinstance(call.atom, retry.Retry) and detail.results:  # it was to run again
+                detail.state = states.SUCCESS
+                if not turned:
+                    detail.intention = states.RETRY
+                    walk.turned.append((i, i + 1))
+                    walk.need[i] = self._plan.degree[i]
+                    walk.hold[i] = 0
+                    walk.undo.append(i)
             else:
-                detail.state = states.SUCCESS if detail.failure is None else states.FAILURE
-            self._walk.undo.append(call.index)
+                detail.state = states.PENDING
+                if not turned:
+                    walk.ready.append(i)
+            if turned and not walk.hold[i]:
+                walk.freed(i)
 
     def _save_completed(self) -> None:
         """Record what was delivered while the run was stopping; a failure among it is resolved when the run goes on."""
@@ -489,8 +504,9 @@ class Scheduler:
 
     def _ignore(self, left_out: list[int]) -> None:
         for i in left_out:
-            self._details[i].intention = states.IGNORE
-            self._move(i, states.IGNORE)
+            if self._details[i].state != states.IGNORE:  # another decider may have left it out before
+                self._details[i].intention = states.IGNORE
+                self._move(i, states.IGNORE)
         self._walk.ignore(left_out)
 
     def _prepare_undo(self, i: int) -> base.Call | None:
@@ -599,7 +615,7 @@ class Scheduler:
         if detail.state == states.IGNORE:
             return None  # left out by a decider: it has not begun, so there is nothing to run again
         if detail.results:
-            detail.results[-1][1].setdefault(name, failure)
+            detail.results[-1][1][name] = failure
         try:
             decision = controller.on_failure(**self._binder.on_failure_arguments(r))
             if decision not in _DECISIONS:

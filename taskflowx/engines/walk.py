@@ -207,6 +207,8 @@ class Walk:
 
         :param restart: index of the retry at `lo` if it is to run again when the rest has been undone, or -1
         """
+        if hi < len(self.need):
+            self._withdraw(lo, hi)
         self.ready = [i for i in self.ready if not lo <= i < hi]
         self.undo = [i for i in self.undo if not lo <= i < hi]
         self.turned = [(first, last) for first, last in self.turned if not (lo <= first and last <= hi)]
@@ -218,6 +220,24 @@ class Walk:
         if restart >= 0:
             self._details[restart].intention = states.RETRY
         self._sweep(lo, hi, again=False)
+
+    def _withdraw(self, lo: int, hi: int) -> None:
+        """Take back from the nodes after a region what those in it that have run have released."""
+        need, succ = self.need, self._plan.succ
+        for i in range(lo, hi):
+            after = succ[i]
+            if after and after[-1] >= hi:
+                detail = self._details[i]
+                if detail is None:
+                    ran = not need[i]
+                elif detail.state == states.SUCCESS:
+                    ran = detail.intention == states.EXECUTE
+                else:
+                    ran = detail.state == states.IGNORE and detail.intention not in _TURNED and not need[i]
+                if ran:
+                    for s in after:
+                        if s >= hi:
+                            need[s] += 1
 
     def restart(self, r: int) -> list[int]:
         """Begin the region of a retry anew; returns the atoms in it, which the caller resets to PENDING."""

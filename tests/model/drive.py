@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from taskflowx import engines, states
+from taskflowx import engines, states, task
 from taskflowx.engines.walk import CLEAR, Walk
 from taskflowx.executors import base
 from taskflowx.persistence import models
@@ -42,7 +42,7 @@ class Scripted(base.Executor):
     def submit(self, calls):
         if not calls:
             self.wrong.append("submit of nothing")
-        ranks = [-c.atom.priority for c in calls if c.verb == states.EXECUTE]
+        ranks = [-c.atom.priority for c in calls if c.verb == states.EXECUTE and isinstance(c.atom, task.Task)]
         if ranks != sorted(ranks):
             self.wrong.append(f"not started by priority: {[(c.atom.name, c.atom.priority) for c in calls]}")
         self.held.extend(calls)
@@ -57,10 +57,16 @@ class Scripted(base.Executor):
                 outcome = base.Interrupt(error)
             self._deliver((call, outcome))
 
+    def recall(self):
+        """Give some of the calls back, as if the others had begun."""
+        self._rng.shuffle(self.held)
+        begun = self._rng.randint(0, len(self.held))
+        left, self.held = self.held[begun:], self.held[:begun]
+        return left
+
     def stop(self):
-        """Finish some of the calls, as if they had begun, and drop the others."""
-        self.make(self._rng.randint(0, len(self.held)))
-        self.held = []
+        """Make the calls that are left."""
+        self.make(len(self.held))
 
 
 class Rules:
@@ -74,13 +80,16 @@ class Rules:
         self.state = {name: details[name].state if name in details else states.PENDING for name in shape.atoms}
         self.cut_off = {name for name, state in self.state.items() if state in CUT_OFF}
         self.ran = {name for name, state in self.state.items() if state not in IDLE}
+        self.failed = {name for name, detail in details.items() if name in self.state and detail.failure is not None}
         self.just_failed: set[str] = set()
         self.wrong: list[str] = []
         self.events = 0
         engine.atom_notifier.register("*", self._note)
 
     def again(self) -> None:
-        """Note that the run has been cut off, and goes on."""
+        """Note that the run has been cut off, and goes on: calls that had not begun have been taken back."""
+        detail = self._engine.storage._detail
+        self.state = {name: detail(name).state for name in self.state}
         self.cut_off = {name for name, state in self.state.items() if state in CUT_OFF}
 
     def _note(self, event, details):
@@ -103,6 +112,7 @@ class Rules:
 
     def _running(self, name, atom):
         self.ran.add(name)
+        self.failed.discard(name)
         for earlier in self._shape.before[name]:
             if self.state[earlier] not in (states.SUCCESS, states.IGNORE):
                 self.wrong.append(f"{name} runs before {earlier}, which is {self.state[earlier]}")
@@ -110,10 +120,9 @@ class Rules:
             self.wrong.append(f"{name} runs, though it is to be undone")
         if self._shape.spec.never_resolve:
             return
-        for other, state in self.state.items():
-            gone = state in (states.FAILURE, states.REVERTING, states.REVERTED, states.REVERT_FAILURE)
-            if gone and other not in self.just_failed and name in self._shape.smallest_region(other):
-                self.wrong.append(f"{name} runs, though {other} is {state} and turns it round")
+        for other in self.failed - self.just_failed:
+            if name in self._shape.smallest_region(other):
+                self.wrong.append(f"{name} runs, though {other} has failed and turns it round")
 
     def _reverting(self, name, atom):
         if name not in self.ran:
@@ -136,6 +145,7 @@ class Rules:
 
     def _failure(self, name, atom):
         self.just_failed.add(name)
+        self.failed.add(name)
 
     def _success(self, name, atom):
         if isinstance(atom, specs.Again):
@@ -145,6 +155,7 @@ class Rules:
 
     def _pending(self, name, atom):
         self.ran.discard(name)
+        self.failed.discard(name)
 
 
 def rebuilt_differs(scheduler: Any, held: list[base.Call]) -> list[str]:
@@ -171,7 +182,7 @@ def rebuilt_differs(scheduler: Any, held: list[base.Call]) -> list[str]:
         "turned": (covered(live), covered(anew)),
         "ready": (sorted([*live.ready, *(executing - turned)]), sorted(anew.ready)),
         "undo": (
-            sorted([*live.undo, *reverting, *(i for i in turned if not live.hold[i]), *(i for i in stuck)]),
+            sorted({*live.undo, *reverting, *(i for i in turned if not live.hold[i]), *stuck}),
             sorted(anew.undo),
         ),
         "failed": ([], anew.failed if not scheduler._never_resolve else []),
@@ -206,7 +217,7 @@ class Driver:
     ) -> None:
         self.shape = shape
         self.rng = rng
-        self.world = build.World()
+        self.world = build.World(go_on=shape.spec.go_on)
         self.executor = executor
         self.suspend = suspend
         self.crash = crash
@@ -281,6 +292,7 @@ class Driver:
                 iterator.close()
                 self._gather()
                 self._load(record)
+                self.engine.compile()
                 self.engine.prepare()
                 return
             if step == states.WAITING and self.held is not None:

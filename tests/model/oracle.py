@@ -2,6 +2,9 @@
 
 It knows nothing of indices, counters, queues or reverts. As failures depend on the attempts of retries alone, every order
 of completions has to lead to what is worked out here: the state of the flow, which atoms stand, and what their results are.
+
+There is one exception, and the oracle says so (`Ending.depends`): a retry that can say REVERT_ALL inside the region of another
+one. If something else in that region fails first, the retry is never asked.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ class Ending:
     standing: dict[str, Any]
     ignored: set[str] = field(default_factory=set)
     failed: bool = False
+    depends: bool = False  # on the order of completions
 
 
 class _Absent(Exception):
@@ -38,6 +42,7 @@ class Oracle:
         self.results: dict[str, Any] = {}
         self.attempts = dict.fromkeys(shape.atoms, 0)
         self.failed = False
+        self.depends = False
 
     def predict(self) -> Ending:
         """Run it."""
@@ -53,7 +58,7 @@ class Oracle:
             self._attempt(can[0])
         ended = "SUCCESS" if not self.failed_for_good() else "FAILURE" if self.spec.never_resolve else "REVERTED"
         ignored = {name for name, now in state.items() if now == IGNORE}
-        return Ending(ended, dict(self.results), ignored, self.failed)
+        return Ending(ended, dict(self.results), ignored, self.failed, self.depends)
 
     def failed_for_good(self) -> bool:
         return DEAD in self.state.values()
@@ -100,15 +105,11 @@ class Oracle:
         shape = self.shape
         if depth == "ATOM":
             return {name}
-        if depth == "NEIGHBORS":
-            group = shape.group[name]
-            return {name} | {
-                other for other, preds in shape.direct.items() if name in preds and shape.group[other] is group
-            }
-        if depth == "FLOW":
-            inside = {atom.name for atom in specs.atoms_in(shape.group[name])}
-            return {name} | (shape.after[name] & inside)
-        return {name} | shape.after[name]
+        if depth == "ALL":
+            return {name} | shape.after[name]
+        # The other two stay within the flow, and members of flows nested in it are not its own.
+        reached = shape.after[name] if depth == "FLOW" else {o for o, preds in shape.direct.items() if name in preds}
+        return {name} | {other for other in reached if shape.group[other] is shape.group[name]}
 
     def _find(self, name: str, need: str) -> Any:
         if need in self.spec.store:
@@ -133,19 +134,22 @@ class Oracle:
         retry = self.shape.controller(name)
         while retry is not None:
             region = self.shape.region(retry)
+            outer = self.shape.controller(retry)
             if self.state[retry] != SUCCESS:  # left out by a decider: it has not begun, and is not asked
-                retry = self.shape.controller(retry)
+                retry = outer
                 continue
             decision = self.shape.atoms[retry].decide(self.attempts[retry])
+            if decision == "REVERT_ALL":
+                self.depends |= outer is not None
+                undone = None
+                break
+            self.depends |= any(self.shape.atoms[other].may_revert_all for other in region - {retry})
             if decision == "RETRY":
                 self._clear(region, PENDING, keep=retry)
                 return
-            if decision == "REVERT_ALL":
-                undone = None
-                break
             if undone is None and not self.spec.defer_reverts:
                 undone = region
-            retry = self.shape.controller(retry)
+            retry = outer
         self._clear(self.shape.region(None) if undone is None else undone, DEAD)
 
     def _clear(self, region: set[str], state: str, keep: str | None = None) -> None:

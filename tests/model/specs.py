@@ -44,6 +44,7 @@ class Job:
     stuck: int = 0
     interrupted: int = 0
     priority: int = 0
+    may_revert_all = False
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,11 @@ class Again:
         if attempt < self.attempts:
             return "RETRY"
         return "REVERT_ALL" if self.revert_all else "REVERT"
+
+    @property
+    def may_revert_all(self) -> bool:
+        """Whether it can say REVERT_ALL."""
+        return self.revert_all or self.kind == REVERT_ALL or "REVERT_ALL" in self.decisions
 
     @property
     def limit(self) -> int:
@@ -203,11 +209,11 @@ class Shape:
 
     def _place(
         self, node: Any, preds: frozenset[str], votes: tuple[Any, ...], around: tuple[str, ...]
-    ) -> tuple[frozenset[str], tuple[Any, ...]]:
-        """Put a node after others; returns what the next one follows, and the votes that nobody has been asked for."""
+    ) -> frozenset[str]:
+        """Put a node after others; returns what the next one follows."""
         if isinstance(node, Job):
             self._put(node, preds, votes, around)
-            return frozenset((node.name,)), ()
+            return frozenset((node.name,))
         for member in node.members:
             if isinstance(member, Job):
                 self.group[member.name] = node
@@ -217,44 +223,38 @@ class Shape:
             self.group[node.retry.name] = node
             self._put(node.retry, preds, votes, around)
             preds, votes, around = frozenset((node.retry.name,)), (), (*around, node.retry.name)
+        if node.kind == GRAPH:
+            return self._place_graph(node, preds, votes, around)
         if node.kind == LINEAR:
             for member in node.members:
-                preds, votes = self._place(member, preds, votes, around)
-            return preds, votes
-        if node.kind == UNORDERED:
-            ends = [self._place(member, preds, votes, around) for member in node.members]
-            full = [end for end, _ in ends if end is not preds]
-            return (frozenset().union(*full), ()) if full else (preds, votes)
-        return self._place_graph(node, preds, votes, around)
+                preds, votes = self._place(member, preds, votes, around), ()
+            return preds
+        ends = [self._place(member, preds, votes, around) for member in node.members]
+        return frozenset().union(*(end for end in ends if end is not preds)) or preds
 
     def _place_graph(
         self, node: Group, preds: frozenset[str], votes: tuple[Any, ...], around: tuple[str, ...]
-    ) -> tuple[frozenset[str], tuple[Any, ...]]:
+    ) -> frozenset[str]:
         before = graph_links(node)
         self.members_before[id(node)] = before
         asked: dict[int, dict[int, Link]] = {}
         for link in node.links:
             if link.verdict is not None:
                 asked.setdefault(link.v, {})[link.u] = link
-        ends: dict[int, tuple[frozenset[str], tuple[Any, ...]]] = {}
+        ends: dict[int, frozenset[str]] = {}
         while len(ends) < len(node.members):
             for v, member in enumerate(node.members):
                 if v in ends or not before[v] <= ends.keys():
                     continue
-                own = tuple(
-                    (node.members[u], link.verdict, link.depth or "ALL") for u, link in asked.get(v, {}).items()
-                )
+                entry, own = preds, votes
                 if before[v]:
-                    entry = frozenset().union(*(ends[u][0] for u in before[v]))
-                    own += tuple(vote for u in before[v] for vote in ends[u][1])
-                else:
-                    entry, own = preds, votes
+                    entry = frozenset().union(*(ends[u] for u in before[v]))
+                    own = tuple(
+                        (node.members[u], link.verdict, link.depth or "ALL") for u, link in asked.get(v, {}).items()
+                    )
                 ends[v] = self._place(member, entry, own, around)
         last = [ends[v] for v in ends if not any(v in b for b in before)]
-        full = [end for end, _ in last if end is not preds]
-        if not full:
-            return preds, votes
-        return frozenset().union(*full), tuple(vote for _, left in last for vote in left)
+        return frozenset().union(*(end for end in last if end is not preds)) or preds
 
     def controller(self, name: str) -> str | None:
         """Return the retry that is asked when an atom fails."""
@@ -315,9 +315,9 @@ def graph_links(node: Group) -> list[set[int]]:
 
 
 class Maker:
-    """Makes a random spec with about `size` tasks.
+    """Makes a random spec with about `size` tasks: with flows that have no members, or else with deciders.
 
-    Names that are provided are unique, but in linear flows that are in no graph flow, where a later one hides an earlier one.
+    (What a decider before an empty flow means is nowhere said.) Names that are provided are unique, but in linear flows that are in no graph flow, where a later one hides an earlier one.
     """
 
     def __init__(self, rng: random.Random, size: int) -> None:
@@ -325,6 +325,7 @@ class Maker:
         self.left = size
         self.counts = {"t": 0, "r": 0, "f": 0, "v": 0}
         self.trouble = rng.random()  # how much goes wrong in this one
+        self.hollow = rng.random() < 0.3
 
     def name(self, kind: str) -> str:
         self.counts[kind] += 1
@@ -408,8 +409,8 @@ class Maker:
         width = rng.choice((0, 1, 2, 2, 3, 3, 4)) if depth else rng.choice((1, 2, 3, 4, 5))
         members: list[Any] = []
         inside = list(seen)
-        for _ in range(width):
-            if self.left <= 0:
+        for _ in range(width if self.hollow else max(width, 1)):
+            if self.left <= 0 and (members or self.hollow):
                 break
             if depth < 4 and self.chance(0.35):
                 member: Any = self.group(depth + 1, inside, around, shadow=shadow)
@@ -430,7 +431,7 @@ class Maker:
         return Group(kind, self.name("f"), tuple(members), retry, tuple(links), tuple(order))
 
     def link(self, u: int, v: int) -> Link:
-        if self.chance(0.6):
+        if self.hollow or self.chance(0.4):
             return Link(u, v)
         verdict = self.rng.choice(("yes", "no", "no", "odd", "odd", "raise" if self.chance(self.trouble) else "yes"))
         return Link(u, v, verdict, self.rng.choice((None, "ALL", "FLOW", "NEIGHBORS", "ATOM")))

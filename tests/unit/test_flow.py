@@ -1,0 +1,256 @@
+"""What is true of flows of each pattern."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from unittest import mock
+
+import pytest
+
+from taskflowx import exceptions, flow, retry, task
+from taskflowx.patterns import graph_flow, linear_flow, unordered_flow
+
+
+class Work(task.Task):
+    """A task that takes whatever it is declared to require."""
+
+    def execute(self, **kwargs):
+        return kwargs
+
+
+def work(name, requires=(), provides=()):
+    return Work(name, requires=requires, provides=provides)
+
+
+@pytest.fixture(params=[linear_flow, unordered_flow, graph_flow], ids=lambda module: module.__name__.split(".")[-1])
+def pattern(request):
+    return request.param
+
+
+@pytest.fixture
+def new(pattern):
+    """Makes a flow of the pattern."""
+    return pattern.Flow
+
+
+def names(members):
+    return [member.name for member in members]
+
+
+def test_names_of_link_attributes_that_callers_use():
+    assert (flow.LINK_INVARIANT, flow.LINK_MANUAL, flow.LINK_RETRY) == ("invariant", "manual", "retry")
+    assert (flow.LINK_REASONS, flow.LINK_DECIDER, flow.LINK_DECIDER_DEPTH) == ("reasons", "decider", "decider_depth")
+
+
+# -- members ---------------------------------------------------------------------------------------------------------
+
+
+def test_members_are_added_and_counted(new):
+    a, b = work("a"), work("b")
+    made = new("f")
+    assert len(made) == 0
+    assert made.add() is made
+    assert made.add(a).add(b) is made
+    assert (len(made), names(made)) == (2, ["a", "b"])
+    assert [(member.name, attributes) for member, attributes in made.iter_nodes()] == [("a", {}), ("b", {})]
+    assert a in made
+    assert work("a") not in made
+
+
+def test_a_member_is_added_once(new):
+    a, b = work("a"), work("b")
+    made = new("f").add(a, a, b)
+    made.add(a)
+    assert names(made) == ["a", "b"]
+
+
+def test_text_names_the_pattern_the_flow_and_its_size(new, pattern):
+    made = new("my flow; x").add(work("a"))
+    assert str(made) == f'"{pattern.__name__.split(".")[-1]}.Flow: my flow; x(len=1)"'
+
+
+def test_a_name_is_made_text(new):
+    assert (new(5).name, new(None).name) == ("5", "None")
+
+
+@pytest.mark.parametrize(
+    "wrong", [3, "text", None, print, lambda: 1, Work, task.Task, retry.Times, linear_flow.Flow, object()]
+)
+def test_what_is_no_atom_and_no_flow_is_refused_and_nothing_is_added(new, wrong):
+    made = new("f")
+    with pytest.raises(TypeError, match=r"Only atoms .* can be added to .*FunctorTask"):
+        made.add(work("a"), wrong)
+    assert len(made) == 0
+
+
+def test_a_flow_cannot_be_added_to_itself(new):
+    made = new("f")
+    with pytest.raises(ValueError, match="cannot be added to itself"):
+        made.add(made)
+    assert len(made) == 0
+
+
+def test_anything_with_what_an_atom_has_is_taken(new):
+    made = new("f").add(mock.MagicMock(requires={"x"}, provides={"y"}), mock.MagicMock())
+    assert len(made) == 2
+    assert "y" in made.provides
+
+
+def test_names_may_change_after_adding(new):
+    a, b = work("a"), work("b")
+    made = new("f").add(a, b)
+    a.name = b.name = "same"
+    assert names(made) == ["same", "same"]
+    assert a in made
+
+
+def test_atoms_and_flows_of_one_name_can_be_added(new):
+    made = new("f").add(work("a"), work("a"), new("f"), new("f"))
+    assert names(made) == ["a", "a", "f", "f"]
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda made: pickle.loads(pickle.dumps(made))])
+def test_a_copy_has_the_same_members_links_and_retry(new, copied):
+    made = new("f", retry.Times(3, "r")).add(work("a", provides="x"), work("b", "x"), linear_flow.Flow("in"))
+    other = copied(made)
+    assert names(other) == names(made)
+    assert (other.name, other.retry.name) == ("f", "r")
+    assert (other.requires, other.provides) == (made.requires, {"x"})
+    assert [(u.name, v.name) for u, v, _ in other.iter_links()] == [(u.name, v.name) for u, v, _ in made.iter_links()]
+
+
+# -- retry -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_flow_has_a_retry_or_none(new):
+    controller = retry.Times(3, "r")
+    assert new("f").retry is None
+    assert new("f", controller).retry is controller
+    assert new("f", retry=controller).retry is controller
+
+
+def test_a_retry_without_a_name_is_named_after_its_first_flow(new):
+    controller = retry.Times(3)
+    new("first", controller)
+    new("second", controller)
+    assert controller.name == "first_retry"
+    named = retry.Times(3, "own")
+    new("f", named)
+    assert named.name == "own"
+
+
+@pytest.mark.parametrize("wrong", [3, "text", retry.RETRY, object()])
+def test_what_is_no_retry_is_refused(new, wrong):
+    with pytest.raises(TypeError, match=r"The retry of flow 'f' must be a taskflowx.retry.Retry, not "):
+        new("f", wrong)
+
+
+def test_a_retry_is_no_member_but_counts_for_requires_and_provides(new):
+    made = new("f", retry.ForEach([1], provides="x", requires=["needed"])).add(work("a", "x", "y"))
+    assert names(made) == names(member for member, _ in made.iter_nodes()) == ["a"]
+    assert made.requires == {"needed"}
+    assert made.provides == {"x", "y"}
+
+
+def test_a_retry_may_require_what_it_provides(new):
+    made = new("f", retry.ForEach([1], provides="x", requires=["x"])).add(work("a", "x"))
+    assert (made.requires, made.provides) == ({"x"}, {"x"})
+
+
+def test_a_retry_does_not_see_what_the_members_provide(new):
+    made = new("f", retry.Times(1, requires=["x"])).add(work("a", provides="x"))
+    assert made.requires == {"x"}
+
+
+# -- requires and provides -------------------------------------------------------------------------------------------
+
+
+def test_an_empty_flow_requires_and_provides_nothing(new):
+    made = new("f")
+    assert made.requires == made.provides == frozenset()
+    assert isinstance(made.requires, frozenset)
+    assert isinstance(made.provides, frozenset)
+
+
+def test_what_nobody_provides_is_required(new):
+    made = new("f").add(work("a", ("p", "q")), work("b", "q", "r"))
+    assert (made.requires, made.provides) == ({"p", "q"}, {"r"})
+
+
+def test_injected_and_optional_arguments_are_not_required(new):
+    injected = Work("i", requires=["v", "w"], inject={"v": 1})
+    optional = task.FunctorTask(lambda o=1: o, "o")
+    assert new("f").add(injected, optional).requires == {"w"}
+
+
+def test_what_reverts_require_is_required(new):
+    made = new("f").add(task.FunctorTask(lambda: 1, "a", revert=lambda undo: undo))
+    assert made.requires == {"undo"}
+
+
+def test_nested_flows_count_as_a_whole(new):
+    inner = linear_flow.Flow("in").add(work("a", provides="x"), work("b", "x", "y"))
+    other = unordered_flow.Flow("other", retry.Times(2, provides="r")).add(work("c", ("r", "p")))
+    made = new("f").add(inner, other)
+    assert (made.requires, made.provides) == ({"p"}, {"x", "y", "r"})
+
+
+def test_nested_retries_provide_for_what_is_inside(new):
+    made = new("f").add(new("in", retry.Times(2, provides="x")).add(work("a", "x")))
+    assert (made.requires, made.provides) == (frozenset(), {"x"})
+
+
+def test_an_atom_that_needs_what_it_provides_needs_it_from_outside(new):
+    made = new("f").add(work("a", "x", "x"))
+    assert (made.requires, made.provides) == ({"x"}, {"x"})
+
+
+def test_a_nested_flow_may_grow_after_it_was_added(new):
+    inner = linear_flow.Flow("in")
+    made = new("f").add(inner)
+    inner.add(work("a", "p", "x"))
+    assert (made.requires, made.provides) == ({"p"}, {"x"})
+
+
+def test_a_flow_that_holds_itself_further_down_is_named(new):
+    top, middle, bottom = new("top"), new("middle"), new("bottom")
+    top.add(middle)
+    middle.add(bottom)
+    bottom.add(top)
+    for asked in ("requires", "provides"):
+        with pytest.raises(exceptions.DependencyFailure, match="contains itself: top -> middle -> bottom -> top"):
+            getattr(top, asked)
+
+
+def test_one_flow_in_two_places_is_no_loop(new):
+    shared = linear_flow.Flow("shared").add(work("a", "p", "x"))
+    made = new("f").add(linear_flow.Flow("one").add(shared), linear_flow.Flow("two").add(shared))
+    assert (made.requires, made.provides) == ({"p"}, {"x"})
+
+
+@pytest.mark.parametrize("outside_in", [True, False])
+def test_flows_nested_very_deep_do_not_hit_the_limit_of_recursion(new, pattern, outside_in):
+    # A graph flow asks what each new member requires, so building it from the inside costs the square of its depth.
+    depth = 5_000 if outside_in or pattern is not graph_flow else 300
+    a = work("a", "p", "x")
+    if outside_in:
+        top = inner = new("0")
+        for level in range(1, depth):
+            inner.add(further := new(str(level)))
+            inner = further
+        inner.add(a)
+    else:
+        top = new("0").add(a)
+        for level in range(1, depth):
+            top = new(str(level)).add(top)
+    assert (top.requires, top.provides) == ({"p"}, {"x"})
+
+
+def test_the_base_of_flows_leaves_the_order_to_patterns():
+    made = flow.Flow("f").add(work("a"))
+    with pytest.raises(NotImplementedError):
+        made.iter_links()
+    with pytest.raises(NotImplementedError):
+        _ = made.requires
+    assert made.provides == frozenset()
