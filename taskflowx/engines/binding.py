@@ -145,10 +145,17 @@ class Binder:
                 lacking.append((method, pairs))
         return lacking
 
-    def close_match(self, i: int, name: str) -> str | None:
-        """Return a name that atom `i` could have meant, if one is much alike."""
-        known = {*self._scope.providers, *self._storage.fetch_all()}
-        return next(iter(difflib.get_close_matches(name, sorted(known), n=1)), None)
+    def hint(self, i: int, arg: str, name: str) -> str:
+        """Say what may help when atom `i` lacks a name, or nothing."""
+        atoms = self._plan.atoms
+        known = self._scope.providers.get(name)
+        if known is not None:
+            owner = atoms[known if isinstance(known, int) else known[0]].name
+            return f"'{owner}' provides '{name}', but does not run before '{atoms[i].name}'"
+        candidates = sorted({*self._scope.providers, *self._storage.fetch_all()})
+        for match in difflib.get_close_matches(name, candidates, n=1):
+            return f"'{atoms[i].name}' takes '{name}' for its argument '{arg}': did you mean '{match}'?"
+        return "" if arg == name else f"'{atoms[i].name}' takes '{name}' for its argument '{arg}'"
 
     def seen_by(self, atom_name: str) -> Iterator[list[str]]:
         """Iterate over rows of names of the atoms that an atom sees, nearest first."""

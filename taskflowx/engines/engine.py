@@ -170,7 +170,7 @@ class ActionEngine(base.Engine):
         :raises MissingDependencies: names the flow, and as its causes the atoms and what each of them lacks
         :raises InvalidState: when the flow has not been prepared
         """
-        compiled, binder = self._compiled(), self._prepared()
+        compiled, binder = self._compiled("validate"), self._prepared("validate")
         if binder.epoch != self._storage.injections:
             binder.prepare()
         if self._validated == binder.epoch:
@@ -180,15 +180,16 @@ class ActionEngine(base.Engine):
             raise _missing(compiled, binder, lacking)
         self._validated = binder.epoch
 
-    def _compiled(self) -> plan.Plan:
+    def _compiled(self, to: str = "prepare") -> plan.Plan:
         if self._plan is None:
-            msg = f"The engine of {self._flow} has to be compiled first"
+            msg = f"Can not {to} an engine which has not been compiled"
             raise exceptions.InvalidState(msg)
         return self._plan
 
-    def _prepared(self) -> binding.Binder:
+    def _prepared(self, to: str) -> binding.Binder:
+        self._compiled(to)
         if self._binder is None:
-            msg = f"The engine of {self._flow} has to be prepared first"
+            msg = f"Can not {to} an engine which has not had its storage populated"
             raise exceptions.InvalidState(msg)
         return self._binder
 
@@ -197,7 +198,7 @@ class ActionEngine(base.Engine):
 
         :raises InvalidState: when the flow has not been prepared, or is in a state that has no way back
         """
-        self._prepared()
+        self._prepared("reset")
         for detail in self._details:
             if detail is not None:
                 if detail.state != states.PENDING:
@@ -250,7 +251,11 @@ class ActionEngine(base.Engine):
         return self._iterate(timeout, stepwise=True)
 
     def suspend(self) -> None:
-        """Let what runs finish, start nothing new, and leave the flow SUSPENDED; may be called from anywhere."""
+        """Let what runs finish, start nothing new, and leave the flow SUSPENDED; may be called from anywhere.
+
+        :raises InvalidState: when the flow has not been compiled
+        """
+        self._compiled("suspend")
         running = self._scheduler
         if running is not None:
             running.stop()
@@ -259,7 +264,7 @@ class ActionEngine(base.Engine):
         """Return the names of the atoms whose effects still stand: those that ran and have not been reverted."""
         return [
             detail.name
-            for atom, detail in zip(self._compiled().atoms, self._details, strict=False)
+            for atom, detail in zip(self._compiled("look at").atoms, self._details, strict=False)
             if detail is not None
             and detail.state not in _NO_EFFECT
             and not (isinstance(atom, retry.Retry) and type(atom).revert is retry.Retry.revert)
@@ -318,12 +323,12 @@ class ActionEngine(base.Engine):
             self._move(states.SUSPENDED)
         options = self._options
         go_on = options.get("on_revert_failure", _HALT) == _CONTINUE
-        compiled = self._compiled()
+        compiled = self._compiled("run")
         self._scheduler = scheduler.Scheduler(
             compiled,
             walk.Walk(compiled, self._details, go_on=go_on),
             self._details,
-            self._prepared(),
+            self._prepared("run"),
             self._storage,
             self._executor,
             self._atom_notifier,
@@ -376,6 +381,8 @@ class ParallelActionEngine(ActionEngine):
     _default_executor = "threads"
 
 
+#: how many missing names are told one by one, with the atoms that lack them
+_NAMED_IN_FULL = 30
 _UNDER_WAY = (states.RUNNING, states.REVERTING, states.RETRYING)
 _NO_EFFECT = (None, states.PENDING, states.IGNORE, states.REVERTED)
 
@@ -422,15 +429,10 @@ def _missing(
     names: dict[str, None] = {}
     for i, lack in lacking:
         for method, pairs in lack:
-            hints = []
-            for arg, name in pairs:
-                names[name] = None
-                match = binder.close_match(i, name)
-                hints.append(
-                    f"argument '{arg}' takes '{name}'" + (f": did you mean '{match}'?" if match is not None else "")
+            names.update(dict.fromkeys(name for _, name in pairs))
+            if len(names) <= _NAMED_IN_FULL or cause is None:
+                hints = [hint for arg, name in pairs if (hint := binder.hint(i, arg, name))]
+                cause = exceptions.MissingDependencies(
+                    compiled.atoms[i], sorted(name for _, name in pairs), cause, method, hint="\n".join(hints)
                 )
-            hint = f"in atom '{compiled.atoms[i].name}', " + "; ".join(hints)
-            cause = exceptions.MissingDependencies(
-                compiled.atoms[i], sorted(name for _, name in pairs), cause=cause, method=method, hint=hint
-            )
-    return exceptions.MissingDependencies(compiled.flow, sorted(names), cause=cause)
+    return exceptions.MissingDependencies(compiled.flow, sorted(names), cause)
