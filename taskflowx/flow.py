@@ -121,10 +121,12 @@ class Flow:
         if isinstance(item, (Flow, atom.Atom)):
             return
         if isinstance(item, type) or not (hasattr(item, "requires") and hasattr(item, "provides")):
-            msg = (
-                f"Only atoms (tasks) and flows can be added to {self}, not {item!r} ({type(item)}); "
-                "a plain function becomes a task by taskflowx.task.FunctorTask(function)"
+            hint = (
+                "a class has to be called to make one of it"
+                if isinstance(item, type)
+                else "a plain function becomes a task by taskflowx.task.FunctorTask(function)"
             )
+            msg = f"Only atoms (tasks) and flows can be added to {self}, not {item!r} ({type(item)}); {hint}"
             raise TypeError(msg)
 
     def __str__(self) -> str:

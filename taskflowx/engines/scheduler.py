@@ -116,10 +116,11 @@ class Scheduler:
             self._deadline = time.monotonic() + timeout
         walk = self._walk
         walk.open()
-        if not self._never_resolve:
+        if walk.failed and not self._never_resolve:
             # Failures that were recorded, but not resolved before the run was interrupted.
             self._failed = walk.failed
             self._resolve_failures()
+            walk.open()  # in what they turn round, what was under way then is to be undone
         kept = task.PROGRESS.report
         self._executor.start(self._queue.put)
         try:
@@ -284,6 +285,8 @@ class Scheduler:
 
     def _take_undo(self) -> list[int]:
         batch, self._walk.undo = self._walk.undo, []
+        if self._walk.cut_off:
+            self._walk.cut_off.difference_update(batch)
         if len(batch) > 1:
             self._arrange(batch)
             batch.reverse()
@@ -452,8 +455,11 @@ class Scheduler:
                             walk.freed(p)
             if not follow or self._failed or walk.ready or not (serial or len(undo) == 1):
                 return
-            batch = self._take_undo()
-            if not batch:
+            batch, walk.undo = undo, []
+            if len(batch) > 1:
+                self._arrange(batch)
+                batch.reverse()
+            elif not batch:
                 return
 
     def _undo_one(self, i: int) -> None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 CLEAR = -1
 
 _NOTHING_TO_UNDO = (states.PENDING, states.REVERTED, states.IGNORE)
+_CUT_OFF = (states.RUNNING, states.REVERTING, states.REVERT_FAILURE)
 _FINISHED = (states.SUCCESS, states.FAILURE)
 _TURNED = (states.REVERT, states.RETRY)
 
@@ -39,7 +40,19 @@ class Walk:
     :param go_on: whether a rollback goes on past an atom whose revert failed
     """
 
-    __slots__ = ("_details", "_go_on", "_plan", "failed", "hold", "need", "plain", "ready", "turned", "undo")
+    __slots__ = (
+        "_details",
+        "_go_on",
+        "_plan",
+        "cut_off",
+        "failed",
+        "hold",
+        "need",
+        "plain",
+        "ready",
+        "turned",
+        "undo",
+    )
 
     def __init__(self, plan: Plan, details: list[Any], *, go_on: bool = False) -> None:
         self._plan = plan
@@ -51,6 +64,8 @@ class Walk:
         self.undo: list[int] = []
         #: atoms whose failure has turned nothing round when `open` met them
         self.failed: list[int] = []
+        #: atoms to be undone that were under way, or whose revert had failed, when `open` met them: until they are taken
+        self.cut_off: set[int] = set()
         #: the ranges (lo, hi) that turn round
         self.turned: list[tuple[int, int]] = []
         #: as `Plan.plain`, with 0 for what is ignored
@@ -67,8 +82,9 @@ class Walk:
         self.hold = [CLEAR] * len(need)
         self.plain = bytearray(plan.plain)
         self.ready, self.undo, self.turned, self.failed = [], [], [], []
+        self.cut_off = set()
         ready, succ = self.ready, plan.succ
-        first = last = -1  # of the turned atoms next to each other that have been met
+        first = last = end = -1  # of the region that turns round and that is being passed
         for i, count in enumerate(need):
             detail = details[i]
             if detail is None:
@@ -77,7 +93,15 @@ class Walk:
                 need[i] = plan.degree[i]
                 if detail.state == states.IGNORE:
                     self.plain[i] = 0
-                first, last = (i if first < 0 else first), i
+                elif detail.state in _CUT_OFF:
+                    self.cut_off.add(i)
+                retries = detail.intention == states.RETRY
+                if first >= 0 and (retries or i >= end):  # regions next to each other stay apart: one may begin anew
+                    self.turned.append((first, last + 1))
+                    first = -1
+                if first < 0:
+                    first, end = i, plan.region(i)[1] if retries else len(need)
+                last = i
                 continue
             else:
                 if first >= 0:
@@ -97,9 +121,9 @@ class Walk:
         if first >= 0:
             self.turned.append((first, last + 1))
         for lo, hi in self.turned:
-            self._sweep(lo, hi, again=True)
+            self._sweep(lo, hi)
 
-    def _sweep(self, lo: int, hi: int, *, again: bool) -> None:
+    def _sweep(self, lo: int, hi: int) -> None:
         """Set `hold` in a range that turns round, from its end to its beginning."""
         details, hold, plan = self._details, self.hold, self._plan
         hold[lo:hi] = plan.fan_out[lo:hi]
@@ -111,17 +135,14 @@ class Walk:
         pred = plan.pred
         for i in range(hi - 1, lo - 1, -1):
             if not hold[i]:
-                self._settle(i, details[i], again=again)
+                self._settle(i, details[i])
                 if hold[i] == CLEAR:
                     for p in pred[i]:
                         if p >= lo:
                             hold[p] -= 1
 
-    def _settle(self, i: int, detail: AtomDetail | None, *, again: bool = False) -> None:
-        """Decide what becomes of a node in a region that turns round when none of its successors stands any more.
-
-        :param again: whether what is under way or could not be reverted is to be done now, as after a restart
-        """
+    def _settle(self, i: int, detail: AtomDetail | None) -> None:
+        """Decide what becomes of a node in a region that turns round when none of its successors stands any more."""
         self.hold[i] = 0
         if detail is None:
             self.hold[i] = CLEAR
@@ -129,7 +150,7 @@ class Walk:
             self.undo.append(i)
         elif detail.state in _NOTHING_TO_UNDO:
             self.hold[i] = CLEAR
-        elif again:
+        elif i in self.cut_off:
             self.undo.append(i)
         elif detail.state == states.REVERT_FAILURE and self._go_on:
             self.hold[i] = CLEAR
@@ -174,13 +195,16 @@ class Walk:
 
     def cleared(self, i: int) -> None:
         """Release the predecessors of a node of which nothing stands any more."""
-        hold = self.hold
+        hold, plain, details, undo = self.hold, self.plain, self._details, self.undo
         hold[i] = CLEAR
         for p in self._plan.pred[i]:
             if hold[p] > 0:
                 hold[p] -= 1
                 if not hold[p]:
-                    self.freed(p)
+                    if plain[p] and details[p].state == states.SUCCESS:
+                        undo.append(p)
+                    else:
+                        self.freed(p)
 
     def freed(self, i: int) -> None:
         """Take in a node that nothing holds any more: it is to be undone, or is cleared and passed."""
@@ -219,7 +243,7 @@ class Walk:
                 detail.intention = states.REVERT
         if restart >= 0:
             self._details[restart].intention = states.RETRY
-        self._sweep(lo, hi, again=False)
+        self._sweep(lo, hi)
 
     def _withdraw(self, lo: int, hi: int) -> None:
         """Take back from the nodes after a region what those in it that have run have released."""

@@ -26,6 +26,10 @@ CUT_OFF = {
 }
 
 
+#: what `run_iter` yields before the end
+_STEPS = (states.RESUMING, states.SCHEDULING, states.WAITING, states.ANALYZING)
+
+
 class Scripted(base.Executor):
     """Holds calls until it is told to make some of them."""
 
@@ -254,15 +258,18 @@ class Driver:
             self.legs += 1
             assert self.legs < 400, "the run does not come to an end"
             self.error = None
+            crashed = False
             try:
                 if self.held is None and not self.suspend:
                     self.engine.run()
                 else:
-                    self._leg()
+                    crashed = self._leg()
             except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - looked at by the tests
                 self.error = error
             self._gather()
             state = self.engine.storage.get_flow_state()
+            if crashed:
+                continue
             if state == states.FAILURE and reruns < stuck and not self.shape.spec.never_resolve:
                 reruns += 1
             elif state != states.SUSPENDED:
@@ -276,8 +283,8 @@ class Driver:
                 self.wrong += part.wrong
                 part.wrong.clear()
 
-    def _leg(self) -> None:
-        """One run, which may be cut short."""
+    def _leg(self) -> bool:
+        """One run, which may be cut short; tells whether it was by a crash."""
         iterator = self.engine.run_iter()
         rng = self.rng
         steps = 0
@@ -287,14 +294,15 @@ class Driver:
             assert steps < 100 * (len(self.shape.atoms) + 1), "the run does not come to an end"
             if step in (states.SCHEDULING, states.WAITING):  # in between, what has been delivered is not recorded yet
                 self._look()
-            if self.crash and rng.random() < self.crash:
+            if self.crash and step in _STEPS and rng.random() < self.crash:
+                self.world.crashed = True
                 record = copy_of(self.engine.storage._flowdetail)
                 iterator.close()
                 self._gather()
                 self._load(record)
                 self.engine.compile()
                 self.engine.prepare()
-                return
+                return True
             if step == states.WAITING and self.held is not None:
                 self.held.make(rng.choice((1, 1, 1, 2, 3, 100)))
             stop = bool(self.suspend) and rng.random() < self.suspend
@@ -304,7 +312,7 @@ class Driver:
                     stop = False
                 step = iterator.send(stop)
             except StopIteration:
-                return
+                return False
             if self.rules is not None and step == states.SCHEDULING:
                 self.rules.just_failed.clear()
 

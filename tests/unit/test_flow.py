@@ -79,9 +79,16 @@ def test_a_name_is_made_text(new):
 )
 def test_what_is_no_atom_and_no_flow_is_refused_and_nothing_is_added(new, wrong):
     made = new("f")
-    with pytest.raises(TypeError, match=r"Only atoms .* can be added to .*FunctorTask"):
+    with pytest.raises(TypeError, match=r"Only atoms .* can be added to "):
         made.add(work("a"), wrong)
     assert len(made) == 0
+
+
+def test_a_mistake_in_adding_comes_with_a_hint(new):
+    with pytest.raises(TypeError, match="FunctorTask"):
+        new("f").add(print)
+    with pytest.raises(TypeError, match="a class has to be called"):
+        new("f").add(Work)
 
 
 def test_a_flow_cannot_be_added_to_itself(new):

@@ -1,0 +1,160 @@
+"""What an atom costs, in Python function calls: exact, the same on every machine, and not growing with the flow.
+
+Only calls of Python functions are counted, by `sys.setprofile`; the calls of the task itself (hooks and method, three each
+way) are among them.
+"""
+
+import sys
+
+import pytest
+
+from taskflowx import engines, retry, task
+from taskflowx.patterns import graph_flow, linear_flow, unordered_flow
+
+SMALL, LARGE = 1_000, 10_000
+WIDTH = 50
+
+
+class Nothing(task.Task):
+    def execute(self):
+        return None
+
+    def revert(self, result, flow_failures):
+        pass
+
+
+class Three(task.Task):
+    def execute(self, a, b, c):
+        return None
+
+    def revert(self, result, flow_failures):
+        pass
+
+
+class Fails(task.Task):
+    def execute(self):
+        raise ValueError("on purpose")
+
+
+def linear(count):
+    return linear_flow.Flow("linear").add(*(Nothing(f"t{i}") for i in range(count)))
+
+
+def unordered(count):
+    return unordered_flow.Flow("unordered").add(*(Nothing(f"t{i}") for i in range(count)))
+
+
+def layers(count):
+    made = graph_flow.Flow("layers")
+    for i in range(count):
+        above, place = divmod(i, WIDTH)
+        if above:
+            inputs = [f"v{(above - 1) * WIDTH + (place + k) % WIDTH}" for k in range(3)]
+            made.add(Three(f"t{i}", provides=f"v{i}", rebind=inputs))
+        else:
+            made.add(Nothing(f"t{i}", provides=f"v{i}"))
+    return made
+
+
+def nested(count):
+    """Ten levels, with an unordered flow of linear flows at each."""
+    per_level = count // 10
+    inner = None
+    for level in range(10):
+        rows = [
+            linear_flow.Flow("row").add(*(Nothing(f"t{level}.{start + i}") for i in range(10)))
+            for start in range(0, per_level, 10)
+        ]
+        flow = unordered_flow.Flow("level").add(*rows)
+        if inner is not None:
+            flow.add(inner)
+        inner = linear_flow.Flow("around", retry=retry.AlwaysRevertAll(f"r{level}")).add(flow)
+    return inner
+
+
+SHAPES = {"linear": linear, "unordered": unordered, "layers": layers, "nested": nested}
+
+
+def calls_of(function):
+    """Return how many Python functions are called by a function."""
+    count = 0
+
+    def profile(_frame, event, _arg):
+        nonlocal count
+        if event == "call":
+            count += 1
+
+    sys.setprofile(profile)
+    try:
+        function()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+def prepared(flow, **options):
+    engine = engines.load(flow, **options)
+    engine.compile()
+    engine.prepare()
+    engine.validate()
+    return engine
+
+
+def calls_forward(shape, count):
+    return calls_of(prepared(SHAPES[shape](count)).run) / count
+
+
+def calls_backward(shape, count):
+    """Return the calls of a run that fails at its end, less those of the same run that does not."""
+    flow = linear_flow.Flow("all").add(SHAPES[shape](count), Fails("fails"))
+    engine = prepared(flow)
+
+    def run():
+        with pytest.raises(ValueError, match="on purpose"):
+            engine.run()
+
+    return calls_of(run) / count - calls_forward(shape, count)
+
+
+def calls_before(shape, count):
+    flow = SHAPES[shape](count)
+    return calls_of(lambda: prepared(flow)) / count
+
+
+@pytest.mark.parametrize(
+    ("measure", "shape", "bound"),
+    [
+        (calls_forward, "linear", 3.1),
+        (calls_forward, "unordered", 3.1),
+        (calls_forward, "layers", 3.1),
+        (calls_forward, "nested", 3.1),
+        (calls_backward, "linear", 3.2),
+        (calls_backward, "unordered", 3.2),
+        (calls_backward, "layers", 3.2),
+        (calls_backward, "nested", 3.4),
+        (calls_before, "linear", 6.1),
+        (calls_before, "unordered", 6.1),
+        (calls_before, "layers", 18.5),
+        (calls_before, "nested", 7.5),
+    ],
+)
+def test_calls_an_atom_are_few_and_do_not_grow_with_the_flow(measure, shape, bound):
+    small, large = measure(shape, SMALL), measure(shape, LARGE)
+    assert large <= bound
+    assert large <= small * 1.03  # the first of the layers, which has no inputs, weighs more in the small one
+
+
+def test_a_failure_costs_one_sweep_of_its_region_not_one_sweep_a_failure():
+    def run_with(failures):
+        flow = unordered_flow.Flow("wide", retry=retry.AlwaysRevert("r"))
+        flow.add(*(Fails(f"f{i}") for i in range(failures)), *(Nothing(f"t{i}") for i in range(1_000 - failures)))
+        engine = prepared(flow)
+
+        def run():
+            with pytest.raises(Exception, match="on purpose|WrappedFailure"):
+                engine.run()
+
+        return calls_of(run)
+
+    one, many = run_with(1), run_with(200)
+    assert many - one <= 200 * 80  # what each failure costs by itself, whatever the width

@@ -1,0 +1,435 @@
+"""A flow compiled to indices: order, ranges, gates, what vanishes and what is refused."""
+
+from __future__ import annotations
+
+import itertools
+import random
+
+import pytest
+
+from taskflowx import deciders, exceptions, flow, retry, task
+from taskflowx.engines import plan as plans
+from taskflowx.patterns import graph_flow, linear_flow, unordered_flow
+
+
+class Work(task.Task):
+    def execute(self):
+        return None
+
+
+def work(*names):
+    return [Work(name) for name in names]
+
+
+def linear(name, *members, controller=None):
+    return linear_flow.Flow(name, controller).add(*members)
+
+
+def unordered(name, *members, controller=None):
+    return unordered_flow.Flow(name, controller).add(*members)
+
+
+def graph(name, *members, links=(), controller=None):
+    made = graph_flow.Flow(name, controller).add(*members)
+    for u, v in links:
+        made.link(u, v)
+    return made
+
+
+def names(plan):
+    """The names by index; a gate is None."""
+    return [atom and atom.name for atom in plan.atoms]
+
+
+def edges(plan):
+    return sum(map(len, plan.succ))
+
+
+def before(plan, earlier, later):
+    """Whether there is a way from the one atom to the other."""
+    wanted, stack, seen = plan.names[later], [plan.names[earlier]], set()
+    while stack:
+        i = stack.pop()
+        if i == wanted:
+            return True
+        if i not in seen:
+            seen.add(i)
+            stack.extend(plan.succ[i])
+    return False
+
+
+def check(plan):
+    """What must be true of every plan."""
+    assert len(plan) == len(plan.pred) == len(plan.succ) == len(plan.home) == len(plan.plain)
+    assert plan.degree == [len(p) for p in plan.pred]
+    assert plan.fan_out == [len(s) for s in plan.succ]
+    for i in range(len(plan)):
+        assert all(p < i for p in plan.pred[i])
+        assert len(set(plan.pred[i])) == len(plan.pred[i])
+        assert list(plan.succ[i]) == sorted(set(plan.succ[i]))
+        assert all(i in plan.pred[s] for s in plan.succ[i])
+        if plan.atoms[i] is None:
+            assert len(plan.pred[i]) > 1
+        else:
+            assert plan.names[plan.atoms[i].name] == i
+    assert [j for p in plan.pred for j in p] == [j for p in plan.pred for j in p if 0 <= j < len(plan)]
+    for span in plan.spans:
+        assert 0 <= span.lo <= span.hi <= len(plan)
+        assert span.retry in (-1, span.lo)
+        if span.parent >= 0:
+            parent = plan.spans[span.parent]
+            assert parent.lo <= span.lo <= span.hi <= parent.hi
+    for i, home in enumerate(plan.home):
+        assert plan.spans[home].lo <= i < plan.spans[home].hi
+
+
+# -- order -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_linear_flow_is_a_chain():
+    plan = plans.compile_flow(linear("f", *work("a", "b", "c")))
+    check(plan)
+    assert names(plan) == ["a", "b", "c"]
+    assert plan.pred == [(), (0,), (1,)]
+
+
+def test_an_unordered_flow_has_no_edges():
+    plan = plans.compile_flow(unordered("f", *work("a", "b", "c")))
+    check(plan)
+    assert edges(plan) == 0
+
+
+def test_links_of_a_graph_flow_are_the_edges_whatever_the_order_of_adding():
+    a, b, c = work("a", "b", "c")
+    plan = plans.compile_flow(graph("f", c, b, a, links=[(a, b), (b, c)]))
+    check(plan)
+    assert names(plan) == ["a", "b", "c"]
+    assert plan.pred == [(), (0,), (1,)]
+
+
+def test_index_order_is_topological_in_random_nested_flows():
+    rng = random.Random(5)
+    counter = itertools.count()
+
+    def make(depth):
+        members = [
+            make(depth - 1) if depth and rng.random() < 0.4 else Work(f"t{next(counter)}")
+            for _ in range(rng.randrange(5))
+        ]
+        controller = retry.Times(1, f"r{next(counter)}") if rng.random() < 0.3 else None
+        kind = rng.choice((linear, unordered, graph))
+        made = kind(f"f{next(counter)}", *members, controller=controller)
+        if kind is graph:
+            for u, v in itertools.combinations(members, 2):
+                if rng.random() < 0.4:
+                    made.link(u, v)
+        return made
+
+    for _ in range(60):
+        root = make(4)
+        plan = plans.compile_flow(root)
+        check(plan)
+        for nested in flow.nested_flows(root):
+            for u, v, _ in nested.iter_links():
+                for first in ends(u):
+                    for second in ends(v):
+                        assert before(plan, first, second)
+
+
+def ends(member):
+    """The names of all atoms in a member."""
+    if not isinstance(member, flow.Flow):
+        return [member.name]
+    found = []
+    for nested in flow.nested_flows(member):
+        found += [m.name for m in nested if not isinstance(m, flow.Flow)]
+        if nested.retry is not None:
+            found.append(nested.retry.name)
+    return found
+
+
+def test_a_nested_flow_is_a_range_with_its_retry_first():
+    a, b, c, d, e = work("a", "b", "c", "d", "e")
+    inner = unordered("inner", b, c, controller=retry.Times(1, "r_in"))
+    outer = linear("outer", inner, d, controller=retry.Times(1, "r_out"))
+    plan = plans.compile_flow(linear("top", a, outer, e))
+    check(plan)
+    r_out, r_in = plan.names["r_out"], plan.names["r_in"]
+    assert plan.region(r_in) == (r_in, r_in + 3)
+    assert {plan.atoms[i].name for i in range(*plan.region(r_in))} == {"r_in", "b", "c"}
+    assert {plan.atoms[i].name for i in range(*plan.region(r_out))} >= {"r_out", "r_in", "b", "c", "d"}
+    assert plan.names["e"] not in range(*plan.region(r_out))
+
+
+def test_the_controller_of_a_retry_is_the_one_around_it():
+    a, b, c = work("a", "b", "c")
+    inner = linear("inner", b, controller=retry.Times(1, "r_in"))
+    plan = plans.compile_flow(linear("top", a, linear("outer", inner, c, controller=retry.Times(1, "r_out"))))
+    asked = {name: plan.controller(i) for name, i in plan.names.items()}
+    r_in, r_out = plan.names["r_in"], plan.names["r_out"]
+    assert asked == {"a": -1, "r_out": -1, "r_in": r_out, "b": r_in, "c": r_out}
+
+
+def test_the_members_of_a_flow_follow_its_retry():
+    plan = plans.compile_flow(unordered("f", *work("a", "b"), controller=retry.Times(1, "r")))
+    check(plan)
+    assert plan.pred == [(), (0,), (0,)]
+
+
+def test_a_single_task_is_a_flow_of_itself():
+    plan = plans.compile_flow(Work("alone"))
+    check(plan)
+    assert names(plan) == ["alone"]
+
+
+def test_a_flow_without_members_has_no_nodes():
+    plan = plans.compile_flow(linear("f"))
+    check(plan)
+    assert len(plan) == 0
+
+
+# -- gates -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("width", [2, 10, 200])
+def test_wide_flows_after_each_other_are_joined_by_a_gate_so_edges_grow_with_the_width(width):
+    first = unordered("u1", *(Work(f"a{i}") for i in range(width)))
+    second = unordered("u2", *(Work(f"b{i}") for i in range(width)))
+    plan = plans.compile_flow(linear("f", first, second))
+    check(plan)
+    assert edges(plan) == 2 * width
+    assert names(plan).count(None) == 1
+    assert before(plan, "a0", f"b{width - 1}")
+
+
+def test_wide_flows_that_are_linked_are_joined_by_gates_too():
+    width = 50
+    wide = [unordered(f"u{k}", *(Work(f"{k}.{i}") for i in range(width))) for k in range(4)]
+    plan = plans.compile_flow(graph("g", *wide, links=[(wide[0], w) for w in wide[1:]]))
+    check(plan)
+    assert edges(plan) <= 2 * width * len(wide)
+    assert all(before(plan, "0.0", f"{k}.{width - 1}") for k in (1, 2, 3))
+
+
+def test_no_gate_stands_where_one_node_precedes_many_or_many_precede_one():
+    wide = unordered("u", *work("b", "c", "d"))
+    plan = plans.compile_flow(linear("f", *work("a"), wide, *work("e")))
+    check(plan)
+    assert names(plan) == ["a", "b", "c", "d", "e"]
+
+
+# -- empty flows -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", [linear, unordered, graph])
+@pytest.mark.parametrize("empty", [linear, unordered, graph])
+def test_an_empty_flow_vanishes(make, empty):
+    plan = plans.compile_flow(make("f", empty("e1"), Work("a"), empty("e2", empty("e3"))))
+    check(plan)
+    assert names(plan) == ["a"]
+
+
+def test_an_empty_flow_between_linked_members_keeps_their_order():
+    a, b = work("a", "b")
+    empty = linear("empty", unordered("also empty"))
+    plan = plans.compile_flow(graph("g", a, empty, b, links=[(a, empty), (empty, b)]))
+    check(plan)
+    assert names(plan) == ["a", "b"]
+    assert plan.pred[1] == (0,)
+
+
+def test_an_empty_flow_between_members_of_a_linear_flow_keeps_their_order():
+    plan = plans.compile_flow(linear("f", *work("a"), graph("empty"), *work("b")))
+    check(plan)
+    assert plan.pred == [(), (0,)]
+
+
+def test_a_flow_with_nothing_but_a_retry_is_that_retry():
+    a, b = work("a", "b")
+    plan = plans.compile_flow(linear("f", a, linear("empty", controller=retry.Times(1, "r")), b))
+    check(plan)
+    assert names(plan) == ["a", "r", "b"]
+    assert plan.region(1) == (1, 2)
+
+
+# -- depth -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [linear, unordered, graph])
+def test_five_thousand_nested_levels_compile(kind):
+    made = kind("level", Work("deepest"))
+    for i in range(5_000):
+        made = kind(f"level{i}", Work(f"t{i}"), made)
+    plan = plans.compile_flow(made)
+    check(plan)
+    assert len(plan.names) == 5_001
+
+
+# -- what is refused -------------------------------------------------------------------------------------------------
+
+
+def test_atoms_of_one_name_are_refused_and_named():
+    with pytest.raises(exceptions.Duplicate, match=r"Atoms with duplicate names found: \['a', 'b'\]"):
+        plans.compile_flow(linear("f", *work("b", "a"), unordered("g", *work("a", "b", "c"))))
+
+
+def test_a_retry_of_the_name_of_a_task_is_refused():
+    with pytest.raises(exceptions.Duplicate, match=r"\['a'\]"):
+        plans.compile_flow(linear("f", *work("a"), controller=retry.Times(1, "a")))
+
+
+def test_flows_may_share_a_name():
+    plan = plans.compile_flow(linear("f", linear("g", *work("a")), linear("g", *work("b")), linear("f", *work("c"))))
+    check(plan)
+    assert names(plan) == ["a", "b", "c"]
+
+
+class Duck:
+    name = "duck"
+    requires = provides = frozenset()
+
+    def __str__(self):
+        return "a duck"
+
+
+@pytest.mark.parametrize("kind", [linear, unordered, graph])
+def test_what_only_looks_like_an_atom_is_refused_by_name_when_compiled(kind):
+    with pytest.raises(TypeError, match=r"Unknown object 'a duck' .* requested to compile"):
+        plans.compile_flow(kind("f", Duck()))
+
+
+def test_what_is_no_flow_and_no_task_cannot_be_compiled():
+    with pytest.raises(TypeError, match=r"Unknown object '17' .* requested to compile"):
+        plans.compile_flow(17)
+
+
+@pytest.mark.parametrize("kind", [linear, unordered, graph])
+def test_a_retry_as_a_member_of_a_flow_is_refused(kind):
+    with pytest.raises(TypeError, match="Unknown object 'stray"):
+        plans.compile_flow(kind("f", retry.Times(1, "stray")))
+
+
+def test_a_task_in_the_place_of_a_retry_is_refused():
+    with pytest.raises(TypeError, match=r"The retry of flow .* must be a taskflowx\.retry\.Retry"):
+        plans.compile_flow(linear("f", controller=Work("no retry")))
+
+
+@pytest.mark.parametrize("kind", [linear, unordered])
+def test_a_flow_within_itself_is_refused_and_named(kind):
+    inner = kind("inner")
+    outer = kind("outer", inner)
+    inner._members[outer] = None
+    with pytest.raises(exceptions.DependencyFailure, match=r"outer.* contains itself"):
+        plans.compile_flow(outer)
+
+
+def test_one_flow_in_two_places_is_refused_for_the_atoms_in_it():
+    shared = linear("shared", *work("a"))
+    with pytest.raises(exceptions.Duplicate, match="'a'"):
+        plans.compile_flow(linear("f", linear("x", shared), linear("y", shared)))
+
+
+# -- deciders --------------------------------------------------------------------------------------------------------
+
+
+def no(history):
+    return False
+
+
+def votes(plan):
+    return {plan.atoms[i].name: [(v.source, v.decider, v.depth) for v in asked] for i, asked in plan.votes.items()}
+
+
+def decided(u, v, depth=None):
+    made = graph_flow.Flow("g").add(u, v)
+    return made.link(u, v, decider=no, decider_depth=depth)
+
+
+def test_a_decider_is_recorded_at_the_atom_it_is_before_with_depth_all_by_default():
+    plan = plans.compile_flow(decided(*work("a", "b")))
+    assert votes(plan) == {"b": [(0, no, deciders.Depth.ALL)]}
+
+
+def test_a_decider_before_a_flow_is_recorded_at_its_retry():
+    target = unordered("t", *work("b", "c"), controller=retry.Times(1, "r"))
+    plan = plans.compile_flow(decided(Work("a"), target, "flow"))
+    assert votes(plan) == {"r": [(0, no, deciders.Depth.FLOW)]}
+
+
+@pytest.mark.parametrize(
+    ("target", "asked"),
+    [
+        (lambda: linear("t", *work("b", "c")), {"b"}),
+        (lambda: unordered("t", *work("b", "c")), {"b", "c"}),
+        (lambda: linear("t", unordered("u", *work("b", "c")), *work("d")), {"b", "c"}),
+        (lambda: linear("t", linear("empty"), *work("b", "c")), {"b"}),
+        (lambda: unordered("t", linear("l", *work("b", "c")), *work("d")), {"b", "d"}),
+        (lambda: graph("t", *(w := work("b", "c", "d")), links=[(w[0], w[1])]), {"b", "d"}),
+    ],
+)
+def test_a_decider_before_a_flow_is_recorded_at_the_atoms_that_nothing_in_it_precedes(target, asked):
+    plan = plans.compile_flow(decided(Work("a"), target()))
+    assert set(votes(plan)) == asked
+
+
+def test_a_decider_after_a_flow_is_shown_no_result():
+    plan = plans.compile_flow(decided(linear("u", *work("a")), Work("b")))
+    assert votes(plan) == {"b": [(-1, no, deciders.Depth.ALL)]}
+
+
+def test_all_deciders_before_one_atom_are_recorded():
+    a, b, c = work("a", "b", "c")
+    made = graph_flow.Flow("g").add(a, b, c)
+    made.link(a, c, decider=no, decider_depth="atom").link(b, c, decider=no, decider_depth="flow")
+    plan = plans.compile_flow(made)
+    assert [(v.source, v.depth) for v in plan.votes[plan.names["c"]]] == [(0, "ATOM"), (1, "FLOW")]
+
+
+# -- what the scheduler asks -----------------------------------------------------------------------------------------
+
+
+def test_an_atom_with_a_decider_or_with_parts_of_a_result_is_not_plain():
+    a, b = work("a", "b")
+    whole, parts, keys = Work("whole", provides="x"), Work("parts", provides=("y", "z")), Work("keys", provides={"k"})
+    made = graph_flow.Flow("g", retry.Times(1, "r")).add(a, b, whole, parts, keys)
+    made.link(a, b, decider=no)
+    plan = plans.compile_flow(made)
+    assert {name: plan.plain[i] for name, i in plan.names.items()} == {
+        **{"r": 0, "a": 1, "b": 0},
+        **{"whole": 1, "parts": 0, "keys": 0},
+    }
+
+
+def test_rank_orders_by_priority_and_then_by_index_and_is_not_made_without_priorities():
+    a, b, c = work("a", "b", "c")
+    assert plans.compile_flow(unordered("f", a, b, c)).rank is None
+    c.priority = 5
+    plan = plans.compile_flow(unordered("f", a, b, c))
+    assert sorted(range(3), key=plan.rank.__getitem__) == [2, 0, 1]
+
+
+class Reversed(flow.Flow):
+    """A pattern of somebody else's: the last member that was added runs first."""
+
+    def __iter__(self):
+        return reversed(self._members)
+
+    def iter_links(self):
+        members = list(self)
+        for u, v in itertools.pairwise(members):
+            yield u, v, {}
+
+
+def test_a_pattern_of_somebody_else_is_compiled_by_its_links():
+    plan = plans.compile_flow(Reversed("mine").add(*work("a", "b", "c")))
+    check(plan)
+    assert names(plan) == ["c", "b", "a"]
+    assert plan.pred == [(), (0,), (1,)]
+
+
+def test_a_subclass_of_a_pattern_is_compiled_as_that_pattern():
+    class Mine(linear_flow.Flow):
+        pass
+
+    plan = plans.compile_flow(Mine("mine").add(*work("a", "b")))
+    assert (plan.pred, plan.spans[0].kind) == ([(), (0,)], plans.LINEAR)

@@ -1,0 +1,756 @@
+"""Graph flows: links inferred from names and made by hand, the order kept while the flow grows, refusals."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import itertools
+import pickle
+import random
+import sys
+from unittest import mock
+
+import networkx
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from taskflowx import exceptions, flow, retry, task
+from taskflowx.deciders import Depth
+from taskflowx.patterns import graph_flow, linear_flow, unordered_flow
+
+CYCLE = "No path through the node(s) in the graph produces an ordering that will allow for logical edge traversal"
+
+
+class Work(task.Task):
+    """A task that takes whatever it is declared to require."""
+
+    def execute(self, **kwargs):
+        return kwargs
+
+
+def work(name, requires=(), provides=()):
+    return Work(name, requires=requires, provides=provides)
+
+
+def names(members):
+    return [member.name for member in members]
+
+
+def links(made):
+    """The links by name, without their attributes."""
+    return {(u.name, v.name) for u, v, _ in made.iter_links()}
+
+
+def attributes_of(made, u, v):
+    return next(attributes for u_, v_, attributes in made.iter_links() if (u_, v_) == (u, v))
+
+
+def everything(made):
+    """All that can be seen of a flow."""
+    return list(made), [(u, v, attributes) for u, v, attributes in made.iter_links()], len(made), made.positions()
+
+
+def yes(history):
+    return True
+
+
+@pytest.fixture
+def abc():
+    """A chain of three: a provides for b and c, and b for c."""
+    return work("a", provides="x"), work("b", "x", "y"), work("c", ("x", "y"))
+
+
+# -- inferred links --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+@pytest.mark.parametrize("one_by_one", [True, False])
+def test_links_and_order_do_not_depend_on_the_order_of_adding(abc, order, one_by_one):
+    members = [abc[place] for place in order]
+    made = graph_flow.Flow("g")
+    if one_by_one:
+        for member in members:
+            made.add(member)
+    else:
+        made.add(*members)
+    assert names(made) == ["a", "b", "c"]
+    assert [(u.name, v.name, attributes) for u, v, attributes in made.iter_links()] == [
+        ("a", "b", {flow.LINK_REASONS: {"x"}}),
+        *sorted(
+            [("a", "c", {flow.LINK_REASONS: {"x"}}), ("b", "c", {flow.LINK_REASONS: {"y"}})],
+            key=lambda link: [u.name for u, v, _ in made.iter_links() if v.name == "c"].index(link[0]),
+        ),
+    ]
+    assert (made.requires, made.provides) == (frozenset(), {"x", "y"})
+
+
+def test_a_link_has_all_the_names_that_are_its_reason():
+    a, b = work("a", provides=("x", "y", "z")), work("b", ("z", "x"))
+    for members in ((a, b), (b, a)):
+        made = graph_flow.Flow("g").add(*members)
+        assert attributes_of(made, a, b) == {flow.LINK_REASONS: {"x", "z"}}
+
+
+def test_adding_a_member_again_changes_nothing(abc):
+    made = graph_flow.Flow("g").add(*abc)
+    before = everything(made)
+    made.add(*reversed(abc))
+    assert everything(made) == before
+
+
+def test_an_argument_with_a_default_makes_no_link():
+    made = graph_flow.Flow("g").add(work("p", provides="o"), task.FunctorTask(lambda o=1: o, "s"))
+    assert links(made) == set()
+
+
+def test_what_a_revert_requires_makes_a_link():
+    made = graph_flow.Flow("g").add(task.FunctorTask(lambda: 1, "s", revert=lambda o: o), work("p", provides="o"))
+    assert links(made) == {("p", "s")}
+
+
+@pytest.mark.parametrize("provider_first", [True, False])
+def test_what_is_injected_makes_no_link_but_the_rest_does(provider_first):
+    injected = Work("i", requires=["v", "w"], inject={"v": 1})
+    others = [work("v", provides="v"), work("w", provides="w")]
+    made = graph_flow.Flow("g").add(*([*others, injected] if provider_first else [injected, *others]))
+    assert links(made) == {("w", "i")}
+
+
+@pytest.mark.parametrize("provider_first", [True, False])
+def test_two_arguments_fed_by_one_name_make_one_link(provider_first):
+    both = task.FunctorTask(lambda p, q: (p, q), "both", rebind=["x", "x"])
+    members = [work("a", provides="x"), both]
+    made = graph_flow.Flow("g").add(*(members if provider_first else reversed(members)))
+    assert [(u.name, v.name, attributes) for u, v, attributes in made.iter_links()] == [
+        ("a", "both", {flow.LINK_REASONS: {"x"}})
+    ]
+
+
+def test_without_resolve_requires_new_members_are_not_linked_to_their_providers(abc):
+    made = graph_flow.Flow("g").add(*abc, resolve_requires=False)
+    assert links(made) == set()
+    assert made.requires == {"x", "y"}
+
+
+def test_without_resolve_existing_members_are_not_linked_to_new_providers(abc):
+    made = graph_flow.Flow("g").add(abc[2]).add(abc[1]).add(abc[0], resolve_existing=False)
+    assert links(made) == {("b", "c")}
+    assert made.requires == {"x"}
+
+
+def test_a_nested_flow_is_linked_as_a_whole(abc):
+    inner = linear_flow.Flow("in").add(abc[1], abc[2])
+    assert links(graph_flow.Flow("g").add(inner, abc[0])) == {("a", "in")}
+    after = work("z", "y")
+    assert links(graph_flow.Flow("g").add(after, abc[0], inner)) == {("a", "in"), ("in", "z")}
+
+
+def test_what_the_retry_of_a_nested_flow_provides_makes_a_link():
+    inner = linear_flow.Flow("in", retry.Times(1, provides="x")).add(work("a"))
+    assert links(graph_flow.Flow("g").add(work("b", "x"), inner)) == {("in", "b")}
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_what_the_own_retry_provides_makes_no_link(abc, order):
+    made = graph_flow.Flow("g", retry.Times(1, provides="x")).add(*(abc[place] for place in order))
+    assert links(made) == {("b", "c")}
+    assert attributes_of(made, abc[1], abc[2]) == {flow.LINK_REASONS: {"y"}}
+    assert made.requires == frozenset()
+
+
+def test_what_the_own_retry_provides_is_neither_ambiguous_nor_a_loop():
+    controller = retry.Times(1, provides="x")
+    ambiguous = graph_flow.Flow("g", controller).add(work("a", provides="x"), work("b", provides="x"), work("c", "x"))
+    assert links(ambiguous) == set()
+    loop = graph_flow.Flow("g", controller).add(work("p", "x", "y"), work("q", "y", "x"))
+    assert links(loop) == {("p", "q")}
+
+
+def test_an_atom_that_needs_what_it_provides_is_linked_to_another_provider():
+    update = work("u", "x", "x")
+    assert links(graph_flow.Flow("g").add(update)) == set()
+    for members in ((work("p", provides="x"), update), (update, work("p", provides="x"))):
+        assert links(graph_flow.Flow("g").add(*members)) == {("p", "u")}
+
+
+def test_members_of_any_kind_are_taken_in_the_same_order_in_each_process():
+    needer = mock.MagicMock(requires={"x3", "x1", "x2"}, provides={"q"})
+    providers = [work(f"p{n}", provides=f"x{n}") for n in (2, 3, 1)]
+    made = graph_flow.Flow("g").add(*providers, needer)
+    assert [u.name for u, _, _ in made.iter_links()] == ["p1", "p2", "p3"]
+
+
+# -- ambiguity -------------------------------------------------------------------------------------------------------
+
+
+def test_a_name_with_two_providers_is_ambiguous_for_who_comes_after_them():
+    made = graph_flow.Flow("g")
+    message = (
+        r"^Resolution error detected when adding 'b', multiple providers \['a1', 'a2'\] found for required symbol 'x'$"
+    )
+    with pytest.raises(exceptions.AmbiguousDependency, match=message):
+        made.add(work("a2", provides="x"), work("a1", provides="x"), work("b", "x"))
+    assert len(made) == 0
+
+
+def test_flows_are_named_among_the_providers():
+    inner = linear_flow.Flow("in").add(work("a", provides="x"))
+    with pytest.raises(exceptions.AmbiguousDependency, match=r"\['a2', 'in'\]"):
+        graph_flow.Flow("g").add(inner, work("a2", provides="x"), work("b", "x"))
+
+
+def test_a_name_with_two_providers_is_not_ambiguous_for_who_is_there_already():
+    made = graph_flow.Flow("g").add(work("b", "x"), work("a1", provides="x"), work("a2", provides="x"))
+    assert links(made) == {("a1", "b"), ("a2", "b")}
+
+
+def test_a_name_with_two_providers_does_not_matter_without_resolving():
+    members = [work("a1", provides="x"), work("a2", provides="x"), work("b", "x")]
+    assert links(graph_flow.Flow("g").add(*members, resolve_requires=False)) == set()
+
+
+# -- links by hand ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pair():
+    """Two members without a link, and the flow that holds them."""
+    u, v = work("u"), work("v")
+    return graph_flow.Flow("g").add(v, u), u, v
+
+
+def test_a_link_by_hand_orders_its_ends(pair):
+    made, u, v = pair
+    assert names(made) == ["v", "u"]
+    assert made.link(u, v) is made
+    assert names(made) == ["u", "v"]
+    assert attributes_of(made, u, v) == {flow.LINK_MANUAL: True}
+
+
+def test_a_link_by_hand_joins_an_inferred_one(abc):
+    made = graph_flow.Flow("g").add(*abc).link(abc[0], abc[1])
+    assert attributes_of(made, *abc[:2]) == {flow.LINK_REASONS: {"x"}, flow.LINK_MANUAL: True}
+    assert len(list(made.iter_links())) == 3
+    made.link(abc[0], abc[1], decider=yes, decider_depth="atom")
+    assert attributes_of(made, *abc[:2]) == {
+        flow.LINK_REASONS: {"x"},
+        flow.LINK_MANUAL: True,
+        flow.LINK_DECIDER: yes,
+        flow.LINK_DECIDER_DEPTH: Depth.ATOM,
+    }
+
+
+def test_a_link_has_a_decider_and_a_depth(pair):
+    made, u, v = pair
+    made.link(u, v, decider=yes)
+    assert attributes_of(made, u, v) == {flow.LINK_MANUAL: True, flow.LINK_DECIDER: yes}
+    made.link(u, v, decider=yes, decider_depth=Depth.FLOW)
+    assert attributes_of(made, u, v)[flow.LINK_DECIDER_DEPTH] is Depth.FLOW
+
+
+def test_what_a_link_has_stays_when_it_is_made_again(pair):
+    made, u, v = pair
+    made.link(u, v, decider=yes, decider_depth="flow").link(u, v)
+    assert attributes_of(made, u, v) == {
+        flow.LINK_MANUAL: True,
+        flow.LINK_DECIDER: yes,
+        flow.LINK_DECIDER_DEPTH: Depth.FLOW,
+    }
+
+
+def test_links_do_not_share_their_attributes(pair):
+    made, u, v = pair
+    w = work("w")
+    made.add(w).link(u, v).link(u, w)
+    attributes_of(made, u, v)["changed"] = True
+    made.link(u, w, decider=yes)
+    assert attributes_of(made, u, v) == {flow.LINK_MANUAL: True}
+
+
+def test_flows_can_be_linked(pair):
+    made, u, _ = pair
+    inner = unordered_flow.Flow("in")
+    made.add(inner).link(inner, u)
+    assert links(made) == {("in", "u")}
+
+
+def test_both_ends_must_be_members(pair):
+    made, u, _ = pair
+    stranger = work("s")
+    with pytest.raises(ValueError, match=r"^Node '\"s==1.0\"' not found to link from$"):
+        made.link(stranger, u)
+    with pytest.raises(ValueError, match=r"^Node '\"s==1.0\"' not found to link to$"):
+        made.link(u, stranger)
+    with pytest.raises(ValueError, match="linear_flow.Flow: in.* not found to link from"):
+        made.link(linear_flow.Flow("in"), stranger)
+
+
+class Decide:
+    def method(self, history):
+        return True
+
+    def __call__(self, *, history):
+        return True
+
+
+@pytest.mark.parametrize(
+    "decider",
+    [
+        yes,
+        lambda history, more=1: True,
+        lambda **kwargs: True,
+        Decide(),
+        Decide().method,
+        functools.partial(lambda first, history: True, 1),
+        mock.Mock(),
+        mock.MagicMock(return_value=True),
+    ],
+)
+def test_what_can_be_called_with_the_history_is_a_decider(pair, decider):
+    made, u, v = pair
+    assert attributes_of(made.link(u, v, decider=decider), u, v)[flow.LINK_DECIDER] is decider
+
+
+@pytest.mark.parametrize(
+    ("decider", "message"),
+    [
+        (3, "^Decider boolean callback must be callable$"),
+        (lambda: True, "it takes no argument of that name"),
+        (lambda past: True, r"it requires \['past'\] too"),
+        (lambda history, more: True, r"it requires \['more'\] too"),
+        (lambda *history: True, "it takes no argument of that name"),
+    ],
+)
+def test_what_cannot_be_called_with_the_history_is_refused(pair, decider, message):
+    made, u, v = pair
+    before = everything(made)
+    with pytest.raises(ValueError, match=message):
+        made.link(u, v, decider=decider)
+    assert everything(made) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"decider_depth": "ALL"}, ValueError, "^Decider depth requires a decider to be provided along with it$"),
+        ({"decider": yes, "decider_depth": "XX"}, ValueError, "^Unexpected decider depth value, one of "),
+        ({"decider": yes, "decider_depth": 3}, TypeError, "^Unexpected desired depth type, "),
+    ],
+)
+def test_a_depth_must_be_known_and_belong_to_a_decider(pair, arguments, error, message):
+    made, u, v = pair
+    before = everything(made)
+    with pytest.raises(error, match=message):
+        made.link(u, v, **arguments)
+    assert everything(made) == before
+
+
+# -- cycles ----------------------------------------------------------------------------------------------------------
+
+
+def cycle_of(error):
+    """The names on the second line of the message, which starts and ends with the same one."""
+    first, second = str(error.value).split("\n")
+    assert first == CYCLE
+    around = second.removeprefix("The cycle is: ").split(" -> ")
+    assert around[0] == around[-1]
+    return around
+
+
+def test_a_link_to_itself_is_a_cycle(pair):
+    made, u, _ = pair
+    before = everything(made)
+    with pytest.raises(exceptions.DependencyFailure) as error:
+        made.link(u, u)
+    assert cycle_of(error) == ["u", "u"]
+    assert everything(made) == before
+
+
+def test_a_link_that_closes_a_cycle_is_refused_and_the_cycle_named(abc):
+    made = graph_flow.Flow("g").add(*abc)
+    before = everything(made)
+    with pytest.raises(exceptions.DependencyFailure) as error:
+        made.link(abc[2], abc[0], decider=yes)
+    assert cycle_of(error) == ["c", "a", "c"]
+    assert everything(made) == before
+
+
+def test_a_cycle_is_named_in_the_direction_of_its_links():
+    members = [work(name) for name in "abcdef"]
+    made = graph_flow.Flow("g").add(*members)
+    for u, v in itertools.pairwise(members):
+        made.link(u, v)
+    with pytest.raises(exceptions.DependencyFailure) as error:
+        made.link(members[4], members[1])
+    assert cycle_of(error) == ["e", "b", "c", "d", "e"]
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_names_that_go_in_a_circle_are_refused_and_nothing_is_added(order):
+    ring = [work("p", "x", "y"), work("q", "y", "z"), work("r", "z", "x")]
+    made = graph_flow.Flow("g").add(work("before", provides="q"))
+    before = everything(made)
+    with pytest.raises(exceptions.DependencyFailure) as error:
+        made.add(work("more", "q"), *(ring[place] for place in order))
+    around = cycle_of(error)
+    assert "".join(around[:-1]) in ("pqr", "qrp", "rpq")
+    assert everything(made) == before
+    assert made.add(ring[0], ring[1]) is made  # what was refused has left nothing behind
+    assert links(made) == {("p", "q")}
+
+
+def test_a_refused_member_leaves_the_order_as_it_was():
+    a, b = work("a", "x"), work("b", provides="y")
+    made = graph_flow.Flow("g").add(a, b, work("c", "y", "z"))
+    before = everything(made)
+    with pytest.raises(exceptions.DependencyFailure):
+        made.add(
+            work("m", "z", ("x", "w")), work("n", "w", "y2"), work("o", "y2", "q"), work("p", "q", "r"), circle("s")
+        )
+    assert everything(made) == before
+
+
+def circle(name):
+    """A linear flow that needs what comes after it and provides for what comes before it: fits nowhere below."""
+    return linear_flow.Flow(name).add(work(f"{name}1", "r", "t"), work(f"{name}2", "nobody", "z2"))
+
+
+# -- random growth against networkx ----------------------------------------------------------------------------------
+
+NAMES = "uvwxyz"
+
+
+class Model:
+    """What a graph flow must be, worked out anew with networkx after each change."""
+
+    def __init__(self):
+        self.graph = networkx.DiGraph()
+
+    def add(self, members, *, resolve_requires, resolve_existing):
+        """Return the error that adding these must raise, or None after having added them."""
+        grown = self.graph.copy()
+        for member in members:
+            if member in grown:
+                continue
+            found = []
+            if resolve_requires:
+                for name in member.requires:
+                    providers = [other for other in grown if name in other.provides]
+                    if len(providers) > 1:
+                        return exceptions.AmbiguousDependency
+                    found += [(other, member, name) for other in providers]
+            if resolve_existing:
+                found += [
+                    (member, other, name) for other in grown for name in member.provides if name in other.requires
+                ]
+            grown.add_node(member)
+            for u, v, name in found:
+                grown.add_edge(u, v)
+                grown.edges[u, v].setdefault("reasons", set()).add(name)
+            if not networkx.is_directed_acyclic_graph(grown):
+                return exceptions.DependencyFailure
+        self.graph = grown
+        return None
+
+    def link(self, u, v):
+        """Return the error that this link must raise, or None after having made it."""
+        if u is v or networkx.has_path(self.graph, v, u):
+            return exceptions.DependencyFailure
+        self.graph.add_edge(u, v, manual=True)
+        return None
+
+    def requires(self):
+        unmet = set()
+        for member in self.graph:
+            given = {name for other in networkx.ancestors(self.graph, member) for name in other.provides}
+            unmet |= set(member.requires) - given
+        return unmet
+
+
+def check(made, model):
+    order = list(made)
+    assert set(order) == set(model.graph)
+    assert len(order) == len(made) == len(model.graph)
+    place = {member: position for position, member in enumerate(order)}
+    assert all(place[u] < place[v] for u, v in model.graph.edges)
+    found = [(u, v) for u, v, _ in made.iter_links()]
+    assert len(found) == len(set(found))
+    assert {(u, v): attributes for u, v, attributes in made.iter_links()} == dict(model.graph.edges.items())
+    before, _ = made.positions()
+    assert {(order[u], order[v]) for v, earlier in enumerate(before) for u in earlier} == set(model.graph.edges)
+    assert made.requires == model.requires()
+
+
+def attempt(made, model, change, expected):
+    """Make one change, which must be refused with exactly the expected error and then leave no trace."""
+    before = everything(made)
+    if expected is None:
+        change()
+    else:
+        with pytest.raises(exceptions.DependencyFailure) as error:
+            change()
+        assert error.type is expected
+        assert everything(made) == before
+    check(made, model)
+
+
+some_names = st.lists(st.sampled_from(NAMES), max_size=3, unique=True)
+additions = st.tuples(
+    st.lists(st.tuples(some_names, some_names), min_size=1, max_size=4), st.booleans() | st.just(True), st.just(True)
+)
+joins = st.tuples(st.integers(0, 30), st.integers(0, 30))
+
+
+@settings(max_examples=150)
+@given(st.lists(additions | joins, max_size=15))
+def test_any_growth_keeps_a_topological_order_and_refuses_exactly_the_cycles(changes):
+    made, model, members = graph_flow.Flow("g"), Model(), []
+    for change in changes:
+        if len(change) == 3:
+            wanted, resolve_requires, resolve_existing = change
+            new = [work(f"{len(members)}.{n}", requires, provides) for n, (requires, provides) in enumerate(wanted)]
+            how = {"resolve_requires": resolve_requires, "resolve_existing": resolve_existing}
+            expected = model.add(new, **how)
+            attempt(made, model, functools.partial(made.add, *new, **how), expected)
+            members += [] if expected else new
+        elif members:
+            u, v = (members[end % len(members)] for end in change)
+            attempt(made, model, functools.partial(made.link, u, v), model.link(u, v))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_large_random_graph_stays_in_order(seed):
+    """Members in random order, most of whose links agree with one hidden order and some with none."""
+    chance = random.Random(seed)
+    size = 60
+    hidden = [work(str(n), [f"x{m}" for m in range(n) if chance.random() < 0.05], f"x{n}") for n in range(size)]
+    made, model, present = graph_flow.Flow("g"), Model(), []
+    for member in chance.sample(hidden, size):
+        attempt(
+            made,
+            model,
+            functools.partial(made.add, member),
+            model.add([member], resolve_requires=True, resolve_existing=True),
+        )
+        present.append(member)
+        u, v = chance.choice(present), chance.choice(present)
+        if chance.random() < 0.8 and int(u.name) > int(v.name):
+            u, v = v, u
+        attempt(made, model, functools.partial(made.link, u, v), model.link(u, v))
+
+
+# -- targets ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def targeted(abc):
+    return graph_flow.TargetedFlow("t").add(*abc, work("d", "q", "z"))
+
+
+def test_without_a_target_all_members_run(targeted):
+    assert sorted(names(targeted)) == ["a", "b", "c", "d"]
+    assert len(targeted) == 4
+
+
+@pytest.mark.parametrize(
+    ("target", "members", "found", "requires", "provides"),
+    [
+        ("a", ["a"], set(), set(), {"x"}),
+        ("b", ["a", "b"], {("a", "b")}, set(), {"x", "y"}),
+        ("c", ["a", "b", "c"], {("a", "b"), ("a", "c"), ("b", "c")}, set(), {"x", "y"}),
+        ("d", ["d"], set(), {"q"}, {"z"}),
+    ],
+)
+def test_only_what_the_target_needs_is_in_the_flow(targeted, target, members, found, requires, provides):
+    targeted.set_target(next(member for member in targeted if member.name == target))
+    assert names(targeted) == [member.name for member, _ in targeted.iter_nodes()] == members
+    assert len(targeted) == len(members)
+    assert links(targeted) == found
+    assert (targeted.requires, targeted.provides) == (requires, provides)
+    assert str(targeted) == f'"graph_flow.TargetedFlow: t(len={len(members)})"'
+    before, _ = targeted.positions()
+    assert {(members[u], members[v]) for v, earlier in enumerate(before) for u in earlier} == found
+
+
+def test_a_target_can_be_changed_and_taken_back(targeted, abc):
+    assert targeted.set_target(abc[0]) is None
+    targeted.set_target(abc[1])
+    assert names(targeted) == ["a", "b"]
+    assert targeted.reset_target() is None
+    assert len(targeted) == 4
+
+
+def test_what_is_added_and_linked_later_is_looked_at(abc):
+    d = work("d", "q")
+    made = graph_flow.TargetedFlow("t").add(abc[1], d)
+    made.set_target(abc[1])
+    assert names(made) == ["b"]
+    made.add(abc[0])
+    assert names(made) == ["a", "b"]
+    made.link(d, abc[1])
+    assert sorted(names(made)) == ["a", "b", "d"]
+
+
+def test_members_that_the_target_does_not_need_can_still_be_linked_and_refused(targeted, abc):
+    targeted.set_target(abc[0])
+    targeted.link(abc[0], abc[2])
+    with pytest.raises(exceptions.DependencyFailure):
+        targeted.link(abc[2], abc[0])
+    assert names(targeted) == ["a"]
+
+
+@pytest.mark.parametrize("stranger", [None, work("s")])
+def test_a_target_must_be_a_member(targeted, stranger):
+    with pytest.raises(ValueError, match="^Node '.*' not found$"):
+        targeted.set_target(stranger)
+    assert len(targeted) == 4
+
+
+def test_a_targeted_flow_has_a_retry_too():
+    controller = retry.Times(1)
+    assert graph_flow.TargetedFlow("t", retry=controller).retry is controller
+
+
+# -- copies ----------------------------------------------------------------------------------------------------------
+
+
+def long_chain(size):
+    members = [work(str(n)) for n in range(size)]
+    made = graph_flow.Flow("g").add(*reversed(members))
+    for u, v in itertools.pairwise(members):
+        made.link(u, v)
+    return made
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda made: pickle.loads(pickle.dumps(made))])
+def test_a_copy_is_the_same_and_grows_alone(abc, copied):
+    made = graph_flow.TargetedFlow("g").add(*reversed(abc), work("d"))
+    made.link(abc[0], list(made)[-1]).link(abc[0], abc[1], decider=yes, decider_depth="flow")
+    made.set_target(abc[2])
+    other = copied(made)
+    assert names(other) == names(made)
+    assert [(u.name, v.name, has) for u, v, has in other.iter_links()] == [
+        (u.name, v.name, has) for u, v, has in made.iter_links()
+    ]
+    assert other.positions() == made.positions()
+    other.reset_target()
+    before = everything(made)
+    b = next(member for member in other if member.name == "b")
+    other.add(work("e", "y", "w")).add(work("f", "w"), work("g", provides="q"))
+    assert {("b", "e"), ("e", "f"), ("a", "d")} < links(other)
+    with pytest.raises(exceptions.DependencyFailure):
+        other.link(next(member for member in other if member.name == "f"), b)
+    assert everything(made) == before
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda made: pickle.loads(pickle.dumps(made))])
+def test_a_long_chain_can_be_copied(copied):
+    made = long_chain(3_000)
+    assert names(copied(made)) == names(made) == [str(n) for n in range(3_000)]
+
+
+# -- cost ------------------------------------------------------------------------------------------------------------
+
+
+def calls_of(function):
+    """Count the calls that `function` makes, of Python and built-in functions: the same on every machine."""
+    calls = 0
+
+    def count(frame, event, argument):
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        function()
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+def chain(size):
+    """Each member needs what the three before it provide."""
+    return [work(str(n), [f"x{m}" for m in range(max(n - 3, 0), n)], f"x{n}") for n in range(size)]
+
+
+def star(size):
+    """One member provides for all others, and one needs them all."""
+    hub = work("hub", provides="x")
+    rays = [work(str(n), "x", f"y{n}") for n in range(size - 2)]
+    return [hub, *rays, work("sink", [f"y{n}" for n in range(size - 2)])]
+
+
+def inside_out(members):
+    """Every second member first, then those between."""
+    return [*members[::2], *members[1::2]]
+
+
+def shuffled_in_blocks(members):
+    """The members in order but for blocks of twenty."""
+    chance = random.Random(7)
+    blocks = (members[start : start + 20] for start in range(0, len(members), 20))
+    return [member for block in blocks for member in chance.sample(block, len(block))]
+
+
+@pytest.mark.parametrize("order", [list, lambda members: members[::-1], inside_out, shuffled_in_blocks])
+@pytest.mark.parametrize("shape", [chain, star])
+@pytest.mark.parametrize("one_by_one", [True, False])
+def test_the_cost_of_a_member_does_not_grow_with_the_flow(shape, order, one_by_one):
+    def cost(size):
+        members = order(shape(size))
+
+        def build():
+            made = graph_flow.Flow("g")
+            if one_by_one:
+                for member in members:
+                    made.add(member)
+            else:
+                made.add(*members)
+            return list(made), made.positions()
+
+        return calls_of(build) / size
+
+    assert cost(8_000) <= 1.05 * cost(1_000)
+
+
+@pytest.mark.parametrize("order", [list, lambda members: members[::-1]])
+def test_twenty_thousand_members_are_in_order(order):
+    made = graph_flow.Flow("g").add(*order(chain(20_000)))
+    assert names(made) == [str(n) for n in range(20_000)]
+
+
+@pytest.mark.parametrize("order", [list, lambda pairs: pairs[::-1]])
+def test_the_cost_of_a_link_does_not_grow_with_the_flow(order):
+    def cost(size):
+        members = [work(str(n)) for n in range(size)]
+        made = graph_flow.Flow("g").add(*members)
+        pairs = order(list(itertools.pairwise(members)))
+        return calls_of(lambda: [made.link(u, v) for u, v in pairs]) / size
+
+    assert cost(8_000) <= 1.05 * cost(1_000)
+
+
+@pytest.mark.parametrize("shape", [chain, star])
+def test_the_cost_of_a_refusal_does_not_grow_with_the_square_of_what_is_refused(shape):
+    def cost(size):
+        members = [*shape(size), work("p", "u", "v"), work("q", "v", "u")]
+        made = graph_flow.Flow("g")
+
+        def refused():
+            with pytest.raises(exceptions.DependencyFailure):
+                made.add(*members)
+
+        calls = calls_of(refused)
+        assert len(made) == 0
+        return calls / size
+
+    assert cost(8_000) <= 1.05 * cost(1_000)
+
+
+@pytest.mark.parametrize("shape", [chain, star])
+def test_the_cost_of_requires_does_not_grow_with_the_flow(shape):
+    def cost(size):
+        made = graph_flow.Flow("g").add(*shape(size))
+        return calls_of(lambda: made.requires) / size
+
+    assert cost(8_000) <= 1.05 * cost(1_000)
