@@ -10,7 +10,6 @@ name has been injected since it was made.
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import atom as atom_module, exceptions, retry, states
@@ -105,13 +104,15 @@ class Binder:
         self.epoch = self._storage.injections
 
     def _bind(self, i: int, wiring: atom_module.Wiring, injected: Collection[str] | None) -> Binding:
-        """Find the first source of each argument; one that nobody provides is left out.
+        """Find the first source of each argument; an optional one that nobody provides is left out.
+
+        A binding ends before a required argument that nobody provides: it is then shorter than `wiring.needed`.
 
         :param injected: the injected names, or None when some are injected into single atoms
         """
         atoms, sources, nearest = self._plan.atoms, self._sources, self._scope.nearest
-        found = []
-        for arg, name in zip(wiring.args, wiring.names, strict=True):
+        found: list[tuple[str, Any, Any]] = []
+        for position, (arg, name) in enumerate(zip(wiring.args, wiring.names, strict=True)):
             if injected is None or name in injected:
                 source = self._storage.injected_source(atoms[i].name, name)
                 if source is not None:
@@ -120,6 +121,8 @@ class Binder:
             p = nearest(i, name)
             if p >= 0:
                 found.append((arg, sources[p], _key(atoms[p], name)))
+            elif position < wiring.needed:
+                break
         return tuple(found)
 
     def incomplete(self) -> Iterator[int]:
@@ -152,6 +155,8 @@ class Binder:
         if known is not None:
             owner = atoms[known if isinstance(known, int) else known[0]].name
             return f"'{owner}' provides '{name}', but does not run before '{atoms[i].name}'"
+        import difflib  # only an error needs it
+
         candidates = sorted({*self._scope.providers, *self._storage.fetch_all()})
         for match in difflib.get_close_matches(name, candidates, n=1):
             return f"'{atoms[i].name}' takes '{name}' for its argument '{arg}': did you mean '{match}'?"

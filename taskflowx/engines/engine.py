@@ -199,6 +199,7 @@ class ActionEngine(base.Engine):
         :raises InvalidState: when the flow has not been prepared, or is in a state that has no way back
         """
         self._prepared("reset")
+        states.check_flow_transition(self._storage.get_flow_state(), states.PENDING)  # before anything is forgotten
         for detail in self._details:
             if detail is not None:
                 if detail.state != states.PENDING:

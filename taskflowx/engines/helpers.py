@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
-import uuid as uuids
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import exceptions
@@ -31,6 +29,8 @@ def _engine_class(namespace: str, name: Any) -> Callable[..., Any]:
     """Return what makes an engine of that name: one of ours, or one that a package registers as an entry point."""
     if namespace == ENGINES_NAMESPACE and name in _ENGINES:
         return _ENGINES[name]
+    import importlib.metadata
+
     for entry_point in importlib.metadata.entry_points(group=namespace, name=str(name)):
         return entry_point.load()  # type: ignore[no-any-return]
     known = sorted({*_ENGINES, *(e.name for e in importlib.metadata.entry_points(group=namespace))})
@@ -73,7 +73,7 @@ def load(
     _check_backend(backend)
     make = _engine_class(namespace, engine)
     if flow_detail is None:
-        flow_detail = models.FlowDetail(str(getattr(flow, "name", flow)), str(uuids.uuid4()))
+        flow_detail = models.FlowDetail(str(getattr(flow, "name", flow)), models.make_uuid())
         if book is not None:
             book.add(flow_detail)
     made: ActionEngine = make(flow, flow_detail, backend, kwargs)

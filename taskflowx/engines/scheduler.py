@@ -208,15 +208,20 @@ class Scheduler:
         :raises BaseException: what came out of a call and is no `Exception`
         """
         interrupt: base.Interrupt | None = None
-        for call, outcome in completed:
-            if type(call) is base.Call:
-                self._in_flight -= 1
-                if type(outcome) is base.Interrupt:
-                    interrupt = outcome
-                else:
-                    self._ended(call.index, call.verb, outcome)
-            elif call is not None:
-                self._learn_progress(call, outcome)
+        left = iter(completed)
+        try:
+            for call, outcome in left:
+                if type(call) is base.Call:
+                    self._in_flight -= 1
+                    if type(outcome) is base.Interrupt:
+                        interrupt = outcome
+                    else:
+                        self._ended(call.index, call.verb, outcome)
+                elif call is not None:
+                    self._learn_progress(call, outcome)
+        finally:
+            for delivered in left:  # a listener has been interrupted: the others are recorded while the run stops
+                self._queue.put(delivered)
         if interrupt is not None:
             raise interrupt.exception
         if self._failed:
@@ -474,11 +479,16 @@ class Scheduler:
         detail = self._details[i]
         old, detail.state = detail.state, state
         if self._notifier._topics:
-            kind = "retry" if isinstance(self._atoms[i], retry.Retry) else "task"
-            facts = {f"{kind}_name": detail.name, f"{kind}_uuid": detail.uuid, "old_state": old}
-            if state in _STATES_WITH_RESULT:
-                facts["result"] = result
-            self._notifier.notify(state, facts)
+            self._tell(i, old, state, result)
+
+    def _tell(self, i: int, old: str | None, state: str, result: Any = None) -> None:
+        """Tell those who listen to atoms that one has moved to a state."""
+        detail = self._details[i]
+        kind = "retry" if isinstance(self._atoms[i], retry.Retry) else "task"
+        facts = {f"{kind}_name": detail.name, f"{kind}_uuid": detail.uuid, "old_state": old}
+        if state in _STATES_WITH_RESULT:
+            facts["result"] = result
+        self._notifier.notify(state, facts)
 
     def _prepare_execute(self, i: int) -> base.Call | None:
         """Get an atom ready to execute; None when there is nothing to call."""
@@ -509,16 +519,25 @@ class Scheduler:
         self._ended(i, states.EXECUTE, failure)
 
     def _ignore(self, left_out: list[int]) -> None:
+        """Leave atoms out, all of them before anybody is told: the record never has a part of a refusal."""
+        moved = []
         for i in left_out:
-            if self._details[i].state != states.IGNORE:  # another decider may have left it out before
-                self._details[i].intention = states.IGNORE
-                self._move(i, states.IGNORE)
+            detail = self._details[i]
+            if detail.state != states.IGNORE:  # another decider may have left it out before
+                moved.append((i, detail.state))
+                detail.state = detail.intention = states.IGNORE
         self._walk.ignore(left_out)
+        if self._notifier._topics:
+            for i, old in moved:
+                self._tell(i, old, states.IGNORE)
 
     def _prepare_undo(self, i: int) -> base.Call | None:
         """Get an atom ready to be reverted, or a retry to run again; None when there is nothing to call."""
         atom, detail = self._atoms[i], self._details[i]
         if detail.intention == states.RETRY:
+            if self._go_on and self._is_blocked(i):
+                self._failed.append(i)
+                return None
             self._restart(i)
             return self._prepare_execute(i)
         meta = detail._meta
@@ -534,6 +553,11 @@ class Scheduler:
             return None
         self._move(i, states.REVERTING)
         return base.Call(i, atom, states.REVERT, arguments)
+
+    def _is_blocked(self, r: int) -> bool:
+        """Tell whether something in the region of a retry could not be undone, so that it cannot run again."""
+        lo, hi = self._plan.region(r)
+        return any(d is not None and d.state == states.REVERT_FAILURE for d in self._details[lo:hi])
 
     def _failures_now(self) -> dict[str, Failure]:
         """Return atom name -> Failure; one dict until a further failure comes."""
@@ -600,6 +624,11 @@ class Scheduler:
             return
         walk, plan = self._walk, self._plan
         for i in failed:
+            if (
+                self._details[i].intention == states.RETRY
+            ):  # a retry that cannot run again: the rollback goes on instead
+                walk.turn(0, len(plan))
+                continue
             failure = self._details[i].failure
             lo, hi, restart = resolve.resolve(
                 plan, i, functools.partial(self._ask, failure), defer_reverts=self._defer_reverts

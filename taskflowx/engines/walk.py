@@ -64,7 +64,7 @@ class Walk:
         self.undo: list[int] = []
         #: atoms whose failure has turned nothing round when `open` met them
         self.failed: list[int] = []
-        #: atoms to be undone that were under way, or whose revert had failed, when `open` met them: until they are taken
+        #: atoms to be undone that were under way, or whose revert had failed, when `open` met them; until taken
         self.cut_off: set[int] = set()
         #: the ranges (lo, hi) that turn round
         self.turned: list[tuple[int, int]] = []

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import functools
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +27,7 @@ def _threads(max_workers: int | None) -> base.Executor:
 
 
 def _processes(max_workers: int | None) -> base.Executor:
+    import concurrent.futures
     import multiprocessing
 
     from taskflowx.executors import futures
@@ -70,6 +70,8 @@ def fetch(executor: Any, max_workers: Any = None, *, inline: bool = True) -> bas
         return made
     if isinstance(executor, base.Executor):
         return executor
+    import concurrent.futures  # only what is used is imported
+
     if isinstance(executor, concurrent.futures.Executor) or callable(getattr(executor, "submit", None)):
         from taskflowx.executors import futures
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import copy
 import datetime as dt
-import uuid as uuids
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from taskflowx import exceptions, states
@@ -22,6 +21,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 STATES_OF_EXECUTE_RESULTS = (states.SUCCESS, states.FAILURE)
+
+
+def make_uuid() -> str:
+    """Return a new unique identity."""
+    import uuid
+
+    return str(uuid.uuid4())
 
 
 def _utcnow() -> dt.datetime:
@@ -93,7 +99,7 @@ class AtomDetail:
     def uuid(self) -> str:
         """The unique identity of this detail."""
         if self._uuid is None:
-            self._uuid = str(uuids.uuid4())
+            self._uuid = make_uuid()
         return self._uuid
 
     @property
@@ -336,6 +342,11 @@ class _Container:
 
     def add(self, member: Any) -> None:
         """Put a member in; one with the same uuid is replaced."""
+        if isinstance(member, AtomDetail) and member._uuid is None:
+            # Nobody has asked for its identity yet, so nothing here can have the same one.
+            self._members.append(member)
+            self._index = None
+            return
         known = self.find(member.uuid)
         if known is None:
             self._members.append(member)
@@ -439,7 +450,7 @@ class LogBook(_Container):
     def __init__(self, name: str, uuid: str | None = None) -> None:
         super().__init__()
         self.name = name
-        self.uuid = uuid or str(uuids.uuid4())
+        self.uuid = uuid or make_uuid()
         self.meta: dict[str, Any] = {}
         self.created_at: dt.datetime = _utcnow()
         self.updated_at: dt.datetime | None = None
