@@ -43,12 +43,12 @@ def scale(shape: str, many: int, few: int, repeats: int, *, collector: bool) -> 
     """
     if not collector:
         gc.disable()
-    resident = _resident()
+    resident = _held("VmRSS")
     seconds_an_atom(shape, few)
     small = [seconds_an_atom(shape, few) for _ in range(repeats)]
     large = seconds_an_atom(shape, many)
     small += [seconds_an_atom(shape, few) for _ in range(repeats)]
-    return {"many": large, "few": statistics.median(small), "memory": (_peak() - resident) / many}
+    return {"many": large, "few": statistics.median(small), "memory": (_held("VmHWM") - resident) / many}
 
 
 def chain(atoms: int, repeats: int) -> float:
@@ -56,20 +56,17 @@ def chain(atoms: int, repeats: int) -> float:
     return statistics.median(seconds_an_atom("linear", atoms) * atoms for _ in range(repeats))
 
 
-def _peak() -> int:
-    """Return the most memory that this process has held, in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+def _held(field: str) -> int:
+    """Return the memory that this process holds now (`VmRSS`), or held at its peak (`VmHWM`), in bytes.
 
-
-def _resident() -> int:
-    """Return the memory that this process holds now, in bytes, or its peak where the system does not say.
-
-    On Linux the peak is no substitute: it begins with what the program that started this one held.
+    Where the system does not tell them apart it is the peak. On Linux `getrusage` would not do: its peak begins with
+    what the program held that started this one.
     """
     try:
-        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * resource.getpagesize()
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
     except OSError:
-        return _peak()
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return int(status.partition(f"{field}:")[2].split()[0]) * 1024
 
 
 _COMMANDS: dict[str, Callable[..., Any]] = {"scale": scale, "chain": chain}

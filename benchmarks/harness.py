@@ -31,7 +31,7 @@ class Figure:
     :param low: the smallest value of a single turn, and `high` the largest
     :param turns: how often both sides were measured
     :param atoms: the size of the flow, 0 if there is none
-    :param ours: the median of our side, and `theirs` that of the other, in `unit`
+    :param first: the median of the side that is divided, and `second` that of the other, in `unit`
     :param at_most: the bound if small is good, and `at_least` if large is; neither if nothing is claimed
     :param skipped: why there is no value
     """
@@ -42,8 +42,8 @@ class Figure:
     high: float = 0.0
     turns: int = 0
     atoms: int = 0
-    ours: float | None = None
-    theirs: float | None = None
+    first: float | None = None
+    second: float | None = None
     unit: str = ""
     at_most: float | None = None
     at_least: float | None = None
@@ -70,8 +70,8 @@ class Figure:
         made_of = f"{self.turns} turn{'s' * (self.turns != 1)}, {number(self.low)} to {number(self.high)}"
         if self.atoms:
             made_of = f"{self.atoms:,} atoms, {made_of}"
-        if self.ours is not None and self.theirs is not None:
-            made_of += f"; {number(self.ours)} ÷ {number(self.theirs)} {self.unit}"
+        if self.first is not None and self.second is not None:
+            made_of += f"; {number(self.first)} ÷ {number(self.second)} {self.unit}"
         elif self.unit:
             made_of += f" {self.unit}"
         return f"  {self.label:<34} {number(self.value):>8}   {bound:<10} {verdict:<14} ({made_of})"
@@ -85,11 +85,13 @@ def number(value: float) -> str:
 
 
 def clock(function: Callable[[], Any]) -> float:
-    """Return how many seconds a call takes; earlier garbage is collected outside the clock."""
+    """Return how many seconds a call takes; to collect earlier garbage and to let go of the result is not counted."""
     gc.collect()
     started = time.perf_counter()
-    function()
-    return time.perf_counter() - started
+    kept = function()
+    seconds = time.perf_counter() - started
+    del kept
+    return seconds
 
 
 def in_turn(turns: int, *sides: Callable[[], float], warm_up: bool = True) -> list[tuple[float, ...]]:
@@ -129,8 +131,8 @@ def compared(
         high=max(ratios),
         turns=len(turns),
         atoms=atoms,
-        ours=first,
-        theirs=second,
+        first=first,
+        second=second,
         unit=unit,
         at_most=at_most,
         at_least=at_least,

@@ -42,7 +42,7 @@ class Sizes:
     """
 
     atoms: int = 10_000
-    crossing: int = 10_000
+    crossing: int = 2_000
     starting: int = 2_000
     many: int = 1_000_000
     short: int = 15
@@ -52,7 +52,7 @@ class Sizes:
 
 
 FULL = Sizes()
-QUICK = Sizes(crossing=1_000, starting=500, many=100_000, short=5, turns=2, few=1, repeats=3)
+QUICK = Sizes(crossing=1_000, starting=500, many=50_000, short=5, turns=2, few=1, repeats=2)
 SMALL = 10_000  # what a large flow is compared with
 CHAIN = 1_000  # atoms of the chain that TaskFlow runs too
 
@@ -147,7 +147,7 @@ def processes(sizes: Sizes, shape: str) -> Iterator[Figure]:
             sorter = graph.sorter()
             return clock(lambda: loops.on_pool(graph, sorter, pool))
 
-        yield compared(shape, in_turn(sizes.turns, ours, theirs), **an_atom(sizes.crossing), at_most=1.3)
+        yield compared(shape, in_turn(sizes.short, ours, theirs), **an_atom(sizes.crossing), at_most=1.3)
 
     small = workloads.SHAPES[shape](sizes.starting)
     small_graph = loops.Graph(small)
@@ -194,7 +194,7 @@ def scale(sizes: Sizes, shape: str) -> Iterator[Figure]:
     claimed = shape != "layers"
     arguments = {"shape": shape, "many": sizes.many, "few": SMALL, "repeats": sizes.repeats}
     for collector, bound in ((True, 2.0), (False, 1.3)) if claimed else ((True, 0.0),):
-        taken = [fresh("scale", collector=collector, **arguments) for _ in range(sizes.few if claimed else 1)]
+        taken = [fresh("scale", collector=collector, **arguments) for _ in range(sizes.turns if claimed else 1)]
         yield compared(
             f"{shape}, {'default gc' if collector else 'gc.disable()'}",
             [(answer["many"], answer["few"]) for answer in taken],
@@ -260,7 +260,7 @@ def taskflow(sizes: Sizes, shape: str) -> Iterator[Figure]:
     try:
         measured = in_turn(sizes.few, theirs, ours, warm_up=False)
     except RuntimeError as error:
-        yield Figure(shape, at_least=bound, skipped=str(error))
+        yield Figure(shape, at_least=bound, skipped=str(error).splitlines()[-1])
         return
     yield compared(shape, measured, "ms", factor=1e3, atoms=CHAIN, at_least=bound)
 

@@ -132,6 +132,22 @@ def test_a_figure_is_the_ratio_of_medians_with_the_spread_of_the_turns():
     assert (figure.low, figure.high, figure.turns) == (1.5, 3.0, 3)
 
 
+def test_letting_go_of_a_result_is_not_counted(monkeypatch):
+    seen = []
+
+    class Result:
+        def __del__(self):
+            seen.append("freed")
+
+    def now():
+        seen.append("time")
+        return 0.0
+
+    monkeypatch.setattr(harness.time, "perf_counter", now)
+    harness.clock(Result)
+    assert seen == ["time", "time", "freed"]
+
+
 def test_sides_are_measured_in_turn():
     seen = []
 

@@ -291,20 +291,20 @@ class ActionEngine(base.Engine):
         try:
             if (yield states.RESUMING):
                 current.stop()
-            clock, spent = time.monotonic, self._seconds
-            gather = self._options.get("gather_statistics", True)
+            clock = time.monotonic
+            spent = self._seconds if self._options.get("gather_statistics", True) else {}
             before = clock()
             step = states.RESUMING
             with contextlib.closing(current.run(timeout, stepwise=stepwise)) as steps:
                 for following in steps:
-                    if gather:
-                        now = clock()
-                        spent[step] = spent.get(step, 0.0) + now - before
-                        step, before = following, now
+                    now = clock()
+                    spent[step] = spent.get(step, 0.0) + now - before
+                    step, before = following, now
                     if (yield following):
                         current.stop()
                     if current.stopping:
                         self._move(states.SUSPENDING)
+            spent[step] = spent.get(step, 0.0) + clock() - before
         except Exception:
             raise  # a bug, ours or an executor's: raised as it is
         except BaseException:

@@ -383,6 +383,8 @@ class _Net(_Frame):
                 self.preds = ends[previous[0]]
             else:
                 self.preds = tuple(dict.fromkeys(itertools.chain.from_iterable(ends[p] for p in previous)))
+            if self.preds == previous:
+                before[self.position] = self.preds  # one tuple for both lists: most graph flows are all atoms
             if isinstance(member, flow.Flow):
                 return member
             i = _emit_member(plan, member, self.preds, self.home)

@@ -92,6 +92,8 @@ class Scheduler:
         self._queue: queue.SimpleQueue[tuple[Any, Any]] = queue.SimpleQueue()
         self._in_flight = 0
         self._failed: list[int] = []
+        #: atoms that are executed again, because an earlier run was cut off in them
+        self._begun: set[int] = set()
         self._flow_failures: dict[str, Failure] | None = None
         self._deadline: float | None = None
         #: whether nothing new is to start; set from any thread by `stop`
@@ -121,6 +123,7 @@ class Scheduler:
             self._failed = walk.failed
             self._resolve_failures()
             walk.open()  # in what they turn round, what was under way then is to be undone
+        self._begun = {i for i in walk.ready if self._details[i].state == states.RUNNING}
         kept = task.PROGRESS.report
         self._executor.start(self._queue.put)
         try:
@@ -133,7 +136,12 @@ class Scheduler:
                     task.PROGRESS.report = kept
                 yield states.WAITING
                 completed = self._wait()
-                yield states.ANALYZING
+                try:
+                    yield states.ANALYZING
+                except BaseException:  # closed here: what has been delivered is recorded while the run stops
+                    for delivered in completed:
+                        self._queue.put(delivered)
+                    raise
                 self._learn(completed)
                 if self.stopping and self._in_flight:
                     self._recall()
@@ -251,7 +259,10 @@ class Scheduler:
                     walk.hold[i] = 0
                     walk.undo.append(i)
             else:
-                detail.state = states.PENDING
+                if i in self._begun:
+                    walk.cut_off.add(i)
+                else:
+                    detail.state = states.PENDING
                 if not turned:
                     walk.ready.append(i)
             if turned and not walk.hold[i]:

@@ -85,10 +85,15 @@ class Walk:
         self.cut_off = set()
         ready, succ = self.ready, plan.succ
         first = last = end = -1  # of the region that turns round and that is being passed
+        pending, execute = states.PENDING, states.EXECUTE
         for i, count in enumerate(need):
             detail = details[i]
             if detail is None:
                 ran = not count
+            elif detail.state == pending and detail.intention == execute and first < 0:
+                if not count:
+                    ready.append(i)
+                continue
             elif detail.intention in _TURNED:
                 need[i] = plan.degree[i]
                 if detail.state == states.IGNORE:
