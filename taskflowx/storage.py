@@ -107,14 +107,19 @@ class Storage:
     # -- atoms -------------------------------------------------------------------------------------
 
     def ensure_atoms(self, atoms: Iterable[Atom]) -> list[str]:
-        """Make sure that each of the atoms has a detail; returns their uuids."""
+        """Make sure that each of the atoms has a detail; returns their uuids.
+
+        :raises Duplicate: when there is a detail of that name and of another kind
+        """
         uuids = []
         for atom in atoms:
             if atom.name not in self._places:
                 self._places[atom.name] = len(self._rows)
                 self._rows.append(self._make_detail(atom))
                 self._unindexed.append(atom)
-            uuids.append(self._detail(atom.name).uuid)
+            detail = self._detail(atom.name)
+            _check_kind(atom, detail)
+            uuids.append(detail.uuid)
         return uuids
 
     def ensure_atom(self, atom: Atom) -> str:
@@ -145,17 +150,14 @@ class Storage:
         :raises Duplicate: when the kept detail of that name is of another kind
         """
         name = atom.name
-        kind = models.RetryDetail if isinstance(atom, retry.Retry) else models.TaskDetail
-        detail = self._kept.get(name) if self._kept else None
+        detail: models.AtomDetail | None = self._kept.get(name) if self._kept else None
         if detail is None:
-            detail = kind(name)
+            detail = models.RetryDetail(name) if isinstance(atom, retry.Retry) else models.TaskDetail(name)
             detail.state = states.PENDING
             detail.version = _version_text(atom.version)
             self._flowdetail.add(detail)
             return detail
-        if type(detail) is not kind:
-            msg = f"Atom detail '{name}' already exists, but it is of a {detail.KIND} and not of a {kind.KIND}"
-            raise exceptions.Duplicate(msg)
+        _check_kind(atom, detail)
         _check_version(atom, detail)
         if detail.state is None:
             detail.state = states.PENDING
@@ -266,6 +268,8 @@ class Storage:
             self._failures[atom_name] = result
         elif state == states.REVERT_FAILURE and isinstance(result, Failure):
             self._revert_failures[atom_name] = result
+        elif state == states.REVERTED:
+            self._revert_failures.pop(atom_name, None)
         elif state == states.SUCCESS:
             self.warn_of_missing(atom_name)
 
@@ -518,16 +522,18 @@ class Storage:
         scope_walker: Iterable[Iterable[str]] | None = None,
         optional_args: Iterable[str] | None = None,
     ) -> set[str]:
-        """Return the stored names among those mapped for which nobody that the atom sees could have a value.
+        """Return the arguments for which nobody that the atom sees could have a value.
 
         :param args_mapping: argument -> stored name
         :param scope_walker: rows of names of atoms that are looked at instead of what the atom sees
         :param optional_args: arguments that need no value
+        :raises NotFound: when there is no such atom
         """
+        self._detail(atom_name)
         seen = self._seen(atom_name, scope_walker)
         optional = set(optional_args or ())
         return {
-            name
+            arg
             for arg, name in args_mapping.items()
             if arg not in optional and next(self._sources_for(atom_name, name, seen), None) is None
         }
@@ -619,6 +625,14 @@ class _Lock:
 @functools.lru_cache(maxsize=64)
 def _version_text(version: tuple[int, ...]) -> str:
     return ".".join(str(part) for part in version)
+
+
+def _check_kind(atom: Atom, detail: models.AtomDetail) -> None:
+    """Refuse a detail that was made for a task to be that of a retry, and the other way round."""
+    kind = models.RetryDetail if isinstance(atom, retry.Retry) else models.TaskDetail
+    if type(detail) is not kind:
+        msg = f"Atom detail '{atom.name}' already exists, but it is of a {detail.KIND} and not of a {kind.KIND}"
+        raise exceptions.Duplicate(msg)
 
 
 def _check_version(atom: Atom, detail: models.AtomDetail) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import functools
+import pickle
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import task
@@ -20,16 +21,36 @@ if TYPE_CHECKING:
 
 
 class Brought:
-    """What comes back from another process: the outcome, and the progress that was reported before it."""
+    """What comes back from another process: the outcome, and what would be lost with it.
 
-    __slots__ = ("outcome", "progress")
+    `progress` holds what was reported; `raised` is the pickled exception of a `Failure`, None if it cannot be pickled.
+    """
 
-    def __init__(self, outcome: Any, progress: list[dict[str, Any]]) -> None:
-        self.outcome = outcome
+    __slots__ = ("_outcome", "progress", "raised")
+
+    def __init__(self, outcome: Any, progress: list[dict[str, Any]], raised: bytes | None) -> None:
+        self._outcome = outcome
         self.progress = progress
+        self.raised = raised
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Brought, (self.outcome, self.progress)
+        return Brought, (self._outcome, self.progress, self.raised)
+
+    @property
+    def outcome(self) -> Any:
+        """The value, or the `Failure` with its exception."""
+        if self.raised is None:
+            return self._outcome
+        return self._outcome.with_exception(pickle.loads(self.raised))  # noqa: S301 - our own worker wrote it
+
+
+def _pickled(exception: Exception | None) -> bytes | None:
+    """Return a pickle of an exception, or None if it does not come back from one as it was."""
+    try:
+        data = pickle.dumps(exception)
+        return data if type(pickle.loads(data)) is type(exception) else None  # noqa: S301 - written a line above
+    except Exception:  # whatever a user's exception raises on its way
+        return None
 
 
 class Carrier:
@@ -64,7 +85,10 @@ class Carrier:
             outcome = base.perform(self.atom, self.verb, self.kwargs)
         finally:
             task.PROGRESS.report = kept
-        return outcome if deliver is not None or not progress else Brought(outcome, progress)
+        if deliver is not None:
+            return outcome
+        raised = _pickled(outcome.exception) if isinstance(outcome, Failure) else None
+        return outcome if raised is None and not progress else Brought(outcome, progress, raised)
 
 
 def _refuse(item: tuple[Any, Any]) -> None:

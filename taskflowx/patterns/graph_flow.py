@@ -1,12 +1,13 @@
 """Members that run in the order of their dependencies.
 
-The links of a graph flow are inferred from what its members require and provide, and added by hand. The flow
-keeps its members ranked in a topological order while it grows (the algorithm of Pearce and Kelly, "A dynamic
-topological sort algorithm for directed acyclic graphs", 2006): a link that agrees with the ranks costs
-nothing, another one costs a search among the ranks between its ends, and a cycle is found when the link that
-closes it is made.
+The links of a graph flow are inferred from what its members require and provide, and added by hand. The flow keeps
+its members ranked in a topological order while it grows, after the idea of Pearce and Kelly ("A dynamic topological
+sort algorithm for directed acyclic graphs", 2006) that a link concerns only the ranks between its ends: one that
+agrees with the ranks costs nothing, and for another one the smaller of two sides moves, what follows one end or what
+precedes the other. As there is room between ranks, nobody else has to. A cycle is found by the call that closes it.
 
-Invariant: for each link (u, v), rank of u < rank of v.
+Invariants: ranks are unique, and for each link (u, v) the rank of u is lower than that of v. While the members are
+held in the order of their ranks, the rank at a position is that position shifted by ROOM_BITS.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 CYCLE = "No path through the node(s) in the graph produces an ordering that will allow for logical edge traversal"
+ROOM_BITS = 64  # two neighbours that nothing was put between have ranks that differ by ROOM
+ROOM = 1 << ROOM_BITS
+STEP = 1 << 24  # the bits below it tell apart those that are put at the same place
 _MANUAL: dict[str, Any] = {flow.LINK_MANUAL: True}  # shared by all links made by hand that have nothing more
 
 
@@ -107,7 +111,8 @@ class Flow(flow.Flow):
 
     def __init__(self, name: str, retry: Any = None) -> None:
         super().__init__(name, retry)
-        self._first, self._last = 0, -1  # the lowest and the highest rank in use
+        self._end = 0  # the rank for the next one at the end
+        self._between = 0  # how many were put between others since the ranks were last spread out
         self._sorted = True  # whether the members are held in the order of their ranks
         self._providers = _Index()
         self._needers = _Index()
@@ -128,22 +133,27 @@ class Flow(flow.Flow):
             self._check_member(item)
         added: list[_Node] = []
         moved: dict[_Node, int] = {}
-        first, last = self._first, self._last
+        end, between = self._end, self._between
         try:
             for item in new:
                 node = _Node(item)
                 added.append(node)
-                self._add(node, moved, resolve_requires=resolve_requires, resolve_existing=resolve_existing)
+                self._join(node, resolve_requires=resolve_requires, resolve_existing=resolve_existing)
+                node.rank = self._end
+                self._end += ROOM
+                if node.after:
+                    self._settle(node, moved)
         except Exception:
             for node in reversed(added):
                 self._remove(node)
             for node, rank in moved.items():
                 node.rank = rank
-            self._first, self._last = first, last
+            self._end, self._between = end, between
             raise
         return self
 
-    def _add(self, node: _Node, moved: dict[_Node, int], *, resolve_requires: bool, resolve_existing: bool) -> None:
+    def _join(self, node: _Node, *, resolve_requires: bool, resolve_existing: bool) -> None:
+        """Put a member in with its links; it is not ranked yet."""
         item = node.item
         requires, provides = self._names_of(item)
         before: dict[_Node, None] = {}
@@ -160,13 +170,11 @@ class Flow(flow.Flow):
         after: dict[_Node, None] = {}
         for name in provides if resolve_existing else ():
             after.update(dict.fromkeys(self._needers.get(name)))
-        self._rank(node, front=bool(after) and not before)
         self._members[item] = node
         node.needed = tuple(before)
         for provider in before:
             provider.precede(node)
         for needer in after:
-            self._put_before(node, needer, moved)
             needer.needed = (*needer.needed, node)
             node.precede(needer)
         for name in requires:
@@ -187,15 +195,47 @@ class Flow(flow.Flow):
             requires = [name for name in requires if name not in self._given]
         return requires, provides
 
-    def _rank(self, node: _Node, *, front: bool) -> None:
-        """Give a new member, not linked yet, a rank before or after all others."""
-        if front:
-            self._first -= 1
-            node.rank = self._first
-            self._sorted = False
-        else:
-            self._last += 1
-            node.rank = self._last
+    def _settle(self, node: _Node, moved: dict[_Node, int]) -> None:
+        """Rank the newest member, which stands at the end, after those that it follows and before those after it.
+
+        :param moved: learns the rank that each of those that move had at first
+        """
+        self._sorted = False
+        high = min([later.rank for later in node.after])
+        low = max([earlier.rank for earlier in node.needed]) if node.needed else high - ROOM
+        # Without a place between them it goes after those that it follows, and then those after it have to move.
+        if not self._move([node], low, high if low < high else node.rank, moved):
+            self._make_room(moved)
+            self._settle(node, moved)
+        elif low >= high:
+            for needer in node.after:
+                self._put_before(node, needer, moved)
+
+    def _move(self, nodes: list[_Node], low: int, high: int, moved: dict[_Node, int]) -> bool:
+        """Spread members evenly between two ranks; returns whether there was room, and moves none if not."""
+        step = (high - low) // (len(nodes) + 1)
+        if step < 2 * STEP or self._between + len(nodes) >= STEP:
+            return False
+        for node in nodes:
+            moved.setdefault(node, node.rank)
+            low += step
+            self._between += 1
+            node.rank = low - low % STEP + self._between
+        return True
+
+    def _make_room(self, moved: dict[_Node, int]) -> None:
+        for node in self._members.values():
+            moved.setdefault(node, node.rank)
+        self._spread_out()
+
+    def _spread_out(self) -> list[_Node]:
+        """Give the members ranks with room between them, and return them in order."""
+        nodes = sorted(self._members.values(), key=_by_rank)
+        for position, node in enumerate(nodes):
+            node.rank = position << ROOM_BITS
+        self._end = len(nodes) << ROOM_BITS
+        self._between = 0
+        return nodes
 
     def _remove(self, node: _Node) -> None:
         """Take the newest member out again, as far as it has been put in: it is the last wherever it is."""
@@ -255,44 +295,55 @@ class Flow(flow.Flow):
         return node
 
     def _put_before(self, u: _Node, v: _Node, moved: dict[_Node, int]) -> None:
-        """Rank `u` before `v`: those between that must precede u or follow v share out the same ranks anew.
+        """Make the rank of `u` lower than that of `v`, if it is not.
 
         :param moved: learns the rank that each of those that move had at first
-        :raises DependencyFailure: when u follows v
+        :raises DependencyFailure: when u follows v; no rank has changed then
         """
         low, high = v.rank, u.rank
         if high < low:
             return
-        following = {v}
-        stack = [v]
-        while stack:
-            node = stack.pop()
-            if node is u:
-                msg = f"{CYCLE}\n{_cycle(u, v)}"
-                raise exceptions.DependencyFailure(msg)
-            for successor in node.after:
-                if successor.rank <= high and successor not in following:
-                    following.add(successor)
-                    stack.append(successor)
-        preceding = {u}
-        stack = [u]
-        while stack:
-            for predecessor in stack.pop().before():
-                if predecessor.rank >= low and predecessor not in preceding:
-                    preceding.add(predecessor)
-                    stack.append(predecessor)
-        movers = sorted(preceding, key=_by_rank) + sorted(following, key=_by_rank)
-        for node, rank in zip(movers, sorted(node.rank for node in movers), strict=True):
-            moved.setdefault(node, node.rank)
-            node.rank = rank
+        # What follows v and what precedes u, between the two: looked up in turn, until one of them is complete.
+        following, preceding = [v], [u]
+        ahead, behind = {v}, {u}
+        for later, earlier in zip(following, preceding, strict=False):
+            for node in later.after:
+                if node.rank <= high and node not in ahead:
+                    ahead.add(node)
+                    following.append(node)
+            for node in earlier.before():
+                if node.rank >= low and node not in behind:
+                    behind.add(node)
+                    preceding.append(node)
+        if u in ahead or v in behind:
+            raise _refusal(u, v)
         self._sorted = False
+        if len(following) <= len(preceding):
+            following.sort(key=_by_rank)
+            beyond = min((node.rank for later in following for node in later.after if node not in ahead), default=None)
+            fits = self._move(following, high, self._end_for(following) if beyond is None else beyond, moved)
+        else:
+            preceding.sort(key=_by_rank)
+            lowest = low - len(preceding) * ROOM
+            beyond = max(
+                (node.rank for earlier in preceding for node in earlier.before() if node not in behind), default=lowest
+            )
+            fits = self._move(preceding, beyond, low, moved)
+        if not fits:
+            self._make_room(moved)
+            self._put_before(u, v, moved)
+
+    def _end_for(self, nodes: list[_Node]) -> int:
+        """Return the rank of the end after some more members than there are."""
+        self._end += len(nodes) * ROOM
+        return self._end
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self._ranked())
 
     def _ranked(self) -> dict[Any, _Node]:
         if not self._sorted:
-            self._members = {node.item: node for node in sorted(self._members.values(), key=_by_rank)}
+            self._members = {node.item: node for node in self._spread_out()}
             self._sorted = True
         return self._members
 
@@ -317,21 +368,18 @@ class Flow(flow.Flow):
         """
         nodes = [self._members[item] for item in self]
         deciders: dict[tuple[int, int], dict[str, Any]] = {}
-        first = self._first
-        place: Callable[[_Node], int]
-        if len(nodes) == self._last - first + 1:
-            place = _by_rank  # the ranks are the positions, from the first one on
-        else:
-            first, place = 0, {node: position for position, node in enumerate(nodes)}.__getitem__
         before: list[tuple[int, ...]] = []
-        for node in nodes:
-            if node.linked is None:
-                before.append(tuple([place(earlier) - first for earlier in node.needed]))
-                continue
-            before.append(tuple([place(earlier) - first for earlier in node.before()]))
-            for earlier, attributes in node.linked.items():
-                if attributes is not _MANUAL:
-                    deciders[place(earlier) - first, place(node) - first] = attributes
+        whole = len(nodes) == len(self._members)
+        place = {} if whole else {node: position for position, node in enumerate(nodes)}
+        for position, node in enumerate(nodes):
+            earlier = node.needed if node.linked is None else node.before()
+            places = tuple([e.rank >> ROOM_BITS for e in earlier] if whole else [place[e] for e in earlier])
+            before.append(places)
+            if node.linked is not None:
+                for other, at in zip(earlier, places, strict=True):
+                    attributes = node.linked.get(other, _MANUAL)
+                    if attributes is not _MANUAL:
+                        deciders[at, position] = attributes
         return before, deciders
 
     def __getstate__(self) -> dict[str, Any]:
@@ -386,8 +434,8 @@ class Flow(flow.Flow):
         return frozenset(unmet)
 
 
-def _cycle(u: _Node, v: _Node) -> str:
-    """Describe the cycle that a link from u to v would close."""
+def _refusal(u: _Node, v: _Node) -> exceptions.DependencyFailure:
+    """Return the error that names the cycle which a link from u to v closes."""
     came_from = {v: v}
     queue = [v]
     for node in queue:
@@ -398,7 +446,8 @@ def _cycle(u: _Node, v: _Node) -> str:
     path = [u]
     while path[-1] is not v:
         path.append(came_from[path[-1]])
-    return "The cycle is: " + " -> ".join(str(node.item.name) for node in [u, *reversed(path)])
+    around = " -> ".join(str(node.item.name) for node in [u, *reversed(path)])
+    return exceptions.DependencyFailure(f"{CYCLE}\nThe cycle is: {around}")
 
 
 class TargetedFlow(Flow):

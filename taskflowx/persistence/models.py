@@ -50,6 +50,11 @@ def _describe(
     return linesep.join(" " * indent + line for line in lines)
 
 
+def _same(old: Any, new: Any) -> bool:
+    """Tell whether a fact stayed as it was; only what is known to compare well is compared, results may be anything."""
+    return new is old or (isinstance(new, (str, int, Failure)) and isinstance(old, type(new)) and new == old)
+
+
 _TIME_PARTS = ("day", "month", "year", "hour", "minute", "second", "microsecond")
 
 
@@ -84,16 +89,12 @@ class AtomDetail:
         self._uuid = uuid
         self.state: str | None = None
         self.intention: str = states.EXECUTE
-        self.results: Any = self._no_results()
+        self.results: Any = None
         self.failure: Failure | None = None
         self.revert_results: Any = None
         self.revert_failure: Failure | None = None
         self._meta: dict[str, Any] | None = None
         self.version: Any = None
-
-    @staticmethod
-    def _no_results() -> Any:
-        return None
 
     @property
     def uuid(self) -> str:
@@ -122,7 +123,7 @@ class AtomDetail:
         """Forget what has happened and set the state."""
         self.state = state
         self.intention = states.EXECUTE
-        self.results = self._no_results()
+        self.results = None
         self.failure = self.revert_results = self.revert_failure = None
 
     def _store(self, result: Any) -> None:
@@ -146,11 +147,10 @@ class AtomDetail:
             self.revert_results, self.revert_failure = result, None
         elif state == states.REVERT_FAILURE:
             self.revert_results, self.revert_failure = None, result
-        return self._facts() != before
+        return not all(map(_same, before, self._facts()))
 
     def _facts(self) -> tuple[Any, ...]:
-        results = list(self.results) if isinstance(self.results, list) else self.results
-        return self.state, results, self.failure, self.revert_results, self.revert_failure
+        return self.state, self.results, self.failure, self.revert_results, self.revert_failure
 
     def update(self, ad: AtomDetail) -> Self:
         """Take over everything from another detail, by reference."""
@@ -235,12 +235,20 @@ class RetryDetail(AtomDetail):
     __slots__ = ()
     KIND = "retry"
 
-    @staticmethod
-    def _no_results() -> Any:
-        return []
+    def __init__(self, name: str, uuid: str | None = None) -> None:
+        super().__init__(name, uuid)
+        self.results = []
+
+    def reset(self, state: str) -> None:
+        """Forget what has happened, with all attempts, and set the state."""
+        super().reset(state)
+        self.results = []
 
     def _store(self, result: Any) -> None:
         self.results.append((result, {}))
+
+    def _facts(self) -> tuple[Any, ...]:
+        return (*super()._facts(), len(self.results))  # the list itself stays the same
 
     @property
     def last_results(self) -> Any:
@@ -388,13 +396,6 @@ class FlowDetail(_Container):
         self.uuid = uuid
         self.state: str | None = None
         self.meta: dict[str, Any] = {}
-
-    def add(self, member: AtomDetail) -> None:
-        """Put the detail of an atom in; one with the same uuid is replaced."""
-        if self._index is None and member._uuid is None:
-            self._members.append(member)  # the uuid that it will have is nobody else's
-        else:
-            super().add(member)
 
     def update(self, fd: FlowDetail) -> Self:
         """Take over state, metadata and the details of the atoms from another detail, by reference."""

@@ -293,6 +293,20 @@ class Failure:
         other._is_linked = self._is_linked
         return other
 
+    def with_exception(self, exception: Exception) -> Self:
+        """Return this failure, of which only the description is left, with its exception again.
+
+        It is raised as that exception from now on. The traceback stays that of the description, and is a note of the
+        exception too.
+
+        :param exception: the exception that it was made from, or a copy
+        """
+        other = self.copy()
+        other._exc_info = (type(exception), exception, exception.__traceback__)
+        if self.traceback_str:
+            exception.add_note(f"Raised elsewhere, with this traceback:\n{self.traceback_str}")
+        return other
+
     def __copy__(self) -> Self:
         return self.copy()
 

@@ -84,7 +84,11 @@ class Rules:
         self.state = {name: details[name].state if name in details else states.PENDING for name in shape.atoms}
         self.cut_off = {name for name, state in self.state.items() if state in CUT_OFF}
         self.ran = {name for name, state in self.state.items() if state not in IDLE}
-        self.failed = {name for name, detail in details.items() if name in self.state and detail.failure is not None}
+        self.failed = {
+            name
+            for name, atom in shape.atoms.items()
+            if isinstance(atom, specs.Job) and name in details and details[name].failure is not None
+        }
         self.just_failed: set[str] = set()
         self.wrong: list[str] = []
         self.events = 0
@@ -205,6 +209,7 @@ class Driver:
     :param executor: what the engine is given; None stands for a `Scripted` one
     :param suspend: how likely it is, at each step, that the run is suspended
     :param crash: how likely it is, at each step, that the run is left as if its process had died, and goes on from the record
+    :param trip: the transition, counted over atoms and flow, at which a listener raises KeyboardInterrupt; 0 for none
     :param watch: whether somebody listens to the atoms
     """
 
@@ -216,6 +221,7 @@ class Driver:
         *,
         suspend: float = 0.0,
         crash: float = 0.0,
+        trip: int = 0,
         watch: bool = True,
         **options: Any,
     ) -> None:
@@ -225,6 +231,7 @@ class Driver:
         self.executor = executor
         self.suspend = suspend
         self.crash = crash
+        self.trip = trip
         self.watch = watch
         self.options = options
         self.legs = 0
@@ -249,6 +256,15 @@ class Driver:
         )
         details = {} if record is None else {detail.name: detail for detail in record}
         self.rules = Rules(self.shape, self.engine, details) if self.watch else None
+        if self.trip:
+            self.engine.atom_notifier.register("*", self._trip_over)
+            self.engine.notifier.register("*", self._trip_over)
+
+    def _trip_over(self, event, details):
+        self.trip -= 1
+        if not self.trip:
+            self.world.crashed = True  # as far as can be seen from the record
+            raise KeyboardInterrupt("a listener")
 
     def run(self) -> str:
         """Run to the end, going on whenever the run stops before; returns the state of the flow."""
@@ -268,7 +284,9 @@ class Driver:
                 self.error = error
             self._gather()
             state = self.engine.storage.get_flow_state()
-            if crashed:
+            if crashed or (isinstance(self.error, KeyboardInterrupt) and state in (states.RUNNING, states.SUSPENDING)):
+                if self.rules is not None:
+                    self.rules.again()
                 continue
             if state == states.FAILURE and reruns < stuck and not self.shape.spec.never_resolve:
                 reruns += 1

@@ -406,7 +406,7 @@ class Maker:
         if retry is not None:
             around = (*around, retry)
         shadow = shadow and kind != GRAPH
-        width = rng.choice((0, 1, 2, 2, 3, 3, 4)) if depth else rng.choice((1, 2, 3, 4, 5))
+        width = rng.choice((0, 1, 2, 2, 3, 3, 4)) if depth else rng.randint(1, max(5, self.left // 5))
         members: list[Any] = []
         inside = list(seen)
         for _ in range(width if self.hollow else max(width, 1)):

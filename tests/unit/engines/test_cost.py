@@ -132,10 +132,10 @@ def calls_before(shape, count):
         (calls_backward, "unordered", 3.2),
         (calls_backward, "layers", 3.2),
         (calls_backward, "nested", 3.4),
-        (calls_before, "linear", 6.1),
-        (calls_before, "unordered", 6.1),
-        (calls_before, "layers", 18.5),
-        (calls_before, "nested", 7.5),
+        (calls_before, "linear", 5.1),
+        (calls_before, "unordered", 5.1),
+        (calls_before, "layers", 17.1),
+        (calls_before, "nested", 6.1),
     ],
 )
 def test_calls_an_atom_are_few_and_do_not_grow_with_the_flow(measure, shape, bound):

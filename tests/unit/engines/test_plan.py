@@ -72,7 +72,6 @@ def check(plan):
             assert len(plan.pred[i]) > 1
         else:
             assert plan.names[plan.atoms[i].name] == i
-    assert [j for p in plan.pred for j in p] == [j for p in plan.pred for j in p if 0 <= j < len(plan)]
     for span in plan.spans:
         assert 0 <= span.lo <= span.hi <= len(plan)
         assert span.retry in (-1, span.lo)
@@ -257,10 +256,13 @@ def test_a_flow_with_nothing_but_a_retry_is_that_retry():
 
 @pytest.mark.parametrize("kind", [linear, unordered, graph])
 def test_five_thousand_nested_levels_compile(kind):
-    made = kind("level", Work("deepest"))
-    for i in range(5_000):
-        made = kind(f"level{i}", Work(f"t{i}"), made)
-    plan = plans.compile_flow(made)
+    root = level = kind("top")
+    for i in range(5_000):  # from the outside in: a graph flow looks at all that is in what is added
+        inner = kind(f"level{i}")
+        level.add(Work(f"t{i}"), inner)
+        level = inner
+    level.add(Work("deepest"))
+    plan = plans.compile_flow(root)
     check(plan)
     assert len(plan.names) == 5_001
 
@@ -305,7 +307,7 @@ def test_what_is_no_flow_and_no_task_cannot_be_compiled():
 
 @pytest.mark.parametrize("kind", [linear, unordered, graph])
 def test_a_retry_as_a_member_of_a_flow_is_refused(kind):
-    with pytest.raises(TypeError, match="Unknown object 'stray"):
+    with pytest.raises(TypeError, match=r"Unknown object '\"stray==1\.0\"' "):
         plans.compile_flow(kind("f", retry.Times(1, "stray")))
 
 
@@ -395,8 +397,12 @@ def test_an_atom_with_a_decider_or_with_parts_of_a_result_is_not_plain():
     made.link(a, b, decider=no)
     plan = plans.compile_flow(made)
     assert {name: plan.plain[i] for name, i in plan.names.items()} == {
-        **{"r": 0, "a": 1, "b": 0},
-        **{"whole": 1, "parts": 0, "keys": 0},
+        "r": 0,
+        "a": 1,
+        "b": 0,
+        "whole": 1,
+        "parts": 0,
+        "keys": 0,
     }
 
 

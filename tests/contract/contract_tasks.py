@@ -1,0 +1,124 @@
+"""Tasks for the contract of executors: at the top of a module, so that they reach processes."""
+
+import os
+import pathlib
+import sys
+import threading
+
+from taskflowx import retry, task
+
+
+class Give(task.Task):
+    """Provides a value."""
+
+    def __init__(self, name, value, **kwargs):
+        super().__init__(name, **kwargs)
+        self.value = value
+
+    def execute(self):
+        return self.value
+
+
+class Join(task.Task):
+    """Provides the text of its two inputs."""
+
+    def execute(self, left, right):
+        return f"{left}{right}"
+
+
+class Note(task.Task):
+    """Writes a line to a file when it runs and when it is reverted, wherever that is."""
+
+    def __init__(self, name, path, **kwargs):
+        super().__init__(name, **kwargs)
+        self.path = path
+
+    def write(self, text):
+        with pathlib.Path(self.path).open("a", encoding="utf-8") as file:
+            file.write(f"{text} {self.name}\n")
+
+    def execute(self):
+        self.write("ran")
+        return self.name
+
+    def revert(self, result, flow_failures):
+        self.write("undid")
+
+
+class Problem(Exception):
+    """An error of the tests, with arguments of its own."""
+
+
+class Break(Note):
+    def execute(self):
+        self.write("broke")
+        raise Problem("on purpose", 7)
+
+
+class OddProblem(Exception):
+    """An error that does not survive a pickle."""
+
+    def __init__(self, first, second):
+        super().__init__(f"odd {first} {second}")
+
+
+class BreakOddly(task.Task):
+    def execute(self):
+        raise OddProblem(1, 2)
+
+
+class BreakTwice(Note):
+    """Fails as long as its file has fewer than two notes of that."""
+
+    def execute(self):
+        self.write("tried")
+        if pathlib.Path(self.path).read_text(encoding="utf-8").count("tried") < 3:
+            raise Problem("not yet")
+        return "third time"
+
+
+class Again(retry.Times):
+    """A retry that the tests can tell apart."""
+
+
+class Report(task.Task):
+    def execute(self):
+        for part in (0.25, 0.5):
+            self.update_progress(part, part=str(part))
+
+
+class Leave(task.Task):
+    def execute(self):
+        sys.exit("leave")
+
+
+class LeaveOnce(task.Task):
+    """Raises SystemExit the first time."""
+
+    def __init__(self, name, path):
+        super().__init__(name)
+        self.path = path
+
+    def execute(self):
+        path = pathlib.Path(self.path)
+        if not path.exists():
+            path.write_text("was here", encoding="utf-8")
+            sys.exit("leave")
+        return "stayed"
+
+
+class Die(task.Task):
+    """Ends its process without a word."""
+
+    def execute(self):
+        os._exit(3)
+
+
+class Unpicklable(task.Task):
+    def execute(self):
+        return threading.Lock()
+
+
+class Take(task.Task):
+    def execute(self, thing):
+        return str(thing)

@@ -1,0 +1,284 @@
+"""One contract for every place to run: the same results, failures, events and rollback, and nothing left behind."""
+
+import concurrent.futures
+import multiprocessing
+import threading
+
+import pytest
+
+from taskflowx import engines, exceptions, states, task
+from taskflowx.patterns import graph_flow, linear_flow, unordered_flow
+from tests.contract import contract_tasks as tasks
+
+
+class Counting(concurrent.futures.Executor):
+    """Somebody else's executor: runs each call in a thread of its own, and counts what it is given."""
+
+    def __init__(self):
+        self.submitted = 0
+        self.was_shut_down = False
+
+    def submit(self, function, /, *args, **kwargs):
+        self.submitted += 1
+        future = concurrent.futures.Future()
+
+        def run():
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                future.set_result(function(*args, **kwargs))
+            except BaseException as error:  # noqa: BLE001 - as an executor has to
+                future.set_exception(error)
+
+        threading.Thread(target=run).start()
+        return future
+
+    def shutdown(self, wait=True, *, cancel_futures=False):
+        self.was_shut_down = True
+
+
+def _process_pool():
+    return concurrent.futures.ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("forkserver"))
+
+
+PLACES = {
+    "serial": lambda: "serial",
+    "threads": lambda: "threads",
+    "processes": lambda: "processes",
+    "ThreadPoolExecutor": lambda: concurrent.futures.ThreadPoolExecutor(2),
+    "ProcessPoolExecutor": _process_pool,
+    "somebody-elses": Counting,
+}
+IN_PROCESSES = ("processes", "ProcessPoolExecutor")
+
+
+@pytest.fixture(params=PLACES)
+def place(request):
+    """Give the executor, and see that nothing of ours is left after the test."""
+    threads, children = set(threading.enumerate()), set(multiprocessing.active_children())
+    made = PLACES[request.param]()
+    yield made
+    if isinstance(made, concurrent.futures.Executor):
+        made.shutdown()
+    for thread in set(threading.enumerate()) - threads:
+        thread.join(10)
+    assert set(threading.enumerate()) <= threads
+    assert set(multiprocessing.active_children()) <= children
+
+
+@pytest.fixture
+def where(request, place):
+    return next(name for name, param in PLACES.items() if request.node.callspec.params["place"] == name)
+
+
+@pytest.fixture
+def notes(tmp_path):
+    """Give the path of a file of notes, and a function that reads it."""
+    path = tmp_path / "notes"
+    return str(path), lambda: path.read_text(encoding="utf-8").splitlines()
+
+
+def load(flow, place, **options):
+    return engines.load(flow, engine="parallel", executor=place, max_workers=2, **options)
+
+
+def test_values_reach_those_who_need_them(place):
+    flow = graph_flow.Flow("f").add(
+        tasks.Join("join", provides="all", rebind={"left": "a", "right": "b"}),
+        tasks.Give("a", "x", provides="a"),
+        tasks.Give("b", "y", provides="b"),
+    )
+    engine = load(flow, place, store={"unused": object()})
+    engine.run()
+    assert engine.storage.fetch("all") == "xy"
+    assert engine.storage.get_flow_state() == states.SUCCESS
+
+
+def test_many_atoms_run_once_each(place, notes):
+    path, read = notes
+    load(unordered_flow.Flow("f").add(*(tasks.Note(f"t{i}", path) for i in range(40))), place).run()
+    assert sorted(read()) == sorted(f"ran t{i}" for i in range(40))
+
+
+def test_a_failure_is_raised_as_itself_after_the_rollback(place, notes):
+    path, read = notes
+    flow = linear_flow.Flow("f").add(
+        tasks.Note("a", path),
+        unordered_flow.Flow("u").add(
+            linear_flow.Flow("left").add(tasks.Note("b", path), tasks.Note("c", path)), tasks.Note("d", path)
+        ),
+        tasks.Break("e", path),
+        tasks.Note("never", path),
+    )
+    engine = load(flow, place)
+    with pytest.raises(tasks.Problem) as caught:
+        engine.run()
+    assert caught.value.args == ("on purpose", 7)
+    assert engine.storage.get_flow_state() == states.REVERTED
+    undone = [line.split()[1] for line in read() if line.startswith("undid")]
+    assert sorted(undone) == ["a", "b", "c", "d", "e"]
+    assert undone[0] == "e"
+    assert undone[-1] == "a"
+    assert undone.index("c") < undone.index("b")
+    assert engine.not_undone() == []
+
+
+def test_a_retry_runs_its_flow_again(place, notes):
+    path, read = notes
+    flow = linear_flow.Flow("f", retry=tasks.Again(5, "again", provides="attempt"))
+    flow.add(tasks.Note("a", path), tasks.BreakTwice("b", path, provides="b"))
+    engine = load(flow, place)
+    engine.run()
+    assert engine.storage.fetch("b") == "third time"
+    assert engine.storage.fetch("attempt") == 3
+    attempt = ["ran a", "tried b", "undid b", "undid a"]
+    assert read() == [*attempt, *attempt, "ran a", "tried b"]
+    history = engine.storage.get_retry_history("again")
+    assert [sorted(failures) for _, failures in history] == [["b"], ["b"], []]
+
+
+def test_transitions_come_in_order_in_the_thread_of_the_engine(place):
+    seen = []
+    engine = load(linear_flow.Flow("f").add(tasks.Give("a", 1), tasks.Give("b", 2)), place)
+    engine.atom_notifier.register(
+        "*", lambda state, details: seen.append((details["task_name"], state, threading.current_thread()))
+    )
+    engine.run()
+    me = threading.current_thread()
+    assert seen == [(name, state, me) for name in "ab" for state in ("RUNNING", "SUCCESS")]
+
+
+def test_progress_reaches_the_record_and_the_engines_listeners(place):
+    seen = []
+    reporting = tasks.Report("report")
+    engine = load(linear_flow.Flow("f").add(reporting), place)
+    engine.atom_notifier.register("update_progress", lambda _, details: seen.append(details["progress"]))
+    engine.run()
+    assert seen == [0.25, 0.5]
+    assert engine.storage.get_task_progress("report") == 1.0
+    assert engine.storage.get_task_progress_details("report") == {"at_progress": 0.5, "details": {"part": "0.5"}}
+
+
+def test_an_executor_of_the_caller_gets_one_submit_a_call_and_stays_open(notes):
+    path, _ = notes
+    counting = Counting()
+    flow = linear_flow.Flow("f").add(tasks.Note("a", path), tasks.Break("b", path))
+    with pytest.raises(tasks.Problem):
+        load(flow, counting).run()
+    assert counting.submitted == 4
+    assert not counting.was_shut_down
+    assert counting.submit(str, 5).result(10) == "5"
+
+
+def test_an_exit_in_a_task_is_raised_and_the_run_goes_on_later(place, tmp_path):
+    flow = linear_flow.Flow("f").add(tasks.Give("a", 1), tasks.LeaveOnce("leave", str(tmp_path / "left")))
+    engine = load(flow, place)
+    with pytest.raises(SystemExit):
+        engine.run()
+    assert engine.storage.get_flow_state() == states.SUSPENDED
+    engine.run()
+    assert engine.storage.get("leave") == "stayed"
+    assert engine.storage.get_flow_state() == states.SUCCESS
+
+
+def test_an_interrupt_in_a_listener_is_raised_and_the_run_goes_on_later(place, notes):
+    path, read = notes
+
+    def interrupt(state, details):
+        if details["task_name"] == "b":
+            engine.atom_notifier.reset()
+            raise KeyboardInterrupt
+
+    engine = load(linear_flow.Flow("f").add(*(tasks.Note(name, path) for name in "abc")), place)
+    engine.atom_notifier.register(states.SUCCESS, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        engine.run()
+    assert engine.storage.get_flow_state() == states.SUSPENDED
+    engine.run()
+    assert engine.storage.get_flow_state() == states.SUCCESS
+    assert sorted(set(read())) == ["ran a", "ran b", "ran c"]
+
+
+def test_a_suspended_run_goes_on_where_it_was(place, notes):
+    path, read = notes
+    engine = load(linear_flow.Flow("f").add(*(tasks.Note(name, path) for name in "abc")), place)
+    engine.atom_notifier.register(
+        states.SUCCESS, lambda _, details: engine.suspend() if details["task_name"] == "b" else None
+    )
+    engine.run()
+    assert engine.storage.get_flow_state() == states.SUSPENDED
+    assert read() == ["ran a", "ran b"]
+    engine.run()
+    assert read() == ["ran a", "ran b", "ran c"]
+
+
+def test_no_time_left_leaves_the_flow_suspended(place, notes):
+    path, read = notes
+    engine = load(linear_flow.Flow("f").add(*(tasks.Note(name, path) for name in "ab")), place)
+    with pytest.raises(TimeoutError, match="can be run on"):
+        engine.run(timeout=0)
+    assert engine.storage.get_flow_state() == states.SUSPENDED
+    engine.run(timeout=60)
+    assert read() == ["ran a", "ran b"]
+
+
+@pytest.mark.parametrize("place", IN_PROCESSES, indirect=True)
+def test_a_function_that_cannot_reach_a_process_is_refused_before_anything_runs(place, notes):
+    path, read = notes
+    flow = linear_flow.Flow("f").add(tasks.Note("a", path), task.FunctorTask(lambda: 1, name="closure"))
+    with pytest.raises(exceptions.CompilationFailure, match=r"'closure' cannot reach .* executor='threads'"):
+        load(flow, place).run()
+    with pytest.raises(FileNotFoundError):
+        read()
+
+
+@pytest.mark.parametrize("place", IN_PROCESSES, indirect=True)
+def test_an_exception_from_a_process_brings_its_traceback_as_a_note(place, notes):
+    path, _ = notes
+    with pytest.raises(tasks.Problem) as caught:
+        load(linear_flow.Flow("f").add(tasks.Break("a", path)), place).run()
+    (note,) = caught.value.__notes__
+    assert "Raised elsewhere" in note
+    assert "in execute" in note
+
+
+@pytest.mark.parametrize("place", IN_PROCESSES, indirect=True)
+def test_an_exception_that_cannot_be_pickled_comes_as_its_description(place):
+    with pytest.raises(exceptions.WrappedFailure) as caught:
+        load(linear_flow.Flow("f").add(tasks.BreakOddly("a")), place).run()
+    assert caught.value.check("tests.contract.contract_tasks.OddProblem")
+    assert "odd" in str(caught.value)
+
+
+@pytest.mark.parametrize("place", IN_PROCESSES, indirect=True)
+def test_a_result_that_cannot_be_pickled_fails_its_atom(place, notes):
+    path, read = notes
+    flow = linear_flow.Flow("f").add(tasks.Note("a", path), tasks.Unpicklable("lock"))
+    with pytest.raises(TypeError, match="pickle"):
+        load(flow, place).run()
+    assert read() == ["ran a", "undid a"]
+
+
+@pytest.mark.parametrize("place", IN_PROCESSES, indirect=True)
+def test_an_argument_that_cannot_be_pickled_fails_its_atom(place, notes):
+    path, read = notes
+    flow = linear_flow.Flow("f").add(tasks.Note("a", path), tasks.Take("take"))
+    engine = load(flow, place, store={"thing": threading.Lock()})
+    with pytest.raises(TypeError, match="pickle"):
+        engine.run()
+    assert read() == ["ran a", "undid a"]
+    assert engine.storage.get_flow_state() == states.REVERTED
+
+
+def test_a_worker_that_dies_is_a_failure_and_does_not_hang():
+    """The standard pool breaks with it, so the reverts fail too; the next run has a new pool, and undoes the rest."""
+    engine = load(linear_flow.Flow("f").add(tasks.Give("a", 1), tasks.Die("die")), "processes")
+    with pytest.raises(exceptions.WrappedFailure) as caught:
+        engine.run()
+    assert caught.value.check("concurrent.futures.process.BrokenProcessPool")
+    assert engine.storage.get_flow_state() == states.FAILURE
+    assert engine.not_undone() == ["a", "die"]
+    with pytest.raises(Exception, match="terminated abruptly"):
+        engine.run()
+    assert engine.storage.get_flow_state() == states.REVERTED
+    assert engine.not_undone() == []

@@ -1,0 +1,135 @@
+"""The graph of networkx that a flow is exported to."""
+
+from __future__ import annotations
+
+import networkx as nx
+import pytest
+
+from taskflowx import engines, retry, task
+from taskflowx.engines import export
+from taskflowx.patterns import graph_flow, linear_flow, unordered_flow
+
+
+class Work(task.Task):
+    def execute(self, **kwargs):
+        return kwargs
+
+
+def work(*names):
+    return [Work(name) for name in names]
+
+
+def edges(graph):
+    return {(u.name, v.name) for u, v in graph.edges()}
+
+
+def kinds(graph):
+    return {node.name: data["kind"] for node, data in graph.nodes(data=True)}
+
+
+def test_nodes_have_their_kinds():
+    flow = linear_flow.Flow("f", retry.Times(1, "r")).add(*work("a"), unordered_flow.Flow("u").add(*work("b")))
+    graph = export.to_digraph(flow)
+    assert kinds(graph) == {
+        "f": "flow",
+        "f[$]": "flow_end",
+        "r": "retry",
+        "a": "task",
+        "u": "flow",
+        "u[$]": "flow_end",
+        "b": "task",
+    }
+    assert export.ATOMS == ("task", "retry")
+
+
+def test_the_atoms_and_flows_themselves_are_the_nodes():
+    a = Work("a")
+    flow = linear_flow.Flow("f").add(a)
+    graph = export.to_digraph(flow)
+    assert a in graph
+    assert flow in graph
+    assert graph.nodes[a]["kind"] == "task"
+    assert graph.name == "f"
+
+
+def test_a_linear_flow_is_a_chain_from_its_begin_to_its_end():
+    graph = export.to_digraph(linear_flow.Flow("f").add(*work("a", "b")))
+    assert edges(graph) == {("f", "a"), ("a", "b"), ("b", "f[$]")}
+
+
+def test_an_unordered_flow_fans_out_after_its_retry_and_in_at_its_end():
+    graph = export.to_digraph(unordered_flow.Flow("u", retry.Times(1, "r")).add(*work("a", "b")))
+    assert edges(graph) == {("u", "r"), ("r", "a"), ("r", "b"), ("a", "u[$]"), ("b", "u[$]")}
+    first = next(data for u, v, data in graph.edges(data=True) if v.name == "r")
+    assert first == {"invariant": True, "retry": True}
+
+
+def test_what_follows_a_flow_follows_its_end():
+    inner = unordered_flow.Flow("u").add(*work("b", "c"))
+    graph = export.to_digraph(linear_flow.Flow("f").add(*work("a"), inner, *work("d")))
+    assert {("a", "u"), ("u", "b"), ("c", "u[$]"), ("u[$]", "d"), ("d", "f[$]")} <= edges(graph)
+
+
+def test_links_keep_their_attributes():
+    def decider(history):
+        return True
+
+    a, b = work("a", "b")
+    c = Work("c", provides="x")
+    d = Work("d", requires=["x"])
+    flow = graph_flow.Flow("g").add(a, b, c, d)
+    flow.link(a, b, decider=decider, decider_depth="flow")
+    graph = export.to_digraph(flow)
+    assert graph.edges[a, b]["decider"] is decider
+    assert graph.edges[a, b]["decider_depth"] == "FLOW"
+    assert graph.edges[a, b]["manual"] is True
+    assert graph.edges[c, d]["reasons"] == {"x"}
+
+
+@pytest.mark.parametrize("pattern", [linear_flow, unordered_flow, graph_flow])
+def test_an_empty_flow_is_its_begin_and_its_end(pattern):
+    graph = export.to_digraph(pattern.Flow("e"))
+    assert edges(graph) == {("e", "e[$]")}
+    graph = export.to_digraph(pattern.Flow("e", retry.Times(1, "r")))
+    assert edges(graph) == {("e", "r"), ("r", "e[$]")}
+
+
+def test_a_single_task_is_one_node():
+    a = Work("a")
+    graph = export.to_digraph(a)
+    assert list(graph.nodes(data=True)) == [(a, {"kind": "task"})]
+
+
+def test_the_end_of_a_flow_knows_its_flow_and_says_so():
+    flow = linear_flow.Flow("f")
+    end = export.FlowEnd(flow)
+    assert (end.flow, end.name, str(end)) == (flow, "f[$]", '"f[$]"')
+
+
+def test_it_is_a_directed_graph_without_cycles_in_the_order_of_the_plan():
+    wide = [unordered_flow.Flow(f"u{k}").add(*work(f"{k}a", f"{k}b")) for k in range(2)]
+    engine = engines.load(linear_flow.Flow("f", retry.Times(1, "r")).add(*wide, *work("last")))
+    engine.compile()
+    graph = engine.compilation.execution_graph
+    assert isinstance(graph, nx.DiGraph)
+    assert nx.is_directed_acyclic_graph(graph)
+    index = engine.compilation.plan.names
+    atoms = [node for node, data in graph.nodes(data=True) if data["kind"] in export.ATOMS]
+    assert {atom.name for atom in atoms} == set(index)
+    for atom in atoms:
+        later = {node.name for node in nx.descendants(graph, atom)} & index.keys()
+        assert all(index[atom.name] < index[name] for name in later)
+
+
+def test_the_graph_is_made_once_and_not_before_it_is_asked_for():
+    engine = engines.load(linear_flow.Flow("f").add(*work("a")))
+    assert engine.compilation is None
+    engine.compile()
+    assert "execution_graph" not in vars(engine.compilation)
+    assert engine.compilation.execution_graph is engine.compilation.execution_graph
+
+
+def test_flows_of_one_name_are_nodes_of_their_own():
+    inner = [linear_flow.Flow("same").add(*work(name)) for name in ("a", "b")]
+    graph = export.to_digraph(linear_flow.Flow("same").add(*inner))
+    assert sum(data["kind"] == "flow" for _, data in graph.nodes(data=True)) == 3

@@ -1,0 +1,207 @@
+"""Engines made from a flow, from what makes a flow, and from a record."""
+
+from __future__ import annotations
+
+import sys
+import types
+
+import pytest
+
+from taskflowx import engines, exceptions, states, task
+from taskflowx.engines import engine as classes, helpers
+from taskflowx.patterns import linear_flow
+from taskflowx.persistence import models
+
+
+class Add(task.Task):
+    default_provides = "total"
+
+    def execute(self, a, b):
+        return a + b
+
+
+class Boom(task.Task):
+    def execute(self):
+        raise RuntimeError("Woot!")
+
+
+class Counted(task.Task):
+    runs = 0
+
+    def execute(self):
+        Counted.runs += 1
+
+
+def make_flow(name="made", *, b=2):
+    return linear_flow.Flow(name).add(Counted("counted"), Add("add", inject={"b": b}))
+
+
+class Factories:
+    @staticmethod
+    def make():
+        return make_flow("static")
+
+
+@pytest.fixture(autouse=True)
+def _importable(monkeypatch):
+    """Let this file be imported by its name, whatever pytest calls it and whether or not its folders are packages."""
+    name = make_flow.__module__
+    here = types.ModuleType(name)
+    vars(here).update(globals())
+    monkeypatch.setitem(sys.modules, name, here)
+
+
+# -- load and run ----------------------------------------------------------------------------------------------------
+
+
+def test_run_returns_everything_that_was_provided():
+    assert engines.run(make_flow(), store={"a": 1}) == {"a": 1, "total": 3}
+
+
+def test_run_raises_what_the_flow_failed_with():
+    with pytest.raises(RuntimeError, match="Woot!"):
+        engines.run(linear_flow.Flow("f").add(Boom("boom")))
+
+
+@pytest.mark.parametrize("engine", ["default", "serial", "parallel"])
+def test_a_single_task_runs_as_a_flow_of_itself(engine):
+    assert engines.run(Add("add"), store={"a": 1, "b": 2}, engine=engine)["total"] == 3
+
+
+def test_a_single_task_that_fails_is_reverted():
+    made = engines.load(Boom("boom"))
+    with pytest.raises(RuntimeError):
+        made.run()
+    assert made.storage.get_flow_state() == states.REVERTED
+    assert made.storage.flow_name == "boom"
+
+
+def test_engines_are_picked_by_name():
+    made = {name: type(engines.load(make_flow(), engine=name)) for name in ("default", "serial", "parallel")}
+    assert made == {
+        "default": classes.ActionEngine,
+        "serial": classes.SerialActionEngine,
+        "parallel": classes.ParallelActionEngine,
+    }
+
+
+def test_an_unknown_engine_is_refused_and_the_known_ones_are_listed():
+    with pytest.raises(exceptions.NotFound, match=r"engine 'nope', .*\['default', 'parallel', 'serial'\]"):
+        engines.load(make_flow(), engine="nope")
+    with pytest.raises(exceptions.NotFound, match="Could not find engine 'default'"):
+        engines.load(make_flow(), namespace="nobody.registers.this")
+
+
+@pytest.mark.parametrize("backend", ["sqlite:///x.db", {"connection": "mysql://h/d"}, 17])
+def test_a_backend_that_is_not_there_is_refused_rather_than_taken_for_durable(backend):
+    with pytest.raises(ValueError, match="Unknown backend"):
+        engines.load(make_flow(), backend=backend)
+
+
+@pytest.mark.parametrize("backend", [None, "memory", "memory://", {"connection": "memory"}])
+def test_the_record_may_be_kept_in_memory(backend):
+    assert engines.run(make_flow(), store={"a": 1}, backend=backend)["total"] == 3
+
+
+def test_a_record_that_is_made_is_put_into_the_book_and_a_given_one_is_used():
+    book = models.LogBook("book")
+    made = engines.load(make_flow("f"), book=book)
+    assert [(d.name, d.uuid) for d in book] == [("f", made.storage.flow_uuid)]
+    given = models.FlowDetail("given", "its uuid")
+    assert engines.load(make_flow(), flow_detail=given).storage.flow_uuid == "its uuid"
+
+
+# -- factories -------------------------------------------------------------------------------------------------------
+
+
+def test_load_from_factory_runs_what_the_function_makes_and_keeps_how():
+    made = engines.load_from_factory(make_flow, ["named"], {"b": 5}, store={"a": 1})
+    made.run()
+    assert made.storage.fetch("total") == 6
+    assert made.storage.flow_name == "named"
+    assert made.storage.flow_meta["factory"] == {
+        "name": f"{make_flow.__module__}.make_flow",
+        "args": ["named"],
+        "kwargs": {"b": 5},
+    }
+
+
+def test_a_factory_may_be_given_by_its_name_and_may_stand_in_a_class():
+    for factory in (f"{make_flow.__module__}.Factories.make", Factories.make):
+        made = engines.load_from_factory(factory, store={"a": 1})
+        assert made.storage.flow_name == "static"
+        assert made.storage.flow_meta["factory"]["name"].endswith("Factories.make")
+
+
+@pytest.mark.parametrize("factory", [lambda: make_flow("of a lambda"), Add("not importable").execute])
+def test_what_cannot_be_imported_by_its_name_is_refused(factory):
+    with pytest.raises(ValueError, match=r"Flow factory .* is not reimportable by name"):
+        engines.load_from_factory(factory)
+    with pytest.raises(ValueError, match=r"Flow factory .* is not reimportable by name"):
+        engines.save_factory_details(models.FlowDetail("f", "u"), factory, None, None)
+
+
+def test_a_function_within_a_function_is_refused():
+    def inner():
+        return make_flow()
+
+    with pytest.raises(ValueError, match="is not reimportable"):
+        engines.load_from_factory(inner)
+
+
+@pytest.mark.parametrize("name", ["no_such_module_here.make", "os.no_such_thing", "alone"])
+def test_a_name_that_stands_for_nothing_cannot_be_imported(name):
+    with pytest.raises(ImportError, match=f"Could not import '{name}'"):
+        engines.load_from_factory(name)
+
+
+def test_an_error_within_the_factory_is_raised_as_it_is():
+    with pytest.raises(TypeError, match="unexpected keyword"):
+        engines.load_from_factory(make_flow, factory_kwargs={"nope": 1})
+
+
+def test_flow_from_detail_makes_the_flow_again():
+    detail = models.FlowDetail("f", "u")
+    engines.save_factory_details(detail, make_flow, ("again",), {"b": 3})
+    flow = engines.flow_from_detail(detail)
+    assert (flow.name, [member.name for member in flow]) == ("again", ["counted", "add"])
+
+
+def test_a_record_that_does_not_say_how_its_flow_is_made_is_refused():
+    detail = models.FlowDetail("f", "u")
+    message = r"Cannot reconstruct flow f u: no factory information saved\."
+    with pytest.raises(ValueError, match=message):
+        engines.flow_from_detail(detail)
+    with pytest.raises(ValueError, match=message):
+        engines.load_from_detail(detail)
+
+
+def test_a_record_whose_factory_is_gone_is_refused():
+    detail = models.FlowDetail("f", "u")
+    engines.save_factory_details(detail, "no_such_module_here.make", None, None)
+    with pytest.raises(ImportError, match="Could not import factory for flow f u: Could not import 'no_such"):
+        engines.flow_from_detail(detail)
+
+
+def test_load_from_detail_goes_on_where_the_record_ends(monkeypatch):
+    monkeypatch.setattr(Counted, "runs", 0)
+    made = engines.load_from_factory(make_flow, store={"a": 1})
+    steps = made.run_iter()
+    for _ in steps:
+        if made.storage.fetch_all().keys() & {"total"} or Counted.runs:
+            steps.close()
+            break
+    assert made.storage.get_flow_state() == states.SUSPENDED
+    again = engines.load_from_detail(made.storage._flowdetail)
+    again.run()
+    assert again.storage.fetch("total") == 3
+    assert Counted.runs == 1
+
+
+def test_saving_factory_details_checks_the_backend():
+    with pytest.raises(ValueError, match="Unknown backend"):
+        engines.save_factory_details(models.FlowDetail("f", "u"), make_flow, None, None, backend="sqlite://")
+
+
+def test_the_package_offers_the_helpers():
+    assert all(getattr(engines, name) is getattr(helpers, name) for name in engines.__all__)

@@ -1,0 +1,460 @@
+"""One move of the Walk at a time, without a scheduler and without threads."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+
+from taskflowx import retry, states, task
+from taskflowx.engines import plan as plans, walk as walks
+from taskflowx.patterns import graph_flow, linear_flow, unordered_flow
+from taskflowx.persistence import models
+
+CLEAR = walks.CLEAR
+
+
+class Work(task.Task):
+    def execute(self):
+        return None
+
+
+def linear(name, *members, controller=None):
+    return linear_flow.Flow(name, controller).add(*members)
+
+
+def unordered(name, *members, controller=None):
+    return unordered_flow.Flow(name, controller).add(*members)
+
+
+def graph(name, *members, links=()):
+    made = graph_flow.Flow(name).add(*members)
+    for u, v in links:
+        made.link(u, v)
+    return made
+
+
+def work(*names):
+    return [Work(name) for name in names]
+
+
+class Board:
+    """A plan, the details of its atoms and a Walk over them, spoken to by name."""
+
+    def __init__(self, flow, *, go_on=False, **given):
+        self.plan = plans.compile_flow(flow)
+        self.go_on = go_on
+        self.details = []
+        for atom in self.plan.atoms:
+            detail = None
+            if atom is not None:
+                kind = models.RetryDetail if isinstance(atom, retry.Retry) else models.TaskDetail
+                detail = kind(atom.name)
+                detail.state = states.PENDING
+            self.details.append(detail)
+        for name, facts in given.items():
+            self.put(name, *facts.split())
+        self.walk = walks.Walk(self.plan, self.details, go_on=go_on)
+        self.walk.open()
+
+    def at(self, name):
+        return self.plan.names[name]
+
+    def put(self, name, state, intention=states.EXECUTE):
+        detail = self.details[self.at(name)]
+        detail.state, detail.intention = state, intention
+
+    def names(self, indices):
+        return sorted(self.plan.atoms[i].name for i in indices)
+
+    @property
+    def ready(self):
+        return self.names(self.walk.ready)
+
+    @property
+    def undo(self):
+        return self.names(self.walk.undo)
+
+    def of(self, counters):
+        return {name: counters[i] for name, i in self.plan.names.items()}
+
+    def ran(self, *names):
+        for name in names:
+            self.walk.ready.remove(self.at(name))
+            self.put(name, states.SUCCESS)
+            self.walk.ran(self.at(name))
+
+    def reverted(self, *names):
+        for name in names:
+            self.walk.undo.remove(self.at(name))
+            self.put(name, states.REVERTED, states.REVERT)
+            self.walk.cleared(self.at(name))
+
+    def failed(self, name):
+        self.walk.ready.remove(self.at(name))
+        self.put(name, states.FAILURE)
+
+    def start(self, name):
+        self.walk.ready.remove(self.at(name))
+        self.put(name, states.RUNNING)
+
+    def turn_all(self):
+        self.walk.turn(0, len(self.plan))
+
+    def same_as_rebuilt(self):
+        """What a new Walk over the same details has must be what this one has come to, if nothing is under way."""
+        again = walks.Walk(self.plan, copy.deepcopy(self.details), go_on=self.go_on)
+        again.open()
+        assert again.need == self.walk.need
+        assert again.hold == self.walk.hold
+        assert sorted(again.ready) == sorted(self.walk.ready)
+        assert sorted(again.undo) == sorted(self.walk.undo)
+        assert again.plain == self.walk.plain
+
+
+# -- forward ---------------------------------------------------------------------------------------------------------
+
+
+def test_at_first_what_nothing_precedes_is_ready_and_nothing_turns_round():
+    board = Board(graph("g", *(m := work("a", "b", "c")), links=[(m[0], m[2])]))
+    assert board.ready == ["a", "b"]
+    assert (board.undo, board.walk.turned, board.walk.failed) == ([], [], [])
+    assert set(board.walk.hold) == {CLEAR}
+
+
+def test_ran_releases_what_waited_for_it_alone():
+    a, b, c, d = work("a", "b", "c", "d")
+    board = Board(graph("g", a, b, c, d, links=[(a, c), (a, d), (b, d)]))
+    board.ran("a")
+    assert board.ready == ["b", "c"]
+    assert board.of(board.walk.need) == {"a": 0, "b": 0, "c": 0, "d": 1}
+    board.ran("b")
+    assert board.ready == ["c", "d"]
+    board.same_as_rebuilt()
+
+
+def test_a_gate_is_passed_when_all_before_it_have_run():
+    board = Board(linear("f", unordered("u", *work("a", "b")), unordered("v", *work("c", "d"))))
+    board.ran("a")
+    assert board.ready == ["b"]
+    board.ran("b")
+    assert board.ready == ["c", "d"]
+    board.same_as_rebuilt()
+
+
+def test_gates_after_each_other_are_passed_in_one_move():
+    wide = [unordered(f"u{k}", *work(f"{k}a", f"{k}b")) for k in range(2)]
+    nested = unordered("outer", unordered("inner", *work("c", "d")), *work("e"))
+    board = Board(linear("f", *wide, nested))
+    board.ran("0a", "0b", "1a", "1b")
+    assert board.ready == ["c", "d", "e"]
+
+
+def test_reached_takes_in_an_atom_and_passes_an_ignored_one():
+    board = Board(linear("f", *work("a", "b", "c")))
+    board.put("b", states.IGNORE, states.IGNORE)
+    board.walk.plain[board.at("b")] = 0
+    board.ran("a")
+    assert board.ready == ["c"]
+    assert board.walk.plain[board.at("b")] == 0
+
+
+def test_ignore_passes_the_first_at_once_and_the_others_when_they_are_reached():
+    a, b, c, d = work("a", "b", "c", "d")
+    board = Board(graph("g", a, b, c, d, links=[(a, b), (b, c), (d, c)]))
+    board.ran("a")
+    board.walk.ready.remove(board.at("b"))
+    for name in ("b", "c"):
+        board.put(name, states.IGNORE, states.IGNORE)
+    board.walk.ignore([board.at("b"), board.at("c")])
+    assert board.ready == ["d"]
+    board.same_as_rebuilt()
+    board.ran("d")
+    assert board.ready == []
+    assert board.walk.need == [0, 0, 0, 0]
+    board.same_as_rebuilt()
+
+
+# -- backward --------------------------------------------------------------------------------------------------------
+
+
+def test_turn_makes_ready_to_undo_what_nothing_that_stands_follows():
+    a, b, c, d = work("a", "b", "c", "d")
+    board = Board(graph("g", a, b, c, d, links=[(a, b), (a, c), (b, d)]))
+    board.ran("a", "b")
+    board.failed("c")
+    board.turn_all()
+    assert board.undo == ["b", "c"]
+    assert board.ready == []
+    assert board.of(board.walk.hold) == {"a": 2, "b": 0, "c": 0, "d": CLEAR}
+    assert {detail.intention for detail in board.details} == {states.REVERT}
+    assert board.walk.turned == [(0, 4)]
+    board.same_as_rebuilt()
+
+
+def test_what_never_ran_is_cleared_and_never_undone():
+    board = Board(linear("f", *work("a", "b", "c", "d")))
+    board.ran("a")
+    board.failed("b")
+    board.turn_all()
+    assert board.undo == ["b"]
+    board.reverted("b")
+    assert board.undo == ["a"]
+    board.reverted("a")
+    assert (board.undo, board.ready) == ([], [])
+    assert set(board.walk.hold) == {CLEAR}
+    board.same_as_rebuilt()
+
+
+def test_cleared_releases_a_predecessor_only_when_all_after_it_are_cleared():
+    a, b, c = work("a", "b", "c")
+    board = Board(graph("g", a, b, c, links=[(a, b), (a, c)]))
+    board.ran("a", "b", "c")
+    board.turn_all()
+    board.reverted("c")
+    assert board.undo == ["b"]
+    board.same_as_rebuilt()
+    board.reverted("b")
+    assert board.undo == ["a"]
+
+
+def test_cleared_passes_gates_and_what_is_ignored():
+    one, two = unordered("u", *work("a", "b")), unordered("v", *work("c", "d"))
+    board = Board(linear("f", one, two), a="SUCCESS", b="IGNORE IGNORE", c="SUCCESS", d="FAILURE")
+    board.turn_all()
+    assert board.undo == ["c", "d"]
+    board.reverted("c", "d")
+    assert board.undo == ["a"]
+    board.same_as_rebuilt()
+
+
+def test_what_is_running_holds_its_predecessors_until_it_has_finished_and_is_undone():
+    board = Board(linear("f", *work("a"), unordered("u", *work("b", "c"))))
+    board.ran("a")
+    board.start("b")
+    board.failed("c")
+    board.turn_all()
+    assert board.undo == ["c"]
+    assert board.of(board.walk.hold) == {"a": 2, "b": 0, "c": 0}
+    board.put("b", states.SUCCESS, states.REVERT)
+    board.walk.finished(board.at("b"))
+    assert board.undo == ["b", "c"]
+    board.same_as_rebuilt()
+
+
+def test_what_finishes_while_something_after_it_stands_waits():
+    board = Board(linear("f", *work("a", "b")), a="RUNNING", b="SUCCESS")
+    board.walk.ready = []
+    board.turn_all()
+    board.put("a", states.SUCCESS, states.REVERT)
+    board.walk.finished(board.at("a"))
+    assert board.undo == ["b"]
+
+
+def test_a_failed_revert_holds_what_precedes_it_and_nothing_else():
+    a, b, c, d = work("a", "b", "c", "d")
+    board = Board(graph("g", a, b, c, d, links=[(a, b), (c, d)]))
+    board.ran("a", "b", "c", "d")
+    board.turn_all()
+    board.walk.undo.remove(board.at("b"))
+    board.put("b", states.REVERT_FAILURE, states.REVERT)
+    board.reverted("d")
+    assert board.undo == ["c"]
+    board.reverted("c")
+    assert board.undo == []
+    assert board.walk.hold[board.at("a")] == 1
+
+
+def inner_revert_failed(*, go_on):
+    """An inner region has turned round and the revert of b in it has failed, when all of the flow turns round."""
+    inner = unordered("inner", *work("b", "x"), controller=retry.Times(1, "r"))
+    board = Board(unordered("u", linear("f", *work("a"), inner), *work("y")), go_on=go_on)
+    board.ran("a", "r", "b")
+    board.failed("x")
+    board.walk.turn(*board.plan.region(board.at("r")))
+    board.walk.undo.remove(board.at("b"))
+    board.put("b", states.REVERT_FAILURE, states.REVERT)
+    if go_on:
+        board.walk.cleared(board.at("b"))
+    board.failed("y")
+    board.turn_all()
+    return board
+
+
+def test_a_run_that_goes_on_passes_a_revert_that_failed_before_the_turn():
+    board = inner_revert_failed(go_on=True)
+    assert board.undo == ["x", "y"]
+    board.reverted("x")
+    assert board.undo == ["r", "y"]
+
+
+def test_a_run_that_halts_waits_for_a_revert_that_failed_before_the_turn():
+    board = inner_revert_failed(go_on=False)
+    assert board.undo == ["x", "y"]
+    board.reverted("x", "y")
+    assert board.undo == []
+    assert board.of(board.walk.hold) == {"a": 1, "r": 1, "b": 0, "x": CLEAR, "y": CLEAR}
+
+
+# -- regions ---------------------------------------------------------------------------------------------------------
+
+
+def region(board, name):
+    return board.plan.region(board.at(name))
+
+
+def test_a_region_turns_round_alone_and_what_it_had_released_is_taken_back():
+    inner = unordered("inner", *work("b", "c"), controller=retry.Times(2, "r"))
+    d = Work("d")
+    a, e = work("a", "e")
+    board = Board(graph("g", a, inner, d, e, links=[(inner, d), (inner, e), (a, e)]))
+    board.ran("a", "r", "b")
+    before = board.of(board.walk.need)
+    board.failed("c")
+    lo, hi = region(board, "r")
+    board.walk.turn(lo, hi, restart=lo)
+    assert before["e"] == board.of(board.walk.need)["e"]
+    assert board.undo == ["b", "c"]
+    assert board.details[board.at("r")].intention == states.RETRY
+    assert board.details[board.at("a")].intention == states.EXECUTE
+    assert not board.walk.is_turned(0, len(board.plan))
+    assert board.walk.is_turned(lo, hi)
+    board.same_as_rebuilt()
+    board.reverted("b", "c")
+    assert board.undo == ["r"]
+    board.same_as_rebuilt()
+
+
+def test_successors_outside_are_held_again_when_one_exit_of_the_region_had_run():
+    inner = unordered("inner", *work("b", "c"), controller=retry.Times(2, "r"))
+    board = Board(linear("f", inner, Work("d")))
+    board.ran("r", "b")
+    assert board.walk.need[board.at("d")] == 1
+    board.failed("c")
+    board.walk.turn(*region(board, "r"), restart=board.at("r"))
+    assert board.walk.need[board.at("d")] == 2
+    assert board.ready == []
+    board.same_as_rebuilt()
+
+
+def test_restart_brings_the_region_back_to_its_beginning():
+    inner = unordered("inner", *work("b", "c"), controller=retry.Times(2, "r"))
+    board = Board(linear("f", *work("a"), inner, *work("d")))
+    fresh = list(board.walk.need)
+    board.ran("a", "r", "b")
+    board.failed("c")
+    lo, hi = region(board, "r")
+    board.walk.turn(lo, hi, restart=lo)
+    board.reverted("b", "c")
+    board.walk.undo.remove(lo)
+    assert board.names(board.walk.restart(lo)) == ["b", "c"]
+    assert board.walk.turned == []
+    assert set(board.walk.hold) == {CLEAR}
+    assert board.walk.need[lo:] == [0, *fresh[lo + 1 :]]
+    for name in ("b", "c"):
+        board.put(name, states.PENDING)
+    board.put("r", states.SUCCESS)
+    board.walk.ran(lo)
+    assert board.ready == ["b", "c"]
+    board.same_as_rebuilt()
+
+
+def test_an_atom_that_was_ignored_can_be_plain_again_after_a_restart():
+    inner = linear("inner", *work("b", "c"), controller=retry.Times(2, "r"))
+    board = Board(linear("f", inner), r="SUCCESS", b="IGNORE IGNORE", c="FAILURE")
+    assert board.walk.plain[board.at("b")] == 0
+    lo, hi = region(board, "r")
+    board.walk.turn(lo, hi, restart=lo)
+    board.reverted("c")
+    board.walk.restart(lo)
+    assert board.walk.plain[board.at("b")] == 1
+
+
+def test_a_wider_region_takes_up_a_narrower_one_as_it_stands():
+    inner = unordered("inner", *work("b", "c"), controller=retry.Times(2, "r"))
+    board = Board(linear("f", *work("a"), inner))
+    board.ran("a", "r", "b")
+    board.failed("c")
+    board.walk.turn(*region(board, "r"), restart=board.at("r"))
+    board.reverted("b")
+    board.turn_all()
+    assert board.walk.turned == [(0, len(board.plan))]
+    assert board.undo == ["c"]
+    assert board.details[board.at("r")].intention == states.REVERT
+    board.reverted("c")
+    assert board.undo == ["r"]
+    board.same_as_rebuilt()
+
+
+def test_a_region_in_a_wider_one_that_turns_round_counts_as_turned():
+    inner = linear("inner", *work("b"), controller=retry.Times(2, "r"))
+    board = Board(linear("f", *work("a"), inner))
+    board.ran("a", "r")
+    board.failed("b")
+    board.turn_all()
+    assert board.walk.is_turned(*region(board, "r"))
+
+
+def test_two_regions_that_turn_round_stay_apart():
+    flows = [linear(f"f{k}", *work(f"t{k}"), controller=retry.Times(2, f"r{k}")) for k in range(2)]
+    board = Board(unordered("u", *flows))
+    board.ran("r0", "r1")
+    for k in range(2):
+        board.failed(f"t{k}")
+        board.walk.turn(*region(board, f"r{k}"), restart=board.at(f"r{k}"))
+    assert board.walk.turned == [(0, 2), (2, 4)]
+    board.same_as_rebuilt()
+    again = walks.Walk(board.plan, board.details)
+    again.open()
+    assert again.turned == [(0, 2), (2, 4)]
+
+
+# -- opening over a record -------------------------------------------------------------------------------------------
+
+
+def test_open_goes_on_after_what_has_run():
+    board = Board(linear("f", *work("a", "b", "c")), a="SUCCESS")
+    assert board.ready == ["b"]
+
+
+def test_open_takes_what_was_running_as_to_be_done_again():
+    board = Board(linear("f", *work("a", "b")), a="RUNNING")
+    assert board.ready == ["a"]
+
+
+def test_open_lists_a_failure_that_nothing_has_resolved_and_runs_nothing_after_it():
+    board = Board(linear("f", *work("a", "b", "c")), a="SUCCESS", b="FAILURE")
+    assert (board.ready, board.undo) == ([], [])
+    assert board.names(board.walk.failed) == ["b"]
+
+
+@pytest.mark.parametrize("state", ["REVERTING", "REVERT_FAILURE", "RUNNING", "FAILURE", "SUCCESS"])
+def test_open_takes_what_was_to_be_undone_as_to_be_undone_again(state):
+    board = Board(linear("f", *work("a", "b")), a="SUCCESS REVERT", b=f"{state} REVERT")
+    assert board.undo == ["b"]
+
+
+@pytest.mark.parametrize("state", ["PENDING", "REVERTED", "IGNORE"])
+def test_open_does_not_undo_what_has_nothing_to_undo(state):
+    board = Board(linear("f", *work("a", "b")), a="SUCCESS REVERT", b=f"{state} REVERT")
+    assert board.undo == ["a"]
+
+
+@pytest.mark.parametrize("state", ["SUCCESS", "RETRYING"])
+def test_open_runs_a_retry_again_that_was_to_run_again(state):
+    inner = linear("inner", *work("b"), controller=retry.Times(2, "r"))
+    board = Board(linear("f", *work("a"), inner), a="SUCCESS", r=f"{state} RETRY", b="REVERTED REVERT")
+    assert (board.ready, board.undo) == ([], ["r"])
+    assert board.walk.turned == [region(board, "r")]
+
+
+def test_open_twice_gives_the_same():
+    board = Board(linear("f", unordered("u", *work("a", "b")), unordered("v", *work("c", "d"))), a="SUCCESS")
+    kept = copy.deepcopy((board.walk.need, board.walk.hold, board.walk.ready, board.walk.undo))
+    board.walk.open()
+    assert (board.walk.need, board.walk.hold, board.walk.ready, board.walk.undo) == kept
+
+
+def test_open_of_a_flow_that_has_run_has_nothing_to_do():
+    board = Board(linear("f", *work("a", "b")), a="SUCCESS", b="IGNORE IGNORE")
+    assert (board.ready, board.undo, board.walk.failed, board.walk.need) == ([], [], [], [0, 0])
