@@ -204,9 +204,7 @@ class ActionEngine(base.Engine):
             if detail is not None:
                 if detail.state != states.PENDING:
                     self._tell_atom(detail, states.PENDING)
-                detail.reset(states.PENDING)
-                if detail._meta:
-                    detail.meta.pop(scheduler.META_NOT_CALLED, None)
+                scheduler.begin_anew(detail)
         self._storage.forget_failures()
         self._move(states.PENDING)
 

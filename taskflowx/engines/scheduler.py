@@ -24,7 +24,7 @@ import queue
 import time
 from typing import TYPE_CHECKING, Any
 
-from taskflowx import exceptions, retry, states, task
+from taskflowx import deciders, exceptions, retry, states, task
 from taskflowx.engines import resolve
 from taskflowx.engines.binding import BOUND, TAKES_BOTH, TAKES_FAILURES, TAKES_RESULT
 from taskflowx.engines.walk import CLEAR
@@ -37,11 +37,14 @@ if TYPE_CHECKING:
     from taskflowx.engines.binding import Binder
     from taskflowx.engines.plan import Plan
     from taskflowx.engines.walk import Walk
+    from taskflowx.persistence.models import AtomDetail
     from taskflowx.storage import Storage
     from taskflowx.types.notifier import Notifier
 
 #: in the metadata of an atom whose execute was never called, because its arguments could not be had
 META_NOT_CALLED = "not_called"
+#: in the metadata of an atom that deciders left out: the names of the atoms that these refused
+META_LEFT_OUT_BY = "left_out_by"
 
 _WAKE = (None, None)
 
@@ -511,7 +514,7 @@ class Scheduler:
                 self._not_called(i, Failure.from_exception(error))
                 return None
             if depth is not None:
-                self._ignore(resolve.ignored(self._plan, i, depth))
+                self._ignore(i, resolve.ignored(self._plan, i, depth))
                 return None
         try:
             arguments = self._binder.execute_arguments(i)
@@ -529,11 +532,13 @@ class Scheduler:
         self._details[i].meta[META_NOT_CALLED] = True
         self._ended(i, states.EXECUTE, failure)
 
-    def _ignore(self, left_out: list[int]) -> None:
+    def _ignore(self, refused: int, left_out: list[int]) -> None:
         """Leave atoms out, all of them before anybody is told: the record never has a part of a refusal."""
         moved = []
+        name = self._details[refused].name
         for i in left_out:
             detail = self._details[i]
+            detail.meta.setdefault(META_LEFT_OUT_BY, []).append(name)
             if detail.state != states.IGNORE:  # another decider may have left it out before
                 moved.append((i, detail.state))
                 detail.state = detail.intention = states.IGNORE
@@ -541,6 +546,22 @@ class Scheduler:
         if self._notifier._topics:
             for i, old in moved:
                 self._tell(i, old, states.IGNORE)
+
+    def _let_in(self, r: int) -> list[int]:
+        """Forget the refusals in the region of a retry; returns the atoms after it that nothing else leaves out."""
+        plan, details = self._plan, self._details
+        lo, hi = plan.region(r)
+        refused = [i for i in plan.votes if lo <= i < hi and details[i].state == states.IGNORE]
+        names = {details[i].name for i in refused}
+        after = {s for i in refused for s in resolve.ignored(plan, i, deciders.Depth.ALL) if s >= hi}
+        let_in = []
+        for s in sorted(after):
+            if details[s].state == states.IGNORE:
+                others = [name for name in details[s].meta.get(META_LEFT_OUT_BY, ()) if name not in names]
+                details[s].meta[META_LEFT_OUT_BY] = others
+                if not others:
+                    let_in.append(s)
+        return let_in
 
     def _prepare_undo(self, i: int) -> base.Call | None:
         """Get an atom ready to be reverted, or a retry to run again; None when there is nothing to call."""
@@ -577,16 +598,14 @@ class Scheduler:
         return self._flow_failures
 
     def _restart(self, r: int) -> None:
-        """Reset the region of a retry, which is to run again."""
+        """Reset the region of a retry, which is to run again, and what a refusal in it has left out after it."""
         self._move(r, states.RETRYING)
-        for i in self._walk.restart(r):
+        let_in = self._let_in(r) if self._plan.votes else []
+        for i in self._walk.restart(r, let_in):
             detail = self._details[i]
             if detail.state != states.PENDING:
                 self._move(i, states.PENDING)
-            meta = detail._meta
-            if meta:
-                meta.pop(META_NOT_CALLED, None)
-            detail.reset(states.PENDING)
+            begin_anew(detail)
         self._details[r].intention = states.EXECUTE
 
     def _ended(self, i: int, verb: str, outcome: Any) -> None:
@@ -674,6 +693,14 @@ class Scheduler:
             self._flow_failures = None
             return retry.REVERT
         return decision
+
+
+def begin_anew(detail: AtomDetail) -> None:
+    """Bring the record of an atom back to its beginning."""
+    if detail._meta:
+        detail._meta.pop(META_NOT_CALLED, None)
+        detail._meta.pop(META_LEFT_OUT_BY, None)
+    detail.reset(states.PENDING)
 
 
 _STATES_WITH_RESULT = frozenset((states.SUCCESS, states.FAILURE, states.REVERTED, states.REVERT_FAILURE))

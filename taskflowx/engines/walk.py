@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any
 from taskflowx import states
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from taskflowx.engines.plan import Plan
     from taskflowx.persistence.models import AtomDetail
 
@@ -268,11 +270,16 @@ class Walk:
                         if s >= hi:
                             need[s] += 1
 
-    def restart(self, r: int) -> list[int]:
-        """Begin the region of a retry anew; returns the atoms in it, which the caller resets to PENDING."""
+    def restart(self, r: int, let_in: Sequence[int] = ()) -> list[int]:
+        """Begin the region of a retry anew; returns the atoms that the caller resets to PENDING.
+
+        :param let_in: atoms after the region that are ignored no more
+        """
         lo, hi = self._plan.region(r)
         self.hold[lo:hi] = [CLEAR] * (hi - lo)
         self.need[r] = 0  # it stands outside of what it controls: all before it has run
         self.plain[lo:hi] = self._plan.plain[lo:hi]
         self.turned = [(first, last) for first, last in self.turned if not (lo <= first and last <= hi)]
-        return [i for i in range(lo + 1, hi) if self._details[i] is not None]
+        for i in let_in:
+            self.plain[i] = self._plan.plain[i]
+        return [*(i for i in range(lo + 1, hi) if self._details[i] is not None), *let_in]

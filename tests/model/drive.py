@@ -1,8 +1,8 @@
 """Runs a spec on the engine, watched at every step.
 
-`Scripted` is an executor without threads: it holds the calls that it is given, and `run_iter` lets the driver have some of them
-made, in a random order, each time that the scheduler is about to wait. `Rules` listens to the transitions of the atoms and
-writes down whatever must not be.
+`Scripted` is an executor without threads: it holds the calls that it is given, and `run_iter` lets the driver have
+some of them made, in a random order, each time that the scheduler is about to wait. `Rules` listens to the
+transitions of the atoms and writes down whatever must not be.
 """
 
 from __future__ import annotations
@@ -208,7 +208,8 @@ class Driver:
 
     :param executor: what the engine is given; None stands for a `Scripted` one
     :param suspend: how likely it is, at each step, that the run is suspended
-    :param crash: how likely it is, at each step, that the run is left as if its process had died, and goes on from the record
+    :param crash: how likely it is, at each step, that the run is left as if its process had died, and goes on from
+        the record
     :param trip: the transition, counted over atoms and flow, at which a listener raises KeyboardInterrupt; 0 for none
     :param watch: whether somebody listens to the atoms
     """

@@ -93,7 +93,7 @@ def _of_error(driver: Driver, state: str) -> list[str]:
 
 
 def _of_calls(driver: Driver) -> list[str]:
-    """Check the calls themselves: nothing is called while something after it stands."""
+    """Check the calls themselves: nothing is called while something after it stands, and what stands not is undone."""
     last: dict[str, str] = {}
     wrong: list[str] = []
     if driver.world.crashed:
@@ -101,4 +101,11 @@ def _of_calls(driver: Driver) -> list[str]:
     for verb, name, _ in driver.world.log:
         wrong += [f"{verb} of {name} while {o} stands" for o in driver.shape.after[name] if last.get(o) == "execute"]
         last[name] = verb
+    now = {name: driver.engine.storage.get_atom_state(name) for name in last}
+    if not driver.shape.spec.never_resolve:
+        wrong += [
+            f"{name} was executed and not undone"
+            for name, verb in last.items()
+            if verb == "execute" and now[name] not in STANDING
+        ]
     return wrong

@@ -1,10 +1,11 @@
 """How a flow must end, worked out in the simplest way: one atom at a time, by searching for what can run next.
 
-It knows nothing of indices, counters, queues or reverts. As failures depend on the attempts of retries alone, every order
-of completions has to lead to what is worked out here: the state of the flow, which atoms stand, and what their results are.
+It knows nothing of indices, counters, queues or reverts. As failures depend on the attempts of retries alone, every
+order of completions has to lead to what is worked out here: the state of the flow, which atoms stand, and what their
+results are.
 
-There is one exception, and the oracle says so (`Ending.depends`): a retry that can say REVERT_ALL inside the region of another
-one. If something else in that region fails first, the retry is never asked.
+There is one exception, and the oracle says so (`Ending.depends`): a retry that can say REVERT_ALL inside the region
+of another one. If something else in that region fails first, the retry is never asked.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ class Oracle:
         self.state = dict.fromkeys(shape.atoms, PENDING)
         self.results: dict[str, Any] = {}
         self.attempts = dict.fromkeys(shape.atoms, 0)
+        self.left_out_by: dict[str, set[str]] = {name: set() for name in shape.atoms}
         self.failed = False
         self.depends = False
 
@@ -70,6 +72,7 @@ class Oracle:
             if depth is not None:
                 for other in self._reach(name, depth):
                     self.state[other] = IGNORE
+                    self.left_out_by[other].add(name)
                 return
             given = {need: self._find(name, need) for need in self.shape.needs[name]}
             if isinstance(atom, specs.Job):
@@ -156,8 +159,16 @@ class Oracle:
         for name in region:
             self.state[name] = state
             self.results.pop(name, None)
+            self.left_out_by[name].clear()
             if name != keep:
                 self.attempts[name] = 0
+        if (
+            state == PENDING
+        ):  # what was refused in there is asked again, so what it left out after it is not left out now
+            for name, refused in self.left_out_by.items():
+                refused -= region
+                if self.state[name] == IGNORE and not refused:
+                    self.state[name] = PENDING
 
 
 def predict(shape: specs.Shape) -> Ending:

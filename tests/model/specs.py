@@ -1,11 +1,11 @@
 """Descriptions of flows as plain data, and random ones.
 
-A `Spec` says all there is about a flow under test: its nesting, what each atom needs and gives, which attempts fail. Three
-readers take it: `build` makes taskflowx objects from it, `oracle` works out how the flow must end, and `Shape` (below)
-knows who comes before whom. Nothing here imports the engine, so the three agree only if the engine is right.
+A `Spec` says all there is about a flow under test: its nesting, what each atom needs and gives, which attempts fail.
+Three readers take it: `build` makes taskflowx objects from it, `oracle` works out how the flow must end, and `Shape`
+(below) knows who comes before whom. Nothing here imports the engine, so the three agree only if the engine is right.
 
-Whether a task fails depends on the attempts of the retries around it alone, never on time or on how often it was called.
-So the end of a run does not depend on the order in which calls complete.
+Whether a task fails depends on the attempts of the retries around it alone, never on time or on how often it was
+called. So the end of a run does not depend on the order in which calls complete.
 """
 
 from __future__ import annotations
@@ -31,9 +31,10 @@ class Broken(Exception):
 class Job:
     """A task.
 
-    `gives` is the name of the whole result (a str), or a name for each of its parts; `short` leaves out the last part. `fails`
-    is "always", or pairs (retry name, n): it fails while that retry is at attempt n or before. `stuck` is how many calls
-    of `revert` fail before one succeeds, `interrupted` how many calls of `execute` end in a KeyboardInterrupt.
+    `gives` is the name of the whole result (a str), or a name for each of its parts; `short` leaves out the last
+    part. `fails` is "always", or pairs (retry name, n): it fails while that retry is at attempt n or before. `stuck`
+    is how many calls of `revert` fail before one succeeds, `interrupted` how many calls of `execute` end in a
+    KeyboardInterrupt.
     """
 
     name: str
@@ -311,13 +312,14 @@ def graph_links(node: Group) -> list[set[int]]:
     return before
 
 
-# -- random ones ---------------------------------------------------------------------------------------------------------
+# -- random ones -----------------------------------------------------------------------------------
 
 
 class Maker:
     """Makes a random spec with about `size` tasks: with flows that have no members, or else with deciders.
 
-    (What a decider before an empty flow means is nowhere said.) Names that are provided are unique, but in linear flows that are in no graph flow, where a later one hides an earlier one.
+    (What a decider before an empty flow means is nowhere said.) Names that are provided are unique, but in linear
+    flows that are in no graph flow, where a later one hides an earlier one.
     """
 
     def __init__(self, rng: random.Random, size: int) -> None:
@@ -325,7 +327,7 @@ class Maker:
         self.left = size
         self.counts = {"t": 0, "r": 0, "f": 0, "v": 0}
         self.trouble = rng.random()  # how much goes wrong in this one
-        self.hollow = rng.random() < 0.3
+        self.hollow = rng.random() < 0.15
 
     def name(self, kind: str) -> str:
         self.counts[kind] += 1
@@ -342,7 +344,7 @@ class Maker:
             root,
             store,
             defer_reverts=self.chance(0.15),
-            never_resolve=self.chance(0.08),
+            never_resolve=self.chance(0.05),
             go_on=self.chance(0.25),
         )
 
@@ -361,9 +363,11 @@ class Maker:
             if self.chance(0.2):
                 gives = (gives, self.name("v"))
         fails: Any = ()
-        if self.chance(0.25 * self.trouble + 0.02):
-            limits = tuple((r.name, rng.randint(1, 3)) for r in around if self.chance(0.5))
-            fails = limits if limits and self.chance(0.85) else ALWAYS
+        if around and self.chance(0.1 + 0.25 * self.trouble):
+            curable = [r for r in around if r.limit > 1] if self.chance(0.8) else around
+            fails = tuple((r.name, rng.randint(1, max(r.limit - 1, 1))) for r in curable if self.chance(0.6))
+        elif self.chance(0.1 * self.trouble):
+            fails = ALWAYS
         return Job(
             self.name("t"),
             self.needs(seen),
@@ -377,12 +381,12 @@ class Maker:
 
     def retry(self, seen: list[str]) -> Again:
         rng = self.rng
-        kind = rng.choice((TIMES, TIMES, EACH, PARAMETER, REVERT, REVERT_ALL, CUSTOM, CUSTOM))
-        attempts = 3 if kind == PARAMETER else rng.randint(1, 3)
+        kind = rng.choice((TIMES, TIMES, TIMES, EACH, PARAMETER, REVERT, REVERT_ALL, CUSTOM, CUSTOM))
+        attempts = 3 if kind == PARAMETER else rng.choice((1, 2, 2, 3))
         decisions: tuple[str, ...] = ()
         fails: tuple[int, ...] = ()
         if kind == CUSTOM:
-            last = rng.choice(("REVERT", "REVERT_ALL", "RAISE"))
+            last = rng.choice(("REVERT", "REVERT", "REVERT_ALL", "RAISE"))
             decisions = (*("RETRY" for _ in range(attempts - 1)), last)
             if self.chance(0.2):
                 fails = (rng.randint(1, 2),)
@@ -390,7 +394,7 @@ class Maker:
             self.name("r"),
             kind,
             attempts,
-            revert_all=self.chance(0.3),
+            revert_all=self.chance(0.2),
             decisions=decisions,
             fails=fails,
             needs=self.needs(seen) if self.chance(0.3) else (),
@@ -401,8 +405,8 @@ class Maker:
     def group(self, depth: int, seen: list[str], around: tuple[Again, ...], *, shadow: bool) -> Group:
         """Make a flow; `seen` are the names that it may need, to which what it gives is not added."""
         rng = self.rng
-        kind = rng.choice((LINEAR, UNORDERED, GRAPH))
-        retry = self.retry(seen) if self.chance(0.35) else None
+        kind = rng.choice((LINEAR, UNORDERED, GRAPH, GRAPH))
+        retry = self.retry(seen) if self.chance(0.4) else None
         if retry is not None:
             around = (*around, retry)
         shadow = shadow and kind != GRAPH
@@ -419,16 +423,16 @@ class Maker:
             members.append(member)
             if kind != UNORDERED:
                 inside.extend(name for atom in atoms_in(member) for name in outputs(atom))
-        links: list[Link] = []
-        order = list(range(len(members)))
-        if kind == GRAPH:
-            for v in range(1, len(members)):
-                for u in range(v):
-                    if self.chance(0.25):
-                        links.append(self.link(u, v))
-            if self.chance(0.5):
-                rng.shuffle(order)
+        links, order = self.linked(len(members)) if kind == GRAPH else ([], list(range(len(members))))
         return Group(kind, self.name("f"), tuple(members), retry, tuple(links), tuple(order))
+
+    def linked(self, count: int) -> tuple[list[Link], list[int]]:
+        """Make the links of a graph flow, and the order in which its members are added."""
+        links = [self.link(u, v) for v in range(1, count) for u in range(v) if self.chance(0.35)]
+        order = list(range(count))
+        if self.chance(0.5):
+            self.rng.shuffle(order)
+        return links, order
 
     def link(self, u: int, v: int) -> Link:
         if self.hollow or self.chance(0.4):
@@ -439,7 +443,7 @@ class Maker:
 
 def random_spec(rng: random.Random, size: int | None = None) -> Spec:
     """Make a random spec."""
-    return Maker(rng, rng.randint(1, 14) if size is None else size).spec()
+    return Maker(rng, rng.randint(1, 18) if size is None else size).spec()
 
 
 def calm(spec: Spec) -> Spec:

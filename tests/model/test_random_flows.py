@@ -1,7 +1,7 @@
 """Random flows, in random orders of completion, end as the oracle says, and keep the rules of a run at every step.
 
-Each test makes a number of examples, always the same ones; TASKFLOWX_MODEL_EXAMPLES=20000 (with --timeout=0) looks further,
-at other ones each time. A flow that shows a defect is printed, and goes into test_found.py.
+Each test makes a number of examples, always the same ones; TASKFLOWX_MODEL_EXAMPLES=20000 (with --timeout=0) looks
+further, at other ones each time. A flow that shows a defect is printed, and goes into test_found.py.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, note, settings, strategies
+from hypothesis import HealthCheck, given, settings, strategies
 
 from taskflowx import states
 from tests.model import drive, judge, oracle, specs
@@ -29,9 +29,9 @@ def examples(count: int) -> Any:
         deadline=None,
         suppress_health_check=list(HealthCheck),
     )
-    specs_ = strategies.randoms(use_true_random=False).map(specs.random_spec)
-    orders = strategies.integers(0, 2**32).map(random.Random)
-    return lambda test: profile(given(spec=specs_, order=orders)(test))
+    rngs = strategies.integers(0, 2**32).map(random.Random)
+    flows = (rngs | strategies.randoms(use_true_random=False)).map(specs.random_spec)
+    return lambda test: profile(given(spec=flows, order=rngs)(test))
 
 
 def run(spec: specs.Spec, order: random.Random, executor: Any = None, **options: Any) -> drive.Driver:

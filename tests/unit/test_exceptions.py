@@ -100,9 +100,7 @@ def chain_of_three():
 
 
 def test_the_text_is_the_message_and_below_it_the_causes_indented():
-    assert str(chain_of_three()) == (
-        "third\n  NotFound: second\n    TaskFlowException: first\n      ValueError: root"
-    )
+    assert str(chain_of_three()) == ("third\n  NotFound: second\n    TaskFlowException: first\n      ValueError: root")
     assert chain_of_three().pformat() == str(chain_of_three())
 
 
@@ -220,9 +218,7 @@ def test_missing_dependencies_names_who_and_what():
 
 def test_missing_dependencies_names_the_method():
     error = exceptions.MissingDependencies("W", ["a"], method="revert")
-    assert (
-        str(error) == "'revert' method on 'W' requires ['a'] but no other entity produces said requirements"
-    )
+    assert str(error) == "'revert' method on 'W' requires ['a'] but no other entity produces said requirements"
 
 
 def test_missing_dependencies_takes_who_and_what_from_templates_that_a_subclass_may_change():

@@ -63,7 +63,7 @@ class Bound:
         return self.binder.bindings[self.at(name)]
 
 
-# -- the order of the lookup -----------------------------------------------------------------------------------------
+# -- the order of the lookup -----------------------------------------------------------------------
 
 
 def test_the_nearest_provider_that_has_run_gives_the_argument():
@@ -120,7 +120,7 @@ def test_values_are_passed_as_they_are():
     assert bound.arguments("d")["x"] is given
 
 
-# -- when the first source has nothing -------------------------------------------------------------------------------
+# -- when the first source has nothing -------------------------------------------------------------
 
 
 def test_when_the_nearest_provider_is_ignored_the_next_one_is_taken():
@@ -173,7 +173,7 @@ def test_a_value_that_is_injected_again_is_seen():
     assert bound.arguments("c") == {"x": 2}
 
 
-# -- optional arguments ----------------------------------------------------------------------------------------------
+# -- optional arguments ----------------------------------------------------------------------------
 
 
 def test_an_optional_argument_is_filled_when_somebody_provides_it():
@@ -212,7 +212,7 @@ def test_a_missing_required_argument_is_told_before_the_run_whatever_optional_on
         engine.run()
 
 
-# -- revert ----------------------------------------------------------------------------------------------------------
+# -- revert ----------------------------------------------------------------------------------------
 
 
 def test_revert_gets_its_own_arguments_the_result_and_the_failures():
@@ -263,7 +263,7 @@ def test_what_revert_takes_is_known_beforehand():
     assert list(bound.binder.undo_shapes) == [bindings.BOUND + bindings.TAKES_BOTH, 0]
 
 
-# -- retries ---------------------------------------------------------------------------------------------------------
+# -- retries ---------------------------------------------------------------------------------------
 
 
 class Asks(retry.Retry):
@@ -304,7 +304,7 @@ def test_a_retry_without_an_attempt_gives_nothing():
         bound.arguments("a")
 
 
-# -- hints -----------------------------------------------------------------------------------------------------------
+# -- hints -----------------------------------------------------------------------------------------
 
 
 def hint(bound, atom, name):

@@ -1,7 +1,7 @@
 """What an atom costs, in Python function calls: exact, the same on every machine, and not growing with the flow.
 
-Only calls of Python functions are counted, by `sys.setprofile`; the calls of the task itself (hooks and method, three each
-way) are among them.
+Only calls of Python functions are counted, by `sys.setprofile`; the calls of the task itself (hooks and method, three
+each way) are among them.
 """
 
 import sys
@@ -151,7 +151,7 @@ def test_a_failure_costs_one_sweep_of_its_region_not_one_sweep_a_failure():
         engine = prepared(flow)
 
         def run():
-            with pytest.raises(Exception, match="on purpose|WrappedFailure"):
+            with pytest.raises(Exception, match=r"on purpose|WrappedFailure"):
                 engine.run()
 
         return calls_of(run)

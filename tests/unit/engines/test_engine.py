@@ -78,7 +78,7 @@ def kind(request):
     return request.param
 
 
-# -- before a run ----------------------------------------------------------------------------------------------------
+# -- before a run ----------------------------------------------------------------------------------
 
 
 def test_the_steps_before_a_run_come_in_order():
@@ -132,7 +132,7 @@ def test_a_missing_input_that_is_injected_afterwards_lets_the_engine_run():
     assert engine.storage.fetch("y") == 3
 
 
-# -- options ---------------------------------------------------------------------------------------------------------
+# -- options ---------------------------------------------------------------------------------------
 
 
 def test_an_unknown_option_is_refused_and_the_known_ones_are_listed():
@@ -159,7 +159,7 @@ def test_options_are_kept_and_the_callers_dict_is_not():
     assert engine.options == {"never_resolve": True}
 
 
-# -- the flow's states -----------------------------------------------------------------------------------------------
+# -- the flow's states -----------------------------------------------------------------------------
 
 
 def test_flow_events_have_the_engine_the_flow_and_the_state_before():
@@ -235,7 +235,7 @@ def test_an_engine_that_runs_cannot_be_run_again():
     assert (inner, state(engine)) == ([True], states.SUCCESS)
 
 
-# -- suspend, resume, step by step -----------------------------------------------------------------------------------
+# -- suspend, resume, step by step -----------------------------------------------------------------
 
 
 def test_suspend_from_a_task_lets_it_finish_and_a_run_goes_on(kind, log):
@@ -360,7 +360,7 @@ def test_an_interrupt_in_a_revert_suspends_and_the_revert_is_called_again(kind, 
     assert (state(engine), log) == ("REVERTED", ["+a", "!b", "-b", "-a", "-a"])
 
 
-# -- failures --------------------------------------------------------------------------------------------------------
+# -- failures --------------------------------------------------------------------------------------
 
 
 def test_one_failure_is_raised_as_the_exception_itself(kind):
@@ -443,7 +443,7 @@ def test_failures_that_are_never_resolved_turn_nothing_round_and_the_rest_goes_o
     assert (state(engine), atoms(engine)) == ("FAILURE", {"a": "FAILURE", "after": "PENDING", "b": "SUCCESS"})
 
 
-# -- values and atoms ------------------------------------------------------------------------------------------------
+# -- values and atoms ------------------------------------------------------------------------------
 
 
 def test_values_are_never_copied(kind):
@@ -539,7 +539,7 @@ def test_a_failure_of_an_engine_inside_a_task_is_a_failure_of_the_task(kind, log
     assert log == ["+first", "+inner", "!boom", "-boom", "-inner", "-outer", "-first"]
 
 
-# -- executors and numbers -------------------------------------------------------------------------------------------
+# -- executors and numbers -------------------------------------------------------------------------
 
 
 def test_the_callers_executor_gets_one_submit_a_call_and_is_left_open(log):

@@ -51,7 +51,7 @@ def _importable(monkeypatch):
     monkeypatch.setitem(sys.modules, name, here)
 
 
-# -- load and run ----------------------------------------------------------------------------------------------------
+# -- load and run ----------------------------------------------------------------------------------
 
 
 def test_run_returns_everything_that_was_provided():
@@ -111,7 +111,7 @@ def test_a_record_that_is_made_is_put_into_the_book_and_a_given_one_is_used():
     assert engines.load(make_flow(), flow_detail=given).storage.flow_uuid == "its uuid"
 
 
-# -- factories -------------------------------------------------------------------------------------------------------
+# -- factories -------------------------------------------------------------------------------------
 
 
 def test_load_from_factory_runs_what_the_function_makes_and_keeps_how():

@@ -82,7 +82,7 @@ def check(plan):
         assert plan.spans[home].lo <= i < plan.spans[home].hi
 
 
-# -- order -----------------------------------------------------------------------------------------------------------
+# -- order -----------------------------------------------------------------------------------------
 
 
 def test_a_linear_flow_is_a_chain():
@@ -187,7 +187,7 @@ def test_a_flow_without_members_has_no_nodes():
     assert len(plan) == 0
 
 
-# -- gates -----------------------------------------------------------------------------------------------------------
+# -- gates -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("width", [2, 10, 200])
@@ -217,7 +217,7 @@ def test_no_gate_stands_where_one_node_precedes_many_or_many_precede_one():
     assert names(plan) == ["a", "b", "c", "d", "e"]
 
 
-# -- empty flows -----------------------------------------------------------------------------------------------------
+# -- empty flows -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("make", [linear, unordered, graph])
@@ -251,7 +251,7 @@ def test_a_flow_with_nothing_but_a_retry_is_that_retry():
     assert plan.region(1) == (1, 2)
 
 
-# -- depth -----------------------------------------------------------------------------------------------------------
+# -- depth -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", [linear, unordered, graph])
@@ -267,7 +267,7 @@ def test_five_thousand_nested_levels_compile(kind):
     assert len(plan.names) == 5_001
 
 
-# -- what is refused -------------------------------------------------------------------------------------------------
+# -- what is refused -------------------------------------------------------------------------------
 
 
 def test_atoms_of_one_name_are_refused_and_named():
@@ -331,7 +331,7 @@ def test_one_flow_in_two_places_is_refused_for_the_atoms_in_it():
         plans.compile_flow(linear("f", linear("x", shared), linear("y", shared)))
 
 
-# -- deciders --------------------------------------------------------------------------------------------------------
+# -- deciders --------------------------------------------------------------------------------------
 
 
 def no(history):
@@ -387,7 +387,7 @@ def test_all_deciders_before_one_atom_are_recorded():
     assert [(v.source, v.depth) for v in plan.votes[plan.names["c"]]] == [(0, "ATOM"), (1, "FLOW")]
 
 
-# -- what the scheduler asks -----------------------------------------------------------------------------------------
+# -- what the scheduler asks -----------------------------------------------------------------------
 
 
 def test_an_atom_with_a_decider_or_with_parts_of_a_result_is_not_plain():

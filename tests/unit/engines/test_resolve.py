@@ -59,7 +59,7 @@ def region(plan, name, *, restart=False):
     return (*plan.region(r), r if restart else -1)
 
 
-# -- controllers -----------------------------------------------------------------------------------------------------
+# -- controllers -----------------------------------------------------------------------------------
 
 
 def test_without_a_controller_everything_turns_round():
@@ -140,7 +140,7 @@ def test_an_answer_that_is_no_decision_is_refused_with_the_name_of_the_retry():
         decide(nested(1), "t1", r1="PERHAPS")
 
 
-# -- defer_reverts ---------------------------------------------------------------------------------------------------
+# -- defer_reverts ---------------------------------------------------------------------------------
 
 
 def test_deferred_revert_without_a_parent_turns_everything_round():
@@ -162,7 +162,7 @@ def test_defer_reverts_changes_nothing_else(decision):
     assert decide(plan, "t1", r1=decision, defer_reverts=True) == decide(plan, "t1", r1=decision)
 
 
-# -- deciders --------------------------------------------------------------------------------------------------------
+# -- deciders --------------------------------------------------------------------------------------
 
 
 class Link:
@@ -239,7 +239,7 @@ def test_a_flow_before_contributes_nothing_to_the_history():
     assert link.seen == [{}]
 
 
-# -- how far it reaches ----------------------------------------------------------------------------------------------
+# -- how far it reaches ----------------------------------------------------------------------------
 
 
 @pytest.fixture

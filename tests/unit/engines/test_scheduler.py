@@ -92,7 +92,7 @@ def load(request):
     return make
 
 
-# -- events ----------------------------------------------------------------------------------------------------------
+# -- events ----------------------------------------------------------------------------------------
 
 
 def test_events_of_success_come_in_order_with_their_details():
@@ -172,7 +172,7 @@ def test_a_listener_that_raises_is_logged_and_the_run_goes_on(caplog):
     assert engine.storage.get_flow_state() == states.SUCCESS
 
 
-# -- progress --------------------------------------------------------------------------------------------------------
+# -- progress --------------------------------------------------------------------------------------
 
 
 class Slow(task.Task):
@@ -214,7 +214,7 @@ def test_progress_reads_one_after_success_though_nothing_was_reported():
     assert engine.storage.get_task_progress("a") == 1.0
 
 
-# -- what raises where the user's code decides -----------------------------------------------------------------------
+# -- what raises where the user's code decides -----------------------------------------------------
 
 
 def test_a_decider_that_raises_is_a_failure_of_the_atom_it_is_before(load, log):
@@ -299,7 +299,7 @@ def test_a_longer_result_is_kept_for_revert_and_its_extra_values_are_not_provide
     assert seen == [(1, 2, 3)]
 
 
-# -- order -----------------------------------------------------------------------------------------------------------
+# -- order -----------------------------------------------------------------------------------------
 
 
 def test_what_succeeded_is_reverted_in_reverse_and_what_never_ran_is_not(load, log):
@@ -362,7 +362,7 @@ def test_hooks_are_called_around_execute_and_revert_also_when_these_raise(load, 
     assert log == ["pre_execute", "!a", "post_execute", "pre_revert", "-a", "post_revert"]
 
 
-# -- retries ---------------------------------------------------------------------------------------------------------
+# -- retries ---------------------------------------------------------------------------------------
 
 
 def test_each_attempt_undoes_the_region_and_runs_it_again_with_the_longer_history(load, log):

@@ -57,7 +57,7 @@ class Seen:
         assert self.nearest(atom, name) == (expected[0] if expected else None)
 
 
-# -- linear ----------------------------------------------------------------------------------------------------------
+# -- linear ----------------------------------------------------------------------------------------
 
 
 def test_in_a_linear_flow_the_nearest_before_comes_first_and_nothing_after_is_seen():
@@ -85,7 +85,7 @@ def test_atoms_of_a_flow_before_are_seen_after_it():
     seen.check("c", "b", name="y")
 
 
-# -- nested ----------------------------------------------------------------------------------------------------------
+# -- nested ----------------------------------------------------------------------------------------
 
 
 def test_the_inner_flow_is_nearer_than_what_is_around_it():
@@ -109,7 +109,7 @@ def test_what_is_around_an_unordered_flow_is_seen_inside_it():
     seen.check("c", "a")
 
 
-# -- unordered -------------------------------------------------------------------------------------------------------
+# -- unordered -------------------------------------------------------------------------------------
 
 
 def test_members_of_an_unordered_flow_do_not_see_each_other():
@@ -135,7 +135,7 @@ def test_members_of_an_unordered_flow_do_not_see_each_other_through_a_gate():
     seen.check("d", "b", "a")
 
 
-# -- retries ---------------------------------------------------------------------------------------------------------
+# -- retries ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", [linear, unordered, graph])
@@ -162,7 +162,7 @@ def test_the_inner_retry_is_nearer_than_the_outer_one():
     seen.check("r_in", "r_out")
 
 
-# -- graph -----------------------------------------------------------------------------------------------------------
+# -- graph -----------------------------------------------------------------------------------------
 
 
 def test_in_a_graph_flow_direct_and_indirect_predecessors_are_seen_and_nothing_else():
@@ -214,7 +214,7 @@ def test_an_argument_makes_its_provider_a_predecessor():
     seen.check("b", "a")
 
 
-# -- cost ------------------------------------------------------------------------------------------------------------
+# -- cost ------------------------------------------------------------------------------------------
 
 
 def test_a_name_rebound_by_thousands_in_a_row_costs_one_candidate_each(monkeypatch):

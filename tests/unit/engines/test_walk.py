@@ -112,7 +112,7 @@ class Board:
         assert again.plain == self.walk.plain
 
 
-# -- forward ---------------------------------------------------------------------------------------------------------
+# -- forward ---------------------------------------------------------------------------------------
 
 
 def test_at_first_what_nothing_precedes_is_ready_and_nothing_turns_round():
@@ -175,7 +175,7 @@ def test_ignore_passes_the_first_at_once_and_the_others_when_they_are_reached():
     board.same_as_rebuilt()
 
 
-# -- backward --------------------------------------------------------------------------------------------------------
+# -- backward --------------------------------------------------------------------------------------
 
 
 def test_turn_makes_ready_to_undo_what_nothing_that_stands_follows():
@@ -296,7 +296,7 @@ def test_a_run_that_halts_waits_for_a_revert_that_failed_before_the_turn():
     assert board.of(board.walk.hold) == {"a": 1, "r": 1, "b": 0, "x": CLEAR, "y": CLEAR}
 
 
-# -- regions ---------------------------------------------------------------------------------------------------------
+# -- regions ---------------------------------------------------------------------------------------
 
 
 def region(board, name):
@@ -409,7 +409,7 @@ def test_two_regions_that_turn_round_stay_apart():
     assert again.turned == [(0, 2), (2, 4)]
 
 
-# -- opening over a record -------------------------------------------------------------------------------------------
+# -- opening over a record -------------------------------------------------------------------------
 
 
 def test_open_goes_on_after_what_has_run():
