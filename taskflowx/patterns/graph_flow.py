@@ -418,19 +418,20 @@ class Flow(flow.Flow):
         everything: frozenset[str] = frozenset().union(*gives.values())
         unmet: set[str] = set()
         for member, needs, _ in members:
-            missing = set(needs)
+            unmet |= needs - everything
+            sought = set(needs & everything)
             # Look at the direct predecessors first: that is where an inferred link has its reason.
-            queue = list(self._members[member].before())
+            queue = list(self._members[member].before()) if sought else []
             seen = set(queue)
             for ancestor in queue:
-                missing -= gives.get(ancestor.item, frozenset())
-                if not missing & everything:
+                sought -= gives.get(ancestor.item, frozenset())
+                if not sought:
                     break
                 for further in ancestor.before():
                     if further not in seen:
                         seen.add(further)
                         queue.append(further)
-            unmet |= missing
+            unmet |= sought
         return frozenset(unmet)
 
 

@@ -166,7 +166,7 @@ class Oracle:
             state == PENDING
         ):  # what was refused in there is asked again, so what it left out after it is not left out now
             for name, refused in self.left_out_by.items():
-                refused -= region
+                refused.difference_update(region)
                 if self.state[name] == IGNORE and not refused:
                     self.state[name] = PENDING
 
