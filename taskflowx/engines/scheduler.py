@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from taskflowx.storage import Storage
     from taskflowx.types.notifier import Notifier
 
-#: in the metadata of an atom whose execute was never called, because its arguments could not be had
+#: in the metadata of an atom whose execute was never called, as when an argument could not be had: nothing to undo
 META_NOT_CALLED = "not_called"
 #: in the metadata of an atom that deciders left out: the names of the atoms that these refused
 META_LEFT_OUT_BY = "left_out_by"
@@ -611,6 +611,10 @@ class Scheduler:
     def _ended(self, i: int, verb: str, outcome: Any) -> None:
         """Record what came of a call, tell of it, and release what waited for it."""
         detail = self._details[i]
+        if type(outcome) is base.NotBegun:
+            outcome = outcome.failure
+            if verb == states.EXECUTE:
+                detail.meta[META_NOT_CALLED] = True
         failed = isinstance(outcome, Failure)
         if verb == states.EXECUTE:
             turned = detail.intention != states.EXECUTE

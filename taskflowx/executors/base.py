@@ -2,8 +2,8 @@
 
 A `Call` is one verb (execute or revert) on one atom with its arguments. `perform` runs it and never raises an
 `Exception`: how it went wrong is a `Failure`, which is a value. An `Executor` takes calls and delivers, from whatever
-thread, one `(call, outcome)` each; an outcome is a value, a `Failure`, or an `Interrupt` when something that is no
-`Exception` (such as SystemExit) came out of the call.
+thread, one `(call, outcome)` each; an outcome is a value, a `Failure`, an `Interrupt` when something that is no
+`Exception` (such as SystemExit) came out of the call, or `NotBegun`.
 """
 
 from __future__ import annotations
@@ -36,6 +36,15 @@ class Interrupt:
 
     def __init__(self, exception: BaseException) -> None:
         self.exception = exception
+
+
+class NotBegun:
+    """The outcome of a call that its executor has refused or dropped, so that there is nothing to undo."""
+
+    __slots__ = ("failure",)
+
+    def __init__(self, failure: Failure) -> None:
+        self.failure = failure
 
 
 def perform(atom: Any, verb: str, kwargs: dict[str, Any]) -> Any:

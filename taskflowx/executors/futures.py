@@ -10,6 +10,7 @@ from __future__ import annotations
 import concurrent.futures
 import functools
 import pickle
+import threading
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import task
@@ -115,6 +116,7 @@ class FuturesExecutor(base.Executor):
         self.pickles = pickles
         self._running = executor
         self._futures: dict[concurrent.futures.Future[Any], base.Call] = {}
+        self._lock = threading.Lock()  # held while what came of a call is delivered
         self._deliver: Callable[[tuple[Any, Any]], None] = _refuse
 
     def start(self, deliver: Callable[[tuple[Any, Any]], None]) -> None:
@@ -127,30 +129,47 @@ class FuturesExecutor(base.Executor):
         """Submit each call by itself."""
         deliver = self._deliver
         for call in calls:
-            carrier = Carrier(call.atom, call.verb, call.kwargs, deliver)
             try:
-                future = self._running.submit(carrier)  # type: ignore[union-attr]
+                future = self._submit(Carrier(call.atom, call.verb, call.kwargs, deliver))
             except Exception as error:  # a pool that is broken or shut down fails the call
-                deliver((call, Failure.from_exception(error)))
+                deliver((call, base.NotBegun(Failure.from_exception(error))))
                 continue
             self._futures[future] = call
             future.add_done_callback(functools.partial(self._ended, call))
 
+    def _submit(self, carrier: Carrier) -> concurrent.futures.Future[Any]:
+        """Submit to the executor; one of our own that a dying worker has broken is replaced."""
+        assert self._running is not None, "calls come between start and stop"
+        try:
+            return self._running.submit(carrier)
+        except concurrent.futures.BrokenExecutor:
+            if self._make is None:
+                raise
+            self._running.shutdown(wait=True)
+            self._running = self._make()
+            return self._running.submit(carrier)
+
     def _ended(self, call: base.Call, future: concurrent.futures.Future[Any]) -> None:
-        if self._futures.pop(future, None) is None:
-            return  # it has been recalled
-        error = future.exception()
-        if error is None:
+        with self._lock:
+            if self._futures.pop(future, None) is not None:  # it has not been recalled
+                self._deliver((call, self._outcome(call, future)))
+
+    def _outcome(self, call: base.Call, future: concurrent.futures.Future[Any]) -> Any:
+        """Return what came of a call; whatever goes wrong on the way here is its Failure, as nobody else would know."""
+        try:
+            if future.cancelled():  # by somebody else, as when the executor is shut down
+                return base.NotBegun(Failure.from_exception(concurrent.futures.CancelledError()))
+            error = future.exception()
+            if error is not None:
+                return Failure.from_exception(error) if isinstance(error, Exception) else base.Interrupt(error)
             outcome = future.result()
             if isinstance(outcome, Brought):
                 for details in outcome.progress:
                     self._deliver((call.atom, details))
-                outcome = outcome.outcome
-        elif isinstance(error, Exception):
-            outcome = Failure.from_exception(error)
-        else:
-            outcome = base.Interrupt(error)
-        self._deliver((call, outcome))
+                return outcome.outcome
+        except Exception as error:
+            return Failure.from_exception(error)
+        return outcome
 
     def recall(self) -> list[base.Call]:
         """Give back the calls that can still be cancelled."""
@@ -167,8 +186,12 @@ class FuturesExecutor(base.Executor):
         return left
 
     def stop(self) -> None:
-        """Wait for the calls, and shut down what was made for the run."""
-        concurrent.futures.wait(list(self._futures))
+        """Wait until all calls are delivered, and shut down what was made for the run."""
+        with self._lock:  # whoever delivers now has done so then
+            left = dict(self._futures)
+        concurrent.futures.wait(left)
+        for future, call in left.items():  # a future wakes us before it calls back
+            self._ended(call, future)
         if self._make is not None and self._running is not None:
             self._running.shutdown(wait=True)
             self._running = None

@@ -329,6 +329,9 @@ class Driver:
                 if stop and rng.random() < 0.3:
                     self.engine.suspend()
                     stop = False
+                elif stop and step in _STEPS and rng.random() < 0.3:
+                    iterator.close()
+                    return False
                 step = iterator.send(stop)
             except StopIteration:
                 return False

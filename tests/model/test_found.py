@@ -151,3 +151,10 @@ def test_results_that_were_delivered_are_kept_though_a_listener_is_interrupted()
     driver.engine.atom_notifier.register(states.SUCCESS, interrupt)
     assert driver.run() == states.SUCCESS
     assert sorted(name for _, name, _ in driver.world.log) == list("abcdef")
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_nothing_is_called_twice_when_runs_are_closed_early(order):
+    spec = Spec(Group(LINEAR, "flow", (Group(UNORDERED, "wide", tuple(Job(name) for name in "abcd")), Job("e"))))
+    driver = run(spec, order, suspend=0.4)
+    assert sorted(name for _, name, _ in driver.world.log) == list("abcde")
