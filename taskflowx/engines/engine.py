@@ -84,6 +84,7 @@ class ActionEngine(base.Engine):
         self._running = threading.Lock()
         self._seconds: dict[str, float] = {}
         self._active_for = 0.0
+        self._timed_out = False
         #: for tests: puts ready atoms in the order in which they start
         self._arrange: Callable[[list[int]], None] | None = None
 
@@ -237,8 +238,10 @@ class ActionEngine(base.Engine):
         :raises TimeoutError: when the time is up
         :raises Exception: the failure when the flow has failed; a `WrappedFailure` for several
         """
-        for _ in self._iterate(timeout, stepwise=False):
+        final = ""
+        for final in self._iterate(timeout, stepwise=False):  # noqa: B007 - the last one is the state of the flow
             pass
+        self._raise_for(final, timeout)  # not in the generator, which would change a StopIteration
 
     def run_iter(self, timeout: float | None = None) -> Generator[str, Any, None]:
         """Run the flow step by step: yields what is done next, and in the end the state of the flow.
@@ -247,7 +250,17 @@ class ActionEngine(base.Engine):
 
         :param timeout: seconds after which nothing new starts and the flow is left SUSPENDED
         """
-        return self._iterate(timeout, stepwise=True)
+        final = ""
+        steps = self._iterate(timeout, stepwise=True)
+        with contextlib.closing(steps):
+            sent = None
+            while True:
+                try:
+                    final = steps.send(sent)
+                except StopIteration:
+                    break
+                sent = yield final
+        self._raise_for(final, timeout)
 
     def suspend(self) -> None:
         """Let what runs finish, start nothing new, and leave the flow SUSPENDED; may be called from anywhere.
@@ -285,8 +298,8 @@ class ActionEngine(base.Engine):
         self.compile()
         self.prepare()
         self.validate()
-        current = self._begin()
         try:
+            current = self._begin()
             if (yield states.RESUMING):
                 current.stop()
             clock = time.monotonic
@@ -308,9 +321,12 @@ class ActionEngine(base.Engine):
         except BaseException:
             self._suspend()
             raise
-        final = self._conclude(current)
-        yield final
-        if current.timed_out and final == states.SUSPENDED:
+        self._timed_out = current.timed_out
+        yield self._conclude(current)
+
+    def _raise_for(self, final: str, timeout: float | None) -> None:
+        """Raise what the caller of a run that has ended in this state is to see."""
+        if final == states.SUSPENDED and self._timed_out:
             msg = f"{self._flow} was not finished after {timeout} seconds; it is suspended and can be run on"
             raise TimeoutError(msg)
         if final not in self.NO_RERAISING_STATES:
@@ -371,6 +387,7 @@ class SerialActionEngine(ActionEngine):
     """Runs everything in the thread that calls `run`."""
 
     def _make_executor(self) -> Executor:
+        super()._make_executor()  # a good one is left aside, as callers configure engine and executor apart
         return executors.fetch("serial")
 
 
@@ -404,8 +421,8 @@ def _check_picklable(compiled: plan.Plan) -> None:
         if atom is None:
             continue
         parts: list[Any] = [type(atom)]
-        if isinstance(atom, task.FunctorTask):
-            parts = [part for part in atom._inspected() if not hasattr(part, "__self__")]
+        if isinstance(atom, task.Task):
+            parts += atom.functions()
         for part in parts:
             if id(part) in checked:
                 continue

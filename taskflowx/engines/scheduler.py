@@ -29,6 +29,7 @@ from taskflowx.engines import resolve
 from taskflowx.engines.binding import BOUND, TAKES_BOTH, TAKES_FAILURES, TAKES_RESULT
 from taskflowx.engines.walk import CLEAR
 from taskflowx.executors import base
+from taskflowx.storage import META_PROGRESS, META_PROGRESS_DETAILS
 from taskflowx.types.failure import Failure
 
 if TYPE_CHECKING:
@@ -166,25 +167,39 @@ class Scheduler:
         while not self._stops() and (walk.ready or walk.undo):
             alone = not self._in_flight and len(walk.ready) + len(walk.undo) == 1 and self._deadline is None
             if not (executor.serial or (executor.inline and alone)):
-                calls = [self._prepare_undo(i) for i in self._take_undo()]
-                calls += [self._prepare_execute(i) for i in self._take_ready()]
-                submitted = [call for call in calls if call is not None]
-                self._in_flight += len(submitted)
-                if submitted:
-                    executor.submit(submitted)
-                if self._failed:
-                    self._resolve_failures()
-                elif submitted:
-                    return
+                self._hand_over()
             else:
                 if walk.undo:
                     self._undo_in_place(self._take_undo(), stepwise=stepwise)
                 if walk.ready:
                     self._execute_in_place(self._take_ready(), stepwise=stepwise)
-                if self._failed:
-                    self._resolve_failures()
+            if self._failed:
+                self._resolve_failures()
             if stepwise:
                 return
+
+    def _hand_over(self) -> None:
+        """Hand what can start to the executor; retries, which keep state of their own, run here on every executor."""
+        calls: list[base.Call] = []
+        try:
+            for prepare, batch in (
+                (self._prepare_undo, self._take_undo()),
+                (self._prepare_execute, self._take_ready()),
+            ):
+                for i in batch:
+                    call = prepare(i)
+                    if call is None:
+                        continue
+                    if isinstance(call.atom, retry.Retry):
+                        self._ended(i, call.verb, base.perform(call.atom, call.verb, call.kwargs))
+                    else:
+                        calls.append(call)
+        except BaseException:
+            self._put_back(calls)
+            raise
+        if calls:
+            self._in_flight += len(calls)
+            self._executor.submit(calls)
 
     def _stops(self) -> bool:
         if self._deadline is not None and time.monotonic() >= self._deadline:
@@ -239,10 +254,15 @@ class Scheduler:
             self._resolve_failures()
 
     def _recall(self) -> None:
-        """Take back the calls that have not begun: their atoms are again as they were before."""
+        """Take back the calls that have not begun."""
+        calls = self._executor.recall()
+        self._in_flight -= len(calls)
+        self._put_back(calls)
+
+    def _put_back(self, calls: list[base.Call]) -> None:
+        """Make the atoms of calls that never began as they were before."""
         walk = self._walk
-        for call in self._executor.recall():
-            self._in_flight -= 1
+        for call in calls:
             i = call.index
             detail = self._details[i]
             if call.verb == states.REVERT:
@@ -286,12 +306,15 @@ class Scheduler:
                 self._learn_progress(call, outcome)
 
     def _learn_progress(self, reporting: Any, details: dict[str, Any]) -> None:
+        index = self._plan.names.get(reporting.name)
+        if index is None or self._atoms[index] is not reporting:
+            return  # a task that another one calls by itself is no part of the flow
         further = {key: value for key, value in details.items() if key != "progress"}
         self._storage.set_task_progress(reporting.name, details["progress"], further or None)
         if self._notifier._topics:
             self._notifier.notify_only(
                 task.EVENT_UPDATE_PROGRESS,
-                {"task_name": reporting.name, "task_uuid": self._storage.get_atom_uuid(reporting.name), **details},
+                {**details, "task_name": reporting.name, "task_uuid": self._storage.get_atom_uuid(reporting.name)},
             )
 
     # -- in place ----------------------------------------------------------------------------------
@@ -344,7 +367,7 @@ class Scheduler:
                             if source.state != success:
                                 raise LookupError
                             arguments[name] = source.results if key is None else source.results[key]
-                    except (LookupError, TypeError):
+                    except Exception:
                         self._execute_one(i)
                         continue
                     detail = details[i]
@@ -430,7 +453,7 @@ class Scheduler:
                             if source.state != success:
                                 raise LookupError
                             arguments[name] = source.results if key is None else source.results[key]
-                    except (LookupError, TypeError):
+                    except Exception:
                         self._undo_one(i)
                         continue
                     if takes & TAKES_RESULT:
@@ -493,7 +516,12 @@ class Scheduler:
         detail = self._details[i]
         old, detail.state = detail.state, state
         if self._notifier._topics:
-            self._tell(i, old, state, result)
+            try:
+                self._tell(i, old, state, result)
+            except BaseException:
+                if state in _STARTING:  # a listener was interrupted, and the call will not be made
+                    detail.state = old
+                raise
 
     def _tell(self, i: int, old: str | None, state: str, result: Any = None) -> None:
         """Tell those who listen to atoms that one has moved to a state."""
@@ -633,21 +661,27 @@ class Scheduler:
                     self._walk.ran(i)
             if turned:
                 self._walk.finished(i)
-        elif failed:
+        else:
+            self._reverted(i, outcome)
+
+    def _reverted(self, i: int, outcome: Any) -> None:
+        """Record what came of a revert, tell of it, and release what waited for it."""
+        detail = self._details[i]
+        if isinstance(outcome, Failure):
             detail.revert_failure = outcome
             self._storage._revert_failures[detail.name] = outcome
             self._move(i, states.REVERT_FAILURE, outcome)
             if self._go_on:
                 self._walk.cleared(i)
-        else:
-            if detail.revert_failure is not None:
-                detail.revert_failure = None
-                self._storage._revert_failures.pop(detail.name, None)
-            detail.revert_results = outcome
-            if isinstance(self._atoms[i], retry.Retry):
-                detail.results = []
-            self._move(i, states.REVERTED, outcome)
-            self._walk.cleared(i)
+            return
+        if detail.revert_failure is not None:
+            detail.revert_failure = None
+            self._storage._revert_failures.pop(detail.name, None)
+        detail.revert_results = outcome
+        if isinstance(self._atoms[i], retry.Retry):
+            detail.results = []
+        self._move(i, states.REVERTED, outcome)
+        self._walk.cleared(i)
 
     # -- failures ----------------------------------------------------------------------------------
 
@@ -658,9 +692,8 @@ class Scheduler:
             return
         walk, plan = self._walk, self._plan
         for i in failed:
-            if (
-                self._details[i].intention == states.RETRY
-            ):  # a retry that cannot run again: the rollback goes on instead
+            if self._details[i].intention == states.RETRY:
+                # A retry that cannot run again: the rollback goes on instead.
                 walk.turn(0, len(plan))
                 continue
             failure = self._details[i].failure
@@ -704,10 +737,13 @@ def begin_anew(detail: AtomDetail) -> None:
     if detail._meta:
         detail._meta.pop(META_NOT_CALLED, None)
         detail._meta.pop(META_LEFT_OUT_BY, None)
+        detail._meta.pop(META_PROGRESS, None)
+        detail._meta.pop(META_PROGRESS_DETAILS, None)
     detail.reset(states.PENDING)
 
 
 _STATES_WITH_RESULT = frozenset((states.SUCCESS, states.FAILURE, states.REVERTED, states.REVERT_FAILURE))
+_STARTING = frozenset((states.RUNNING, states.REVERTING))
 _DECISIONS = [decision.value for decision in retry.Decision]
 
 

@@ -26,6 +26,13 @@ def _threads(max_workers: int | None) -> base.Executor:
     return threads.ThreadsExecutor(max_workers)
 
 
+def _leave_interrupts_to_the_engine() -> None:
+    """Ignore Ctrl-C in a worker: a terminal sends it to all processes, and the engine decides about them."""
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def _processes(max_workers: int | None) -> base.Executor:
     import concurrent.futures
     import multiprocessing
@@ -35,7 +42,12 @@ def _processes(max_workers: int | None) -> base.Executor:
     # Workers must not be forked from a process that has threads; forkserver starts them from a clean one.
     methods = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-    make = functools.partial(concurrent.futures.ProcessPoolExecutor, max_workers, mp_context=context)
+    make = functools.partial(
+        concurrent.futures.ProcessPoolExecutor,
+        max_workers,
+        mp_context=context,
+        initializer=_leave_interrupts_to_the_engine,
+    )
     return futures.FuturesExecutor(make=make, pickles=True)
 
 

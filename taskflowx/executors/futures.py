@@ -10,7 +10,7 @@ from __future__ import annotations
 import concurrent.futures
 import functools
 import pickle
-import threading
+import queue
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import task
@@ -81,7 +81,8 @@ class Carrier:
         if deliver is not None:
             task.PROGRESS.report = lambda reporting, details: deliver((reporting, details))
         else:
-            task.PROGRESS.report = lambda _, details: progress.append(details)
+            atom = self.atom
+            task.PROGRESS.report = lambda reporting, details: progress.append(details) if reporting is atom else None
         try:
             outcome = base.perform(self.atom, self.verb, self.kwargs)
         finally:
@@ -115,83 +116,90 @@ class FuturesExecutor(base.Executor):
         self._make = make
         self.pickles = pickles
         self._running = executor
-        self._futures: dict[concurrent.futures.Future[Any], base.Call] = {}
-        self._lock = threading.Lock()  # held while what came of a call is delivered
-        self._deliver: Callable[[tuple[Any, Any]], None] = _refuse
+        self._run = _Run(_refuse)
 
     def start(self, deliver: Callable[[tuple[Any, Any]], None]) -> None:
         """Make the executor, unless the caller gave one."""
-        self._deliver = deliver
+        self._run = _Run(deliver)
         if self._make is not None:
             self._running = self._make()
 
     def submit(self, calls: list[base.Call]) -> None:
         """Submit each call by itself."""
-        deliver = self._deliver
+        run = self._run
         for call in calls:
+            carrier = Carrier(call.atom, call.verb, call.kwargs, run.deliver)
             try:
-                future = self._submit(Carrier(call.atom, call.verb, call.kwargs, deliver))
+                future = self._submit(carrier)
             except Exception as error:  # a pool that is broken or shut down fails the call
-                deliver((call, base.NotBegun(Failure.from_exception(error))))
+                run.deliver((call, base.NotBegun(Failure.from_exception(error))))
                 continue
-            self._futures[future] = call
-            future.add_done_callback(functools.partial(self._ended, call))
+            run.undelivered += 1
+            run.pending[future] = call
+            future.add_done_callback(functools.partial(run.ended, call))
 
     def _submit(self, carrier: Carrier) -> concurrent.futures.Future[Any]:
-        """Submit to the executor; one of our own that a dying worker has broken is replaced."""
-        assert self._running is not None, "calls come between start and stop"
         try:
-            return self._running.submit(carrier)
+            return self._running.submit(carrier)  # type: ignore[union-attr]
         except concurrent.futures.BrokenExecutor:
             if self._make is None:
                 raise
-            self._running.shutdown(wait=True)
+            # A worker has died. What it held has failed; the rest, a rollback above all, goes on in a new pool.
+            self._running.shutdown(wait=True)  # type: ignore[union-attr]
             self._running = self._make()
             return self._running.submit(carrier)
 
-    def _ended(self, call: base.Call, future: concurrent.futures.Future[Any]) -> None:
-        with self._lock:
-            if self._futures.pop(future, None) is not None:  # it has not been recalled
-                self._deliver((call, self._outcome(call, future)))
-
-    def _outcome(self, call: base.Call, future: concurrent.futures.Future[Any]) -> Any:
-        """Return what came of a call; whatever goes wrong on the way here is its Failure, as nobody else would know."""
-        try:
-            if future.cancelled():  # by somebody else, as when the executor is shut down
-                return base.NotBegun(Failure.from_exception(concurrent.futures.CancelledError()))
-            error = future.exception()
-            if error is not None:
-                return Failure.from_exception(error) if isinstance(error, Exception) else base.Interrupt(error)
-            outcome = future.result()
-            if isinstance(outcome, Brought):
-                for details in outcome.progress:
-                    self._deliver((call.atom, details))
-                return outcome.outcome
-        except Exception as error:
-            return Failure.from_exception(error)
-        return outcome
-
     def recall(self) -> list[base.Call]:
         """Give back the calls that can still be cancelled."""
-        left = []
-        for future, call in list(self._futures.items()):
+        run, left = self._run, []
+        for future, call in list(run.pending.items()):
             # Taken out first: whoever takes a future out decides what becomes of its call.
-            if self._futures.pop(future, None) is not None:
+            if run.pending.pop(future, None) is not None:
                 if future.cancel():
+                    run.undelivered -= 1
                     left.append(call)
                 else:
-                    self._futures[future] = call
+                    run.pending[future] = call
                     if future.done():
-                        self._ended(call, future)
+                        run.ended(call, future)
         return left
 
     def stop(self) -> None:
-        """Wait until all calls are delivered, and shut down what was made for the run."""
-        with self._lock:  # whoever delivers now has done so then
-            left = dict(self._futures)
-        concurrent.futures.wait(left)
-        for future, call in left.items():  # a future wakes us before it calls back
-            self._ended(call, future)
+        """Wait until all calls have been delivered, and shut down what was made for the run."""
+        run = self._run
+        while run.undelivered:
+            run.delivered.get()
+            run.undelivered -= 1
         if self._make is not None and self._running is not None:
             self._running.shutdown(wait=True)
             self._running = None
+
+
+class _Run:
+    """The calls of one run: a call that ends after its run was abandoned is delivered to nobody else's."""
+
+    def __init__(self, deliver: Callable[[tuple[Any, Any]], None]) -> None:
+        self.deliver = deliver
+        self.pending: dict[concurrent.futures.Future[Any], base.Call] = {}
+        self.undelivered = 0  # how many were submitted, less those recalled and those seen in `delivered`
+        self.delivered: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def ended(self, call: base.Call, future: concurrent.futures.Future[Any]) -> None:
+        """Deliver what came of a call, unless it has been recalled."""
+        if self.pending.pop(future, None) is None:
+            return
+        outcome: Any
+        try:
+            outcome = future.result()
+            if isinstance(outcome, Brought):
+                for details in outcome.progress:
+                    self.deliver((call.atom, details))
+                outcome = outcome.outcome
+        except concurrent.futures.CancelledError as error:  # somebody else did that, as when the executor is shut down
+            outcome = base.NotBegun(Failure.from_exception(error))
+        except Exception as error:
+            outcome = Failure.from_exception(error)
+        except BaseException as error:
+            outcome = base.Interrupt(error)
+        self.deliver((call, outcome))
+        self.delivered.put(None)

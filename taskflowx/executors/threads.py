@@ -38,6 +38,7 @@ class ThreadsExecutor(base.Executor):
         """Get ready to take calls; threads are started when they are needed."""
         self._deliver = deliver
         self._submitted = 0
+        self._threads = []  # those of a run whose end was interrupted have a queue of their own, and end by it
         self._calls = queue.SimpleQueue()
 
     def submit(self, calls: list[base.Call]) -> None:
@@ -45,17 +46,25 @@ class ThreadsExecutor(base.Executor):
         self._submitted += len(calls)
         while len(self._threads) < min(self._max_workers, self._submitted):
             thread = threading.Thread(
-                target=self._work, args=(self._deliver,), name=f"taskflowx-worker-{len(self._threads)}", daemon=True
+                target=self._work,
+                args=(self._deliver, self._calls.get),
+                name=f"taskflowx-worker-{len(self._threads)}",
+                daemon=True,
             )
+            try:
+                thread.start()
+            except RuntimeError:  # the system has no more threads: those that run do the work
+                if self._threads:
+                    break
+                raise
             self._threads.append(thread)
-            thread.start()
         put = self._calls.put
         for call in calls:
             put(call)
 
-    def _work(self, deliver: Callable[[tuple[Any, Any]], None]) -> None:
+    def _work(self, deliver: Callable[[tuple[Any, Any]], None], take: Callable[[], base.Call | None]) -> None:
         task.PROGRESS.report = lambda reporting, details: deliver((reporting, details))
-        take, perform = self._calls.get, base.perform
+        perform = base.perform
         while (call := take()) is not None:
             try:
                 outcome = perform(call.atom, call.verb, call.kwargs)

@@ -270,15 +270,23 @@ def test_an_argument_that_cannot_be_pickled_fails_its_atom(place, notes):
     assert engine.storage.get_flow_state() == states.REVERTED
 
 
-def test_a_worker_that_dies_is_a_failure_and_does_not_hang():
-    """The standard pool breaks with it, so the reverts fail too; the next run has a new pool, and undoes the rest."""
-    engine = load(linear_flow.Flow("f").add(tasks.Give("a", 1), tasks.Die("die")), "processes")
-    with pytest.raises(exceptions.WrappedFailure) as caught:
-        engine.run()
-    assert caught.value.check("concurrent.futures.process.BrokenProcessPool")
-    assert engine.storage.get_flow_state() == states.FAILURE
-    assert engine.not_undone() == ["a", "die"]
-    with pytest.raises(Exception, match="terminated abruptly"):
+def test_a_worker_that_dies_is_a_failure_and_is_rolled_back(notes):
+    path, read = notes
+    engine = load(linear_flow.Flow("f").add(tasks.Note("a", path), tasks.Die("die")), "processes")
+    with pytest.raises(concurrent.futures.process.BrokenProcessPool, match="terminated abruptly"):
         engine.run()
     assert engine.storage.get_flow_state() == states.REVERTED
     assert engine.not_undone() == []
+    assert read() == ["ran a", "undid a"]
+
+
+def test_a_pool_of_the_caller_that_breaks_ends_the_run_with_what_stands(notes):
+    path, read = notes
+    with _process_pool() as pool:
+        engine = load(linear_flow.Flow("f").add(tasks.Note("a", path), tasks.Die("die")), pool)
+        with pytest.raises(exceptions.WrappedFailure) as caught:
+            engine.run()
+    assert caught.value.check("concurrent.futures.process.BrokenProcessPool")
+    assert engine.storage.get_flow_state() == states.FAILURE
+    assert engine.not_undone() == ["a", "die"]
+    assert read() == ["ran a"]
