@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import signal
+import sys
 import threading
 
 import pytest
@@ -104,7 +105,10 @@ def test_an_interrupt_of_the_main_thread_stops_the_run_which_goes_on_later(threa
         def execute(self):
             begun.append(self.name)
             if len(begun) == 1:
-                signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+                main = threading.main_thread().ident
+                while sys._current_frames()[main].f_code.co_name != "_next":
+                    pass  # until the engine waits
+                signal.pthread_kill(main, signal.SIGINT)
                 assert interrupted.wait(PATIENCE)
 
         def revert(self, **kwargs):
