@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import pickle
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -416,6 +415,8 @@ def _check_options(engine: type[ActionEngine], options: dict[str, Any]) -> None:
 
 def _check_picklable(compiled: plan.Plan) -> None:
     """Refuse atoms that cannot reach another process: looks at each class, and at each function of a task, once."""
+    import pickle
+
     checked: set[Any] = set()
     for atom in compiled.atoms:
         if atom is None:

@@ -18,7 +18,6 @@ from __future__ import annotations
 import contextlib
 import inspect
 import logging
-import pickle
 import threading
 from types import MethodType
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -340,6 +339,8 @@ def _can_be_pickled(listener: Listener) -> bool:
     A listener may lead back to the notifier that it is registered on: it is often a method of the task whose
     notifier that is. Notifiers met on the way therefore count as if nobody listened to them.
     """
+    import pickle
+
     if _PROBE.is_on:
         return False
     _PROBE.is_on = True

@@ -106,10 +106,9 @@ def test_an_interrupt_of_the_main_thread_stops_the_run_which_goes_on_later(threa
             begun.append(self.name)
             if len(begun) == 1:
                 main = threading.main_thread().ident
-                while sys._current_frames()[main].f_code.co_name != "_next":
-                    pass  # until the engine waits
-                signal.pthread_kill(main, signal.SIGINT)
-                assert interrupted.wait(PATIENCE)
+                while not interrupted.wait(0.05):  # a signal that comes just before the engine waits does not wake it
+                    if sys._current_frames()[main].f_code.co_name == "_next":
+                        signal.pthread_kill(main, signal.SIGINT)
 
         def revert(self, **kwargs):
             undone.append(self.name)
@@ -153,7 +152,7 @@ def test_what_is_no_exception_comes_out_of_the_run_and_the_rest_is_kept(threads,
     with pytest.raises(error):
         engine.run()
     assert engine.storage.get_flow_state() == states.SUSPENDED
-    with pytest.raises(ValueError, match="^$"):
+    with pytest.raises(ValueError, match=r"^$"):
         engine.run()
     assert engine.storage.get_flow_state() == states.REVERTED
     assert calls == sorted(["execute", "revert", verb])
@@ -221,11 +220,22 @@ def test_an_executor_that_has_been_shut_down_fails_the_run_and_there_is_nothing_
 
 
 def test_calls_that_an_executor_drops_fail_and_there_is_nothing_to_undo():
-    pool = concurrent.futures.ThreadPoolExecutor(1)
+    full = threading.Event()
+
+    class Pool(concurrent.futures.ThreadPoolExecutor):
+        def submit(self, function, /, *args, **kwargs):
+            future = super().submit(function, *args, **kwargs)
+            if self._work_queue.qsize() == 3:
+                full.set()
+            return future
+
+    def stop():
+        assert full.wait(PATIENCE)
+        pool.shutdown(wait=False, cancel_futures=True)
+
+    pool = Pool(1)
     log = []
-    flow = unordered_flow.Flow("f").add(
-        functor("stop", lambda: pool.shutdown(wait=False, cancel_futures=True)), *(Logged(n, log) for n in "abc")
-    )
+    flow = unordered_flow.Flow("f").add(functor("stop", stop), *(Logged(n, log) for n in "abc"))
     engine = load(flow, pool)
     with pytest.raises(exceptions.WrappedFailure) as caught:
         engine.run()
