@@ -1,0 +1,162 @@
+"""What a store of runs offers: a `Backend` makes `Connection`s, a connection reads and writes the records.
+
+Engines write through `Connection.save_changes`, everybody else through the other methods, which are those of TaskFlow.
+
+What must stay true of every connection: a change to a detail reaches the store only by being written, and a change of
+what was read never does; drivers' errors leave it as `StorageFailure`, `NotFound` or `Duplicate`, with the driver's
+error as cause.
+"""
+
+from __future__ import annotations
+
+import abc
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from taskflowx import exceptions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from taskflowx.persistence.models import AtomDetail, FlowDetail, LogBook
+
+
+class Backend(abc.ABC):
+    """A store of runs.
+
+    :param conf: how to reach it: `connection` names it, other keys are its own
+    :raises TypeError: when `conf` is no dict
+    """
+
+    #: whether an engine has to write what it records; a store in memory holds the very details of a run
+    durable: ClassVar[bool] = True
+
+    def __init__(self, conf: Mapping[str, Any] | None) -> None:
+        conf = conf or {}
+        if not isinstance(conf, dict):
+            msg = f"Configuration dictionary expected not '{conf}' ({type(conf)})"
+            raise TypeError(msg)
+        self._conf: dict[str, Any] = conf
+
+    @abc.abstractmethod
+    def get_connection(self) -> Connection:
+        """Return a new connection; whoever asks for it closes it."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Let go of everything that connections of this store have shared."""
+
+
+class Connection(abc.ABC):
+    """A way to read and write the records of one store; used by one thread at a time."""
+
+    @property
+    @abc.abstractmethod
+    def backend(self) -> Backend:
+        """The store that this connection is to."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """End this connection."""
+
+    @abc.abstractmethod
+    def upgrade(self) -> None:
+        """Bring the store to the layout that this version writes; a new store is made ready by it."""
+
+    @abc.abstractmethod
+    def clear_all(self) -> None:
+        """Remove everything that is stored."""
+
+    @abc.abstractmethod
+    def validate(self) -> None:
+        """Check that the store can be used.
+
+        :raises StorageFailure: when it cannot, or has not been upgraded
+        """
+
+    @abc.abstractmethod
+    def update_atom_details(self, atom_detail: AtomDetail) -> AtomDetail:
+        """Merge an atom's detail into the stored one; returns what is stored then.
+
+        :raises NotFound: when it is not stored yet
+        """
+
+    @abc.abstractmethod
+    def update_flow_details(self, flow_detail: FlowDetail) -> FlowDetail:
+        """Merge a flow's detail into the stored one, and write the details of the atoms in it, new ones too.
+
+        Returns what is stored then.
+
+        :raises NotFound: when it is not stored yet
+        """
+
+    @abc.abstractmethod
+    def save_logbook(self, book: LogBook) -> LogBook:
+        """Store a book with all that is in it, merged into what is stored of it; returns the book."""
+
+    @abc.abstractmethod
+    def destroy_logbook(self, book_uuid: str) -> None:
+        """Remove a book with all that is in it.
+
+        :raises NotFound: when there is no such book
+        """
+
+    @abc.abstractmethod
+    def get_logbook(self, book_uuid: str, lazy: bool = False) -> LogBook:
+        """Return a book.
+
+        :param lazy: whether the details of its flows are left out
+        :raises NotFound: when there is no such book
+        """
+
+    @abc.abstractmethod
+    def get_logbooks(self, lazy: bool = False) -> Iterator[LogBook]:
+        """Iterate over all books.
+
+        :param lazy: whether the details of their flows are left out
+        """
+
+    @abc.abstractmethod
+    def get_flows_for_book(self, book_uuid: str, lazy: bool = False) -> Iterator[FlowDetail]:
+        """Iterate over the details of the flows in a book.
+
+        :param lazy: whether the details of their atoms are left out
+        :raises NotFound: when there is no such book
+        """
+
+    @abc.abstractmethod
+    def get_flow_details(self, fd_uuid: str, lazy: bool = False) -> FlowDetail:
+        """Return the detail of a flow.
+
+        :param lazy: whether the details of its atoms are left out
+        :raises NotFound: when there is no such detail
+        """
+
+    @abc.abstractmethod
+    def get_atom_details(self, ad_uuid: str) -> AtomDetail:
+        """Return the detail of an atom.
+
+        :raises NotFound: when there is no such detail
+        """
+
+    @abc.abstractmethod
+    def get_atoms_for_flow(self, fd_uuid: str) -> Iterator[AtomDetail]:
+        """Iterate over the details of the atoms in a flow, in the order in which they were added.
+
+        :raises NotFound: when there is no such flow
+        """
+
+    def save_changes(self, flow_detail: FlowDetail, atom_details: Iterable[AtomDetail]) -> None:
+        """Write what has changed in one step of a run: all of it or, where the store can, nothing.
+
+        :param flow_detail: of which state and metadata are written
+        :param atom_details: the details in it that have changed; those that the store does not have are added
+        :raises NotFound: when the flow's detail is not stored
+        """
+        # This one is for stores that know no more than TaskFlow's interface: each detail is a transaction of its own.
+        missing = False
+        for detail in atom_details:
+            try:
+                self.update_atom_details(detail)
+            except exceptions.NotFound:
+                missing = True
+        self.update_flow_details(flow_detail if missing else flow_detail.copy(retain_contents=False))
