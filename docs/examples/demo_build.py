@@ -5,9 +5,6 @@ of what it lists; a graph flow works out the order from that, as `make` does fro
 at the top of a module, and all values can be pickled: so the same flow runs in this process or in others.
 """
 
-# The docstring of a task says what both of its methods do.
-# ruff: noqa: D102
-
 from __future__ import annotations
 
 import hashlib

@@ -7,9 +7,6 @@ the engine as `store=`; the other names are what tasks provide (`default_provide
 What the `revert` methods here return is a word to whoever listens to the engine.
 """
 
-# The docstring of a task says what both of its methods do.
-# ruff: noqa: D102
-
 from __future__ import annotations
 
 import hashlib
