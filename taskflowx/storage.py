@@ -7,6 +7,9 @@ everybody else asks here by name.
 The lookup order of an argument: transient atom arguments, atom arguments, transient flow arguments, flow arguments,
 then the providers that the atom sees, nearest first. The first that has a value wins.
 
+With a durable store each change that is made by name is written at once; an engine writes what its turn has changed
+with `commit`.
+
 Invariant: values are held by reference; nothing here copies them.
 """
 
@@ -81,6 +84,9 @@ class Storage:
     ) -> None:
         self._flowdetail = flow_detail
         self._backend = backend
+        #: whether changes have to be written to the store; what is kept in memory is there already
+        self.durable = backend is not None and getattr(backend, "durable", True)
+        self._unsaved: list[models.AtomDetail] = []  # details that the store has never had
         self._scope_fetcher = scope_fetcher
         self._places: dict[str, int] = {}  # atom name -> where its detail is in _rows
         self._rows: list[Any] = []
@@ -121,6 +127,7 @@ class Storage:
             detail = self._detail(atom.name)
             _check_kind(atom, detail)
             uuids.append(detail.uuid)
+        self._save_new()
         return uuids
 
     def ensure_atom(self, atom: Atom) -> str:
@@ -143,6 +150,7 @@ class Storage:
         self._unindexed = [atom for atom in atoms if atom is not None]
         self._providers.clear()
         self._keyed.clear()
+        self._save_new()
         return self._rows
 
     def _make_detail(self, atom: Atom) -> models.AtomDetail:
@@ -159,6 +167,8 @@ class Storage:
                 _cached_version_text(atom.version) if type(atom.version) is tuple else version_text(atom.version)
             )
             self._flowdetail.add(detail)
+            if self.durable:
+                self._unsaved.append(detail)
             return detail
         _check_kind(atom, detail)
         _check_version(atom, detail)
@@ -167,6 +177,36 @@ class Storage:
         if META_INJECTED in detail.meta:
             self._atom_args[name] = (Values(name, {}), Values(name, detail.meta[META_INJECTED]))
         return detail
+
+    def commit(self, details: Iterable[models.AtomDetail]) -> None:
+        """Write details, and the state and metadata of the flow, to the store as one transaction.
+
+        :raises StorageFailure: when the store does not take it
+        """
+        with contextlib.closing(self._backend.get_connection()) as connection:
+            connection.save_changes(self._flowdetail, details)
+
+    def _save(self, *details: models.AtomDetail) -> None:
+        if self.durable:
+            self.commit(details)
+
+    def save_all(self) -> None:
+        """Write the details of all atoms to the store, if there is a durable one."""
+        self._save(*(detail for detail in self._rows if detail is not None))
+
+    def _save_new(self) -> None:
+        if self._unsaved:
+            self.commit(self._unsaved)
+            self._unsaved = []
+
+    def check_storable(self, atom_name: str, verb: str, result: Any) -> None:
+        """Check that the store can hold what a method of an atom has returned.
+
+        :raises StorageFailure: names the atom, the path inside the value, and the type of what is there
+        """
+        from taskflowx.persistence import codec  # only a durable run needs it
+
+        codec.dumps(result, f"{'revert ' if verb == states.REVERT else ''}result of atom '{atom_name}'")
 
     def _detail(self, atom_name: str) -> models.AtomDetail:
         try:
@@ -213,7 +253,9 @@ class Storage:
 
     def set_atom_state(self, atom_name: str, state: str) -> None:
         """Set the state of an atom."""
-        self._detail(atom_name).state = state
+        detail = self._detail(atom_name)
+        detail.state = state
+        self._save(detail)
 
     def get_atom_state(self, atom_name: str) -> str | None:
         """Return the state of an atom."""
@@ -221,7 +263,9 @@ class Storage:
 
     def set_atom_intention(self, atom_name: str, intention: str) -> None:
         """Set what is to be done with an atom next."""
-        self._detail(atom_name).intention = intention
+        detail = self._detail(atom_name)
+        detail.intention = intention
+        self._save(detail)
 
     def get_atom_intention(self, atom_name: str) -> str:
         """Return what is to be done with an atom next."""
@@ -234,7 +278,9 @@ class Storage:
 
     def update_atom_metadata(self, atom_name: str, update_with: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> None:
         """Update the metadata of an atom's detail."""
-        self._detail(atom_name).meta.update(update_with)
+        detail = self._detail(atom_name)
+        detail.meta.update(update_with)
+        self._save(detail)
 
     def set_task_progress(self, task_name: str, progress: float, details: dict[str, Any] | None = None) -> None:
         """Keep how far a task has come.
@@ -242,10 +288,9 @@ class Storage:
         :param progress: from 0.0 to 1.0
         :param details: facts about it
         """
-        update: dict[str, Any] = {META_PROGRESS: progress}
-        if details is not None:
-            update[META_PROGRESS_DETAILS] = {"at_progress": progress, "details": details} if details else None
-        self._detail(task_name).meta.update(update)
+        detail = self._detail(task_name)
+        put_progress(detail, progress, details)
+        self._save(detail)
 
     def get_task_progress(self, task_name: str) -> float:
         """Return how far a task has come: 1.0 after success, 0.0 when it has never told."""
@@ -266,6 +311,9 @@ class Storage:
         :param result: the value, or a `Failure` with state FAILURE or REVERT_FAILURE
         """
         detail = self._detail(atom_name)
+        if self.durable and not isinstance(result, Failure):
+            reverted = state in (states.REVERTED, states.REVERT_FAILURE)
+            self.check_storable(atom_name, states.REVERT if reverted else states.EXECUTE, result)
         detail.put(state, result)
         if state == states.FAILURE and isinstance(result, Failure):
             self._failures[atom_name] = result
@@ -275,6 +323,7 @@ class Storage:
             self._revert_failures.pop(atom_name, None)
         elif state == states.SUCCESS:
             self.warn_of_missing(atom_name)
+        self._save(detail)
 
     def warn_of_missing(self, atom_name: str) -> None:
         """Log the names that an atom should provide and that its result does not have."""
@@ -287,15 +336,17 @@ class Storage:
 
     def save_retry_failure(self, retry_name: str, failed_atom_name: str, failure: Failure) -> None:
         """Add a failure to the current attempt in a retry's history."""
-        results = self._retry_detail(retry_name).results
-        if results:
-            results[-1][1][failed_atom_name] = failure
+        detail = self._retry_detail(retry_name)
+        if detail.results:
+            detail.results[-1][1][failed_atom_name] = failure
+            self._save(detail)
 
     def cleanup_retry_history(self, retry_name: str, state: str) -> None:
         """Forget the attempts of a retry and set its state."""
         detail = self._retry_detail(retry_name)
         detail.state = state
         detail.results = []
+        self._save(detail)
 
     def _result(self, atom_name: str, what: str, allowed: tuple[str, ...]) -> models.AtomDetail:
         detail = self._detail(atom_name)
@@ -346,9 +397,11 @@ class Storage:
 
     def reset(self, atom_name: str, state: str = states.PENDING) -> None:
         """Forget what has happened to an atom and set its state."""
-        self._detail(atom_name).reset(state)
+        detail = self._detail(atom_name)
+        detail.reset(state)
         self._failures.pop(atom_name, None)
         self._revert_failures.pop(atom_name, None)
+        self._save(detail)
 
     def forget_failures(self) -> None:
         """Forget the failures of all atoms, as when the flow begins anew."""
@@ -370,6 +423,7 @@ class Storage:
         given[0 if transient else 1].results.update(pairs)
         if not transient:
             detail.meta[META_INJECTED] = given[1].results
+            self._save(detail)
         self.injections += 1
 
     def inject(self, pairs: Mapping[str, Any], transient: bool = False) -> None:
@@ -377,7 +431,12 @@ class Storage:
 
         :param pairs: name -> value
         :param transient: whether they are forgotten when the run is over rather than kept in the flow's detail
+        :raises StorageFailure: when they are to be kept, and the store cannot hold one of them; none is taken then
         """
+        if self.durable and not transient:
+            from taskflowx.persistence import codec  # only a durable run needs it
+
+            codec.dumps(dict(pairs), "the values given to the flow")
         values = self._transients if transient else self._injected
         if any(name not in values.results for name in pairs):
             self.injections += 1
@@ -387,6 +446,8 @@ class Storage:
             self._injector.state = states.SUCCESS
             self._injector.results = values.results
             self._flowdetail.add(self._injector)
+        if not transient and self._injector is not None:
+            self._save(self._injector)
 
     # -- arguments ---------------------------------------------------------------------------------
 
@@ -574,6 +635,7 @@ class Storage:
     def set_flow_state(self, state: str) -> None:
         """Set the state of the flow."""
         self._flowdetail.state = state
+        self._save()
 
     def get_flow_state(self) -> str:
         """Return the state of the flow; PENDING when it has none yet."""
@@ -595,6 +657,7 @@ class Storage:
     def update_flow_metadata(self, update_with: Mapping[str, Any]) -> None:
         """Update the metadata of the flow's detail."""
         self._flowdetail.meta.update(update_with)
+        self._save()
 
     def get_retry_history(self, retry_name: str) -> retry.History:
         """Return the attempts of a retry."""
@@ -623,6 +686,16 @@ class _Lock:
             yield
 
     write_lock = read_lock
+
+
+def put_progress(detail: models.AtomDetail, progress: float, details: dict[str, Any] | None) -> None:
+    """Put into the metadata of an atom how far it has come.
+
+    :param details: facts about it; None leaves the ones there as they are
+    """
+    detail.meta[META_PROGRESS] = progress
+    if details is not None:
+        detail.meta[META_PROGRESS_DETAILS] = {"at_progress": progress, "details": details} if details else None
 
 
 def _check_kind(atom: Atom, detail: models.AtomDetail) -> None:

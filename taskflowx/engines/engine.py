@@ -206,6 +206,7 @@ class ActionEngine(base.Engine):
                     self._tell_atom(detail, states.PENDING)
                 scheduler.begin_anew(detail)
         self._storage.forget_failures()
+        self._storage.save_all()
         self._move(states.PENDING)
 
     def _tell_atom(self, detail: AtomDetail, state: str) -> None:
@@ -282,16 +283,16 @@ class ActionEngine(base.Engine):
         ]
 
     def _iterate(self, timeout: float | None, *, stepwise: bool) -> Generator[str, Any, None]:
-        if not self._running.acquire(blocking=False):
+        if self._running.locked():
             msg = f"The engine of {self._flow} is running already"
             raise exceptions.InvalidState(msg)
-        started = time.monotonic()
-        try:
-            yield from self._guarded(timeout, stepwise=stepwise)
-        finally:
-            self._scheduler = None
-            self._active_for += time.monotonic() - started
-            self._running.release()
+        with self._running:  # no interrupt comes between a lock of C and its `with`
+            started = time.monotonic()
+            try:
+                yield from self._guarded(timeout, stepwise=stepwise)
+            finally:
+                self._scheduler = None
+                self._active_for += time.monotonic() - started
 
     def _guarded(self, timeout: float | None, *, stepwise: bool) -> Generator[str, Any, None]:
         self.compile()

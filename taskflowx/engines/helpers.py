@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from taskflowx import exceptions
 from taskflowx.atom import full_name
 from taskflowx.engines import engine as engines
-from taskflowx.persistence import models
+from taskflowx.persistence import base, models
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -38,15 +38,6 @@ def _engine_class(namespace: str, name: Any) -> Callable[..., Any]:
     raise exceptions.NotFound(msg)
 
 
-def _check_backend(backend: Any) -> None:
-    """Refuse to take a store for durable when what is recorded stays in memory."""
-    named = backend.get("connection") if isinstance(backend, dict) else backend
-    if named is None or (isinstance(named, str) and named.partition(":")[0] == "memory"):
-        return
-    msg = f"Unknown backend {backend!r}: the record of a run is kept in memory (None, or 'memory')"
-    raise ValueError(msg)
-
-
 def load(
     flow: Any,
     store: Mapping[str, Any] | None = None,
@@ -63,15 +54,19 @@ def load(
     :param store: values for the arguments of atoms, by name; they are held as they are, never copied
     :param flow_detail: the record to go on from; made when there is none
     :param book: where a record that is made is put
-    :param backend: the store of the record: None or 'memory', which keeps it in memory
+    :param backend: the store of the record: None keeps it in memory; otherwise a `Backend`, its connection string such
+        as 'sqlite:///path', or a dict of settings with the key `connection`
     :param namespace: the group of entry points in which the engine is looked up
     :param engine: 'serial', 'parallel', or 'default', which is serial unless an `executor` is given
     :param kwargs: options of the engine, see `taskflowx.engines.engine.ActionEngine`
     :raises NotFound: when there is no such engine
     :raises ValueError, TypeError: when there is no such option or executor
     """
-    _check_backend(backend)
     make = _engine_class(namespace, engine)
+    if backend is not None and not isinstance(backend, base.Backend):
+        from taskflowx.persistence import backends  # a run that is kept nowhere needs none
+
+        backend = backends.fetch(backend)
     if flow_detail is None:
         flow_detail = models.FlowDetail(str(getattr(flow, "name", flow)), models.make_uuid())
         if book is not None:
@@ -154,10 +149,9 @@ def save_factory_details(
     :param flow_factory: a function that can be imported by its name, or that name
     :param factory_args: positional arguments for it
     :param factory_kwargs: keyword arguments for it
-    :param backend: the store of the record: None or 'memory'
+    :param backend: the store of the record, to which what is kept is written
     :raises ValueError: when the function cannot be imported by its name
     """
-    _check_backend(backend)
     flow_detail.meta["factory"] = {
         "name": _factory_name(flow_factory),
         "args": list(factory_args or []),

@@ -49,9 +49,10 @@ class Span:
     follows (`before`), by the position of the member.
     """
 
-    __slots__ = ("before", "controller", "hi", "kind", "lo", "parent", "retry", "starts")
+    __slots__ = ("before", "controller", "flow", "hi", "kind", "lo", "parent", "retry", "starts")
 
-    def __init__(self, kind: str, parent: int, lo: int, controller: int) -> None:
+    def __init__(self, spanned: flow.Flow, kind: str, parent: int, lo: int, controller: int) -> None:
+        self.flow = spanned
         self.kind = kind
         self.parent = parent
         self.lo = lo
@@ -228,7 +229,7 @@ def _open(plan: Plan, opened: flow.Flow, preds: Nodes, votes: tuple[Vote, ...], 
     """Begin a flow: its range, its retry, and the gate before members of which many can start at once."""
     controller = plan.spans[parent].controller if parent >= 0 else -1
     kind = _KINDS.get(type(opened)) or next((k for cls, k in _KINDS.items() if isinstance(opened, cls)), GRAPH)
-    span = Span(kind, parent, len(plan.atoms), controller)
+    span = Span(opened, kind, parent, len(plan.atoms), controller)
     home = len(plan.spans)
     plan.spans.append(span)
     if opened.retry is not None:

@@ -2,7 +2,9 @@
 
     ┌ take      walk       what is ready, by priority and then in the order of the Plan
     │ bind      binding    arguments from where they are found; a missing value is a Failure of the atom
-    │ mark      details    RUNNING / REVERTING, and the event of it
+    │ mark      details    RUNNING / REVERTING
+    │ commit    storage    what has changed in one transaction; nothing when the record lives in memory alone
+    │ announce  notifier   RUNNING / REVERTING events
     │ submit    executor   serial runs the call in place; others deliver it to one queue
     │ learn     details    results and Failures, and the events of them
     │ release   walk       successors of what ran, predecessors of what was reverted
@@ -20,6 +22,7 @@ The engine makes one `Scheduler` for a run and iterates over it. What must stay 
 from __future__ import annotations
 
 import functools
+import logging
 import queue
 import time
 from typing import TYPE_CHECKING, Any
@@ -29,7 +32,7 @@ from taskflowx.engines import resolve
 from taskflowx.engines.binding import BOUND, TAKES_BOTH, TAKES_FAILURES, TAKES_RESULT
 from taskflowx.engines.walk import CLEAR
 from taskflowx.executors import base
-from taskflowx.storage import META_PROGRESS, META_PROGRESS_DETAILS
+from taskflowx.storage import META_PROGRESS, META_PROGRESS_DETAILS, put_progress
 from taskflowx.types.failure import Failure
 
 if TYPE_CHECKING:
@@ -41,6 +44,8 @@ if TYPE_CHECKING:
     from taskflowx.persistence.models import AtomDetail
     from taskflowx.storage import Storage
     from taskflowx.types.notifier import Notifier
+
+LOG = logging.getLogger(__name__)
 
 #: in the metadata of an atom whose execute was never called, as when an argument could not be had: nothing to undo
 META_NOT_CALLED = "not_called"
@@ -96,6 +101,12 @@ class Scheduler:
         self._queue: queue.SimpleQueue[tuple[Any, Any]] = queue.SimpleQueue()
         self._in_flight = 0
         self._failed: list[int] = []
+        #: atoms whose records have changed since the last commit; None when these live in memory alone
+        self._touched: set[int] | None = set() if storage.durable else None
+        #: (index, state before, state) of what is about to start: told after the commit
+        self._unannounced: list[tuple[int, str | None, str]] = []
+        #: which atoms may take the short path; without one what a call does is on record before the next one begins
+        self._short = None if self._touched is None else bytes(len(plan))
         #: atoms that are executed again, because an earlier run was cut off in them
         self._begun: set[int] = set()
         self._flow_failures: dict[str, Failure] | None = None
@@ -129,12 +140,12 @@ class Scheduler:
             walk.open()  # in what they turn round, what was under way then is to be undone
         self._begun = {i for i in walk.ready if self._details[i].state == states.RUNNING}
         kept = task.PROGRESS.report
-        self._executor.start(self._queue.put)
         try:
+            self._executor.start(self._queue.put)
             while True:
                 yield states.SCHEDULING
-                task.PROGRESS.report = self._learn_progress
                 try:
+                    task.PROGRESS.report = self._learn_progress
                     self._start(stepwise=stepwise)
                 finally:
                     task.PROGRESS.report = kept
@@ -155,6 +166,7 @@ class Scheduler:
             self._recall()
             self._executor.stop()
             self._save_completed()
+            self._commit()
 
     @property
     def unfinished(self) -> bool:
@@ -176,11 +188,13 @@ class Scheduler:
             if self._failed:
                 self._resolve_failures()
             if stepwise:
-                return
+                break
+        self._commit()
 
     def _hand_over(self) -> None:
         """Hand what can start to the executor; retries, which keep state of their own, run here on every executor."""
         calls: list[base.Call] = []
+        retries: list[base.Call] = []
         try:
             for prepare, batch in (
                 (self._prepare_undo, self._take_undo()),
@@ -188,14 +202,15 @@ class Scheduler:
             ):
                 for i in batch:
                     call = prepare(i)
-                    if call is None:
-                        continue
-                    if isinstance(call.atom, retry.Retry):
-                        self._ended(i, call.verb, base.perform(call.atom, call.verb, call.kwargs))
-                    else:
-                        calls.append(call)
+                    if call is not None:
+                        (retries if isinstance(call.atom, retry.Retry) else calls).append(call)
+            self._commit()
+            retries.reverse()
+            while retries:
+                call = retries.pop()
+                self._ended(call.index, call.verb, base.perform(call.atom, call.verb, call.kwargs))
         except BaseException:
-            self._put_back(calls)
+            self._put_back([*calls, *retries])
             raise
         if calls:
             self._in_flight += len(calls)
@@ -265,6 +280,7 @@ class Scheduler:
         for call in calls:
             i = call.index
             detail = self._details[i]
+            self._touch(i)
             if call.verb == states.REVERT:
                 if detail.revert_failure is not None:
                     detail.state = states.REVERT_FAILURE
@@ -310,7 +326,8 @@ class Scheduler:
         if index is None or self._atoms[index] is not reporting:
             return  # a task that another one calls by itself is no part of the flow
         further = {key: value for key, value in details.items() if key != "progress"}
-        self._storage.set_task_progress(reporting.name, details["progress"], further or None)
+        put_progress(self._details[index], details["progress"], further or None)
+        self._touch(index)
         if self._notifier._topics:
             self._notifier.notify_only(
                 task.EVENT_UPDATE_PROGRESS,
@@ -341,7 +358,7 @@ class Scheduler:
         do for a plain task, with their calls unfolded.
         """
         walk, atoms, details, bindings = self._walk, self._atoms, self._details, self._binder.bindings
-        need, plain, succ, reached = walk.need, walk.plain, self._plan.succ, walk.reached
+        need, plain, succ, reached = walk.need, self._short or walk.plain, self._plan.succ, walk.reached
         running, success = states.RUNNING, states.SUCCESS
         follow = not stepwise and self._deadline is None
         serial = self._executor.serial
@@ -417,6 +434,7 @@ class Scheduler:
     def _execute_one(self, i: int) -> None:
         call = self._prepare_execute(i)
         if call is not None:
+            self._commit()
             self._ended(i, call.verb, base.perform(call.atom, call.verb, call.kwargs))
 
     def _undo_in_place(self, batch: list[int], *, stepwise: bool) -> None:  # noqa: C901 - a hot loop
@@ -427,7 +445,7 @@ class Scheduler:
         walk, atoms, details, notifier = self._walk, self._atoms, self._details, self._notifier
         hold, pred, bindings, shapes = walk.hold, self._plan.pred, self._binder.undo_bindings, self._binder.undo_shapes
         revert, reverting, reverted, success = states.REVERT, states.REVERTING, states.REVERTED, states.SUCCESS
-        storage, epoch, plain = self._storage, self._binder.epoch, walk.plain
+        storage, epoch, plain = self._storage, self._binder.epoch, self._short or walk.plain
         failures = self._failures_now()
         arguments: dict[str, Any] = {}
         follow = not stepwise and self._deadline is None
@@ -507,7 +525,42 @@ class Scheduler:
     def _undo_one(self, i: int) -> None:
         call = self._prepare_undo(i)
         if call is not None:
+            self._commit()
             self._ended(i, call.verb, base.perform(call.atom, call.verb, call.kwargs))
+
+    # -- the record --------------------------------------------------------------------------------
+
+    def _touch(self, i: int) -> None:
+        if self._touched is not None:
+            self._touched.add(i)
+
+    def _touch_region(self, lo: int, hi: int) -> None:
+        if self._touched is not None:
+            self._touched.update(i for i in range(lo, hi) if self._details[i] is not None)
+
+    def _commit(self) -> None:
+        """Put what has changed since the last commit into the store, and tell of what is about to start.
+
+        :raises StorageFailure: when the store does not take it; it is then tried again with the next commit
+        """
+        if self._touched:
+            self._storage.commit([self._details[i] for i in sorted(self._touched)])
+            self._touched.clear()
+        if self._unannounced:
+            starting, self._unannounced = self._unannounced, []
+            for i, old, state in starting:
+                self._tell(i, old, state)
+
+    def _storable(self, i: int, verb: str, outcome: Any) -> Any:
+        """Return what came of a call, or what takes its place when the store cannot hold it."""
+        try:
+            self._storage.check_storable(self._details[i].name, verb, outcome)
+        except exceptions.StorageFailure as error:
+            if verb == states.EXECUTE:
+                return Failure.from_exception(error)
+            LOG.warning("%s; it is left out of the record, as what was undone is undone", error)
+            return None
+        return outcome
 
     # -- one atom ----------------------------------------------------------------------------------
 
@@ -515,7 +568,12 @@ class Scheduler:
         """Put an atom into a state, and tell those who listen."""
         detail = self._details[i]
         old, detail.state = detail.state, state
+        if self._touched is not None:
+            self._touched.add(i)
         if self._notifier._topics:
+            if self._touched is not None and state in _STARTING:
+                self._unannounced.append((i, old, state))
+                return
             try:
                 self._tell(i, old, state, result)
             except BaseException:
@@ -564,15 +622,16 @@ class Scheduler:
         """Leave atoms out, all of them before anybody is told: the record never has a part of a refusal."""
         moved = []
         name = self._details[refused].name
-        for i in left_out:
+        for i in reversed(left_out):  # the refused one last: until it is left out, its deciders are asked again
             detail = self._details[i]
             detail.meta.setdefault(META_LEFT_OUT_BY, []).append(name)
+            self._touch(i)
             if detail.state != states.IGNORE:  # another decider may have left it out before
                 moved.append((i, detail.state))
                 detail.state = detail.intention = states.IGNORE
         self._walk.ignore(left_out)
         if self._notifier._topics:
-            for i, old in moved:
+            for i, old in reversed(moved):
                 self._tell(i, old, states.IGNORE)
 
     def _let_in(self, r: int) -> list[int]:
@@ -587,6 +646,7 @@ class Scheduler:
             if details[s].state == states.IGNORE:
                 others = [name for name in details[s].meta.get(META_LEFT_OUT_BY, ()) if name not in names]
                 details[s].meta[META_LEFT_OUT_BY] = others
+                self._touch(s)
                 if not others:
                     let_in.append(s)
         return let_in
@@ -634,6 +694,7 @@ class Scheduler:
             if detail.state != states.PENDING:
                 self._move(i, states.PENDING)
             begin_anew(detail)
+            self._touch(i)
         self._details[r].intention = states.EXECUTE
 
     def _ended(self, i: int, verb: str, outcome: Any) -> None:
@@ -644,6 +705,9 @@ class Scheduler:
             if verb == states.EXECUTE:
                 detail.meta[META_NOT_CALLED] = True
         failed = isinstance(outcome, Failure)
+        if self._touched is not None and not failed:
+            outcome = self._storable(i, verb, outcome)
+            failed = isinstance(outcome, Failure)
         if verb == states.EXECUTE:
             turned = detail.intention != states.EXECUTE
             if failed:
@@ -695,6 +759,7 @@ class Scheduler:
             if self._details[i].intention == states.RETRY:
                 # A retry that cannot run again: the rollback goes on instead.
                 walk.turn(0, len(plan))
+                self._touch_region(0, len(plan))
                 continue
             failure = self._details[i].failure
             lo, hi, restart = resolve.resolve(
@@ -704,8 +769,10 @@ class Scheduler:
                 # The last word counts while the retry has not been reached.
                 if isinstance(self._atoms[lo], retry.Retry) and self._details[lo].state == states.SUCCESS:
                     self._details[lo].intention = states.RETRY if restart >= 0 else states.REVERT
+                    self._touch(lo)
             elif not walk.is_turned(lo, hi):
                 walk.turn(lo, hi, restart)
+                self._touch_region(lo, hi)
 
     def _ask(self, failure: Failure, r: int, name: str) -> Any:
         """Add a failure to a retry's history and ask what is to follow.
@@ -718,6 +785,7 @@ class Scheduler:
             return None  # left out by a decider: it has not begun, so there is nothing to run again
         if detail.results:
             detail.results[-1][1][name] = failure
+            self._touch(r)
         try:
             decision = controller.on_failure(**self._binder.on_failure_arguments(r))
             if decision not in _DECISIONS:
@@ -726,6 +794,7 @@ class Scheduler:
         except Exception as error:
             own = Failure.from_exception(error)
             detail.failure = own
+            self._touch(r)
             self._storage._failures[detail.name] = own
             self._flow_failures = None
             return retry.REVERT

@@ -245,11 +245,10 @@ class Walk:
         self.turned = [(first, last) for first, last in self.turned if not (lo <= first and last <= hi)]
         self.turned.append((lo, hi))
         self.need[lo:hi] = self._plan.degree[lo:hi]
-        for detail in self._details[lo:hi]:
+        for i in range(lo, hi):
+            detail = self._details[i]
             if detail is not None:
-                detail.intention = states.REVERT
-        if restart >= 0:
-            self._details[restart].intention = states.RETRY
+                detail.intention = states.RETRY if i == restart else states.REVERT
         self._sweep(lo, hi)
 
     def _withdraw(self, lo: int, hi: int) -> None:

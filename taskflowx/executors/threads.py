@@ -47,7 +47,7 @@ class ThreadsExecutor(base.Executor):
         while len(self._threads) < min(self._max_workers, self._submitted):
             thread = threading.Thread(
                 target=self._work,
-                args=(self._deliver, self._calls.get),
+                args=(self._deliver, self._calls),
                 name=f"taskflowx-worker-{len(self._threads)}",
                 daemon=True,
             )
@@ -62,9 +62,9 @@ class ThreadsExecutor(base.Executor):
         for call in calls:
             put(call)
 
-    def _work(self, deliver: Callable[[tuple[Any, Any]], None], take: Callable[[], base.Call | None]) -> None:
+    def _work(self, deliver: Callable[[tuple[Any, Any]], None], calls: queue.SimpleQueue[base.Call | None]) -> None:
         task.PROGRESS.report = lambda reporting, details: deliver((reporting, details))
-        perform = base.perform
+        take, perform = calls.get, base.perform
         while (call := take()) is not None:
             try:
                 outcome = perform(call.atom, call.verb, call.kwargs)
@@ -72,6 +72,7 @@ class ThreadsExecutor(base.Executor):
                 outcome = base.Interrupt(error)
             deliver((call, outcome))
             del call, outcome  # break the reference: what the call held must not live until the next one comes
+        calls.put(None)  # for the next worker, also for one that an interrupt has kept from being listed
 
     def recall(self) -> list[base.Call]:
         """Give back the calls that no worker has taken."""
@@ -83,8 +84,7 @@ class ThreadsExecutor(base.Executor):
 
     def stop(self) -> None:
         """Join the workers, which first run what is queued."""
-        for _ in self._threads:
-            self._calls.put(None)
+        self._calls.put(None)
         for thread in self._threads:
             thread.join()
         self._threads.clear()
