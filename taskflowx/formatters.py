@@ -1,0 +1,260 @@
+"""What is logged of a failure: its exception, and as a tree what ran before the atom that failed.
+
+`FailureFormatter` is used by `listeners.logging`, and by whoever reports failures in a way of their own.
+
+    3 predecessors (most recent first):
+      Atom 'resize' {'intention': 'EXECUTE', 'state': 'SUCCESS', 'requires': {'size': 4}, 'provides': 'vol-1'}
+      |__Atom 'create' {'intention': 'EXECUTE', 'state': 'SUCCESS', 'requires': {}, 'provides': 'vol-1'}
+         |__Flow 'volume'
+
+What must stay true: a formatter never raises because of what values are in a run; a value that is masked or hidden is
+in no text; the cost is that of what is shown.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from taskflowx import exceptions, flow, retry, states
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator
+
+    from taskflowx.engines.plan import Plan, Span
+    from taskflowx.types.failure import ExcInfo, Failure
+
+    #: an atom is its index in the Plan, a flow the inverted index (~) of its span
+    Node = int
+
+MASK = "***"
+
+
+class Candidate(NamedTuple):
+    """What an atom matcher is shown: `item` is an atom or a flow."""
+
+    item: Any
+
+
+class AtomNamed:
+    """The atom matcher for one name; the formatter need not search for what it stands for."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __call__(self, candidate: Any) -> bool:
+        """Tell whether the candidate has that name."""
+        return bool(getattr(candidate.item, "name", None) == self.name)
+
+
+def names_of(given: Iterable[str] | None) -> frozenset[str]:
+    """Return names as a set; a single str is one name."""
+    return frozenset((given,) if isinstance(given, str) else given or ())
+
+
+def mask(value: Any, keys: Collection[str]) -> Any:
+    """Return a value with that of each of the keys masked, at any depth of dicts, lists and tuples."""
+    if not keys:
+        return value
+    if isinstance(value, dict):
+        return {key: MASK if key in keys else mask(inner, keys) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        kind = list if isinstance(value, list) else tuple
+        return kind(mask(inner, keys) for inner in value)
+    return value
+
+
+def mask_outputs(atom: Any, result: Any, keys: Collection[str]) -> Any:
+    """Return the result of an atom with what it provides under one of the names, or has under one as key, masked."""
+    places = {place for name, place in atom.save_as.items() if name in keys} if keys else set()
+    if None in places:
+        return MASK
+    masked = mask(result, keys)
+    if places and isinstance(masked, dict):
+        return {key: MASK if key in places else value for key, value in masked.items()}
+    if places and isinstance(masked, (list, tuple)):
+        kind = list if isinstance(masked, list) else tuple
+        return kind(MASK if place in places else value for place, value in enumerate(masked))
+    return masked
+
+
+class FailureFormatter:
+    """Describes failures of one engine's run.
+
+    :param engine: the engine
+    :param hide_inputs_outputs_of: names of atoms whose values are not shown
+    :param mask_inputs_keys: names of arguments, and keys in their values, whose values are masked
+    :param mask_outputs_keys: names that atoms provide, and keys in their results, whose values are masked
+    :param limit: how many lines of predecessors are shown at most; None for all of them
+    """
+
+    def __init__(
+        self,
+        engine: Any,
+        hide_inputs_outputs_of: Iterable[str] = (),
+        mask_inputs_keys: Iterable[str] = (),
+        mask_outputs_keys: Iterable[str] = (),
+        *,
+        limit: int | None = 1000,
+    ) -> None:
+        self._engine = engine
+        self._hide_inputs_outputs_of = names_of(hide_inputs_outputs_of)
+        self._mask_inputs_keys = names_of(mask_inputs_keys)
+        self._mask_outputs_keys = names_of(mask_outputs_keys)
+        self._limit = limit
+
+    def format(self, fail: Failure, atom_matcher: Callable[[Any], object]) -> tuple[ExcInfo | None, str]:
+        """Describe a failure.
+
+        The first part is the failure's exception as `sys.exc_info` gives it, or None if it has none any more; then its
+        description stands first in the text. After it come the predecessors of the atom that failed in `execute`.
+
+        :param atom_matcher: called with candidates, whose `item` is an atom or a flow, until it says yes to the one
+            whose predecessors are to be shown
+        """
+        parts = [] if fail.exc_info else [fail.pformat(traceback=True)]
+        compilation = self._engine.compilation
+        if compilation is not None:
+            plan = compilation.plan
+            node = _find(plan, atom_matcher)
+            if node is not None and self._was_executing(plan, node):
+                parts.append(self._describe(plan, node))
+        return fail.exc_info, "\n".join(parts)
+
+    def _was_executing(self, plan: Plan, node: Node) -> bool:
+        """Tell whether what runs before a node may be why it failed, which is not so once it is reverted."""
+        if node < 0:
+            return True
+        name, storage = plan.atoms[node].name, self._engine.storage
+        try:
+            state, intention = storage.get_atom_state(name), storage.get_atom_intention(name)
+        except exceptions.NotFound:  # not prepared yet
+            return False
+        return bool(state == states.FAILURE or intention == states.EXECUTE)
+
+    def _describe(self, plan: Plan, node: Node) -> str:
+        lines = self._lines(plan, node)
+        shown = list(itertools.islice(lines, self._limit))
+        if next(lines, None) is None:
+            return "\n".join([f"{len(shown)} predecessors (most recent first):", *(shown or [""])])
+        head = f"more than {len(shown)} predecessors (most recent first):"
+        return "\n".join([head, *shown, "  (those further back are not shown)"])
+
+    def _lines(self, plan: Plan, node: Node) -> Iterator[str]:
+        """Iterate over the lines of the tree; what several nodes follow is shown below the first of them."""
+        shown: set[Node] = set()
+        # Each entry: an iterator over siblings, what stands before them, and what joins them to the line above.
+        stack = [(_siblings(plan, node), "  ", "")]
+        while stack:
+            siblings, margin, joint = stack[-1]
+            following = next(siblings, None)
+            if following is None:
+                stack.pop()
+                continue
+            current, is_last = following
+            if current in shown:
+                yield f"{margin}{joint}{_title(plan, current)} (shown above)"
+                continue
+            shown.add(current)
+            yield f"{margin}{joint}{_title(plan, current)}{self._facts(plan, current)}"
+            further = "" if not joint else "   " if is_last else "|  "
+            stack.append((_siblings(plan, current), margin + further, "|__"))
+
+    def _facts(self, plan: Plan, node: Node) -> str:
+        """Return what is shown of a node beside its name: for an atom, state and values."""
+        if node < 0:
+            return ""
+        atom, storage = plan.atoms[node], self._engine.storage
+        name = atom.name
+        facts = {"intention": storage.get_atom_intention(name), "state": storage.get_atom_state(name)}
+        if name in self._hide_inputs_outputs_of:
+            return f" {facts}"
+        try:
+            return f" {facts | self._values(node, atom)}"
+        except Exception as error:  # noqa: BLE001 - values are the user's, and so is how they are shown
+            return f" {facts} (its values cannot be shown: {type(error).__name__})"
+
+    def _values(self, i: int, atom: Any) -> dict[str, Any]:
+        """Return the arguments and the result of an atom, each only if it is known."""
+        values: dict[str, Any] = {}
+        keys = self._mask_inputs_keys
+        try:
+            arguments = self._engine._binder.execute_arguments(i)  # noqa: SLF001 - storage would search by name
+        except exceptions.NotFound:
+            pass
+        else:
+            if isinstance(atom, retry.Retry):
+                arguments.pop(retry.EXECUTE_REVERT_HISTORY, None)
+            if keys:
+                secret = {arg for arg, name in atom.rebind.items() if name in keys}
+                arguments = {
+                    arg: MASK if arg in secret or arg in keys else mask(value, keys) for arg, value in arguments.items()
+                }
+            values["requires"] = arguments
+        keys = self._mask_outputs_keys
+        try:
+            if isinstance(atom, retry.Retry):
+                attempts = self._engine.storage.get_retry_history(atom.name)
+                values["provides"] = [(mask_outputs(atom, value, keys), failures) for value, failures in attempts]
+            else:
+                values["provides"] = mask_outputs(atom, self._engine.storage.get_execute_result(atom.name), keys)
+        except exceptions.NotFound:
+            pass
+        return values
+
+
+def _find(plan: Plan, matcher: Callable[[Any], object]) -> Node | None:
+    """Return the atom, or else the flow, that a matcher says yes to."""
+    if isinstance(matcher, AtomNamed) and matcher.name in plan.names:
+        return plan.names[matcher.name]
+    for i, atom in enumerate(plan.atoms):
+        if atom is not None and matcher(Candidate(atom)):
+            return i
+    for home, span in enumerate(plan.spans):
+        if matcher(Candidate(span.flow)):
+            return ~home
+    return None
+
+
+def _title(plan: Plan, node: Node) -> str:
+    return f"Atom '{plan.atoms[node].name}'" if node >= 0 else f"Flow '{plan.spans[~node].flow.name}'"
+
+
+def _siblings(plan: Plan, node: Node) -> Iterator[tuple[Node, bool]]:
+    """Iterate over (node before the given one, whether it is the last of these)."""
+    before = list(_before(plan, node))
+    return ((earlier, place == len(before)) for place, earlier in enumerate(before, 1))
+
+
+def _before(plan: Plan, node: Node) -> Iterable[Node]:
+    """Return what comes directly before a node: atoms, and the flow that it is the first of.
+
+    The end of a flow is no node: what follows a flow comes after the last atoms in it.
+    """
+    if node >= 0:
+        home, preds = plan.home[node], plan.pred[node]
+    else:
+        span = plan.spans[~node]
+        home, preds = span.parent, plan.pred[span.lo]
+        if home < 0:
+            return ()
+    span = plan.spans[home]
+    return dict.fromkeys(_expand(plan, span, home, preds)) or _begin(plan, home)
+
+
+def _expand(plan: Plan, span: Span, home: int, preds: Iterable[int]) -> Iterator[Node]:
+    """Iterate over predecessors, with those of a gate in its place and the flow in the place of what precedes it."""
+    pending = list(reversed(list(preds)))
+    while pending:
+        p = pending.pop()
+        if p < span.lo:
+            yield from _begin(plan, home)
+        elif plan.atoms[p] is None:
+            pending.extend(reversed(plan.pred[p]))
+        else:
+            yield p
+
+
+def _begin(plan: Plan, home: int) -> tuple[Node, ...]:
+    """Return the flow as the node at its beginning; a single task that is run without a flow has none around it."""
+    return (~home,) if home or isinstance(plan.flow, flow.Flow) else ()
