@@ -10,6 +10,8 @@ import logging
 from logging import CRITICAL, DEBUG, ERROR, FATAL, INFO, NOTSET, WARN, WARNING
 from typing import TYPE_CHECKING, Any
 
+from taskflowx import _names
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping
 
@@ -44,7 +46,7 @@ def getLogger(name: str = "taskflowx", extra: Mapping[str, object] | None = None
 
     :param extra: attributes of every record that goes through the adapter
     """
-    return TraceLoggerAdapter(logging.getLogger(name), extra=extra)
+    return TraceLoggerAdapter(logging.getLogger(_names.spoken(name)), extra=extra)
 
 
 __all__ = [

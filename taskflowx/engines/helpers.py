@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from taskflowx import exceptions
+from taskflowx import _names, exceptions
 from taskflowx.atom import full_name
 from taskflowx.engines import engine as engines
 from taskflowx.persistence import base, models
@@ -27,13 +27,13 @@ _ENGINES: dict[str, type[ActionEngine]] = {
 
 def _engine_class(namespace: str, name: Any) -> Callable[..., Any]:
     """Return what makes an engine of that name: one of ours, or one that a package registers as an entry point."""
-    if namespace == ENGINES_NAMESPACE and name in _ENGINES:
+    if name in _ENGINES and _names.ours(namespace) == ENGINES_NAMESPACE:
         return _ENGINES[name]
-    import importlib.metadata
-
-    for entry_point in importlib.metadata.entry_points(group=namespace, name=str(name)):
-        return entry_point.load()  # type: ignore[no-any-return]
-    known = sorted({*_ENGINES, *(e.name for e in importlib.metadata.entry_points(group=namespace))})
+    registered = _names.plugins(namespace)
+    for entry_point in registered:
+        if entry_point.name == name:
+            return entry_point.load()  # type: ignore[no-any-return]
+    known = sorted({*_ENGINES, *(entry_point.name for entry_point in registered)})
     msg = f"Could not find engine '{name}', the known ones are {known}"
     raise exceptions.NotFound(msg)
 

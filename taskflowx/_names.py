@@ -1,0 +1,52 @@
+"""Dotted names in two spellings: `taskflowx.x` is ours, `taskflow.x` is what stores hold and services write.
+
+Names are read in either spelling. What a package registers for TaskFlow is used only in a process where `taskflow`
+is another name of this package (`taskflowx.compat`): there alone does it get our classes when it imports TaskFlow's.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+OURS = "taskflowx"
+THEIRS = "taskflow"
+
+
+def is_within(name: str, package: str) -> bool:
+    """Tell whether a dotted name is that of a package or of something in it."""
+    return name == package or name.startswith(f"{package}.")
+
+
+def ours(name: str) -> str:
+    """Return our spelling of a name that may be TaskFlow's."""
+    return OURS + name[len(THEIRS) :] if is_within(name, THEIRS) else name
+
+
+def theirs(name: str) -> str:
+    """Return TaskFlow's spelling of a name that may be ours."""
+    return THEIRS + name[len(OURS) :] if is_within(name, OURS) else name
+
+
+def is_aliased() -> bool:
+    """Tell whether `taskflow` is another name of this package in this process."""
+    return sys.modules.get(THEIRS) is sys.modules[OURS]
+
+
+def spoken(name: str) -> str:
+    """Return the name that a logger has in this process, if it is one of ours."""
+    return theirs(name) if is_aliased() else name
+
+
+def plugins(group: str) -> list[EntryPoint]:
+    """Return the entry points of a group, and under the alias those of its other spelling after them."""
+    import importlib.metadata
+
+    found = [*importlib.metadata.entry_points(group=group)]
+    if is_aliased():
+        for other in {ours(group), theirs(group)} - {group}:
+            found += importlib.metadata.entry_points(group=other)
+    return found
