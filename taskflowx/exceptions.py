@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
     from taskflowx.types.failure import Failure
 
-_E = TypeVar("_E", bound="TaskFlowException")
+_E = TypeVar("_E", bound=BaseException)
 
 
 class TaskFlowException(Exception):
@@ -98,11 +98,11 @@ class TaskFlowException(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # By default an exception is rebuilt from `args`, which fails if its constructor takes anything else.
-        return _rebuild, (type(self), self.args), self.__dict__
+        return rebuild, (type(self), self.args), self.__dict__
 
 
-def _rebuild(cls: type[_E], args: tuple[Any, ...]) -> _E:
-    """Make an error without its constructor; its attributes follow from the pickle."""
+def rebuild(cls: type[_E], args: tuple[Any, ...]) -> _E:
+    """Make an exception without its constructor; its attributes follow from the pickle."""
     return cls.__new__(cls, *args)
 
 
@@ -124,8 +124,10 @@ def raise_with_cause(exc_cls: type[TaskFlowException], message: object, *args: A
     """
     if not issubclass(exc_cls, TaskFlowException):
         raise ValueError("Subclass of taskflow exception is required")  # noqa: TRY004 - callers know it as this
-    cause = kwargs.setdefault("cause", sys.exception())
-    raise exc_cls(message, *args, **kwargs) from cause
+    handled = sys.exception()
+    if handled is not None:
+        kwargs.setdefault("cause", handled)  # outside of a handler it may be among the positional arguments
+    raise exc_cls(message, *args, **kwargs) from kwargs.get("cause")
 
 
 class CompilationFailure(TaskFlowException):

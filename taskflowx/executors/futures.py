@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import functools
-import pickle
 import queue
 from typing import TYPE_CHECKING, Any
 
@@ -22,36 +21,16 @@ if TYPE_CHECKING:
 
 
 class Brought:
-    """What comes back from another process: the outcome, and what would be lost with it.
+    """What comes back from another process: the outcome, and the progress that was reported on the way."""
 
-    `progress` holds what was reported; `raised` is the pickled exception of a `Failure`, None if it cannot be pickled.
-    """
+    __slots__ = ("outcome", "progress")
 
-    __slots__ = ("_outcome", "progress", "raised")
-
-    def __init__(self, outcome: Any, progress: list[dict[str, Any]], raised: bytes | None) -> None:
-        self._outcome = outcome
+    def __init__(self, outcome: Any, progress: list[dict[str, Any]]) -> None:
+        self.outcome = outcome
         self.progress = progress
-        self.raised = raised
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Brought, (self._outcome, self.progress, self.raised)
-
-    @property
-    def outcome(self) -> Any:
-        """The value, or the `Failure` with its exception."""
-        if self.raised is None:
-            return self._outcome
-        return self._outcome.with_exception(pickle.loads(self.raised))  # noqa: S301 - our own worker wrote it
-
-
-def _pickled(exception: Exception | None) -> bytes | None:
-    """Return a pickle of an exception, or None if it does not come back from one as it was."""
-    try:
-        data = pickle.dumps(exception)
-        return data if type(pickle.loads(data)) is type(exception) else None  # noqa: S301 - written a line above
-    except Exception:  # whatever a user's exception raises on its way
-        return None
+        return Brought, (self.outcome, self.progress)
 
 
 class Carrier:
@@ -89,8 +68,7 @@ class Carrier:
             task.PROGRESS.report = kept
         if deliver is not None:
             return outcome
-        raised = _pickled(outcome.exception) if isinstance(outcome, Failure) else None
-        return outcome if raised is None and not progress else Brought(outcome, progress, raised)
+        return Brought(outcome, progress) if progress else outcome
 
 
 def _refuse(item: tuple[Any, Any]) -> None:

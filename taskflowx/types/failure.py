@@ -3,17 +3,15 @@
 A `Failure` is made from an exception by the engine and by executors, handed to `revert` and to retries, kept
 in stores and raised again when a run ends. Two kinds look alike from outside:
 
-    made here    has the exception and its traceback. To make one costs next to nothing: names, text,
-    traceback
+    made here    has the exception and its traceback. To make one costs next to nothing: names, text, traceback
                  and causes are worked out when they are asked for
-    reloaded     from a pickle or from JSON. Has the description (a `_Record` for itself and for each cause),
-    and
-                 no exception
+    reloaded     has the description: a `_Record` for itself and for each cause. From JSON it has no exception; a
+                 pickle brings a copy of the exception along, without traceback, if that can be pickled
 
-What must stay true: a failure never changes; describing one never raises, whatever the exception does in its
-`__str__` or has in its `args`; the description has only what JSON can hold, so one that was stored and read
-back `matches` the first. The causes of a failure are a chain, kept as links and stored as a flat list, so a
-chain of any length costs as many records as it has members.
+What must stay true: a failure never changes; describing, storing and pickling one never raises, whatever the
+exception does in its `__str__` or has in its `args`; the description has only what JSON can hold, so one that was
+stored and read back `matches` the first. The causes of a failure are a chain, kept as links and stored as a flat
+list, so a chain of any length costs as many records as it has members.
 """
 
 # Private names are used freely between the failures and functions of this one file.
@@ -23,11 +21,12 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import traceback
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn, Self
 
-from taskflowx import exceptions
+from taskflowx import _names, exceptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -56,7 +55,27 @@ class Failure:
     BASE_EXCEPTIONS: ClassVar[tuple[str, ...]] = ("BaseException", "Exception")
     DICT_VERSION: ClassVar[int] = 1
 
-    __slots__ = ("_exc_info", "_record", "_cause", "_is_linked")
+    SCHEMA: ClassVar[dict[str, Any]] = {
+        "$ref": "#/definitions/cause",
+        "definitions": {
+            "cause": {
+                "type": "object",
+                "properties": {
+                    "version": {"type": "integer", "minimum": 0},
+                    "exc_args": {"type": "array", "minItems": 0},
+                    "exception_str": {"type": "string"},
+                    "traceback_str": {"type": ["string", "null"]},
+                    "exc_type_names": {"type": "array", "items": {"type": "string"}, "minItems": 1},
+                    "causes": {"type": "array", "items": {"$ref": "#/definitions/cause"}},
+                },
+                "required": ["exception_str", "traceback_str", "exc_type_names"],
+                "additionalProperties": True,
+            },
+        },
+    }
+    """The shape of what `to_dict` gives, as a JSON schema."""
+
+    __slots__ = ("_exc_info", "_record", "_cause", "_is_linked", "__weakref__")
 
     _exc_info: ExcInfo | None
     _record: _Record | None  # None until worked out
@@ -81,13 +100,17 @@ class Failure:
             raise TypeError(f"Failure.__init__ got unexpected keyword argument(s): {names}")
         if "exception_str" not in parts:
             raise TypeError("Failure.__init__ needs 'exception_str' to describe an exception")
+        causes = tuple(parts.get("causes") or ())
+        for cause in causes:
+            if not isinstance(cause, Failure):
+                raise TypeError(f"Failure.__init__ needs failures as 'causes', not {cause!r} ({type(cause)})")
         self._record = _Record(
             tuple(parts.get("exc_type_names") or ()),
             parts["exception_str"],
             tuple(parts.get("exc_args") or ()),
             parts.get("traceback_str"),
         )
-        self._cause = _linked(cause.copy() for cause in parts.get("causes") or ())
+        self._cause = _linked(cause.copy() for cause in causes)
         self._is_linked = True
 
     @classmethod
@@ -116,17 +139,13 @@ class Failure:
 
         :raises InvalidFormat: says what is wrong with it, and where
         """
-        pending = [("", data)]
-        while pending:
-            where, part = pending.pop()
-            _check_shape(where, part)
+        for where, part in _check_shape(data, cls.SCHEMA["definitions"]["cause"]):
             last = part["exc_type_names"][-1]
             if last not in cls.BASE_EXCEPTIONS:
                 raise exceptions.InvalidFormat(
                     "Failure data 'exc_type_names' must have an initial exception type that is one of"
                     f" {cls.BASE_EXCEPTIONS} types: '{last}' is not one of those types{_at(where)}"
                 )
-            pending.extend((f"{where}causes[{n}].", cause) for n, cause in enumerate(part.get("causes", ())))
 
     def matches(self, other: object) -> bool:
         """Tell whether the other is a failure of the same description.
@@ -203,11 +222,13 @@ class Failure:
         """Return the first of the given classes or names that the exception is of, or None.
 
         A name is that of the class, with its module before it unless it is built in: `ValueError`,
-        `binascii.Error`. Classes are compared by name too, so it works after a reload.
+        `binascii.Error`. Classes are compared by name too, so it works after a reload. What TaskFlow named after
+        itself is ours as well: `taskflow.exceptions.NotFound` and `taskflowx.exceptions.NotFound` are one.
         """
-        names = self._type_names()
+        names = set(map(_names.ours, self._type_names()))
         for wanted in exc_classes:
-            if (_name_of(wanted) if isinstance(wanted, type) else wanted) in names:
+            name: Any = _name_of(wanted) if isinstance(wanted, type) else wanted
+            if isinstance(name, str) and _names.ours(name) in names:
                 return wanted
         return None
 
@@ -268,6 +289,8 @@ class Failure:
     def to_dict(self, include_args: bool = True) -> dict[str, Any]:
         """Return the description as a dict that JSON can hold.
 
+        An argument of the exception that has no JSON form is replaced by a note in its place.
+
         :param include_args: whether the arguments of the exception are in it (they may be secret)
         """
         data, *causes = [self._record_to_dict(record, include_args) for record in self._chain_of_records()]
@@ -303,8 +326,9 @@ class Failure:
         """
         other = self.copy()
         other._exc_info = (type(exception), exception, exception.__traceback__)
-        if self.traceback_str:
-            exception.add_note(f"Raised elsewhere, with this traceback:\n{self.traceback_str}")
+        note = f"Raised elsewhere, with this traceback:\n{self.traceback_str}"
+        if self.traceback_str and note not in getattr(exception, "__notes__", ()):
+            exception.add_note(note)
         return other
 
     def __copy__(self) -> Self:
@@ -315,7 +339,8 @@ class Failure:
         return self.copy()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self).from_dict, (self.to_dict(),)
+        exception = self._exc_info[1] if self._exc_info is not None else None
+        return _reload, (type(self), self.to_dict(), None if exception is None else _pickled(exception))
 
     def _type_names(self) -> tuple[str, ...]:
         if self._exc_info is None:
@@ -331,7 +356,7 @@ class Failure:
                 _type_names_of(kind),
                 _text_of(exception),
                 tuple(map(_storable, _args_of(exception))),
-                "".join(traceback.format_tb(trace)),
+                _trace_text(exception, trace),
             )
         return self._record
 
@@ -361,6 +386,64 @@ def _linked(failures: Iterable[Failure]) -> Failure | None:
         failure._is_linked = True
         following = failure
     return following
+
+
+class _UnderWay(threading.local):
+    """The exceptions that this thread is pickling: one may hold the very failure that was made from it."""
+
+    def __init__(self) -> None:
+        self.ids: set[int] = set()
+
+
+_UNDER_WAY = _UnderWay()
+
+
+def _pickled(exception: BaseException) -> bytes | None:
+    """Return a pickle from which the exception comes back as it is, or None if there is none."""
+    if id(exception) in _UNDER_WAY.ids:
+        return None
+    _UNDER_WAY.ids.add(id(exception))
+    try:
+        # Many a class asks for other arguments than those it passes on, and cannot be made again from its `args`.
+        return _tried(exception, exception) or _tried(exception, _Parts(exception))
+    finally:
+        _UNDER_WAY.ids.discard(id(exception))
+
+
+def _tried(exception: BaseException, form: Any) -> bytes | None:
+    """Return the pickle of one form of an exception, or None if the exception does not come back from it."""
+    import pickle
+
+    try:
+        data = pickle.dumps(form)
+        again = pickle.loads(data)  # noqa: S301 - written a line above
+    except Exception:  # noqa: BLE001 - a user's exception may raise anything on its way
+        return None
+    return data if type(again) is type(exception) and _text_of(again) == _text_of(exception) else None
+
+
+class _Parts:
+    """Pickles an exception as its class, its arguments and its attributes, to be made again without its constructor."""
+
+    __slots__ = ("_exception",)
+
+    def __init__(self, exception: BaseException) -> None:
+        self._exception = exception
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        exception = self._exception
+        return exceptions.rebuild, (type(exception), exception.args), exception.__dict__
+
+
+def _reload(cls: type[Failure], data: dict[str, Any], raised: bytes | None) -> Failure:
+    """Make a failure from its pickle."""
+    import pickle
+
+    fail = cls.from_dict(data)
+    try:
+        return fail if raised is None else fail.with_exception(pickle.loads(raised))  # noqa: S301 - out of a pickle
+    except Exception:  # noqa: BLE001 - its class may be another one here, or not be there
+        return fail
 
 
 def _causes_of(exception: BaseException) -> Iterator[BaseException]:
@@ -396,6 +479,17 @@ def _text_of(exception: BaseException) -> str:
         return "<exception str() failed>"
 
 
+def _trace_text(exception: BaseException, trace: TracebackType | None) -> str:
+    """Return the traceback without headline, and below it what the text of the exception does not say."""
+    lines = traceback.format_tb(trace)
+    try:
+        if isinstance(exception, BaseExceptionGroup) or getattr(exception, "__notes__", None):
+            lines += traceback.format_exception(type(exception), exception, None, chain=False)
+    except Exception:  # noqa: BLE001, S110 - a user's class may have put anything in the place of its notes
+        pass
+    return "".join(lines)
+
+
 def _args_of(exception: BaseException) -> tuple[Any, ...]:
     try:
         return tuple(exception.args)
@@ -413,35 +507,49 @@ def _storable(arg: Any) -> Any:
         return f"<not kept: {_name_of(type(arg))}>"
 
 
-_REQUIRED = ("exception_str", "traceback_str", "exc_type_names")
-_KINDS: dict[str, tuple[str, tuple[type, ...]]] = {
-    "version": ("integer", (int,)),
-    "exception_str": ("string", (str,)),
-    "traceback_str": ("string", (str, type(None))),
-    "exc_type_names": ("array", (list, tuple)),
-    "exc_args": ("array", (list, tuple)),
-    "causes": ("array", (list, tuple)),
+_JSON_TYPES: dict[str, tuple[type, ...]] = {
+    "array": (list, tuple),
+    "integer": (int,),
+    "null": (type(None),),
+    "object": (dict,),
+    "string": (str,),
 }
 
 
-def _check_shape(where: str, part: Any) -> None:
-    """Check keys and types of one failure's data, without a look into its causes."""
-    if not isinstance(part, dict):
-        _refuse(f"{part!r} is not of type 'object'", where)
-    for name in _REQUIRED:
-        if name not in part:
+def _check_shape(data: Any, root: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Check data against a schema that refers to nothing but itself, without recursion: causes may be nested deep.
+
+    Returns each part that the whole schema is for, with its place.
+    """
+    parts = []
+    pending: list[tuple[str, Any, dict[str, Any]]] = [("", data, root)]
+    for where, value, asked in pending:
+        schema = root if "$ref" in asked else asked
+        _check_value(value, schema, where)
+        if schema is root:
+            parts.append((where, value))
+        for name, inner in schema.get("properties", {}).items():
+            if name in value:
+                pending.append((f"{where}.{name}", value[name], inner))
+        if "items" in schema:
+            pending.extend((f"{where}[{n}]", item, schema["items"]) for n, item in enumerate(value))
+    return parts
+
+
+def _check_value(value: Any, schema: dict[str, Any], where: str) -> None:
+    """Check one value, without a look into it."""
+    kinds = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+    types = tuple(kind for name in kinds for kind in _JSON_TYPES[name])
+    fits = isinstance(value, types) and not isinstance(value, bool)
+    if not fits:
+        _refuse(f"{value!r} is not of type {', '.join(map(repr, kinds))}", where)
+    for name in schema.get("required", ()):
+        if name not in value:
             _refuse(f"'{name}' is a required property", where)
-    for name, (kind, types) in _KINDS.items():
-        value = part.get(name)
-        if name in part and (not isinstance(value, types) or isinstance(value, bool)):
-            _refuse(f"{value!r} is not of type '{kind}'", where + name)
-    if part.get("version", 0) < 0:
-        _refuse(f"{part['version']} is less than the minimum of 0", f"{where}version")
-    if not part["exc_type_names"]:
-        _refuse(f"{part['exc_type_names']!r} should be non-empty", f"{where}exc_type_names")
-    for n, name in enumerate(part["exc_type_names"]):
-        if not isinstance(name, str):
-            _refuse(f"{name!r} is not of type 'string'", f"{where}exc_type_names[{n}]")
+    if "minimum" in schema and value < schema["minimum"]:
+        _refuse(f"{value!r} is less than the minimum of {schema['minimum']}", where)
+    if schema.get("minItems", 0) and not value:
+        _refuse(f"{value!r} should be non-empty", where)
 
 
 def _refuse(problem: str, where: str) -> NoReturn:
@@ -449,4 +557,4 @@ def _refuse(problem: str, where: str) -> NoReturn:
 
 
 def _at(where: str) -> str:
-    return f"\n  at {where.rstrip('.')}" if where else ""
+    return f"\n  at {where.lstrip('.')}" if where else ""

@@ -56,7 +56,7 @@ class Break(Note):
 
 
 class OddProblem(Exception):
-    """An error that does not survive a pickle."""
+    """An error that cannot be made again from what it passes on."""
 
     def __init__(self, first, second):
         super().__init__(f"odd {first} {second}")
@@ -65,6 +65,11 @@ class OddProblem(Exception):
 class BreakOddly(task.Task):
     def execute(self):
         raise OddProblem(1, 2)
+
+
+class BreakWithALock(task.Task):
+    def execute(self):
+        raise ValueError("locked", threading.Lock())
 
 
 class BreakTwice(Note):

@@ -185,6 +185,13 @@ def test_raise_with_cause_outside_of_a_handler_has_no_cause():
     assert caught.value.__cause__ is None
 
 
+def test_raise_with_cause_outside_of_a_handler_takes_a_cause_by_position():
+    given = KeyError("given")
+    with pytest.raises(exceptions.NotFound) as caught:
+        exceptions.raise_with_cause(exceptions.NotFound, "outer", given)
+    assert caught.value.cause is given
+
+
 def test_raise_with_cause_prefers_a_cause_that_is_given_even_if_that_is_none():
     given = KeyError("given")
     with pytest.raises(exceptions.NotFound) as caught:
@@ -400,13 +407,13 @@ def test_a_part_of_a_member_that_is_a_group_becomes_a_failure_of_its_own():
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_a_pickled_wrapped_failure_keeps_its_failures_and_notes_but_no_exceptions(protocol):
-    error = wrapped(ValueError("a"), KeyError(object()))
+def test_a_pickled_wrapped_failure_keeps_its_failures_and_notes_and_what_exceptions_can_be_pickled(protocol):
+    error = wrapped(ValueError("a"), KeyError(lambda: None))
     error.add_note("noted")
     other = pickle.loads(pickle.dumps(error, protocol))
     assert str(other) == str(error)
     assert all(mine.matches(theirs) for mine, theirs in zip(other, error, strict=True))
-    assert [type(e) for e in other.exceptions] == [exceptions.LostException] * 2
+    assert [type(e) for e in other.exceptions] == [ValueError, exceptions.LostException]
     assert other.__notes__ == ["noted"]
 
 

@@ -9,6 +9,7 @@ import json
 import pickle
 import sys
 import traceback
+import weakref
 
 import pytest
 from hypothesis import given, strategies as st
@@ -87,6 +88,7 @@ def through_pickle(fail):
 
 
 RELOADS = pytest.mark.parametrize("reload", [through_dict, through_json, through_pickle])
+STORES = pytest.mark.parametrize("reload", [through_dict, through_json])
 COPIES = pytest.mark.parametrize("duplicate", [Failure.copy, copy.copy, copy.deepcopy])
 
 DESCRIPTION = {
@@ -188,6 +190,16 @@ def test_a_description_may_have_arguments_and_causes_and_leaves_these_as_they_ar
     assert fail.exception_args == (1, 2)
     assert [str(f) for f in fail.causes] == ["Failure: RuntimeError: third", "Failure: OSError: last"]
     assert [f.exception_str for f in cause.causes] == ["second", "'first'"]
+
+
+def test_the_causes_of_a_description_are_failures():
+    with pytest.raises(TypeError, match=r"needs failures as 'causes', not \{'a': 1\}"):
+        Failure(exception_str="text", causes=[{"a": 1}])
+
+
+def test_it_can_be_referred_to_weakly():
+    fail = caught(ValueError("v"))
+    assert weakref.ref(fail)() is fail
 
 
 def test_a_description_needs_a_text_and_has_no_unknown_parts():
@@ -316,6 +328,34 @@ def test_the_traceback_is_that_of_the_exception_without_headline_and_causes():
     assert "first" not in fail.traceback_str
 
 
+@RELOADS
+def test_the_traceback_of_a_group_shows_its_members_with_theirs(reload):
+    group = caught(ExceptionGroup("two", [caught(ValueError("first")).exception, KeyError("second")]))
+    shown = reload(group).pformat(traceback=True)
+    assert shown == group.pformat(traceback=True)
+    assert shown.startswith(
+        "Failure: ExceptionGroup: two (2 sub-exceptions)\nTraceback (most recent call last):\n  File "
+    )
+    assert "    | ValueError: first\n" in shown
+    assert "    | KeyError: 'second'\n" in shown
+    assert shown.count("in caught") == 2
+
+
+@RELOADS
+def test_the_traceback_shows_the_notes_of_the_exception(reload):
+    error = ValueError("v")
+    error.add_note("and why")
+    assert reload(caught(error)).traceback_str.endswith("ValueError: v\nand why\n")
+
+
+def test_notes_of_the_wrong_kind_do_no_harm():
+    error = ValueError("v")
+    error.__notes__ = 7
+    fail = caught(error)
+    assert "in caught" in fail.traceback_str
+    assert through_pickle(fail).matches(fail)
+
+
 @pytest.mark.parametrize(
     "fail",
     [
@@ -377,6 +417,26 @@ def test_check_works_after_a_reload(reload):
     assert other.check(OSError) is None
 
 
+@pytest.mark.parametrize("package", ["taskflow", "taskflowx"])
+def test_what_taskflow_wrote_is_checked_by_its_name_and_ours(package):
+    theirs = [f"{package}.exceptions.NotFound", f"{package}.exceptions.TaskFlowException", "Exception"]
+    for fail in (
+        Failure(exception_str="n", exc_type_names=theirs, traceback_str=""),
+        caught(exceptions.NotFound("n")),
+    ):
+        assert fail.check(OSError, exceptions.NotFound) is exceptions.NotFound
+        assert fail.check("taskflow.exceptions.NotFound") == "taskflow.exceptions.NotFound"
+        assert fail.check("taskflowx.exceptions.TaskFlowException") == "taskflowx.exceptions.TaskFlowException"
+        assert fail.check("taskflow.exceptions.Duplicate", "NotFound", "taskflow") is None
+
+
+def test_names_are_kept_as_they_were_written():
+    fail = Failure(exception_str="n", exc_type_names=["taskflow.exceptions.NotFound"], traceback_str="")
+    assert str(fail) == "Failure: taskflow.exceptions.NotFound: n"
+    assert fail.to_dict()["exc_type_names"] == ["taskflow.exceptions.NotFound"]
+    assert list(fail) == ["taskflow.exceptions.NotFound"]
+
+
 # ----------------------------------------------------------------------------------------------------- causes
 
 
@@ -431,7 +491,7 @@ def test_causes_survive_a_reload(reload):
     assert [str(f) for f in other.causes] == [str(f) for f in fail.causes]
     assert [str(f) for f in other.causes[0].causes] == ["Failure: KeyError: 'first'"]
     assert [f.traceback_str for f in other.causes] == [f.traceback_str for f in fail.causes]
-    assert all(f.exception is None for f in other.causes)
+    assert all(f.exception is None for f in other.causes)  # a pickle brings only that of the failure itself
 
 
 # -------------------------------------------------------------------------------------------- wild exceptions
@@ -458,7 +518,7 @@ def test_no_exception_is_too_wild_to_be_described_stored_and_compared(error, rel
     assert other.matches(fail)
     assert fail.matches(other)
     assert str(other) == str(fail)
-    assert other.exception is None
+    assert other.to_dict() == fail.to_dict()
     Failure.validate(other.to_dict())
 
 
@@ -501,13 +561,18 @@ def test_arguments_are_stored_as_they_read_after_json():
 # ----------------------------------------------------------------------------------------- reload and compare
 
 
-@RELOADS
-def test_a_reloaded_failure_has_no_exception_and_says_the_same(reload):
-    fail = chained()
-    other = reload(fail)
+@STORES
+def test_a_failure_out_of_a_store_has_no_exception(reload):
+    other = reload(chained())
     assert other.exception is None
     assert other.exc_info is None
     assert other._exc_info is None
+
+
+@RELOADS
+def test_a_reloaded_failure_says_the_same(reload):
+    fail = chained()
+    other = reload(fail)
     assert str(other) == str(fail)
     assert list(other) == list(fail)
     assert other.exception_str == fail.exception_str
@@ -516,8 +581,8 @@ def test_a_reloaded_failure_has_no_exception_and_says_the_same(reload):
     assert other.to_dict() == fail.to_dict()
 
 
-@RELOADS
-def test_a_reloaded_failure_matches_the_first_and_equals_another_reload_only(reload):
+@STORES
+def test_a_failure_out_of_a_store_matches_the_first_and_equals_another_reload_only(reload):
     fail = chained()
     other = reload(fail)
     assert other.matches(fail)
@@ -533,11 +598,98 @@ def test_it_is_pickled_with_each_protocol(protocol):
     assert pickle.loads(pickle.dumps(fail, protocol)).matches(fail)
 
 
-def test_an_exception_that_cannot_be_unpickled_does_no_harm():
-    error = NeedsArgumentsError("a", second="b")
-    with pytest.raises(TypeError):
-        pickle.loads(pickle.dumps(error))
-    assert through_pickle(caught(error)).exception_str == "a b"
+# --------------------------------------------------------------------------- its exception in a pickle
+
+
+class WordedError(Exception):
+    """Comes from a pickle with its words doubled, since what it is made with is not what it passes on."""
+
+    def __init__(self, number):
+        super().__init__(f"number {number}")
+        self.number = number
+
+
+class ImpostorError(Exception):
+    def __reduce__(self):
+        return str, ("not an exception",)
+
+
+class HolderError(Exception):
+    held = None
+
+
+def test_a_pickled_failure_brings_its_exception_and_equals_the_first():
+    fail = chained()
+    other = through_pickle(fail)
+    assert type(other.exception) is RuntimeError
+    assert other.exception_args == ("third",)
+    assert other.exc_info == (RuntimeError, other.exception, None)
+    assert other == fail
+    assert through_pickle(other) == fail
+    with pytest.raises(RuntimeError, match="third"):
+        other.reraise()
+
+
+@pytest.mark.parametrize(
+    ("error", "attributes"),
+    [
+        (NeedsArgumentsError("a", second="b"), {}),
+        (WordedError(3), {"number": 3}),
+        (ImpostorError("i"), {}),
+        (OSError(2, "No such file", "name"), {}),
+        (SyntaxError("bad", ("name", 1, 2, "x = =")), {}),
+        (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "bad"), {}),
+        (exceptions.DisallowedAccess("no", state="RUNNING"), {"_cause": None, "state": "RUNNING"}),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_an_exception_comes_from_a_pickle_as_it_was_whatever_its_constructor_asks_for(error, attributes):
+    again = through_pickle(Failure.from_exception(error)).exception
+    assert type(again) is type(error)
+    assert str(again) == str(error)
+    assert again.args == error.args
+    assert vars(again) == attributes
+
+
+def no_class_to_be_found():
+    class HiddenError(Exception):
+        pass
+
+    return HiddenError("h")
+
+
+@pytest.mark.parametrize("error", [ValueError(lambda: None), no_class_to_be_found()], ids=lambda e: type(e).__name__)
+def test_an_exception_that_does_not_come_back_from_a_pickle_is_left_behind(error):
+    fail = caught(error)
+    other = through_pickle(fail)
+    assert other.exception is None
+    assert other.matches(fail)
+
+
+def test_an_exception_of_a_class_that_is_gone_where_the_pickle_is_read_is_left_behind(monkeypatch):
+    fail = caught(WordedError(3))
+    data = pickle.dumps(fail)
+    monkeypatch.delattr(f"{__name__}.WordedError", raising=True)
+    assert pickle.loads(data).exception is None
+    assert pickle.loads(data).matches(fail)
+
+
+def test_an_exception_that_holds_its_own_failure_is_pickled_once():
+    error = HolderError("h")
+    error.held = Failure.from_exception(error)
+    other = through_pickle(error.held)
+    assert type(other.exception) is HolderError
+    assert other.exception.held.exception is None
+    assert other.exception.held.matches(error.held)
+
+
+def test_what_was_raised_elsewhere_says_where_and_says_it_once():
+    fail = caught(WordedError(3))
+    other = through_pickle(through_pickle(fail))
+    [note] = other.exception.__notes__
+    assert note == f"Raised elsewhere, with this traceback:\n{fail.traceback_str}"
+    assert other.traceback_str == fail.traceback_str
+    assert "in caught" in note
 
 
 def test_failures_of_one_exception_are_equal():
@@ -745,7 +897,7 @@ def test_good_data_is_valid(data):
         (without("traceback_str"), "'traceback_str' is a required property"),
         (without("exc_type_names"), "'exc_type_names' is a required property"),
         (described(exception_str=1), "1 is not of type 'string'\n  at exception_str"),
-        (described(traceback_str=1), "1 is not of type 'string'\n  at traceback_str"),
+        (described(traceback_str=1), "1 is not of type 'string', 'null'\n  at traceback_str"),
         (described(exc_args="x"), "'x' is not of type 'array'\n  at exc_args"),
         (described(version="1"), "'1' is not of type 'integer'\n  at version"),
         (described(version=True), "True is not of type 'integer'\n  at version"),
@@ -778,6 +930,14 @@ def test_data_whose_types_do_not_lead_to_exception_is_refused(wrap, place):
         "Failure data 'exc_type_names' must have an initial exception type that is one of "
         "('BaseException', 'Exception') types: 'B' is not one of those types" + place
     )
+
+
+def test_the_schema_is_the_one_that_data_is_checked_against():
+    cause = Failure.SCHEMA["definitions"]["cause"]
+    assert set(cause["properties"]) == set(caught(ValueError("v")).to_dict())
+    assert set(cause["required"]) == {"exception_str", "traceback_str", "exc_type_names"}
+    assert Failure.SCHEMA["$ref"] == "#/definitions/cause"
+    assert json.loads(json.dumps(Failure.SCHEMA)) == Failure.SCHEMA
 
 
 def test_data_that_is_nested_deeper_than_python_can_call_is_checked():
