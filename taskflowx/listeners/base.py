@@ -1,0 +1,164 @@
+"""The base of all listeners: three receivers, registered on an engine's notifiers together.
+
+    with SomeListener(engine):
+        engine.run()
+
+What must stay true: an engine is as it was once a listener is deregistered; a listener that fails is logged, and the
+run goes on; nothing here costs anything while no listener is registered.
+"""
+
+from __future__ import annotations
+
+import abc
+import logging
+from typing import TYPE_CHECKING, Any, Self
+
+from taskflowx import states
+from taskflowx.types.failure import Failure
+from taskflowx.types.notifier import Notifier
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import TracebackType
+
+LOG = logging.getLogger(__name__)
+
+#: the states that come with a result
+FINISH_STATES = (states.FAILURE, states.SUCCESS, states.REVERTED, states.REVERT_FAILURE)
+
+DEFAULT_LISTEN_FOR = (Notifier.ANY,)
+
+
+def _is_of_task(details: dict[str, Any]) -> bool:
+    return "task_name" in details
+
+
+def _is_of_retry(details: dict[str, Any]) -> bool:
+    return "retry_name" in details
+
+
+class Listener:
+    """Told of the transitions of an engine's flow, tasks and retries; subclasses override the receivers.
+
+    Registers when it is entered as a context manager, and deregisters at the end.
+
+    :param engine: the engine
+    :param task_listen_for: the states of tasks to be told of; `'*'` stands for all
+    :param flow_listen_for: the same for the flow
+    :param retry_listen_for: the same for retries
+    """
+
+    def __init__(
+        self,
+        engine: Any,
+        task_listen_for: Iterable[str] | None = DEFAULT_LISTEN_FOR,
+        flow_listen_for: Iterable[str] | None = DEFAULT_LISTEN_FOR,
+        retry_listen_for: Iterable[str] | None = DEFAULT_LISTEN_FOR,
+    ) -> None:
+        self._engine = engine
+        self._listen_for = {
+            "task": _events(task_listen_for),
+            "retry": _events(retry_listen_for),
+            "flow": _events(flow_listen_for),
+        }
+        self._registered: list[tuple[Notifier, str, Any, Any]] = []
+
+    def _flow_receiver(self, state: str, details: dict[str, Any]) -> None:
+        """Take note that the flow has moved to a state.
+
+        :param details: `engine`, `flow_name`, `flow_uuid`, `old_state`
+        """
+
+    def _task_receiver(self, state: str, details: dict[str, Any]) -> None:
+        """Take note that a task has moved to a state.
+
+        :param details: `task_name`, `task_uuid`, `old_state`, and in a state of FINISH_STATES `result`
+        """
+
+    def _retry_receiver(self, state: str, details: dict[str, Any]) -> None:
+        """Take note that a retry has moved to a state.
+
+        :param details: `retry_name`, `retry_uuid`, `old_state`, and in a state of FINISH_STATES `result`
+        """
+
+    def register(self) -> None:
+        """Register the receivers; nothing happens if they are registered already."""
+        if self._registered:
+            return
+        flows, atoms = self._engine.notifier, self._engine.atom_notifier
+        wanted = [
+            *((flows, event, self._flow_receiver, None) for event in self._listen_for["flow"]),
+            *((atoms, event, self._task_receiver, _is_of_task) for event in self._listen_for["task"]),
+            *((atoms, event, self._retry_receiver, _is_of_retry) for event in self._listen_for["retry"]),
+        ]
+        try:
+            for one in wanted:
+                notifier, event, receiver, details_filter = one
+                notifier.register(event, receiver, details_filter=details_filter)
+                self._registered.append(one)
+        except BaseException:  # all of them or none
+            self._take_back()
+            raise
+
+    def deregister(self) -> None:
+        """Take the receivers back; nothing happens if they are not registered."""
+        self._take_back()
+
+    def _take_back(self) -> None:
+        while self._registered:
+            notifier, event, receiver, details_filter = self._registered.pop()
+            notifier.deregister(event, receiver, details_filter=details_filter)
+
+    def __enter__(self) -> Self:
+        self.register()
+        return self
+
+    def __exit__(self, type: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        try:
+            self.deregister()
+        except Exception:  # what a subclass adds must not take the place of what the block has raised
+            LOG.warning("Failed deregistering listeners from engine %s", self._engine, exc_info=True)
+
+
+def _events(given: Iterable[str] | None) -> list[str]:
+    """Return events without repetitions; a single str is one event."""
+    return list(dict.fromkeys((given,) if isinstance(given, str) else given or ()))
+
+
+class DumpingListener(Listener, abc.ABC):
+    """Makes one line of each transition; a subclass says where it goes."""
+
+    @abc.abstractmethod
+    def _dump(self, message: str, *args: Any, **kwargs: Any) -> None:
+        """Put a line somewhere.
+
+        :param message: in the manner of logging, formatted with `args`
+        :param kwargs: `exc_info` with a result: that of a failure, or None
+        """
+
+    def _flow_receiver(self, state: str, details: dict[str, Any]) -> None:
+        self._dump(
+            "%s has moved flow '%s' (%s) into state '%s' from state '%s'",
+            self._engine,
+            details["flow_name"],
+            details["flow_uuid"],
+            state,
+            details["old_state"],
+        )
+
+    def _task_receiver(self, state: str, details: dict[str, Any]) -> None:
+        self._dump_atom("task", state, details)
+
+    def _retry_receiver(self, state: str, details: dict[str, Any]) -> None:
+        self._dump_atom("retry", state, details)
+
+    def _dump_atom(self, kind: str, state: str, details: dict[str, Any]) -> None:
+        message = f"%s has moved {kind} '%s' (%s) into state '%s' from state '%s'"
+        facts = (self._engine, details[f"{kind}_name"], details[f"{kind}_uuid"], state, details["old_state"])
+        if state not in FINISH_STATES:
+            self._dump(message, *facts)
+            return
+        result = details.get("result")
+        failed = isinstance(result, Failure)
+        exc_info = result.exc_info if isinstance(result, Failure) else None
+        self._dump(message + " with result '%s' (failure=%s)", *facts, result, failed, exc_info=exc_info)

@@ -1,0 +1,73 @@
+"""A listener that keeps what it is told, for tests and for reports after a run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from taskflowx import formatters
+from taskflowx.listeners import base
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class CaptureListener(base.Listener):
+    """Appends what happens to `values`.
+
+    :param capture_flow: whether transitions of the flow are kept
+    :param capture_task: whether transitions of tasks are
+    :param capture_retry: whether transitions of retries are
+    :param skip_tasks: names of tasks that are left out
+    :param skip_retries: names of retries that are left out
+    :param skip_flows: names of flows that are left out
+    :param values: what is appended to; a new list by default
+    """
+
+    FLOW = "flow"
+    TASK = "task"
+    RETRY = "retry"
+
+    def __init__(
+        self,
+        engine: Any,
+        task_listen_for: Iterable[str] | None = base.DEFAULT_LISTEN_FOR,
+        flow_listen_for: Iterable[str] | None = base.DEFAULT_LISTEN_FOR,
+        retry_listen_for: Iterable[str] | None = base.DEFAULT_LISTEN_FOR,
+        capture_flow: bool = True,
+        capture_task: bool = True,
+        capture_retry: bool = True,
+        skip_tasks: Iterable[str] | None = None,
+        skip_retries: Iterable[str] | None = None,
+        skip_flows: Iterable[str] | None = None,
+        values: Any = None,
+    ) -> None:
+        super().__init__(
+            engine,
+            task_listen_for if capture_task else (),
+            flow_listen_for if capture_flow else (),
+            retry_listen_for if capture_retry else (),
+        )
+        self._skip_tasks = formatters.names_of(skip_tasks)
+        self._skip_retries = formatters.names_of(skip_retries)
+        self._skip_flows = formatters.names_of(skip_flows)
+        self.values: Any = [] if values is None else values
+
+    @staticmethod
+    def _format_capture(kind: str, state: str, details: dict[str, Any]) -> Any:
+        """Return what is kept of a transition.
+
+        :param kind: FLOW, TASK or RETRY
+        """
+        return (kind, state, details)
+
+    def _flow_receiver(self, state: str, details: dict[str, Any]) -> None:
+        if details["flow_name"] not in self._skip_flows:
+            self.values.append(self._format_capture(self.FLOW, state, details))
+
+    def _task_receiver(self, state: str, details: dict[str, Any]) -> None:
+        if details["task_name"] not in self._skip_tasks:
+            self.values.append(self._format_capture(self.TASK, state, details))
+
+    def _retry_receiver(self, state: str, details: dict[str, Any]) -> None:
+        if details["retry_name"] not in self._skip_retries:
+            self.values.append(self._format_capture(self.RETRY, state, details))

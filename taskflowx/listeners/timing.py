@@ -1,0 +1,139 @@
+"""Listeners that measure: how long the flow and each task take, and when they enter which state."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from taskflowx import exceptions, states
+from taskflowx.listeners import base
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LOG = logging.getLogger(__name__)
+
+STARTING_STATES = frozenset((states.RUNNING, states.REVERTING))
+FINISHED_STATES = frozenset(base.FINISH_STATES)
+WATCH_STATES = STARTING_STATES | FINISHED_STATES | {states.PENDING}
+
+
+class Stopwatch:
+    """Seconds since it was made, by a clock that is never set back."""
+
+    __slots__ = ("_started_at", "_stopped_at")
+
+    def __init__(self) -> None:
+        self._started_at = time.perf_counter()
+        self._stopped_at: float | None = None
+
+    def stop(self) -> None:
+        """Let `elapsed` stay as it is."""
+        self._stopped_at = time.perf_counter()
+
+    def elapsed(self) -> float:
+        """Return the seconds that have passed until now, or until it was stopped."""
+        return (time.perf_counter() if self._stopped_at is None else self._stopped_at) - self._started_at
+
+
+class DurationListener(base.Listener):
+    """Keeps as `duration`, in the metadata of the flow and of each task, the seconds that its last call took.
+
+    That is the time of `execute`, or once it has been reverted that of `revert`, with the way there and back; for the
+    flow, that of the run.
+    """
+
+    def __init__(self, engine: Any) -> None:
+        super().__init__(engine, task_listen_for=WATCH_STATES, flow_listen_for=WATCH_STATES)
+        self._timers: dict[str, dict[str, Stopwatch]] = {"task": {}, "flow": {}}
+
+    def deregister(self) -> None:
+        """Take the receivers back, and log how much was started and has not ended."""
+        super().deregister()
+        for item_type, timers in self._timers.items():
+            if timers:
+                LOG.warning("%s %s(s) did not enter %s states", len(timers), item_type, sorted(FINISHED_STATES))
+            timers.clear()
+
+    def _record_ending(self, timer: Any, item_type: str, item_name: str, state: str) -> None:
+        """Keep how long something took.
+
+        :param timer: has `elapsed()`, in seconds
+        :param item_type: 'flow' or 'task'
+        :param state: the state that it ended in
+        """
+        storage = self._engine.storage
+        if item_type == "flow":
+            _keep("duration update", {"duration": timer.elapsed()}, "flow", item_name, storage.update_flow_metadata)
+        else:
+            update = functools.partial(storage.update_atom_metadata, item_name)
+            _keep("duration update", {"duration": timer.elapsed()}, item_type, item_name, update)
+
+    def _task_receiver(self, state: str, details: dict[str, Any]) -> None:
+        self._receiver("task", details["task_name"], state)
+
+    def _flow_receiver(self, state: str, details: dict[str, Any]) -> None:
+        self._receiver("flow", details["flow_name"], state)
+
+    def _receiver(self, item_type: str, item_name: str, state: str) -> None:
+        timers = self._timers[item_type]
+        if state in STARTING_STATES:
+            timers[item_name] = Stopwatch()
+        else:
+            timer = timers.pop(item_name, None)
+            if timer is not None and state in FINISHED_STATES:
+                timer.stop()
+                self._record_ending(timer, item_type, item_name, state)
+
+
+class PrintingDurationListener(DurationListener):
+    """Prints what starts and how long it took, beside keeping that.
+
+    :param printer: called with each line; prints by default
+    """
+
+    def __init__(self, engine: Any, printer: Callable[[str], object] | None = None) -> None:
+        super().__init__(engine)
+        self._printer: Callable[[str], object] = print if printer is None else printer
+
+    def _record_ending(self, timer: Any, item_type: str, item_name: str, state: str) -> None:
+        super()._record_ending(timer, item_type, item_name, state)
+        self._printer(f"It took {item_type} '{item_name}' {timer.elapsed():0.2f} seconds to finish.")
+
+    def _receiver(self, item_type: str, item_name: str, state: str) -> None:
+        super()._receiver(item_type, item_name, state)
+        if state in STARTING_STATES:
+            self._printer(f"'{item_name}' {item_type} started.")
+
+
+class EventTimeListener(base.Listener):
+    """Keeps as `<STATE>-timestamp`, in the metadata of the flow and of each atom, when it last entered each state.
+
+    Times are in seconds since the epoch.
+    """
+
+    def _flow_receiver(self, state: str, details: dict[str, Any]) -> None:
+        update = self._engine.storage.update_flow_metadata
+        _keep("timestamp", {f"{state}-timestamp": time.time()}, "flow", details["flow_name"], update)
+
+    def _task_receiver(self, state: str, details: dict[str, Any]) -> None:
+        self._record_atom_event(state, details["task_name"])
+
+    def _retry_receiver(self, state: str, details: dict[str, Any]) -> None:
+        self._record_atom_event(state, details["retry_name"])
+
+    def _record_atom_event(self, state: str, atom_name: str) -> None:
+        update = functools.partial(self._engine.storage.update_atom_metadata, atom_name)
+        _keep("timestamp", {f"{state}-timestamp": time.time()}, "atom", atom_name, update)
+
+
+def _keep(
+    what: str, facts: dict[str, float], kind: str, name: str, update: Callable[[dict[str, float]], object]
+) -> None:
+    """Put facts into metadata; a store that fails is logged, as a measurement is no reason to stop."""
+    try:
+        update(facts)
+    except exceptions.StorageFailure:
+        LOG.warning("Failure to store %s %s for %s %s", what, facts, kind, name, exc_info=True)

@@ -1,0 +1,29 @@
+"""The listener that prints."""
+
+from taskflowx.listeners import printing
+from tests.unit.listeners import sample
+
+
+def test_each_transition_is_printed_and_each_failure_with_its_traceback(capsys):
+    engine = sample.load(sample.row(sample.Give("a"), sample.Break("b")))
+    with printing.PrintingListener(engine):
+        sample.run(engine)
+    out, err = capsys.readouterr()
+    assert err == ""
+    lines = out.splitlines()
+    assert lines[0].startswith(f"{engine} has moved flow 'flow' (")
+    assert lines[0].endswith(") into state 'RUNNING' from state 'PENDING'")
+    assert sum("has moved" in line for line in lines) == 10
+    at = lines.index("Traceback (most recent call last):")
+    assert lines[at - 1].endswith("with result 'Failure: ValueError: on purpose' (failure=True)")
+    assert "ValueError: on purpose" in lines[at:]
+
+
+def test_it_can_go_to_the_error_stream(capsys):
+    engine = sample.load(sample.row(sample.Break("b")))
+    with printing.PrintingListener(engine, stderr=True):
+        sample.run(engine)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "has moved task 'b'" in err
+    assert "Traceback (most recent call last):" in err
