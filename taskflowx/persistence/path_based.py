@@ -48,10 +48,14 @@ class PathBasedBackend(base.Backend, abc.ABC):
 
     def __init__(self, conf: dict[str, Any] | None) -> None:
         super().__init__(conf)
-        path = self._conf.get("path") or self.DEFAULT_PATH
+        path = self._conf.get("path") or self._usual_path()
         if not path:
             raise ValueError("Empty path is disallowed")
         self._path: str = path
+
+    def _usual_path(self) -> str | None:
+        """Return the path that is taken when the settings name none."""
+        return self.DEFAULT_PATH
 
     @property
     def path(self) -> str:
