@@ -162,20 +162,19 @@ class AtomDetail:
         return self
 
     def merge(self, other: AtomDetail, deep_copy: bool = False) -> Self:
-        """Take over everything from another detail of the same kind.
+        """Take over everything from another detail of the same kind; results are shared, never copied.
 
-        :param deep_copy: whether results and metadata are copied rather than shared
+        :param deep_copy: whether the metadata is copied rather than shared
         :raises NotImplementedError: when the other one is of another kind
         """
-        if type(other) is not type(self):
+        if getattr(other, "KIND", None) != self.KIND:
             msg = f"Can only merge with other {self.KIND} details"
             raise exceptions.NotImplementedError(msg)
         if other is self:
             return self
         self.update(other)
         if deep_copy:
-            for name in ("results", "revert_results", "_meta"):
-                setattr(self, name, copy.deepcopy(getattr(other, name)))
+            self._meta = copy.deepcopy(other._meta)
         return self
 
     def copy(self) -> Self:
@@ -218,7 +217,8 @@ class AtomDetail:
 
     def pformat(self, indent: int = 0, linesep: str = "\n") -> str:
         """Describe this detail in lines for people."""
-        facts = [("state", self.state), ("version", self.version), ("results", self.results)]
+        version = ".".join(map(str, self.version)) if isinstance(self.version, (list, tuple)) else self.version
+        facts = [("state", self.state), ("version", version), ("results", self.results)]
         return _describe(self, [*facts, ("failure", bool(self.failure))], indent, linesep)
 
 
@@ -256,10 +256,11 @@ class RetryDetail(AtomDetail):
 
         :raises NotFound: when there was no attempt
         """
-        if not self.results:
+        try:
+            return self.results[-1][0]
+        except IndexError as error:
             msg = "Last results not found"
-            raise exceptions.NotFound(msg)
-        return self.results[-1][0]
+            raise exceptions.NotFound(msg, error) from error
 
     @property
     def last_failures(self) -> dict[str, Failure]:
@@ -267,10 +268,11 @@ class RetryDetail(AtomDetail):
 
         :raises NotFound: when there was no attempt
         """
-        if not self.results:
+        try:
+            return self.results[-1][1]  # type: ignore[no-any-return]
+        except IndexError as error:
             msg = "Last failures not found"
-            raise exceptions.NotFound(msg)
-        return self.results[-1][1]  # type: ignore[no-any-return]
+            raise exceptions.NotFound(msg, error) from error
 
     def _own_history(self) -> None:
         """Stop sharing the history: it grows in place."""
@@ -279,7 +281,7 @@ class RetryDetail(AtomDetail):
     def merge(self, other: AtomDetail, deep_copy: bool = False) -> Self:
         """Take over everything from another detail of a retry; the history is a list of its own, as it grows.
 
-        :param deep_copy: whether results and metadata are copied rather than shared
+        :param deep_copy: whether the metadata is copied rather than shared
         :raises NotImplementedError: when the other one is of another kind
         """
         super().merge(other, deep_copy)

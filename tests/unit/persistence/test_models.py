@@ -165,8 +165,9 @@ def test_the_last_results_of_a_task_are_its_results():
 
 def test_the_last_results_and_failures_of_a_retry_are_those_of_its_last_attempt():
     made = models.RetryDetail("a")
-    with pytest.raises(exceptions.NotFound, match=r"^Last results not found"):
+    with pytest.raises(exceptions.NotFound, match=r"^Last results not found") as caught:
         _ = made.last_results
+    assert isinstance(caught.value.cause, IndexError)
     with pytest.raises(exceptions.NotFound, match=r"^Last failures not found"):
         _ = made.last_failures
     made.put("SUCCESS", 1)
@@ -199,7 +200,7 @@ def test_merge_takes_everything_over(cls, deep_copy):
     assert facts(target) == facts(source)
     assert (target.name, target.uuid) == ("b", "v")
     assert (target.meta["b"] is source.meta["b"]) is not deep_copy
-    assert (target.revert_results is source.revert_results) is not deep_copy
+    assert target.revert_results is source.revert_results
 
 
 def test_merge_from_an_empty_detail_empties(cls):
@@ -229,6 +230,7 @@ def test_merged_histories_grow_apart(deep_copy):
     ("target", "source", "kind"),
     [
         (models.TaskDetail("a"), models.RetryDetail("a"), "task"),
+        (models.RetryDetail("a"), models.FlowDetail("a", "u"), "retry"),
         (models.RetryDetail("a"), models.TaskDetail("a"), "retry"),
         (models.TaskDetail("a"), 3, "task"),
     ],
@@ -236,6 +238,14 @@ def test_merged_histories_grow_apart(deep_copy):
 def test_only_details_of_one_kind_are_merged(target, source, kind):
     with pytest.raises(exceptions.NotImplementedError, match=rf"^Can only merge with other {kind} details$"):
         target.merge(source)
+
+
+def test_details_of_a_subclass_are_of_the_same_kind(cls):
+    class Own(cls):
+        __slots__ = ()
+
+    assert cls("a").merge(full(Own)).last_results == [1]
+    assert Own("a").merge(full(cls)).last_results == [1]
 
 
 def test_a_copy_is_equal_and_changes_apart(cls):
@@ -323,6 +333,13 @@ def test_a_detail_is_shown_in_lines():
     assert models.RetryDetail("r", "u").pformat(indent=2, linesep="|") == (
         "  RetryDetail: 'r'|   - uuid = u|   - state = None|   - version = None|   - results = []|   - failure = False"
     )
+
+
+@pytest.mark.parametrize(("version", "shown"), [((1, 2), "1.2"), ([1, 2], "1.2"), ("1.2", "1.2"), (None, "None")])
+def test_a_version_is_shown_with_dots(cls, version, shown):
+    made = cls("a")
+    made.version = version
+    assert f" - version = {shown}\n" in made.pformat()
 
 
 def test_kinds_have_names(cls):
