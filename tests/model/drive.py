@@ -1,7 +1,7 @@
 """Runs a spec on the engine, watched at every step.
 
-`Scripted` is an executor without threads: it holds the calls that it is given, and `run_iter` lets the driver have
-some of them made, in a random order, each time that the scheduler is about to wait. `Rules` listens to the
+`Scripted` holds the calls that it is given, and `run_iter` lets the driver have some of them made, in a random order,
+each time that the scheduler is about to wait. `Rules` listens to the
 transitions of the atoms and writes down whatever must not be.
 """
 
@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from taskflowx import engines, states, task
+from taskflowx import engines, states, task, testing
 from taskflowx.engines.walk import CLEAR, Walk
-from taskflowx.executors import base
-from taskflowx.persistence import models
 from tests.model import build, specs
 
 if TYPE_CHECKING:
     import random
+
+    from taskflowx.executors import base
+    from taskflowx.persistence import models
 
 IDLE = frozenset((states.PENDING, states.REVERTED, states.IGNORE))
 CUT_OFF = {
@@ -30,18 +31,12 @@ CUT_OFF = {
 _STEPS = (states.RESUMING, states.SCHEDULING, states.WAITING, states.ANALYZING)
 
 
-class Scripted(base.Executor):
-    """Holds calls until it is told to make some of them."""
+class Scripted(testing.ScriptedExecutor):
+    """Checks what it is given, and may say of calls that they have begun when they are recalled."""
 
     def __init__(self, rng: random.Random) -> None:
-        self._rng = rng
-        self.held: list[base.Call] = []
-        self._deliver: Any = None
+        super().__init__(rng, hold=True)
         self.wrong: list[str] = []
-
-    def start(self, deliver):
-        self._deliver = deliver
-        self.held = []
 
     def submit(self, calls):
         if not calls:
@@ -49,28 +44,14 @@ class Scripted(base.Executor):
         ranks = [-c.atom.priority for c in calls if c.verb == states.EXECUTE and isinstance(c.atom, task.Task)]
         if ranks != sorted(ranks):
             self.wrong.append(f"not started by priority: {[(c.atom.name, c.atom.priority) for c in calls]}")
-        self.held.extend(calls)
-
-    def make(self, count):
-        """Make some of the calls that are held, and deliver what came of them."""
-        for _ in range(min(count, len(self.held))):
-            call = self.held.pop(self._rng.randrange(len(self.held)))
-            try:
-                outcome = base.perform(call.atom, call.verb, call.kwargs)
-            except BaseException as error:  # noqa: BLE001 - as the executors do
-                outcome = base.Interrupt(error)
-            self._deliver((call, outcome))
+        super().submit(calls)
 
     def recall(self):
         """Give some of the calls back, as if the others had begun."""
-        self._rng.shuffle(self.held)
-        begun = self._rng.randint(0, len(self.held))
+        self._random.shuffle(self.held)
+        begun = self._random.randint(0, len(self.held))
         left, self.held = self.held[begun:], self.held[:begun]
         return left
-
-    def stop(self):
-        """Make the calls that are left."""
-        self.make(len(self.held))
 
 
 class Rules:
@@ -315,7 +296,7 @@ class Driver:
                 self._look()
             if self.crash and step in _STEPS and rng.random() < self.crash:
                 self.world.crashed = True
-                record = copy_of(self.engine.storage._flowdetail)
+                record = testing.reloaded(self.engine.storage._flowdetail)
                 iterator.close()
                 self._gather()
                 self._load(record)
@@ -323,7 +304,7 @@ class Driver:
                 self.engine.prepare()
                 return True
             if step == states.WAITING and self.held is not None:
-                self.held.make(rng.choice((1, 1, 1, 2, 3, 100)))
+                self.held.release(rng.choice((1, 1, 1, 2, 3, 100)))
             stop = bool(self.suspend) and rng.random() < self.suspend
             try:
                 if stop and rng.random() < 0.3:
@@ -346,11 +327,3 @@ class Driver:
         self.wrong += [difference for difference in differs if difference not in self.wrong]
         if scheduler._in_flight != len(self.held.held):
             self.wrong.append(f"{scheduler._in_flight} are in flight, {len(self.held.held)} are held")
-
-
-def copy_of(record: models.FlowDetail) -> models.FlowDetail:
-    """Return what another process would read back."""
-    other = models.FlowDetail.from_dict(record.to_dict())
-    for detail in record:
-        other.add(type(detail).from_dict(detail.to_dict()))
-    return other

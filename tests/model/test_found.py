@@ -139,8 +139,8 @@ def test_a_refusal_is_recorded_whole_though_a_listener_is_interrupted(trip):
 def test_results_that_were_delivered_are_kept_though_a_listener_is_interrupted():
     shape = specs.Shape(Spec(Group(UNORDERED, "flow", tuple(Job(name) for name in "abcdef"))))
     driver = drive.Driver(shape, random.Random(0))
-    make = driver.held.make
-    driver.held.make = lambda _: make(6)
+    release = driver.held.release
+    driver.held.release = lambda _: release(6)
     told = []
 
     def interrupt(event, details):
