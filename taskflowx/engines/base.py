@@ -2,13 +2,59 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
+from taskflowx import states, task
 from taskflowx.types import notifier as notifiers
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from taskflowx.persistence.models import FlowDetail
     from taskflowx.storage import Storage
+
+
+LOG = logging.getLogger(__name__)
+
+#: the events of flows and atoms, together: listeners register for the same states on both notifiers
+_EVENTS = (
+    states.FAILURE,
+    states.IGNORE,
+    states.PENDING,
+    states.RESUMING,
+    states.RETRYING,
+    states.REVERTED,
+    states.REVERTING,
+    states.REVERT_FAILURE,
+    states.RUNNING,
+    states.SUCCESS,
+    states.SUSPENDED,
+    states.SUSPENDING,
+    task.EVENT_UPDATE_PROGRESS,
+    notifiers.Notifier.ANY,
+)
+
+
+class StateNotifier(notifiers.Notifier):
+    """Takes callbacks for any event, and warns of an event that no engine sends: it is most likely misspelt."""
+
+    def register(
+        self,
+        event_type: str,
+        callback: notifiers.Callback,
+        args: Iterable[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        details_filter: notifiers.DetailsFilter | None = None,
+    ) -> None:
+        """Have a callback called on an event; see `taskflowx.types.notifier.Notifier.register`."""
+        super().register(event_type, callback, args, kwargs, details_filter)
+        if event_type not in _EVENTS:
+            import difflib  # only a mistake needs it
+
+            close = difflib.get_close_matches(str(event_type).upper(), _EVENTS, n=1)
+            hint = f"; did you mean '{close[0]}'?" if close else f", which sends {list(_EVENTS)}"
+            LOG.warning("A callback was registered for '%s', an event that no engine sends%s", event_type, hint)
 
 
 class Engine:
@@ -25,8 +71,8 @@ class Engine:
         self._flow_detail = flow_detail
         self._backend = backend
         self._options = dict(options or {})
-        self._notifier = notifiers.Notifier()
-        self._atom_notifier = notifiers.Notifier()
+        self._notifier: notifiers.Notifier = StateNotifier()
+        self._atom_notifier: notifiers.Notifier = StateNotifier()
 
     @property
     def notifier(self) -> notifiers.Notifier:

@@ -257,7 +257,9 @@ class Notifier:
         :raises KeyError: if `kwargs` has a reserved key
         """
         if not self.can_be_registered(event_type):
-            raise ValueError(f"Disallowed event type '{event_type}' can not have a callback registered")
+            raise ValueError(
+                f"Disallowed event type '{event_type}' can not have a callback registered{self._accepted()}"
+            )
         for key in self.RESERVED_KEYS:
             if kwargs and key in kwargs:
                 raise KeyError(f"Reserved key '{key}' not allowed in kwargs")
@@ -328,6 +330,10 @@ class Notifier:
         """Tell whether callbacks may be registered for that event."""
         return True
 
+    def _accepted(self) -> str:
+        """Say which events can be registered, for the message that one cannot."""
+        return ""
+
     def can_trigger_notification(self, event_type: str) -> bool:
         """Tell whether that event may be notified: `ANY` may not."""
         return event_type != self.ANY
@@ -373,6 +379,10 @@ class RestrictedNotifier(Notifier):
     def can_be_registered(self, event_type: str) -> bool:
         """Tell whether the event is one of this notifier's, or `ANY` and that is allowed."""
         return event_type in self._watchable_events or (event_type == self.ANY and self._allow_any)
+
+    def _accepted(self) -> str:
+        accepted = [*self._watchable_events, *((self.ANY,) if self._allow_any else ())]
+        return f", expected one of {accepted}"
 
 
 @contextlib.contextmanager

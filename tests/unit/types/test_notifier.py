@@ -561,14 +561,15 @@ def test_a_restricted_notifier_takes_its_events_and_any():
     assert notifier.can_be_registered("a")
     assert notifier.can_be_registered("*")
     assert not notifier.can_be_registered("c")
-    with pytest.raises(ValueError, match="Disallowed event type 'c' can not have a callback registered"):
+    refusal = r"Disallowed event type 'c' can not have a callback registered, expected one of \['b', 'a', '\*'\]"
+    with pytest.raises(ValueError, match=refusal):
         notifier.register("c", module_callback)
 
 
 def test_a_restricted_notifier_may_refuse_any():
     notifier = RestrictedNotifier(iter(["a"]), allow_any=False)
     assert not notifier.can_be_registered("*")
-    with pytest.raises(ValueError, match="Disallowed event type '\\*'"):
+    with pytest.raises(ValueError, match=r"Disallowed event type '\*' .*, expected one of \['a'\]"):
         notifier.register("*", module_callback)
 
 
