@@ -98,7 +98,7 @@ class Scheduler:
         self._never_resolve = never_resolve
         self._go_on = go_on
         self._arrange = arrange or _arranger(plan)
-        self._queue: queue.SimpleQueue[tuple[Any, Any]] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[tuple[Any, Any]] = executor.make_queue()
         self._in_flight = 0
         self._failed: list[int] = []
         #: atoms whose records have changed since the last commit; None when these live in memory alone

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from typing import TYPE_CHECKING, Any
 
 from taskflowx.executors import base
@@ -51,6 +52,12 @@ def _processes(max_workers: int | None) -> base.Executor:
     return futures.FuturesExecutor(make=make, pickles=True)
 
 
+def _green(max_workers: int | None) -> base.Executor:
+    from taskflowx.executors import green
+
+    return green.pool(max_workers)
+
+
 _BY_NAME: dict[str, Callable[[int | None], base.Executor]] = {
     "serial": _serial,
     "threads": _threads,
@@ -58,6 +65,9 @@ _BY_NAME: dict[str, Callable[[int | None], base.Executor]] = {
     "thread": _threads,
     "processes": _processes,
     "process": _processes,
+    "greenthreads": _green,
+    "greenthreaded": _green,
+    "greenthread": _green,
 }
 
 
@@ -68,6 +78,7 @@ def fetch(executor: Any, max_workers: Any = None, *, inline: bool = True) -> bas
     :param inline: whether a call that is the only one may run in the thread of the engine, in our own threads executor
     :raises ValueError: when there is no executor of that name, or `max_workers` is no positive number
     :raises TypeError: when it is something else
+    :raises RuntimeError: when green threads are asked for and eventlet is not installed
     """
     if max_workers is not None and (not isinstance(max_workers, int) or max_workers < 1):
         msg = f"max_workers must be a positive number of workers, not {max_workers!r}"
@@ -82,6 +93,11 @@ def fetch(executor: Any, max_workers: Any = None, *, inline: bool = True) -> bas
         return made
     if isinstance(executor, base.Executor):
         return executor
+    futurist = sys.modules.get("futurist")  # who has made an executor of it has imported it
+    if futurist is not None and isinstance(executor, futurist.GreenThreadPoolExecutor):
+        from taskflowx.executors import green
+
+        return green.GreenExecutor(executor)
     import concurrent.futures  # only what is used is imported
 
     if isinstance(executor, concurrent.futures.Executor) or callable(getattr(executor, "submit", None)):

@@ -8,6 +8,7 @@ thread, one `(call, outcome)` each; an outcome is a value, a `Failure`, an `Inte
 
 from __future__ import annotations
 
+import queue
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import states, task
@@ -87,6 +88,10 @@ class Executor:
     inline = False
     #: whether atoms, arguments and results are pickled on their way
     pickles = False
+
+    def make_queue(self) -> Any:
+        """Return what the scheduler waits on: it has `put`, `get` and `get_nowait` as a `queue.SimpleQueue` does."""
+        return queue.SimpleQueue()
 
     def start(self, deliver: Callable[[tuple[Any, Any]], None]) -> None:
         """Get ready to take calls.

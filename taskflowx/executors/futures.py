@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import functools
-import queue
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import task
@@ -94,11 +93,11 @@ class FuturesExecutor(base.Executor):
         self._make = make
         self.pickles = pickles
         self._running = executor
-        self._run = _Run(_refuse)
+        self._run = _Run(_refuse, None)
 
     def start(self, deliver: Callable[[tuple[Any, Any]], None]) -> None:
         """Make the executor, unless the caller gave one."""
-        self._run = _Run(deliver)
+        self._run = _Run(deliver, self.make_queue())
         if self._make is not None:
             self._running = self._make()
 
@@ -156,11 +155,11 @@ class FuturesExecutor(base.Executor):
 class _Run:
     """The calls of one run: a call that ends after its run was abandoned is delivered to nobody else's."""
 
-    def __init__(self, deliver: Callable[[tuple[Any, Any]], None]) -> None:
+    def __init__(self, deliver: Callable[[tuple[Any, Any]], None], delivered: Any) -> None:
         self.deliver = deliver
         self.pending: dict[concurrent.futures.Future[Any], base.Call] = {}
         self.undelivered = 0  # how many were submitted, less those recalled and those seen in `delivered`
-        self.delivered: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self.delivered = delivered  # a queue, as `make_queue` gives it
 
     def ended(self, call: base.Call, future: concurrent.futures.Future[Any]) -> None:
         """Deliver what came of a call, unless it has been recalled."""

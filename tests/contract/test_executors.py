@@ -3,6 +3,7 @@
 import concurrent.futures
 import multiprocessing
 import threading
+import warnings
 
 import pytest
 
@@ -48,13 +49,19 @@ PLACES = {
     "ThreadPoolExecutor": lambda: concurrent.futures.ThreadPoolExecutor(2),
     "ProcessPoolExecutor": _process_pool,
     "somebody-elses": Counting,
+    "greenthreads": lambda: "greenthreads",
 }
 IN_PROCESSES = ("processes", "ProcessPoolExecutor")
 
 
 @pytest.fixture(params=PLACES)
-def place(request):
+def place(request, monkeypatch):
     """Give the executor, and see that nothing of ours is left after the test."""
+    if request.param == "greenthreads":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # eventlet warns of itself
+            pytest.importorskip("eventlet", reason="executor='greenthreads' needs eventlet")
+        monkeypatch.setattr(task, "PROGRESS", task.PROGRESS)  # green threads put another one in its place
     threads, children = set(threading.enumerate()), set(multiprocessing.active_children())
     made = PLACES[request.param]()
     yield made

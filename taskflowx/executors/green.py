@@ -1,0 +1,147 @@
+"""Green threads of eventlet: calls take turns in the thread of the engine, and switch where they wait.
+
+What must stay true: the engine lets green threads run while it waits, also where nothing is monkey-patched; what
+other native threads put on its queue, as `engine.suspend()` does, reaches it too.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import functools
+import queue
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from taskflowx import task
+from taskflowx.executors import futures
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+try:
+    import eventlet
+    from eventlet import corolocal, patcher, semaphore
+except ImportError as error:
+    msg = "Eventlet is needed to use a green executor; install it with: pip install eventlet"
+    raise RuntimeError(msg) from error
+
+#: seconds between two looks for what other native threads have put, as they cannot wake a green one
+_GLANCE = 0.05
+#: how many calls run at once by default: a green thread costs next to nothing
+_MAX_WORKERS = 1000
+
+_native_thread: Callable[[], int] = patcher.original("threading").get_ident
+
+
+class _ProgressSink(corolocal.local):  # type: ignore[misc]  # eventlet has no types
+    """As `task.ProgressSink`, for each green thread by itself: calls switch in the middle."""
+
+    report: Any = None
+
+
+_PROGRESS = _ProgressSink()
+
+
+class GreenQueue:
+    """What is put last comes out last; who waits in `get` lets other green threads run."""
+
+    def __init__(self) -> None:
+        self._items: deque[Any] = deque()
+        self._filled = semaphore.Semaphore(0)
+        self._thread = _native_thread()
+
+    def put(self, item: Any) -> None:
+        """Put something in; may be called from any thread."""
+        self._items.append(item)
+        if _native_thread() == self._thread and self._filled.locked():
+            self._filled.release()
+
+    def get(self, timeout: float | None = None) -> Any:
+        """Take the first item out, and wait for one.
+
+        :raises queue.Empty: when there is none in that many seconds
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not self._items:
+            left = _GLANCE if deadline is None else min(_GLANCE, deadline - time.monotonic())
+            if left <= 0:
+                raise queue.Empty
+            self._filled.acquire(timeout=left)
+        return self._items.popleft()
+
+    def get_nowait(self) -> Any:
+        """Take the first item out.
+
+        :raises queue.Empty: when there is none
+        """
+        if not self._items:
+            raise queue.Empty
+        return self._items.popleft()
+
+
+class GreenPool(concurrent.futures.Executor):
+    """Green threads with the interface of `concurrent.futures`: for one native thread.
+
+    :param max_workers: how many calls may run at once
+    """
+
+    def __init__(self, max_workers: int | None = None) -> None:
+        self._max_workers = max_workers or _MAX_WORKERS
+        self._workers = 0
+        self._waiting: deque[tuple[concurrent.futures.Future[Any], Callable[[], Any]]] = deque()
+
+    def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> concurrent.futures.Future[Any]:
+        """Have a green thread call a function."""
+        future: concurrent.futures.Future[Any] = concurrent.futures.Future()
+        self._waiting.append((future, functools.partial(function, *args, **kwargs)))
+        if self._workers < self._max_workers:
+            self._workers += 1
+            eventlet.spawn_n(self._work)
+        return future
+
+    def _work(self) -> None:
+        try:
+            while self._waiting:
+                future, call = self._waiting.popleft()
+                if not future.set_running_or_notify_cancel():
+                    continue
+                try:
+                    result = call()
+                except BaseException as error:
+                    future.set_exception(error)
+                else:
+                    future.set_result(result)
+        finally:
+            self._workers -= 1
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Let the green threads end.
+
+        :param wait: whether to return only when they have
+        :param cancel_futures: whether calls that have not begun are dropped
+        """
+        while cancel_futures and self._waiting:
+            self._waiting.popleft()[0].cancel()
+        while wait and self._workers:
+            eventlet.sleep(0)
+
+
+class GreenExecutor(futures.FuturesExecutor):
+    """Runs calls on an executor of green threads; the arguments are those of `futures.FuturesExecutor`."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        task.PROGRESS = _PROGRESS  # for the whole process, from the first of these on
+
+    def make_queue(self) -> GreenQueue:
+        """Return a queue that lets green threads run while somebody waits on it."""
+        return GreenQueue()
+
+
+def pool(max_workers: int | None) -> GreenExecutor:
+    """Return an executor with green threads of its own for each run.
+
+    :param max_workers: how many calls may run at once
+    """
+    return GreenExecutor(make=functools.partial(GreenPool, max_workers))
