@@ -22,14 +22,12 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import exceptions, retry, states
-from taskflowx.atom import version_text
+from taskflowx.atom import Atom, full_name, version_text
 from taskflowx.persistence import models
 from taskflowx.types.failure import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
-
-    from taskflowx.atom import Atom
 
 LOG = logging.getLogger(__name__)
 
@@ -117,15 +115,19 @@ class Storage:
         """Make sure that each of the atoms has a detail; returns their uuids.
 
         :raises Duplicate: when there is a detail of that name and of another kind
+        :raises TypeError: when something is no atom
         """
         uuids = []
         for atom in atoms:
+            if not isinstance(atom, Atom):
+                msg = f"Unknown atom '{atom}' ({type(atom)}) requested to ensure"
+                raise TypeError(msg)
             if atom.name not in self._places:
                 self._places[atom.name] = len(self._rows)
                 self._rows.append(self._make_detail(atom))
                 self._unindexed.append(atom)
             detail = self._detail(atom.name)
-            _check_kind(atom, detail)
+            _check_kind(atom, detail, self.flow_name)
             uuids.append(detail.uuid)
         self._save_new()
         return uuids
@@ -170,7 +172,7 @@ class Storage:
             if self.durable:
                 self._unsaved.append(detail)
             return detail
-        _check_kind(atom, detail)
+        _check_kind(atom, detail, self.flow_name)
         _check_version(atom, detail)
         if detail.state is None:
             detail.state = states.PENDING
@@ -218,7 +220,7 @@ class Storage:
     def _retry_detail(self, retry_name: str) -> models.RetryDetail:
         detail = self._detail(retry_name)
         if not isinstance(detail, models.RetryDetail):
-            msg = f"Atom '{retry_name}' is not a retry"
+            msg = f"Atom '{retry_name}' is not of the expected type: {full_name(models.RetryDetail)}"
             raise TypeError(msg)
         return detail
 
@@ -276,11 +278,14 @@ class Storage:
         details = {name: self._detail(name) for name in atom_names}
         return {name: (detail.state, detail.intention) for name, detail in details.items()}
 
-    def update_atom_metadata(self, atom_name: str, update_with: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> None:
+    def update_atom_metadata(
+        self, atom_name: str, update_with: Mapping[str, Any] | Iterable[tuple[str, Any]] | None
+    ) -> None:
         """Update the metadata of an atom's detail."""
         detail = self._detail(atom_name)
-        detail.meta.update(update_with)
-        self._save(detail)
+        if update_with:
+            detail.meta.update(update_with)
+            self._save(detail)
 
     def set_task_progress(self, task_name: str, progress: float, details: dict[str, Any] | None = None) -> None:
         """Keep how far a task has come.
@@ -309,8 +314,12 @@ class Storage:
         """Put the result of an atom, acquired in a state, into its detail.
 
         :param result: the value, or a `Failure` with state FAILURE or REVERT_FAILURE
+        :raises TypeError: when it is no `Failure` in a state that asks for one
         """
         detail = self._detail(atom_name)
+        if state in (states.FAILURE, states.REVERT_FAILURE) and not isinstance(result, Failure):
+            msg = f"The result of atom '{atom_name}' in state {state} must be a Failure, not {result!r} ({type(result)})"
+            raise TypeError(msg)
         if self.durable and not isinstance(result, Failure):
             reverted = state in (states.REVERTED, states.REVERT_FAILURE)
             self.check_storable(atom_name, states.REVERT if reverted else states.EXECUTE, result)
@@ -335,11 +344,17 @@ class Storage:
                 LOG.warning("Atom '%s' did not supply result with index %r (name '%s')", atom_name, key, name)
 
     def save_retry_failure(self, retry_name: str, failed_atom_name: str, failure: Failure) -> None:
-        """Add a failure to the current attempt in a retry's history."""
+        """Add a failure to the current attempt in a retry's history.
+
+        :raises StorageFailure: when there was no attempt
+        """
         detail = self._retry_detail(retry_name)
-        if detail.results:
-            detail.results[-1][1][failed_atom_name] = failure
-            self._save(detail)
+        try:
+            detail.last_failures[failed_atom_name] = failure
+        except exceptions.NotFound as error:
+            msg = "Unable to fetch most recent retry failures so new retry failure can be inserted"
+            raise exceptions.StorageFailure(msg, error) from error
+        self._save(detail)
 
     def cleanup_retry_history(self, retry_name: str, state: str) -> None:
         """Forget the attempts of a retry and set its state."""
@@ -348,28 +363,25 @@ class Storage:
         detail.results = []
         self._save(detail)
 
-    def _result(self, atom_name: str, what: str, allowed: tuple[str, ...]) -> models.AtomDetail:
-        detail = self._detail(atom_name)
-        if detail.state not in allowed:
-            cause = exceptions.DisallowedAccess(
-                f"Result for atom '{atom_name}' is not known/accessible due to it being in {detail.state} state "
-                f"when result access is restricted to {allowed} states",
-                state=detail.state,
-            )
-            msg = f"Result for atom '{atom_name}' {what} is not known"
-            raise exceptions.NotFound(msg, cause)
-        return detail
-
     def get(self, atom_name: str) -> Any:
-        """Return what an atom's `execute` returned, or the `Failure` that it ended with.
+        """Return what an atom's `execute` returned, or the `Failure` that it ended with; of a retry, its attempts.
 
         :raises NotFound: when there is neither
         """
-        failure = self._failures.get(atom_name)
-        if failure is not None and self._detail(atom_name).failure is failure:
-            return failure
-        detail = self._result(atom_name, "execution", _EXECUTE_STATES)
-        return detail.failure if detail.failure is not None else detail.last_results
+        detail = self._detail(atom_name)
+        if self._failed_with(detail) is not None:
+            return detail.failure
+        try:
+            _check_accessible(detail, _EXECUTE_STATES)
+        except exceptions.DisallowedAccess as error:
+            msg = f"Result for atom '{atom_name}' execution is not known"
+            raise exceptions.NotFound(msg, error) from None
+        return detail.failure if detail.failure is not None else detail.results
+
+    def _failed_with(self, detail: models.AtomDetail) -> Failure | None:
+        """Return the failure of an atom's `execute`, also after it has been reverted, or None."""
+        failure = self._failures.get(detail.name)
+        return failure if failure is not None and detail.failure is failure else None
 
     get_execute_result = get
 
@@ -378,7 +390,12 @@ class Storage:
 
         :raises NotFound: when there is neither
         """
-        detail = self._result(atom_name, "revert", _REVERT_STATES)
+        detail = self._detail(atom_name)
+        try:
+            _check_accessible(detail, _REVERT_STATES)
+        except exceptions.DisallowedAccess as error:
+            msg = f"Result for atom '{atom_name}' revert is not known"
+            raise exceptions.NotFound(msg, error) from None
         return detail.revert_failure if detail.revert_failure is not None else detail.revert_results
 
     def get_execute_failures(self) -> dict[str, Failure]:
@@ -415,6 +432,7 @@ class Storage:
 
         :param pairs: name -> value
         :param transient: whether they are forgotten when the run is over rather than kept in the atom's metadata
+        :raises NotFound: when there is no such atom
         """
         detail = self._detail(atom_name)
         given = self._atom_args.get(atom_name)
@@ -472,21 +490,24 @@ class Storage:
 
         :raises NotFound: when none of them has a value
         """
-        looked_at = []
+        looked_at: list[tuple[Any, Any, Exception | None]] = []
         for detail, key in sources:
-            looked_at.append(detail)
+            problem: Exception | None = None
             if detail.state == states.SUCCESS:
                 results = detail.last_results if isinstance(detail, models.RetryDetail) else detail.results
                 if key is None:
                     return results
                 try:
                     return results[key]
-                except Exception:  # noqa: BLE001, S112 - a result may be of any kind
-                    continue
+                except Exception as error:  # noqa: BLE001 - a result may be of any kind
+                    problem = error
+            looked_at.append((detail, key, problem))
+        if len(looked_at) == 1:
+            raise _unavailable(name, *looked_at[0])
         if not looked_at:
             msg = f"Name '{name}' is not mapped as a produced output by any providers"
             raise exceptions.NotFound(msg)
-        owners = ", ".join(f"'{detail.name}' ({detail.state})" for detail in looked_at)
+        owners = ", ".join(f"{_provider(detail, key)} ({detail.state})" for detail, key, _ in looked_at)
         msg = (
             f"Unable to find result '{name}', expected to be able to find it created by one of [{owners}] "
             "but was unable to perform successful extraction"
@@ -520,21 +541,26 @@ class Storage:
         found: list[Any] = []
         sources = list(self._sources(name))
         for detail, key in sources:
-            failure = self._failures.get(detail.name) if isinstance(detail, models.AtomDetail) else None
-            if failure is not None and detail.failure is failure:
-                found.append(failure)
-            else:
-                with contextlib.suppress(exceptions.NotFound):
-                    found.append(self.find(name, [(detail, key)]))
+            with contextlib.suppress(exceptions.NotFound):
+                found.append(self._offered(name, detail, key))
         if found:
             return found[0] if many_handler is None else many_handler(found)
-        if len(sources) == 1 and sources[0][0].state != states.SUCCESS:
-            msg = (
-                f"Expected to be able to find output '{name}' produced by <Provider '{sources[0][0].name}'> "
-                "but was unable to get at that providers results"
-            )
-            raise exceptions.NotFound(msg)
         return self.find(name, sources)
+
+    def _offered(self, name: str, detail: Any, key: Any) -> Any:
+        """Return what a source has under a name: the `Failure` of an atom that failed, if all of its result is asked for.
+
+        :raises NotFound: when it has nothing
+        """
+        if isinstance(detail, models.AtomDetail):
+            failure = self._failed_with(detail)
+            if failure is not None:
+                if key is None:
+                    return failure
+                raise _unavailable(name, detail, key, None)
+            if detail.state == states.REVERTING:
+                return _part(name, detail, key)
+        return self.find(name, [(detail, key)])
 
     def fetch_all(self, many_handler: Callable[[list[Any]], Any] | None = None) -> dict[str, Any]:
         """Return name -> value of everything that there is.
@@ -554,22 +580,17 @@ class Storage:
                 everything[name] = self.fetch(name, handle)
         return everything
 
-    def _seen(self, atom_name: str | None, scope_walker: Iterable[Iterable[str]] | None) -> list[str] | None:
-        """Return the names of the atoms that an atom sees, nearest first; None when it sees all."""
+    def _seen(self, atom_name: str | None, scope_walker: Iterable[Iterable[str]] | None) -> list[str]:
+        """Return the names of the atoms that an atom sees, nearest first."""
         if scope_walker is None and atom_name is not None and self._scope_fetcher is not None:
             scope_walker = self._scope_fetcher(atom_name)
-        if scope_walker is None:
-            return None
-        return [name for level in scope_walker for name in level]
+        return [name for level in scope_walker or () for name in level]
 
-    def _sources_for(self, atom_name: str | None, name: str, seen: list[str] | None) -> Iterator[Source]:
-        if atom_name is not None:
-            first = self.injected_source(atom_name, name)
-            if first is not None:
-                yield first
-        if seen is None:
-            yield from self._sources(name)
-            return
+    def _sources_for(self, atom_name: str | None, name: str, seen: list[str]) -> Iterator[Source]:
+        given = self._atom_args.get(atom_name) if atom_name is not None else None
+        for values in given or ():
+            if name in values.results:
+                yield values, name
         for values in (self._transients, self._injected):
             if name in values.results:
                 yield values, name
@@ -623,8 +644,17 @@ class Storage:
         optional = set(optional_args or ())
         values = {}
         for arg, name in args_mapping.items():
+            sources = list(self._sources_for(atom_name, name, seen))
+            if not sources:
+                if arg in optional:
+                    continue
+                msg = (
+                    f"Mapped argument '{arg}' <= '{name}' was not produced by any accessible provider "
+                    f"({len(sources)} possible providers were scanned)"
+                )
+                raise exceptions.NotFound(msg)
             try:
-                values[arg] = self.find(name, self._sources_for(atom_name, name, seen))
+                values[arg] = self.find(name, sources)
             except exceptions.NotFound:
                 if arg not in optional:
                     raise
@@ -698,11 +728,62 @@ def put_progress(detail: models.AtomDetail, progress: float, details: dict[str, 
         detail.meta[META_PROGRESS_DETAILS] = {"at_progress": progress, "details": details} if details else None
 
 
-def _check_kind(atom: Atom, detail: models.AtomDetail) -> None:
+def _check_accessible(detail: models.AtomDetail, allowed: tuple[str, ...]) -> None:
+    """Refuse the result of an atom whose state says that there is none.
+
+    :raises DisallowedAccess: says which state it is in
+    """
+    if detail.state not in allowed:
+        msg = (
+            f"Result for atom '{detail.name}' is not known/accessible due to it being in {detail.state} state "
+            f"when result access is restricted to {allowed} states"
+        )
+        raise exceptions.DisallowedAccess(msg, state=detail.state)
+
+
+def _provider(detail: Any, key: Any) -> str:
+    return f"<Provider '{detail.name}'>" if key is None else f"<Provider '{detail.name}' @ index {key!r}>"
+
+
+def _part(name: str, detail: Any, key: Any) -> Any:
+    """Return the part of a result that is asked for.
+
+    :raises NotFound: when there is no such part
+    """
+    try:
+        return detail.last_results if key is None else detail.last_results[key]
+    except Exception as error:  # noqa: BLE001 - a result may be of any kind
+        raise _unavailable(name, detail, key, error) from None
+
+
+def _unavailable(name: str, detail: Any, key: Any, problem: Exception | None) -> exceptions.NotFound:
+    """Return the error for a name of which the only provider has no value.
+
+    :param problem: what came of looking into its result; None when there is none to look into
+    """
+    provider = _provider(detail, key)
+    if problem is None and detail.state in _EXECUTE_STATES and detail.failure is not None:
+        problem = TypeError(f"it failed with {detail.failure.exception_str!r}")
+    if problem is not None:
+        msg = f"Unable to find result '{name}', expected to be able to find it created by {provider} but was unable to "
+        return exceptions.NotFound(msg + "perform successful extraction", problem)
+    cause = None
+    try:
+        _check_accessible(detail, _EXECUTE_STATES)
+    except exceptions.DisallowedAccess as error:
+        cause = error
+    msg = f"Expected to be able to find output '{name}' produced by {provider} but was unable to get at that "
+    return exceptions.NotFound(msg + "providers results", cause)
+
+
+def _check_kind(atom: Atom, detail: models.AtomDetail, flow_name: str) -> None:
     """Refuse a detail that was made for a task to be that of a retry, and the other way round."""
     kind = models.RetryDetail if isinstance(atom, retry.Retry) else models.TaskDetail
     if type(detail) is not kind:
-        msg = f"Atom detail '{atom.name}' already exists, but it is of a {detail.KIND} and not of a {kind.KIND}"
+        msg = (
+            f"Atom detail '{atom.name}' already exists in flow detail '{flow_name}'\n"
+            f"It is of a {detail.KIND} and not of a {kind.KIND}"
+        )
         raise exceptions.Duplicate(msg)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,31 @@ def _engine_class(namespace: str, name: Any) -> Callable[..., Any]:
     raise exceptions.NotFound(msg)
 
 
+def _fetch_backend(backend: Any) -> base.Backend | None:
+    """Return the store that is meant; one that is named here, and that is new, is made ready.
+
+    :raises NotFound: when there is no such store
+    :raises StorageFailure: when it cannot be used
+    """
+    if backend is None or hasattr(backend, "get_connection"):
+        return backend  # type: ignore[no-any-return]
+    from taskflowx.persistence import backends  # a run that is kept nowhere needs none
+
+    made = backends.fetch(backend)
+    with contextlib.closing(made.get_connection()) as connection:
+        try:
+            connection.validate()
+        except exceptions.StorageFailure:
+            connection.upgrade()
+    return made
+
+
+def _make_detail(flow: Any, book: models.LogBook | None, backend: base.Backend | None) -> models.FlowDetail:
+    from taskflowx.utils import persistence_utils
+
+    return persistence_utils.create_flow_detail(flow, book=book, backend=backend)
+
+
 def load(
     flow: Any,
     store: Mapping[str, Any] | None = None,
@@ -63,14 +89,9 @@ def load(
     :raises ValueError, TypeError: when there is no such option or executor
     """
     make = _engine_class(namespace, engine)
-    if backend is not None and not isinstance(backend, base.Backend):
-        from taskflowx.persistence import backends  # a run that is kept nowhere needs none
-
-        backend = backends.fetch(backend)
+    backend = _fetch_backend(backend)
     if flow_detail is None:
-        flow_detail = models.FlowDetail(str(getattr(flow, "name", flow)), models.make_uuid())
-        if book is not None:
-            book.add(flow_detail)
+        flow_detail = _make_detail(flow, book, backend)
     made: ActionEngine = make(flow, flow_detail, backend, kwargs)
     if store:
         made.storage.inject(store)
@@ -157,6 +178,10 @@ def save_factory_details(
         "args": list(factory_args or []),
         "kwargs": dict(factory_kwargs or {}),
     }
+    store = _fetch_backend(backend)
+    if store is not None:
+        with contextlib.closing(store.get_connection()) as connection:
+            connection.update_flow_details(flow_detail)
 
 
 def load_from_factory(
@@ -184,9 +209,10 @@ def load_from_factory(
     name = _factory_name(flow_factory)
     factory = _import_by_name(name) if isinstance(flow_factory, str) else flow_factory
     flow = factory(*args, **keywords)
-    made = load(flow, store, None, book, backend, namespace, engine, **kwargs)
-    save_factory_details(made.storage._flowdetail, name, args, keywords, backend)
-    return made
+    backend = _fetch_backend(backend)
+    flow_detail = _make_detail(flow, book, backend)
+    save_factory_details(flow_detail, name, args, keywords, backend)
+    return load(flow, store, flow_detail, None, backend, namespace, engine, **kwargs)
 
 
 def flow_from_detail(flow_detail: models.FlowDetail) -> Any:

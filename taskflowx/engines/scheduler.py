@@ -53,6 +53,8 @@ META_NOT_CALLED = "not_called"
 META_LEFT_OUT_BY = "left_out_by"
 
 _WAKE = (None, None)
+#: at least so long lies between commits that carry nothing but progress
+_SECONDS_FOR_PROGRESS = 1.0
 
 
 class Scheduler:
@@ -103,6 +105,9 @@ class Scheduler:
         self._failed: list[int] = []
         #: atoms whose records have changed since the last commit; None when these live in memory alone
         self._touched: set[int] | None = set() if storage.durable else None
+        #: atoms of which nothing but the progress has changed since the last commit
+        self._progressed: set[int] = set()
+        self._committed_at = 0.0
         #: (index, state before, state) of what is about to start: told after the commit
         self._unannounced: list[tuple[int, str | None, str]] = []
         #: which atoms may take the short path; without one what a call does is on record before the next one begins
@@ -166,7 +171,7 @@ class Scheduler:
             self._recall()
             self._executor.stop()
             self._save_completed()
-            self._commit()
+            self._store_changes()
 
     @property
     def unfinished(self) -> bool:
@@ -327,7 +332,8 @@ class Scheduler:
             return  # a task that another one calls by itself is no part of the flow
         further = {key: value for key, value in details.items() if key != "progress"}
         put_progress(self._details[index], details["progress"], further or None)
-        self._touch(index)
+        if self._touched is not None:
+            self._progressed.add(index)
         if self._notifier._topics:
             self._notifier.notify_only(
                 task.EVENT_UPDATE_PROGRESS,
@@ -543,13 +549,21 @@ class Scheduler:
 
         :raises StorageFailure: when the store does not take it; it is then tried again with the next commit
         """
-        if self._touched:
-            self._storage.commit([self._details[i] for i in sorted(self._touched)])
-            self._touched.clear()
+        if self._touched or (self._progressed and time.monotonic() >= self._committed_at + _SECONDS_FOR_PROGRESS):
+            self._store_changes()
         if self._unannounced:
             starting, self._unannounced = self._unannounced, []
             for i, old, state in starting:
                 self._tell(i, old, state)
+
+    def _store_changes(self) -> None:
+        if self._touched is not None:
+            changed = sorted(self._touched | self._progressed)
+            if changed:
+                self._storage.commit([self._details[i] for i in changed])
+                self._touched.clear()
+                self._progressed.clear()
+                self._committed_at = time.monotonic()
 
     def _storable(self, i: int, verb: str, outcome: Any) -> Any:
         """Return what came of a call, or what takes its place when the store cannot hold it."""

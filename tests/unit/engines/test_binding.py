@@ -141,7 +141,7 @@ def test_when_the_result_of_the_nearest_lacks_the_part_the_next_one_is_taken():
 def test_a_result_that_lacks_the_part_is_not_found_and_atom_and_argument_are_named(result):
     bound = Bound(Gives("a", provides=("y", "x")), Takes("c"))
     bound.gave("a", result)
-    with pytest.raises(exceptions.NotFound, match=r"Atom 'c' has no value for its argument 'x': .*one of \['a'"):
+    with pytest.raises(exceptions.NotFound, match=r"Atom 'c' has no value for its argument 'x': .*<Provider 'a' @ index 1>"):
         bound.arguments("c")
 
 
@@ -155,7 +155,7 @@ def test_a_result_without_the_key_is_not_found_and_the_stored_name_is_told():
 def test_a_provider_that_has_not_succeeded_has_no_value():
     bound = Bound(Gives("a", provides="x"), Takes("c"))
     bound.storage.set_atom_state("a", states.REVERTED)
-    with pytest.raises(exceptions.NotFound, match=r"'a' \(REVERTED\)"):
+    with pytest.raises(exceptions.NotFound, match="'a' is not known/accessible due to it being in REVERTED"):
         bound.arguments("c")
 
 

@@ -198,9 +198,14 @@ def test_load_from_detail_goes_on_where_the_record_ends(monkeypatch):
     assert Counted.runs == 1
 
 
-def test_saving_factory_details_checks_the_backend():
-    with pytest.raises(ValueError, match="Unknown backend"):
-        engines.save_factory_details(models.FlowDetail("f", "u"), make_flow, None, None, backend="sqlite://")
+def test_factory_details_are_written_to_the_store(tmp_path):
+    with backends.backend(f"dir://{tmp_path}") as store:
+        made = engines.load_from_factory(make_flow, store={"a": 1}, backend=store)
+        connection = store.get_connection()
+        kept = connection.get_flow_details(made.storage.flow_uuid)
+        assert kept.meta["factory"]["name"].endswith(".make_flow")
+        with pytest.raises(exceptions.NotFound):
+            engines.save_factory_details(models.FlowDetail("f", "u"), make_flow, None, None, backend=store)
 
 
 def test_the_package_offers_the_helpers():

@@ -1,0 +1,1 @@
+"""Helpers that callers of TaskFlow import."""

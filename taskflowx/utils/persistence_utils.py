@@ -1,0 +1,72 @@
+"""New records in their books, also for runs that nobody goes on with."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from taskflowx.persistence import models
+
+if TYPE_CHECKING:
+    from taskflowx.persistence.base import Backend
+
+_TEMPORARY = "tmp"
+
+
+def temporary_log_book(backend: Backend | None = None) -> models.LogBook:
+    """Make a book for what need not be found again.
+
+    :param backend: the store that it is saved in
+    """
+    book = models.LogBook(_TEMPORARY)
+    _save(book, backend)
+    return book
+
+
+def temporary_flow_detail(
+    backend: Backend | None = None, meta: dict[str, Any] | None = None
+) -> tuple[models.LogBook, models.FlowDetail]:
+    """Make the record of a flow that need not be found again, in a book of its own.
+
+    :param backend: the store that both are saved in
+    :param meta: metadata of the record
+    """
+    book = temporary_log_book(backend)
+    return book, _add(book, "tmp-flow-detail", backend, meta)
+
+
+def create_flow_detail(
+    flow: Any,
+    book: models.LogBook | None = None,
+    backend: Backend | None = None,
+    meta: dict[str, Any] | None = None,
+) -> models.FlowDetail:
+    """Make the record of a flow that has not run yet.
+
+    :param flow: what is to run; the record has its name
+    :param book: where the record is added; when there is a store and no book, one is made
+    :param backend: the store that book and record are saved in
+    :param meta: metadata of the record
+    """
+    if book is None and backend is not None:
+        book = temporary_log_book(backend)
+    return _add(book, getattr(flow, "name", None), backend, meta)
+
+
+def _add(
+    book: models.LogBook | None, name: str | None, backend: Backend | None, meta: dict[str, Any] | None
+) -> models.FlowDetail:
+    uuid = models.make_uuid()
+    detail = models.FlowDetail(name or uuid, uuid)
+    if meta:
+        detail.meta.update(meta)
+    if book is not None:
+        book.add(detail)
+        _save(book, backend)
+    return detail
+
+
+def _save(book: models.LogBook, backend: Backend | None) -> None:
+    if backend is not None:
+        with contextlib.closing(backend.get_connection()) as connection:
+            connection.save_logbook(book)
