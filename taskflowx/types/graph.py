@@ -1,0 +1,183 @@
+"""Graphs of networkx with a text form, a dot form, and iterators over their ends.
+
+Nothing in a run uses them: they are what `engine.compilation` shows, and what callers compute with.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+import networkx as nx
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    _Graph = nx.Graph[Any]
+    _DiGraph = nx.DiGraph[Any]
+else:
+    _Graph, _DiGraph = nx.Graph, nx.DiGraph
+
+
+class _Described(_Graph):
+    """What all graphs here have beside what networkx gives them."""
+
+    _CONNECTION = "<->"
+
+    def __init__(self, incoming_graph_data: Any = None, name: str = "") -> None:
+        super().__init__(incoming_graph_data)
+        self.name = name
+        self.frozen = False
+
+    def freeze(self) -> Self:
+        """Let nothing be added or removed any more; returns this graph."""
+        if not self.frozen:
+            nx.freeze(self)
+        return self
+
+    def fresh_copy(self) -> Self:
+        """Return an empty graph of the same class."""
+        return type(self)()
+
+    def add_node(self, n: Any, attr_dict: Mapping[str, Any] | None = None, **attr: Any) -> None:
+        """Add a node, or facts to it.
+
+        :param attr_dict: facts, as a mapping; keywords go before it
+        """
+        super().add_node(n, **{**(attr_dict or {}), **attr})
+
+    def add_edge(self, u: Any, v: Any, attr_dict: Mapping[str, Any] | None = None, **attr: Any) -> None:
+        """Add an edge, or facts to it.
+
+        :param attr_dict: facts, as a mapping; keywords go before it
+        """
+        super().add_edge(u, v, **{**(attr_dict or {}), **attr})
+
+    def _lines(self) -> Iterator[str]:
+        yield f"Name: {self.name}"
+        yield f"Type: {type(self).__name__}"
+        yield f"Frozen: {nx.is_frozen(self)}"
+        yield f"Density: {nx.density(self):0.3f}"
+        yield f"Nodes: {self.number_of_nodes()}"
+        for node, facts in self.nodes(data=True):
+            yield f"  - {node}" + (f" ({facts})" if facts else "")
+        yield f"Edges: {self.number_of_edges()}"
+        for u, v, facts in self.edges(data=True):
+            yield f"  {u} {self._CONNECTION} {v}" + (f" ({facts})" if facts else "")
+
+    def pformat(self) -> str:
+        """Describe the graph in lines for people."""
+        return "\n".join(self._lines())
+
+    def export_to_dot(self) -> str:
+        """Return the graph in the language of Graphviz."""
+        kind, connection = ("digraph", "->") if self.is_directed() else ("graph", "--")
+        lines = [f"strict {kind} {_quoted(self.name)} {{"]
+        lines += [f"{_dot(node)}{_facts(facts)};" for node, facts in self.nodes(data=True)]
+        lines += [f"{_dot(u)} {connection} {_dot(v)}{_facts(facts)};" for u, v, facts in self.edges(data=True)]
+        return "\n".join([*lines, "}", ""])
+
+
+class Graph(_Described):
+    """An undirected graph."""
+
+
+class DiGraph(_Described, _DiGraph):
+    """A directed graph."""
+
+    _CONNECTION = "->"
+
+    def get_edge_data(self, u: Any, v: Any, default: Any = None) -> Any:
+        """Return a copy of the facts of an edge, or the default when there is no such edge."""
+        return dict(self.adj[u][v]) if self.has_edge(u, v) else default
+
+    def topological_sort(self) -> Iterator[Any]:
+        """Iterate over the nodes so that each comes after those before it."""
+        return nx.topological_sort(self)
+
+    def is_directed_acyclic(self) -> bool:
+        """Tell whether there is no cycle."""
+        return nx.is_directed_acyclic_graph(self)
+
+    def no_successors_iter(self) -> Iterator[Any]:
+        """Iterate over the nodes that have nothing after them."""
+        return (node for node in self.nodes if not self.out_degree(node))
+
+    def no_predecessors_iter(self) -> Iterator[Any]:
+        """Iterate over the nodes that have nothing before them."""
+        return (node for node in self.nodes if not self.in_degree(node))
+
+    def bfs_predecessors_iter(self, n: Any) -> Iterator[Any]:
+        """Iterate over all that is before a node, the nearest first."""
+        seen = {n}
+        pending = deque(self.predecessors(n))
+        while pending:
+            node = pending.popleft()
+            if node not in seen:
+                seen.add(node)
+                yield node
+                pending.extend(self.predecessors(node))
+
+    def _lines(self) -> Iterator[str]:
+        yield from super()._lines()
+        cycles = list(nx.simple_cycles(self))
+        yield f"Cycles: {len(cycles)}"
+        for cycle in cycles:
+            yield "  " + " --> ".join(map(str, [*cycle, cycle[0]]))
+
+
+class OrderedGraph(Graph):
+    """An undirected graph that keeps the order in which nodes and edges came; since dicts do, all graphs here do."""
+
+
+class OrderedDiGraph(DiGraph):
+    """A directed graph that keeps the order in which nodes and edges came; since dicts do, all graphs here do."""
+
+
+_G = TypeVar("_G", bound=_Described)
+
+
+def merge_graphs(graph: _G, *graphs: _G, **kwargs: Any) -> _G:
+    """Return a graph that has the nodes and edges of several; with one alone, that one.
+
+    :param allow_overlaps: whether a node may be in several of them
+    :param overlap_detector: called with the merged graph and the next one, tells how many nodes both have
+    :raises ValueError: when a node is in several and must not be, or the detector cannot be called
+    """
+    detect: Callable[[_G, _G], int] = kwargs.get("overlap_detector") or _count_common
+    if not callable(detect):
+        msg = "Overlap detection callback expected to be callable"
+        raise ValueError(msg)
+    if not graphs:
+        return graph
+    merged = graph.copy()
+    for other in graphs:
+        overlaps = 0 if kwargs.get("allow_overlaps") else detect(merged, other)
+        if overlaps:
+            msg = (
+                f"Can not merge graph {other} into {graph} since there are {overlaps} overlapping nodes "
+                "(and we do not support merging nodes)"
+            )
+            raise ValueError(msg)
+        merged.add_nodes_from(other.nodes(data=True))
+        merged.add_edges_from(other.edges(data=True))
+    merged.name = graph.name
+    return merged
+
+
+def _count_common(graph: _Graph, other: _Graph) -> int:
+    return sum(node in graph for node in other.nodes)
+
+
+def _quoted(text: Any) -> str:
+    return '"' + str(text).replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _dot(value: Any) -> str:
+    """Return a value as an identifier of dot, in quotes if it needs them."""
+    return str(value) if re.fullmatch(r"[A-Za-z_]\w*|-?\d+(\.\d+)?", str(value), re.ASCII) else _quoted(value)
+
+
+def _facts(facts: Mapping[str, Any]) -> str:
+    return f" [{', '.join(f'{_dot(key)}={_dot(value)}' for key, value in facts.items())}]" if facts else ""

@@ -1,0 +1,210 @@
+"""A tree of nodes that each hold an item."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from taskflowx.types.graph import OrderedDiGraph
+
+
+class FrozenNode(Exception):
+    """A change was asked of a tree that is frozen."""
+
+    def __init__(self) -> None:
+        super().__init__("Frozen node(s) can't be modified")
+
+
+class Node:
+    """A node, and with it the tree below it.
+
+    Depth does not matter: nothing here recurses.
+
+    :param item: what the node holds
+    :param kwargs: facts about the node, found in its `metadata`
+    """
+
+    STARTING_PREFIX = ""
+    EMPTY_SPACE_SEP = " "
+    HORIZONTAL_CONN = "__"
+    VERTICAL_CONN = "|"
+    LINE_SEP = "\n"
+
+    def __init__(self, item: Any, **kwargs: Any) -> None:
+        self.item = item
+        self.parent: Node | None = None
+        self.metadata = dict(kwargs)
+        self.frozen = False
+        self._children: list[Node] = []
+
+    def freeze(self) -> None:
+        """Let nothing in this tree be added or removed any more."""
+        for node in self.dfs_iter(include_self=True):
+            node.frozen = True
+
+    def _check_not_frozen(self) -> None:
+        if self.frozen:
+            raise FrozenNode
+
+    def add(self, child: Node) -> None:
+        """Add a child after the others.
+
+        :raises FrozenNode: when the tree is frozen
+        :raises TypeError: when it is no node
+        """
+        self._check_not_frozen()
+        if not isinstance(child, Node):
+            msg = f"A child must be a Node, not {child!r} ({type(child)})"
+            raise TypeError(msg)
+        child.parent = self
+        self._children.append(child)
+
+    def empty(self) -> bool:
+        """Tell whether this node has no children."""
+        return not self._children
+
+    def path_iter(self, include_self: bool = True) -> Iterator[Node]:
+        """Iterate over the nodes from here to the root."""
+        node = self if include_self else self.parent
+        while node is not None:
+            yield node
+            node = node.parent
+
+    def find_first_match(
+        self, matcher: Callable[[Node], Any], only_direct: bool = False, include_self: bool = True
+    ) -> Node | None:
+        """Return the first node, depth first, for which a function is true, or None.
+
+        :param only_direct: whether only children are looked at
+        :param include_self: whether this node is looked at too
+        """
+        if include_self and matcher(self):
+            return self
+        return next((node for node in (self if only_direct else self.dfs_iter()) if matcher(node)), None)
+
+    def find(self, item: Any, only_direct: bool = False, include_self: bool = True) -> Node | None:
+        """Return the first node, depth first, that holds an item, or None.
+
+        :param only_direct: whether only children are looked at
+        :param include_self: whether this node is looked at too
+        """
+        return self.find_first_match(lambda node: bool(node.item == item), only_direct, include_self)
+
+    def disassociate(self) -> int:
+        """Take this node out of its parent; returns how often it was in there.
+
+        :raises FrozenNode: when the tree is frozen
+        """
+        self._check_not_frozen()
+        parent, self.parent = self.parent, None
+        if parent is None:
+            return 0
+        before = len(parent._children)
+        parent._children = [child for child in parent._children if child is not self]
+        return before - len(parent._children)
+
+    def remove(self, item: Any, only_direct: bool = False, include_self: bool = True) -> Node:
+        """Take the first node that holds an item out of the tree; returns it.
+
+        :raises FrozenNode: when the tree is frozen
+        :raises ValueError: when no node holds the item
+        """
+        self._check_not_frozen()
+        node = self.find(item, only_direct, include_self)
+        if node is None:
+            msg = f"Item '{item}' not found to remove"
+            raise ValueError(msg)
+        node.disassociate()
+        return node
+
+    def __contains__(self, item: Any) -> bool:
+        return self.find(item) is not None
+
+    def pformat(
+        self,
+        stringify_node: Callable[[Node], str] | None = None,
+        linesep: str = LINE_SEP,
+        vertical_conn: str = VERTICAL_CONN,
+        horizontal_conn: str = HORIZONTAL_CONN,
+        empty_space: str = EMPTY_SPACE_SEP,
+        starting_prefix: str = STARTING_PREFIX,
+    ) -> str:
+        """Draw the tree in lines.
+
+        :param stringify_node: gives the text of a node; that of its item by default
+        """
+        text = stringify_node or (lambda node: str(node.item))
+        blank = empty_space * len(horizontal_conn)
+        lines = []
+        # each: a node, what stands before it on its own line, and before the lines of its children
+        pending = [(self, starting_prefix, starting_prefix)]
+        while pending:
+            node, before, below = pending.pop()
+            lines.append(before + text(node))
+            last = True
+            for child in node.reverse_iter():
+                beside = empty_space * len(vertical_conn) if last else vertical_conn
+                pending.append((child, f"{below}{vertical_conn}{horizontal_conn}", f"{below}{beside}{blank}"))
+                last = False
+        return linesep.join(lines)
+
+    def child_count(self, only_direct: bool = True) -> int:
+        """Return how many children there are, or how many nodes below this one."""
+        return len(self._children) if only_direct else sum(1 for _ in self.dfs_iter())
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self._children)
+
+    def reverse_iter(self) -> Iterator[Node]:
+        """Iterate over the children, the last one first."""
+        return reversed(self._children)
+
+    def index(self, item: Any) -> int:
+        """Return at which place the child is that holds an item.
+
+        :raises ValueError: when no child does
+        """
+        for place, child in enumerate(self._children):
+            if child.item == item:
+                return place
+        msg = f"{item} is not contained in any child"
+        raise ValueError(msg)
+
+    def dfs_iter(self, include_self: bool = False, right_to_left: bool = True) -> Iterator[Node]:
+        """Iterate over the tree, depth first.
+
+        :param right_to_left: whether children are put away from the right, so that the leftmost comes first
+        """
+        pending = [self] if include_self else list(self._pushed(right_to_left))
+        while pending:
+            node = pending.pop()
+            yield node
+            pending.extend(node._pushed(right_to_left))
+
+    def bfs_iter(self, include_self: bool = False, right_to_left: bool = False) -> Iterator[Node]:
+        """Iterate over the tree, level by level.
+
+        :param right_to_left: as for `dfs_iter`: whether the leftmost comes first
+        """
+        pending = deque([self]) if include_self else deque(self._pushed(not right_to_left))
+        while pending:
+            node = pending.popleft()
+            yield node
+            pending.extend(node._pushed(not right_to_left))
+
+    def _pushed(self, reverse: bool) -> Iterator[Self]:
+        return reversed(self._children) if reverse else iter(self._children)  # type: ignore[arg-type]
+
+    def to_digraph(self) -> OrderedDiGraph:
+        """Return a graph of the items, with an edge from each to those of its children."""
+        from taskflowx.types import graph
+
+        made = graph.OrderedDiGraph()
+        for node in self.bfs_iter(include_self=True, right_to_left=True):
+            made.add_node(node.item, **node.metadata)
+            if node.parent is not None and node is not self:
+                made.add_edge(node.parent.item, node.item)
+        return made
