@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import networkx as nx
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     _Graph = nx.Graph[Any]
     _DiGraph = nx.DiGraph[Any]
@@ -47,7 +47,9 @@ class _Described(_Graph):
         """
         super().add_node(n, **{**(attr_dict or {}), **attr})
 
-    def add_edge(self, u: Any, v: Any, attr_dict: Mapping[str, Any] | None = None, **attr: Any) -> None:
+    def add_edge(  # type: ignore[override]
+        self, u: Any, v: Any, attr_dict: Mapping[str, Any] | None = None, **attr: Any
+    ) -> None:
         """Add an edge, or facts to it.
 
         :param attr_dict: facts, as a mapping; keywords go before it
@@ -145,10 +147,10 @@ def merge_graphs(graph: _G, *graphs: _G, **kwargs: Any) -> _G:
     :param overlap_detector: called with the merged graph and the next one, tells how many nodes both have
     :raises ValueError: when a node is in several and must not be, or the detector cannot be called
     """
-    detect: Callable[[_G, _G], int] = kwargs.get("overlap_detector") or _count_common
+    detect = kwargs.get("overlap_detector") or _count_common
     if not callable(detect):
         msg = "Overlap detection callback expected to be callable"
-        raise ValueError(msg)
+        raise ValueError(msg)  # noqa: TRY004 - as TaskFlow does
     if not graphs:
         return graph
     merged = graph.copy()

@@ -49,7 +49,7 @@ class Node:
         if self.frozen:
             raise FrozenNode
 
-    def add(self, child: Node) -> None:
+    def add(self, child: Any) -> None:
         """Add a child after the others.
 
         :raises FrozenNode: when the tree is frozen
