@@ -46,7 +46,8 @@ class DynamicLoggingListener(base.Listener):
     """Logs a line for each transition, at a level that depends on it, with failures described.
 
     What goes well is logged at `level`. A failure is logged at `failure_level`, with its exception and what ran
-    before it, and so is what follows from it: that an atom, or the flow, has been reverted.
+    before it, and so is what follows from it: that an atom, or the flow, has been reverted. Results are told only where
+    `level` is logged.
 
     :param log: the logger; that of this module by default
     :param failure_level: the level for failures and for what has been reverted
@@ -122,7 +123,7 @@ class DynamicLoggingListener(base.Listener):
             if text:
                 message += "%s%s"
                 facts = (*facts, "\n", text)
-        elif name not in self._hide_inputs_outputs_of:
+        elif name not in self._hide_inputs_outputs_of and self._logger.isEnabledFor(self._level):
             message += " with result '%s'"
             facts = (*facts, self._masked(name, result))
         self._logger.log(level, message, *facts, exc_info=exc_info)

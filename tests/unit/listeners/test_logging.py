@@ -146,6 +146,18 @@ def test_levels_can_be_chosen():
     assert [record.levelname[0] for record in records] == list("IIEIEE")
 
 
+def test_results_are_told_only_where_what_goes_well_is_logged():
+    class Undo(sample.Give):
+        def revert(self, result):
+            return "SECRET"
+
+    for level, shown in ((logging.INFO, False), (logging.DEBUG, True)):
+        engine = sample.load(sample.row(Undo("a"), sample.Break("b")))
+        with sample.logged(level=level) as records, listeners.DynamicLoggingListener(engine):
+            sample.run(engine)
+        assert any(record.getMessage().endswith("with result 'SECRET'") for record in records) is shown
+
+
 def test_suspension_is_no_failure():
     engine = sample.suspended_after("a")
     with sample.logged(level=logging.DEBUG) as records, listeners.DynamicLoggingListener(engine):
