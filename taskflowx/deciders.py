@@ -49,5 +49,9 @@ _WIDTH = {depth: place for place, depth in enumerate(Depth)}
 
 
 def pick_widest(depths: Iterable[Depth]) -> Depth:
-    """Return the depth that reaches furthest."""
-    return min(depths, key=_WIDTH.__getitem__)
+    """Return the depth that reaches furthest.
+
+    :param depths: depths or their names, at least one
+    :raises TypeError, ValueError: when there is no such depth, or none is given
+    """
+    return min(map(Depth.translate, depths), key=_WIDTH.__getitem__)

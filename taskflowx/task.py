@@ -107,7 +107,13 @@ class Task(atom.Atom):
         """
         clamped = min(1.0, max(0.0, progress))
         if clamped != progress:
-            LOG.warning("Progress of %s must be from 0.0 to 1.0, not %s: taken as %s", self, progress, clamped)
+            LOG.warning(
+                "Progress value must be greater or equal to 0.0 or less than or equal to 1.0 instead of being '%s'; "
+                "%s takes it as %s",
+                progress,
+                self,
+                clamped,
+            )
         details = {**kwargs, "progress": clamped}
         if self._listened is not None:
             self._listened.notify(EVENT_UPDATE_PROGRESS, details)
@@ -215,7 +221,7 @@ class _ManyInputs(Task):
         return (self._functor,)
 
     def _in_order(self, values: dict[str, Any]) -> list[Any]:
-        return [values[name] for name in self._inputs if name in values]
+        return [values[name] for name in self._inputs]
 
 
 def _check_arity(functor: Callable[..., Any], wanted: int, message: str) -> None:

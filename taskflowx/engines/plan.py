@@ -20,6 +20,8 @@ from bisect import bisect_right
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from taskflowx import deciders, exceptions, flow, retry, task
+from taskflowx._util import arguments
+from taskflowx.atom import Atom, full_name
 from taskflowx.patterns import graph_flow, linear_flow, unordered_flow
 
 if TYPE_CHECKING:
@@ -92,6 +94,7 @@ class Plan:
         "fan_out",
         "flow",
         "home",
+        "looked_at",
         "names",
         "plain",
         "pred",
@@ -110,6 +113,7 @@ class Plan:
         self.spans: list[Span] = []
         self.votes: dict[int, tuple[Vote, ...]] = {}
         self.names: dict[str, int] = {}
+        self.looked_at: set[type] = set()  # classes of atoms whose methods have been checked
         self.degree: list[int] = []  # how many predecessors each node has
         self.fan_out: list[int] = []  # how many successors
         self.plain = b""
@@ -135,6 +139,7 @@ def compile_flow(root: Any) -> Plan:
     """Compile a flow, or a single task.
 
     :raises TypeError: when something in it is neither a task nor a flow
+    :raises CompilationFailure: when a method that is to be called is a coroutine function
     :raises Duplicate: when two atoms have the same name
     :raises DependencyFailure: when a flow contains itself
     """
@@ -219,10 +224,29 @@ def _emit(plan: Plan, atom: Any, preds: Nodes, home: int) -> int:
 
 
 def _emit_member(plan: Plan, member: Any, preds: Nodes, home: int) -> int:
-    if not isinstance(member, task.Task):
-        msg = f"Unknown object '{member}' ({type(member)}) requested to compile"
-        raise TypeError(msg)
+    if type(member) not in plan.looked_at:
+        if not isinstance(member, task.Task):
+            msg = f"Unknown object '{member}' ({type(member)}) requested to compile"
+            raise TypeError(msg)
+        _check_methods(plan, member, ("execute", "revert"))
     return _emit(plan, member, preds, home)
+
+
+def _check_methods(plan: Plan, atom: Any, names: tuple[str, ...]) -> None:
+    """Refuse coroutines, which nobody would await: looks at each class once, and at the functions of each task."""
+    cls = type(atom)
+    if not issubclass(cls, Atom):  # a mock that passes for one
+        return
+    functions = atom.functions() if issubclass(cls, task.Task) else ()
+    for method in functions or [getattr(cls, name) for name in names]:
+        if arguments.is_async(method):
+            msg = (
+                f"Atom '{atom.name}' cannot be run: {full_name(method)} is a coroutine function, and no executor "
+                "awaits it; make it a plain function, which may call asyncio.run(...)"
+            )
+            raise exceptions.CompilationFailure(msg)
+    if not functions:
+        plan.looked_at.add(cls)
 
 
 def _open(plan: Plan, opened: flow.Flow, preds: Nodes, votes: tuple[Vote, ...], parent: int) -> _Frame:
@@ -236,6 +260,8 @@ def _open(plan: Plan, opened: flow.Flow, preds: Nodes, votes: tuple[Vote, ...], 
         if not isinstance(opened.retry, retry.Retry):
             msg = f"The retry of flow {opened} must be a taskflowx.retry.Retry, not {opened.retry!r}"
             raise TypeError(msg)
+        if type(opened.retry) not in plan.looked_at:
+            _check_methods(plan, opened.retry, ("execute", "revert", "on_failure"))
         span.retry = span.controller = _emit(plan, opened.retry, preds, home)
         if votes:
             plan.votes[span.retry] = votes

@@ -16,6 +16,7 @@ import operator
 from typing import TYPE_CHECKING, Any, Self
 
 from taskflowx import atom, exceptions, flow
+from taskflowx._util import arguments
 from taskflowx.deciders import Depth
 
 if TYPE_CHECKING:
@@ -498,6 +499,9 @@ def _check_decider(decider: Any) -> None:
     if not callable(decider):
         msg = "Decider boolean callback must be callable"
         raise ValueError(msg)  # noqa: TRY004 - what callers catch
+    if arguments.is_async(decider):
+        msg = f"Decider {atom.full_name(decider)} is a coroutine function, which nobody awaits: it must return a bool"
+        raise ValueError(msg)
     parameters = atom.inspect_parameters(decider)
     needed = [name for name in parameters.required if name != "history"]
     if needed or not parameters.accepts("history"):

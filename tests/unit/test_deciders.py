@@ -40,6 +40,12 @@ def test_of_two_depths_the_one_further_up_is_the_widest(pair):
     assert deciders.pick_widest(pair) is min(pair, key=WIDEST_FIRST.index)
 
 
+def test_the_widest_of_names_is_a_depth():
+    assert deciders.pick_widest(["atom", "FLOW"]) is Depth.FLOW
+    with pytest.raises(ValueError, match="Unexpected decider depth value"):
+        deciders.pick_widest(["widest"])
+
+
 def test_the_widest_of_any_number():
     assert deciders.pick_widest(iter(reversed(WIDEST_FIRST))) is Depth.ALL
     assert deciders.pick_widest({Depth.ATOM}) is Depth.ATOM

@@ -124,8 +124,11 @@ def test_progress_outside_of_its_range_is_clamped_with_a_warning(given, told, ca
     with caplog.at_level(logging.WARNING):
         work.update_progress(given)
     assert events == [("update_progress", {"progress": told})]
-    assert "w==1.0" in caplog.text
-    assert str(given) in caplog.text
+    [line] = caplog.messages
+    assert line == (
+        "Progress value must be greater or equal to 0.0 or less than or equal to 1.0 instead of being "
+        f"'{given}'; \"w==1.0\" takes it as {told}"
+    )
 
 
 @pytest.mark.parametrize("given", [0, 0.0, 0.3, 1, 1.0])
@@ -293,6 +296,14 @@ def test_map_returns_the_value_for_each_input_in_order():
 
 def test_map_of_nothing_is_empty():
     assert task.MapFunctorTask(lambda x: x, requires=[]).execute() == []
+
+
+@pytest.mark.parametrize(
+    ("cls", "functor", "what"), [(task.MapFunctorTask, abs, ""), (task.ReduceFunctorTask, max, "")]
+)
+def test_an_input_that_is_missing_is_not_passed_over(cls, functor, what):
+    with pytest.raises(KeyError, match="b"):
+        cls(functor, ["a", "b"]).execute(a=1)
 
 
 def test_reduce_folds_from_the_left_in_order():

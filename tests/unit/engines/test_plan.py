@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import random
+from unittest import mock
 
 import pytest
 
@@ -314,6 +316,83 @@ def test_a_retry_as_a_member_of_a_flow_is_refused(kind):
 def test_a_task_in_the_place_of_a_retry_is_refused():
     with pytest.raises(TypeError, match=r"The retry of flow .* must be a taskflowx\.retry\.Retry"):
         plans.compile_flow(linear("f", controller=Work("no retry")))
+
+
+class AsyncWork(task.Task):
+    async def execute(self):
+        return None
+
+
+class AsyncUndo(Work):
+    async def revert(self, **kwargs):
+        return None
+
+
+class AsyncSteps(task.Task):
+    async def execute(self):
+        yield 1
+
+
+class AsyncCall:
+    async def __call__(self):
+        return None
+
+
+async def fetch():
+    return None
+
+
+@pytest.mark.parametrize(
+    ("atom", "method"),
+    [
+        (AsyncWork("w"), "AsyncWork.execute"),
+        (AsyncUndo("w"), "AsyncUndo.revert"),
+        (AsyncSteps("w"), "AsyncSteps.execute"),
+        (task.FunctorTask(fetch, name="w"), "fetch"),
+        (task.FunctorTask(len, name="w", revert=fetch), "fetch"),
+        (task.FunctorTask(AsyncCall(), name="w"), "AsyncCall"),
+        (task.FunctorTask(functools.partial(fetch), name="w"), "partial"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("kind", [linear, unordered, graph])
+def test_a_coroutine_function_is_refused_with_its_atom(kind, atom, method):
+    with pytest.raises(exceptions.CompilationFailure, match=rf"Atom 'w' cannot be run: .*{method} is a coroutine"):
+        plans.compile_flow(kind("f", *work("a"), atom))
+
+
+class AsyncAnswer(retry.Times):
+    async def on_failure(self, history, *args, **kwargs):
+        return retry.RETRY
+
+
+class AsyncStart(retry.Times):
+    async def execute(self, history, *args, **kwargs):
+        return 1
+
+
+@pytest.mark.parametrize("kind", [AsyncAnswer, AsyncStart])
+def test_a_retry_with_a_coroutine_function_is_refused(kind):
+    with pytest.raises(exceptions.CompilationFailure, match=r"Atom 'f_retry' cannot be run: .* is a coroutine"):
+        plans.compile_flow(linear("f", *work("a"), controller=kind(2)))
+
+
+def test_a_class_is_looked_at_once_and_a_function_each_time():
+    looked_at = []
+    plan = plans.Plan(None)
+    for atom in (*work("a", "b"), task.FunctorTask(dict, name="c"), task.FunctorTask(list, name="d")):
+        plans._emit_member(plan, atom, (), 0)
+        looked_at.append(set(plan.looked_at))
+    assert looked_at == [{Work}] * 4
+
+
+@pytest.mark.parametrize("double", [mock.Mock, mock.MagicMock, mock.NonCallableMock])
+def test_a_mock_that_passes_for_a_task_is_no_coroutine(double):
+    made = double(spec=Work("w"), priority=0)
+    made.name = "mocked"
+    plan = plans.Plan(None)
+    assert plans._emit_member(plan, made, (), 0) == 0
+    assert plan.looked_at == set()
 
 
 @pytest.mark.parametrize("kind", [linear, unordered])

@@ -201,7 +201,7 @@ def test_progress_out_of_bounds_is_clamped_with_a_warning(caplog):
     engine = engines.load(linear(Slow("s"), Boom("b")))
     with caplog.at_level(logging.WARNING):
         failing(engine)
-    assert caplog.text.count("must be from 0.0 to 1.0") == 2
+    assert caplog.text.count("Progress value must be greater or equal to 0.0") == 2
     assert engine.storage.get_task_progress("s") == 0.0
 
 

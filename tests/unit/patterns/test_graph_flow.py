@@ -317,6 +317,10 @@ def test_what_can_be_called_with_the_history_is_a_decider(pair, decider):
     assert attributes_of(made.link(u, v, decider=decider), u, v)[flow.LINK_DECIDER] is decider
 
 
+async def decide_later(history):
+    return False
+
+
 @pytest.mark.parametrize(
     ("decider", "message"),
     [
@@ -325,6 +329,8 @@ def test_what_can_be_called_with_the_history_is_a_decider(pair, decider):
         (lambda past: True, r"it requires \['past'\] too"),
         (lambda history, more: True, r"it requires \['more'\] too"),
         (lambda *history: True, "it takes no argument of that name"),
+        (decide_later, "decide_later is a coroutine function, which nobody awaits"),
+        (functools.partial(decide_later), "is a coroutine function, which nobody awaits"),
     ],
 )
 def test_what_cannot_be_called_with_the_history_is_refused(pair, decider, message):

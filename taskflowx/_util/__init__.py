@@ -1,0 +1,1 @@
+"""Small things that several layers need and no user does."""
