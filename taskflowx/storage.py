@@ -111,7 +111,7 @@ class Storage:
 
     # -- atoms -------------------------------------------------------------------------------------
 
-    def ensure_atoms(self, atoms: Iterable[Atom]) -> list[str]:
+    def ensure_atoms(self, atoms: Iterable[Any]) -> list[str]:
         """Make sure that each of the atoms has a detail; returns their uuids.
 
         :raises Duplicate: when there is a detail of that name and of another kind
@@ -318,7 +318,9 @@ class Storage:
         """
         detail = self._detail(atom_name)
         if state in (states.FAILURE, states.REVERT_FAILURE) and not isinstance(result, Failure):
-            msg = f"The result of atom '{atom_name}' in state {state} must be a Failure, not {result!r} ({type(result)})"
+            msg = (
+                f"The result of atom '{atom_name}' in state {state} must be a Failure, not {result!r} ({type(result)})"
+            )
             raise TypeError(msg)
         if self.durable and not isinstance(result, Failure):
             reverted = state in (states.REVERTED, states.REVERT_FAILURE)

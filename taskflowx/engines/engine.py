@@ -15,25 +15,33 @@ from taskflowx.types.failure import Failure
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
-    from taskflowx.engines import export
     from taskflowx.executors.base import Executor
     from taskflowx.persistence.models import AtomDetail, FlowDetail
+    from taskflowx.types.graph import DiGraph
+    from taskflowx.types.tree import Node
 
 _HALT, _CONTINUE = "halt", "continue"
 
 
 class Compilation:
-    """A compiled flow: the lists that the engine runs, and a graph for those who want to look at it."""
+    """A compiled flow: the lists that the engine runs, and what there is for those who want to look at it."""
 
     def __init__(self, compiled: plan.Plan) -> None:
         self.plan = compiled
 
     @functools.cached_property
-    def execution_graph(self) -> export.ExecutionGraph:
+    def execution_graph(self) -> DiGraph:
         """The flow as a graph of networkx; made when it is first asked for, and not used by the engine."""
         from taskflowx.engines import export
 
         return export.to_digraph(self.plan.flow)
+
+    @functools.cached_property
+    def hierarchy(self) -> Node:
+        """The flow as a tree of what is in it; made when it is first asked for, and not used by the engine."""
+        from taskflowx.engines import export
+
+        return export.to_tree(self.plan.flow)
 
 
 class ActionEngine(base.Engine):

@@ -1,23 +1,20 @@
-"""A flow as a graph of networkx, for those who want to look at it or analyse it.
+"""A flow as a graph and as a tree, for those who want to look at it or analyse it.
 
-Nothing in a run uses it; it is made when somebody asks for it, and networkx is imported then.
+Nothing in a run uses them; they are made when somebody asks for them, and networkx is imported then.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import networkx as nx
-
 from taskflowx import flow
+from taskflowx.types import graph as graphs, tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    ExecutionGraph = nx.DiGraph[Any]
-
 TASK, RETRY, FLOW, FLOW_END = "task", "retry", "flow", "flow_end"
-ATOMS = (TASK, RETRY)
+ATOMS, FLOWS = (TASK, RETRY), (FLOW, FLOW_END)
 
 
 class FlowEnd:
@@ -37,43 +34,76 @@ class FlowEnd:
         return f'"{self.name}"'
 
 
-def to_digraph(root: Any) -> ExecutionGraph:
+def to_digraph(root: Any) -> graphs.DiGraph:
     """Return the execution graph of a flow, or of a single task.
 
     Atoms are nodes, and each flow is two: itself, and its `FlowEnd`. Nodes have `kind` ('task', 'retry', 'flow',
-    'flow_end'), edges the attributes of the links that they come from.
+    'flow_end'), `noop` if they are no atoms, and `retry`, the nearest controller around them; edges have the attributes
+    of the links that they come from.
     """
-    graph: ExecutionGraph = nx.DiGraph(name=str(getattr(root, "name", root)))
+    graph = graphs.DiGraph(name=str(getattr(root, "name", root)))
     if not isinstance(root, flow.Flow):
         graph.add_node(root, kind=TASK)
-        return graph
+        return graph.freeze()
     ends: dict[flow.Flow, FlowEnd] = {}
+    around: dict[flow.Flow, dict[str, Any]] = {root: {}}
     for nested in flow.nested_flows(root):
         ends[nested] = FlowEnd(nested)
-        graph.add_node(nested, kind=FLOW)
-        graph.add_nodes_from((member for member in nested if not isinstance(member, flow.Flow)), kind=TASK)
+        graph.add_node(nested, kind=FLOW, noop=True, **around[nested])
+        inside = around[nested]
         if nested.retry is not None:
-            graph.add_node(nested.retry, kind=RETRY)
-        graph.add_node(ends[nested], kind=FLOW_END, noop=True)
+            graph.add_node(nested.retry, kind=RETRY, **inside)
+            inside = {"retry": nested.retry}
+        for member in nested:
+            if isinstance(member, flow.Flow):
+                around[member] = inside
+            else:
+                graph.add_node(member, kind=TASK, **inside)
+        graph.add_node(ends[nested], kind=FLOW_END, noop=True, **around[nested])
     for nested in ends:
         graph.add_edges_from(_edges(nested, ends))
-    return graph
+    return graph.freeze()
+
+
+def to_tree(root: Any) -> tree.Node:
+    """Return a flow, or a single task, as the tree of what is in it; a retry comes first in its flow.
+
+    The metadata of each node has `kind` ('task', 'retry', 'flow'), and `noop` if it is no atom.
+    """
+    if not isinstance(root, flow.Flow):
+        return tree.Node(root, kind=TASK)
+    nodes = {root: tree.Node(root, kind=FLOW, noop=True)}
+    for nested in flow.nested_flows(root):
+        node = nodes[nested]
+        if nested.retry is not None:
+            node.add(tree.Node(nested.retry, kind=RETRY))
+        for member in nested:
+            if isinstance(member, flow.Flow):
+                child = nodes[member] = tree.Node(member, kind=FLOW, noop=True)
+            else:
+                child = tree.Node(member, kind=TASK)
+            node.add(child)
+    nodes[root].freeze()
+    return nodes[root]
 
 
 def _edges(nested: flow.Flow, ends: dict[flow.Flow, FlowEnd]) -> Iterator[tuple[Any, Any, dict[str, Any]]]:
     """Iterate over the edges of one flow, from its begin to its end."""
     begin: Any = nested
     if nested.retry is not None:
-        yield nested, nested.retry, {flow.LINK_INVARIANT: True, flow.LINK_RETRY: True}
+        yield nested, nested.retry, {flow.LINK_INVARIANT: True}
         begin = nested.retry
+    from_begin = {flow.LINK_INVARIANT: True}
+    if nested.retry is not None:
+        from_begin[flow.LINK_RETRY] = True
     first, last = dict.fromkeys(nested), dict.fromkeys(nested)
     for u, v, attributes in nested.iter_links():
         first.pop(v, None)
         last.pop(u, None)
         yield ends.get(u, u), v, attributes
     for member in first:
-        yield begin, member, {flow.LINK_INVARIANT: True}
+        yield begin, member, from_begin
     for member in last:
         yield ends.get(member, member), ends[nested], {flow.LINK_INVARIANT: True}
     if not len(nested):
-        yield begin, ends[nested], {flow.LINK_INVARIANT: True}
+        yield begin, ends[nested], from_begin

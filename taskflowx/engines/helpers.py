@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from taskflowx import _names, exceptions
 from taskflowx.atom import full_name
 from taskflowx.engines import engine as engines
-from taskflowx.persistence import base, models
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from taskflowx.engines.engine import ActionEngine
+    from taskflowx.persistence import base, models
 
 ENGINES_NAMESPACE = "taskflowx.engines"
 ENGINE_DEFAULT = "default"

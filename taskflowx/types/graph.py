@@ -40,7 +40,9 @@ class _Described(_Graph):
         """Return an empty graph of the same class."""
         return type(self)()
 
-    def add_node(self, n: Any, attr_dict: Mapping[str, Any] | None = None, **attr: Any) -> None:
+    def add_node(  # type: ignore[override]
+        self, n: Any, attr_dict: Mapping[str, Any] | None = None, **attr: Any
+    ) -> None:
         """Add a node, or facts to it.
 
         :param attr_dict: facts, as a mapping; keywords go before it

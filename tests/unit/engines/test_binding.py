@@ -141,7 +141,9 @@ def test_when_the_result_of_the_nearest_lacks_the_part_the_next_one_is_taken():
 def test_a_result_that_lacks_the_part_is_not_found_and_atom_and_argument_are_named(result):
     bound = Bound(Gives("a", provides=("y", "x")), Takes("c"))
     bound.gave("a", result)
-    with pytest.raises(exceptions.NotFound, match=r"Atom 'c' has no value for its argument 'x': .*<Provider 'a' @ index 1>"):
+    with pytest.raises(
+        exceptions.NotFound, match=r"Atom 'c' has no value for its argument 'x': .*<Provider 'a' @ index 1>"
+    ):
         bound.arguments("c")
 
 

@@ -60,8 +60,40 @@ def test_a_linear_flow_is_a_chain_from_its_begin_to_its_end():
 def test_an_unordered_flow_fans_out_after_its_retry_and_in_at_its_end():
     graph = export.to_digraph(unordered_flow.Flow("u", retry.Times(1, "r")).add(*work("a", "b")))
     assert edges(graph) == {("u", "r"), ("r", "a"), ("r", "b"), ("a", "u[$]"), ("b", "u[$]")}
-    first = next(data for u, v, data in graph.edges(data=True) if v.name == "r")
-    assert first == {"invariant": True, "retry": True}
+    facts = {(u.name, v.name): data for u, v, data in graph.edges(data=True)}
+    assert facts["u", "r"] == facts["a", "u[$]"] == {"invariant": True}
+    assert facts["r", "a"] == {"invariant": True, "retry": True}
+
+
+def test_nodes_know_the_nearest_retry_around_them():
+    inner = unordered_flow.Flow("u", retry.Times(1, "near")).add(*work("b"))
+    graph = export.to_digraph(linear_flow.Flow("f", retry.Times(1, "far")).add(*work("a"), inner))
+    around = {node.name: data["retry"].name for node, data in graph.nodes(data=True) if "retry" in data}
+    assert around == {"a": "far", "u": "far", "u[$]": "far", "near": "far", "b": "near"}
+
+
+def test_the_hierarchy_is_the_tree_of_what_is_in_the_flow():
+    inner = graph_flow.Flow("g", retry.Times(1, "r")).add(*work("b"), unordered_flow.Flow("empty"))
+    engine = engines.load(linear_flow.Flow("f").add(*work("a"), inner, *work("c")))
+    engine.compile()
+    hierarchy = engine.compilation.hierarchy
+    lines = hierarchy.pformat(lambda node: f"{node.item.name} {node.metadata['kind']}").splitlines()
+    assert lines == [
+        "f flow",
+        "|__a task",
+        "|__g flow",
+        "|  |__r retry",
+        "|  |__b task",
+        "|  |__empty flow",
+        "|__c task",
+    ]
+    assert hierarchy.frozen
+    assert hierarchy is engine.compilation.hierarchy
+
+
+def test_the_hierarchy_of_a_task_is_the_task():
+    node = export.to_tree(Work("a"))
+    assert (node.item.name, node.metadata, node.empty()) == ("a", {"kind": "task"}, True)
 
 
 def test_what_follows_a_flow_follows_its_end():

@@ -10,7 +10,7 @@ import pytest
 from taskflowx import engines, exceptions, states, task
 from taskflowx.engines import engine as classes, helpers
 from taskflowx.patterns import linear_flow
-from taskflowx.persistence import models
+from taskflowx.persistence import backends, models
 
 
 class Add(task.Task):
@@ -92,10 +92,29 @@ def test_an_unknown_engine_is_refused_and_the_known_ones_are_listed():
         engines.load(make_flow(), namespace="nobody.registers.this")
 
 
-@pytest.mark.parametrize("backend", ["sqlite:///x.db", {"connection": "mysql://h/d"}, 17])
-def test_a_backend_that_is_not_there_is_refused_rather_than_taken_for_durable(backend):
-    with pytest.raises(ValueError, match="Unknown backend"):
+@pytest.mark.parametrize(
+    ("backend", "error", "message"),
+    [
+        ("no_such_store:///x", exceptions.NotFound, "Could not find backend no_such_store"),
+        ({"connection": 3}, ValueError, "need 'connection', a string"),
+        (17, TypeError, "described by a dict or by its connection string, not by 17"),
+    ],
+)
+def test_a_backend_that_is_not_there_is_refused(backend, error, message):
+    with pytest.raises(error, match=message):
         engines.load(make_flow(), backend=backend)
+
+
+def test_a_store_that_is_named_and_new_is_made_ready(tmp_path):
+    made = engines.load(make_flow(), store={"a": 1}, backend=f"dir://{tmp_path}/runs")
+    made.run()
+    with backends.backend(f"dir://{tmp_path}/runs") as store:
+        detail = store.get_connection().get_flow_details(made.storage.flow_uuid)
+    assert detail.state == states.SUCCESS
+    again = engines.load(make_flow(), flow_detail=detail)
+    again.compile()
+    again.prepare()
+    assert again.storage.fetch("total") == 3
 
 
 @pytest.mark.parametrize("backend", [None, "memory", "memory://", {"connection": "memory"}])
