@@ -53,8 +53,11 @@ def _processes(max_workers: int | None) -> base.Executor:
 
 
 def _green(max_workers: int | None) -> base.Executor:
-    from taskflowx.executors import green
-
+    try:
+        from taskflowx.executors import green
+    except ImportError as error:
+        msg = "Eventlet is needed to use a green executor; install it with: pip install eventlet"
+        raise RuntimeError(msg) from error
     return green.pool(max_workers)
 
 

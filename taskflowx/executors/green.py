@@ -13,18 +13,14 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+import eventlet
+from eventlet import corolocal, patcher, semaphore
+
 from taskflowx import task
 from taskflowx.executors import futures
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-try:
-    import eventlet
-    from eventlet import corolocal, patcher, semaphore
-except ImportError as error:
-    msg = "Eventlet is needed to use a green executor; install it with: pip install eventlet"
-    raise RuntimeError(msg) from error
 
 #: seconds between two looks for what other native threads have put, as they cannot wake a green one
 _GLANCE = 0.05
