@@ -143,6 +143,8 @@ class Storage:
         :param places: atom name -> index; kept, and not changed by the caller any more
         """
         known = {name: self._rows[place] for name, place in self._places.items()}
+        if not known:  # an attempt to prepare may have been interrupted
+            self._kept = {detail.name: detail for detail in self._flowdetail if detail is not self._injector}
         make = self._make_detail
         self._rows = [
             None if atom is None else (known and known.get(atom.name)) or make(atom)  # known is empty as a rule

@@ -144,6 +144,8 @@ class Scheduler:
             self._resolve_failures()
             walk.open()  # in what they turn round, what was under way then is to be undone
         self._begun = {i for i in walk.ready if self._details[i].state == states.RUNNING}
+        for i in self._begun:
+            _forget_part(self._details[i])
         kept = task.PROGRESS.report
         try:
             self._executor.start(self._queue.put)
@@ -168,10 +170,14 @@ class Scheduler:
                 if not self._in_flight and (self.stopping or not (walk.ready or walk.undo)):
                     break
         finally:
-            self._recall()
-            self._executor.stop()
-            self._save_completed()
-            self._store_changes()
+            try:
+                self._recall()
+            finally:
+                try:
+                    self._executor.stop()
+                finally:
+                    self._save_completed()
+                    self._store_changes()
 
     @property
     def unfinished(self) -> bool:
@@ -772,7 +778,7 @@ class Scheduler:
         for i in failed:
             if self._details[i].intention == states.RETRY:
                 # A retry that cannot run again: the rollback goes on instead.
-                walk.turn(0, len(plan))
+                walk.turn(0, len(plan), cause=i)
                 self._touch_region(0, len(plan))
                 continue
             failure = self._details[i].failure
@@ -785,7 +791,7 @@ class Scheduler:
                     self._details[lo].intention = states.RETRY if restart >= 0 else states.REVERT
                     self._touch(lo)
             elif not walk.is_turned(lo, hi):
-                walk.turn(lo, hi, restart)
+                walk.turn(lo, hi, restart, i)
                 self._touch_region(lo, hi)
 
     def _ask(self, failure: Failure, r: int, name: str) -> Any:
@@ -823,6 +829,15 @@ def begin_anew(detail: AtomDetail) -> None:
         detail._meta.pop(META_PROGRESS, None)
         detail._meta.pop(META_PROGRESS_DETAILS, None)
     detail.reset(states.PENDING)
+
+
+def _forget_part(detail: AtomDetail) -> None:
+    """Take back what an execute that was cut off, and that is called again, has left in the record of its atom."""
+    detail.failure = None
+    if detail._meta:
+        detail._meta.pop(META_NOT_CALLED, None)
+    if detail.KIND == "retry" and detail.results and not detail.results[-1][1]:
+        detail.results.pop()  # an attempt that did not fail is not followed by another one
 
 
 _STATES_WITH_RESULT = frozenset((states.SUCCESS, states.FAILURE, states.REVERTED, states.REVERT_FAILURE))

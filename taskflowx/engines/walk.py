@@ -231,12 +231,14 @@ class Walk:
         """Tell whether the whole region turns round already."""
         return any(first <= lo and hi <= last for first, last in self.turned)
 
-    def turn(self, lo: int, hi: int, restart: int = -1) -> None:
+    def turn(self, lo: int, hi: int, restart: int = -1, cause: int = -1) -> None:
         """Turn a region round: all of it gets the intention REVERT, and what can be undone first goes to `undo`.
 
         A region inside of it that turns round already is taken up as it stands.
 
         :param restart: index of the retry at `lo` if it is to run again when the rest has been undone, or -1
+        :param cause: index of the atom of which the failure turns it round; it is the last to get its intention: when
+            this is interrupted, `open` finds the failure among those that have turned nothing round
         """
         if hi < len(self.need):
             self._withdraw(lo, hi)
@@ -245,10 +247,15 @@ class Walk:
         self.turned = [(first, last) for first, last in self.turned if not (lo <= first and last <= hi)]
         self.turned.append((lo, hi))
         self.need[lo:hi] = self._plan.degree[lo:hi]
+        details = self._details
+        if cause >= 0 and details[cause].state == states.FAILURE:
+            details[cause].intention = states.EXECUTE
         for i in range(lo, hi):
-            detail = self._details[i]
-            if detail is not None:
+            detail = details[i]
+            if detail is not None and i != cause:
                 detail.intention = states.RETRY if i == restart else states.REVERT
+        if cause >= 0:
+            details[cause].intention = states.REVERT
         self._sweep(lo, hi)
 
     def _withdraw(self, lo: int, hi: int) -> None:
@@ -281,4 +288,5 @@ class Walk:
         self.turned = [(first, last) for first, last in self.turned if not (lo <= first and last <= hi)]
         for i in let_in:
             self.plain[i] = self._plan.plain[i]
-        return [*(i for i in range(lo + 1, hi) if self._details[i] is not None), *let_in]
+        # Those after it first: while a refusal in it is on record, it is known whom it has left out.
+        return [*let_in, *(i for i in range(lo + 1, hi) if self._details[i] is not None)]

@@ -97,6 +97,7 @@ class FuturesExecutor(base.Executor):
 
     def start(self, deliver: Callable[[tuple[Any, Any]], None]) -> None:
         """Make the executor, unless the caller gave one."""
+        self.stop()  # what is left of a run whose end was interrupted
         self._run = _Run(deliver, self.make_queue())
         if self._make is not None:
             self._running = self._make()
@@ -111,9 +112,9 @@ class FuturesExecutor(base.Executor):
             except Exception as error:  # a pool that is broken or shut down fails the call
                 run.deliver((call, base.NotBegun(Failure.from_exception(error))))
                 continue
-            run.undelivered += 1
             run.pending[future] = call
             future.add_done_callback(functools.partial(run.ended, call))
+            run.expected += 1  # last: a call that an interrupt has kept from getting here is not waited for
 
     def _submit(self, carrier: Carrier) -> concurrent.futures.Future[Any]:
         try:
@@ -133,7 +134,7 @@ class FuturesExecutor(base.Executor):
             # Taken out first: whoever takes a future out decides what becomes of its call.
             if run.pending.pop(future, None) is not None:
                 if future.cancel():
-                    run.undelivered -= 1
+                    run.expected -= 1
                     left.append(call)
                 else:
                     run.pending[future] = call
@@ -144,9 +145,8 @@ class FuturesExecutor(base.Executor):
     def stop(self) -> None:
         """Wait until all calls have been delivered, and shut down what was made for the run."""
         run = self._run
-        while run.undelivered:
-            run.delivered.get()
-            run.undelivered -= 1
+        while len(run.delivered) < run.expected:
+            run.woken.get()
         if self._make is not None and self._running is not None:
             self._running.shutdown(wait=True)
             self._running = None
@@ -155,11 +155,12 @@ class FuturesExecutor(base.Executor):
 class _Run:
     """The calls of one run: a call that ends after its run was abandoned is delivered to nobody else's."""
 
-    def __init__(self, deliver: Callable[[tuple[Any, Any]], None], delivered: Any) -> None:
+    def __init__(self, deliver: Callable[[tuple[Any, Any]], None], woken: Any) -> None:
         self.deliver = deliver
         self.pending: dict[concurrent.futures.Future[Any], base.Call] = {}
-        self.undelivered = 0  # how many were submitted, less those recalled and those seen in `delivered`
-        self.delivered = delivered  # a queue, as `make_queue` gives it
+        self.expected = 0  # how many were submitted, less those recalled
+        self.delivered: list[None] = []  # as long as there were deliveries; whatever thread may append to it
+        self.woken = woken  # a queue, as `make_queue` gives it: something is put in after each delivery
 
     def ended(self, call: base.Call, future: concurrent.futures.Future[Any]) -> None:
         """Deliver what came of a call, unless it has been recalled."""
@@ -179,4 +180,5 @@ class _Run:
         except BaseException as error:
             outcome = base.Interrupt(error)
         self.deliver((call, outcome))
-        self.delivered.put(None)
+        self.delivered.append(None)
+        self.woken.put(None)

@@ -36,9 +36,9 @@ class ThreadsExecutor(base.Executor):
 
     def start(self, deliver: Callable[[tuple[Any, Any]], None]) -> None:
         """Get ready to take calls; threads are started when they are needed."""
+        self.stop()  # what is left of a run whose end was interrupted
         self._deliver = deliver
         self._submitted = 0
-        self._threads = []  # those of a run whose end was interrupted have a queue of their own, and end by it
         self._calls = queue.SimpleQueue()
 
     def submit(self, calls: list[base.Call]) -> None:
@@ -51,13 +51,14 @@ class ThreadsExecutor(base.Executor):
                 name=f"taskflowx-worker-{len(self._threads)}",
                 daemon=True,
             )
+            self._threads.append(thread)
             try:
                 thread.start()
             except RuntimeError:  # the system has no more threads: those that run do the work
+                self._threads.pop()
                 if self._threads:
                     break
                 raise
-            self._threads.append(thread)
         put = self._calls.put
         for call in calls:
             put(call)
@@ -72,7 +73,7 @@ class ThreadsExecutor(base.Executor):
                 outcome = base.Interrupt(error)
             deliver((call, outcome))
             del call, outcome  # break the reference: what the call held must not live until the next one comes
-        calls.put(None)  # for the next worker, also for one that an interrupt has kept from being listed
+        calls.put(None)  # for the next worker
 
     def recall(self) -> list[base.Call]:
         """Give back the calls that no worker has taken."""
@@ -86,5 +87,6 @@ class ThreadsExecutor(base.Executor):
         """Join the workers, which first run what is queued."""
         self._calls.put(None)
         for thread in self._threads:
-            thread.join()
+            if thread.is_alive():  # not so when an interrupt has kept it from being started
+                thread.join()
         self._threads.clear()

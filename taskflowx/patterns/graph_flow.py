@@ -12,6 +12,7 @@ held in the order of their ranks, the rank at a position is that position shifte
 
 from __future__ import annotations
 
+import collections
 import operator
 from typing import TYPE_CHECKING, Any, Self
 
@@ -60,6 +61,7 @@ class _Node:
 
 
 _by_rank = operator.attrgetter("rank")
+_set_rank = vars(_Node)["rank"].__set__
 
 
 class _Index:
@@ -232,9 +234,10 @@ class Flow(flow.Flow):
     def _spread_out(self) -> list[_Node]:
         """Give the members ranks with room between them, and return them in order."""
         nodes = sorted(self._members.values(), key=_by_rank)
-        for position, node in enumerate(nodes):
-            node.rank = position << ROOM_BITS
-        self._end = len(nodes) << ROOM_BITS
+        end = len(nodes) << ROOM_BITS
+        # Without a step in Python: an interrupt in between would leave ranks of which some are old and some new.
+        collections.deque(map(_set_rank, nodes, range(0, end, ROOM)), maxlen=0)
+        self._end = end
         self._between = 0
         return nodes
 

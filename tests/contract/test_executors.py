@@ -4,10 +4,12 @@ import concurrent.futures
 import multiprocessing
 import threading
 import warnings
+from types import SimpleNamespace
 
 import pytest
 
-from taskflowx import engines, exceptions, states, task
+from taskflowx import engines, exceptions, executors, states, task
+from taskflowx.executors import base, threads
 from taskflowx.patterns import graph_flow, linear_flow, unordered_flow
 from tests.contract import contract_tasks as tasks
 
@@ -303,3 +305,55 @@ def test_a_pool_of_the_caller_that_breaks_ends_the_run_with_what_stands(notes):
     assert engine.storage.get_flow_state() == states.FAILURE
     assert engine.not_undone() == ["a", "die"]
     assert read() == ["ran a"]
+
+
+class Held(task.Task):
+    """Runs until it is let go."""
+
+    def __init__(self):
+        super().__init__("held")
+        self.let_go = threading.Event()
+
+    def execute(self):
+        self.let_go.wait()
+        return "late"
+
+
+@pytest.mark.parametrize("made", [executors.fetch("threads", 1), executors.fetch(Counting())])
+def test_a_run_begins_when_the_calls_of_one_that_was_left_in_a_hurry_have_ended(made, monkeypatch):
+    held, delivered, waits = Held(), [], []
+    made.start(delivered.append)
+    call = base.Call(0, held, states.EXECUTE, {})
+    made.submit([call])
+
+    def wait(*_):
+        waits.append(None)
+        if len(waits) == 1:
+            raise KeyboardInterrupt
+        held.let_go.set()
+        return False
+
+    with monkeypatch.context() as patched:
+        if isinstance(made, threads.ThreadsExecutor):
+            join = threading.Thread.join
+            patched.setattr(threading.Thread, "join", lambda thread: wait() or join(thread))
+        else:
+            get = made._run.woken.get
+            made._run.woken = SimpleNamespace(get=lambda: wait() or get(), put=made._run.woken.put)
+        with pytest.raises(KeyboardInterrupt):
+            made.stop()
+        made.start(delivered.append)
+    assert delivered == [(call, "late")]
+    made.stop()
+
+
+def test_a_submit_that_is_interrupted_is_not_waited_for():
+    class Hurried(Counting):
+        def submit(self, function, /, *args, **kwargs):
+            super().submit(function, *args, **kwargs)
+            raise KeyboardInterrupt
+
+    engine = load(linear_flow.Flow("f").add(tasks.Give("a", "x", provides="a")), Hurried())
+    with pytest.raises(KeyboardInterrupt):
+        engine.run()
+    assert engine.storage.get_flow_state() == states.SUSPENDED

@@ -458,3 +458,45 @@ def test_open_twice_gives_the_same():
 def test_open_of_a_flow_that_has_run_has_nothing_to_do():
     board = Board(linear("f", *work("a", "b")), a="SUCCESS", b="IGNORE IGNORE")
     assert (board.ready, board.undo, board.walk.failed, board.walk.need) == ([], [], [], [0, 0])
+
+
+class Fragile(models.TaskDetail):
+    """A detail of which the intention can be set only so often, all of them together."""
+
+    left = 0
+
+    def __setattr__(self, name, value):
+        if name == "intention":
+            if not Fragile.left:
+                raise KeyboardInterrupt
+            Fragile.left -= 1
+        super().__setattr__(name, value)
+
+
+@pytest.mark.parametrize("turned_before", [False, True])
+def test_the_cause_of_a_turn_that_was_interrupted_is_found_again(turned_before):
+    complete = False
+    count = 0
+    while not complete:
+        inner = unordered("inner", *work("b", "c", "d"), controller=retry.Times(2, "r"))
+        board = Board(linear("all", *work("a"), inner), a="SUCCESS", r="SUCCESS", b="SUCCESS", c="FAILURE", d="SUCCESS")
+        if turned_before:
+            board.walk.turn(*board.plan.region(board.at("r")))
+        Fragile.left = 100
+        for i, detail in enumerate(board.details):
+            board.details[i] = fragile = Fragile(detail.name)
+            fragile.state, fragile.intention = detail.state, detail.intention
+        Fragile.left = count
+        try:
+            board.walk.turn(0, len(board.plan), cause=board.at("c"))
+            complete = True
+        except KeyboardInterrupt:
+            Fragile.left = 100
+        again = walks.Walk(board.plan, board.details)
+        again.open()
+        turned = {detail.intention for detail in board.details} == {states.REVERT}
+        begun = bool(count) or not turned_before
+        assert turned == complete
+        assert board.names(again.failed) == ([] if complete or not begun else ["c"])
+        count += 1
+    assert count > len(board.details)

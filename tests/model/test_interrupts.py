@@ -1,0 +1,180 @@
+"""KeyboardInterrupt at any line of the engine: the run can be gone on with, and ends as it must.
+
+An interrupt of the main thread comes wherever that thread is. Here it is raised, by a trace function, at the n-th line
+that the engine executes, for many n; then the same engine is run again until it has ended.
+"""
+
+from __future__ import annotations
+
+import dis
+import linecache
+import pathlib
+import random
+import sys
+import threading
+
+import pytest
+
+import taskflowx
+from taskflowx import engines, exceptions, states
+from tests.model import build, judge, oracle, specs
+from tests.model.specs import ALWAYS, GRAPH, LINEAR, TIMES, UNORDERED, Again, Group, Job, Link, Spec
+
+PACKAGE = str(pathlib.Path(taskflowx.__file__).parent)
+NO_OP = dis.opmap["NOP"]
+
+_RETRIED = Group(LINEAR, "inner", (Job("a", gives="x"), Job("b", ("x",), fails=(("r", 1),))), Again("r", TIMES, 2))
+_WIDE = Group(UNORDERED, "wide", (Job("c"), Job("d", ("y",)), Job("e", fails=ALWAYS)))
+_EARLY = Group(UNORDERED, "early", (Job("f", fails=(("r", 1),)), Job("g"), Job("h")), Again("r", TIMES, 2))
+SPECS = {
+    "retried": Spec(Group(LINEAR, "flow", (Job("first"), _RETRIED, Job("last")))),
+    "failing": Spec(Group(LINEAR, "flow", (Job("first", gives="y"), _RETRIED, _WIDE))),
+    "failing before what ran": Spec(Group(LINEAR, "flow", (Job("first"), _EARLY, Job("last")))),
+    "deciding": Spec(
+        Group(GRAPH, "flow", (*map(Job, "uvw"), _RETRIED), None, (Link(0, 1, "no"), Link(1, 2)), (0, 1, 2, 3))
+    ),
+}
+
+
+class Interrupt:
+    """A trace function that raises KeyboardInterrupt at the n-th line of the package."""
+
+    def __init__(self, at: int) -> None:
+        self.left = at
+        self.where: str | None = None
+
+    def __call__(self, frame, event, arg):
+        if not frame.f_code.co_filename.startswith(PACKAGE):
+            return None
+        if event == "line" and not never_interrupted(frame):
+            self.left -= 1
+            if not self.left:
+                self.where = f"{frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_name}"
+                raise KeyboardInterrupt
+        return self
+
+
+def never_interrupted(frame) -> bool:
+    """Tell whether a trace function can raise here, and a signal cannot: it waits for the end of a call or for a jump.
+
+    - A bare `try:` is a no-op, for which the compiler keeps no handler.
+    - The lock of a run is held by a `with`. It is let go in the line of that `with`, and nothing comes before it there.
+    """
+    if frame.f_code.co_code[frame.f_lasti] == NO_OP:
+        return True
+    line = linecache.getline(frame.f_code.co_filename, frame.f_lineno)
+    return frame.f_code.co_name == "_iterate" and line.strip().startswith("with self._running:")
+
+
+def run_interrupted(engine, points, interrupted):
+    """Run, interrupted at the n-th line for each n of `points`, until the run has ended; returns where it was so.
+
+    :param interrupted: called after each interrupt
+    """
+    where = []
+    for at in points:
+        interrupt = Interrupt(at)
+        kept = sys.gettrace()
+        sys.settrace(interrupt)
+        try:
+            engine.run()
+        except KeyboardInterrupt:
+            sys.settrace(kept)
+            ended = False
+            interrupted()
+        except Exception as error:  # noqa: BLE001 - the failure of a task
+            ended = check(error)
+        else:
+            ended = True
+        finally:
+            sys.settrace(kept)
+        if interrupt.where is not None:
+            where.append(interrupt.where)
+        if ended:
+            return where
+    try:
+        engine.run()
+    except Exception as error:  # noqa: BLE001 - the failure of a task
+        check(error)
+    return where
+
+
+def check(error):
+    assert isinstance(error, specs.Broken | exceptions.NotFound | exceptions.WrappedFailure)
+    return True
+
+
+def interrupted(shape, executor, points):
+    """Run a flow with interrupts; returns where they came, and what is wrong with the end of the run."""
+    world = build.World()
+    world.crashed = True  # what was cut off may be undone without having begun
+    spec = shape.spec
+    engine = engines.load(
+        build.make_flow(shape, world),
+        build.make_store(shape),
+        engine="parallel",
+        executor=executor,
+        inline=False,
+        defer_reverts=spec.defer_reverts,
+        never_resolve=spec.never_resolve,
+        on_revert_failure="continue" if spec.go_on else "halt",
+    )
+    storage = engine.storage
+    stood: list[tuple[int, set[str]]] = []  # after each interrupt, how long the log was and which tasks stood
+
+    def note():
+        if storage.get_flow_state() != states.REVERTED:  # it had ended, and is to run anew
+            details = {detail.name: detail for detail in storage._flowdetail}
+            jobs = [name for name, atom in shape.atoms.items() if isinstance(atom, specs.Job) and name in details]
+            stood.append((len(world.log), {name for name in jobs if details[name].state == states.SUCCESS}))
+
+    where = run_interrupted(engine, points, note)
+    want = oracle.predict(shape)
+    now = {name: storage.get_atom_state(name) for name in shape.atoms}
+    standing = {name: storage._detail(name).last_results for name in now if now[name] == states.SUCCESS}
+    wrong = []
+    for length, names in stood:
+        again = {called: verb for verb, called, _ in reversed(world.log[length:]) if called in names}
+        wrong += [f"{name} had succeeded, and was executed again" for name, verb in again.items() if verb == "execute"]
+    if not want.depends:
+        if (storage.get_flow_state(), standing) != (want.state, want.standing):
+            wrong.append(f"it is {storage.get_flow_state()} with {standing}, not {want.state} with {want.standing}")
+        if want.state == states.SUCCESS and {name for name in now if now[name] == states.IGNORE} != want.ignored:
+            wrong.append(f"{now}, where {want.ignored} are to be left out")
+    if not spec.never_resolve:
+        last = {called: verb for verb, called, _ in world.log}
+        left = [name for name, verb in last.items() if verb == "execute" and now[name] not in judge.STANDING]
+        wrong += [f"{name} was executed and not undone" for name in left]
+    kept = [detail.name for detail in storage._flowdetail if detail.name != storage.injector_name]
+    if sorted(kept) != sorted(shape.atoms):
+        wrong.append(f"the details are {kept}")
+    cured = [n for n in standing if isinstance(shape.atoms[n], specs.Job) and storage._detail(n).failure is not None]
+    wrong += [f"{name} has succeeded, and has a failure" for name in cured]
+    return where, wrong
+
+
+@pytest.mark.parametrize(("executor", "stride"), [("serial", 3), ("threads", 11)])
+@pytest.mark.parametrize("name", SPECS)
+def test_an_interrupt_at_any_line_is_survived(name, executor, stride):
+    shape = specs.Shape(SPECS[name])
+    before = set(threading.enumerate())
+    at = 1
+    while True:
+        where, wrong = interrupted(shape, executor, [at])
+        assert (where, wrong) == (where, [])
+        if not where:
+            break
+        at += stride
+    assert at > 300
+    assert set(threading.enumerate()) <= before
+
+
+@pytest.mark.parametrize("executor", ["serial", "threads"])
+@pytest.mark.parametrize("seed", range(6))
+def test_random_flows_survive_several_interrupts_anywhere(seed, executor):
+    rng = random.Random(seed)
+    for _ in range(40):
+        shape = specs.Shape(specs.calm(specs.random_spec(rng)))
+        points = [int(2 ** rng.uniform(0, 13)) for _ in range(rng.randint(1, 4))]
+        where, wrong = interrupted(shape, executor, points)
+        assert (where, wrong) == (where, []), shape.spec
