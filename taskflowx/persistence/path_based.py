@@ -66,9 +66,19 @@ class PathBasedBackend(base.Backend, abc.ABC):
 class _Change(NamedTuple):
     """A record that is to be written."""
 
+    link: str | None  # to be made before it, when the record is new in its parent
+    kept: Any  # what `_pack` has made of it
+
+
+_Changes = dict[str, _Change]  # by path, in the order in which they are to be written
+
+
+class _Parent(NamedTuple):
+    """What has links to records."""
+
+    shelf: str  # where all of its kind are
     path: str
-    link: str | None  # made before it, when the record is new in its parent
-    kept: Any  # what is kept of it
+    links: frozenset[str]
 
 
 class PathBasedConnection(base.Connection, abc.ABC):
@@ -267,11 +277,11 @@ class PathBasedConnection(base.Connection, abc.ABC):
         """
         path = self._place_of(self._book_path, book.uuid)
         with self._transaction(path) as transaction:
-            changes: list[_Change] = []
+            changes: _Changes = {}
             self._stage(changes, path, book, codec.load_book, insert=True)
-            linked = set(self._names(path))
+            parent = self._parent_at(self._book_path, path)
             for index, detail in enumerate(book):
-                self._stage_flow(changes, detail, True, index, path, linked)
+                self._stage_flow(changes, detail, insert=True, parent=parent, index=index)
             self._write(changes, transaction)
         return book
 
@@ -282,8 +292,8 @@ class PathBasedConnection(base.Connection, abc.ABC):
         :raises Duplicate: when a detail in it is stored in another flow
         """
         with self._transaction(self._place_of(self._flow_path, flow_detail.uuid)) as transaction:
-            changes: list[_Change] = []
-            stored = self._stage_flow(changes, flow_detail, ignore_missing)
+            changes: _Changes = {}
+            stored = self._stage_flow(changes, flow_detail, insert=ignore_missing)
             self._write(changes, transaction)
         return stored
 
@@ -294,7 +304,7 @@ class PathBasedConnection(base.Connection, abc.ABC):
         """
         path = self._place_of(self._atom_path, atom_detail.uuid)
         with self._transaction(path) as transaction:
-            changes: list[_Change] = []
+            changes: _Changes = {}
             stored = self._stage(changes, path, atom_detail, codec.load_atom, insert=ignore_missing)
             self._write(changes, transaction)
         return stored
@@ -303,9 +313,9 @@ class PathBasedConnection(base.Connection, abc.ABC):
         """Write what has changed in one step of a run; the flow after its atoms, as it may say that they are done."""
         flow_path = self._place_of(self._flow_path, flow_detail.uuid)
         with self._transaction(flow_path) as transaction:
-            of_flow: list[_Change] = []
+            of_flow: _Changes = {}
             self._stage(of_flow, flow_path, flow_detail, codec.load_flow)
-            changes: list[_Change] = []
+            changes: _Changes = {}
             missing = []
             for detail in atom_details:
                 path = self._place_of(self._atom_path, detail.uuid)
@@ -316,90 +326,100 @@ class PathBasedConnection(base.Connection, abc.ABC):
             places = {detail.uuid: index for index, detail in enumerate(flow_detail)} if missing else {}
             for path, detail in missing:
                 link = self._join_path(flow_path, detail.uuid)
-                changes.append(_Change(path, link, self._pack(detail, places.get(detail.uuid, _LAST))))
-            self._write(changes + of_flow, transaction)
+                changes[path] = _Change(link, self._pack(detail, places.get(detail.uuid, _LAST)))
+            self._write(changes | of_flow, transaction)
 
     def _stage_flow(
         self,
-        changes: list[_Change],
+        changes: _Changes,
         detail: models.FlowDetail,
+        *,
         insert: bool,
+        parent: _Parent | None = None,
         index: float = _LAST,
-        parent: str | None = None,
-        siblings: set[str] | None = None,
     ) -> models.FlowDetail:
-        """Add what is to be written of a flow and its atoms; returns what is stored of it then."""
+        """Add what is to be written of a flow and its atoms; returns what is stored of them then.
+
+        The arguments are those of `_stage`.
+        """
         path = self._place_of(self._flow_path, detail.uuid)
-        stored = self._stage(
-            changes, path, detail, codec.load_flow, insert=insert, index=index, parent=parent, siblings=siblings
-        )
-        linked = set(self._names(path))
-        stored_atoms = [
+        stored = self._stage(changes, path, detail, codec.load_flow, insert=insert, parent=parent, index=index)
+        this = self._parent_at(self._flow_path, path)
+        atoms = [
             self._stage(
                 changes,
                 self._place_of(self._atom_path, atom_detail.uuid),
                 atom_detail,
                 codec.load_atom,
                 insert=True,
+                parent=this,
                 index=place,
-                parent=path,
-                siblings=linked,
             )
             for place, atom_detail in enumerate(detail)
         ]
         if stored is not detail:
-            for atom_detail in stored_atoms:
+            for atom_detail in atoms:
                 stored.add(atom_detail)
         return stored
 
     def _stage(
         self,
-        changes: list[_Change],
+        changes: _Changes,
         path: str,
         detail: _D,
         load: Callable[[dict[str, Any]], _D],
         *,
         insert: bool = False,
+        parent: _Parent | None = None,
         index: float = _LAST,
-        parent: str | None = None,
-        siblings: set[str] | None = None,
     ) -> _D:
         """Add a detail, merged into what is stored of it, to what is to be written; returns what is stored then.
 
         :param insert: whether it is stored if it is not yet
-        :param index: its place among its siblings then
-        :param parent: the path below which there has to be a link to it
-        :param siblings: the names of the links that are there
+        :param parent: what has to have a link to it
+        :param index: its place among its siblings, if it has none yet
         :raises NotFound: when it is not stored and is not to be inserted
-        :raises Duplicate: when it is stored, and has another parent
+        :raises Duplicate: when it has another parent
         """
-        is_linked = siblings is None or detail.uuid in siblings
+        link = None if parent is None or detail.uuid in parent.links else self._join_path(parent.path, detail.uuid)
+        if link and path in changes:
+            raise _duplicate(detail)
         try:
             kept = self._get_item(path)
         except exceptions.NotFound:
             if not insert:
                 raise
-            link = None if is_linked or parent is None else self._join_path(parent, detail.uuid)
-            changes.append(_Change(path, link, self._pack(detail, index)))
+            changes[path] = _Change(link, self._pack(detail, index))
             return detail
+        if parent and link and self._has_parent(detail.uuid, parent):
+            raise _duplicate(detail)
+        stored, packed = detail, kept
         is_kept_itself = kept is detail  # in memory
-        if is_kept_itself:
-            return detail
-        if not is_linked:
-            msg = f"'{detail.name}' with uuid '{detail.uuid}' is stored already, in something else than {parent}"
-            raise exceptions.Duplicate(msg)
-        stored, index = self._unpack(kept, load)
-        stored.merge(detail)
-        packed = self._pack(stored, index)
-        if packed != kept:
-            changes.append(_Change(path, None, packed))
+        if not is_kept_itself:
+            stored, place = self._unpack(kept, load)
+            stored.merge(detail)
+            packed = self._pack(stored, index if place == _LAST else place)
+        if link or packed != kept:
+            changes[path] = _Change(link, packed)
         return stored
 
-    def _write(self, changes: Iterable[_Change], transaction: Any) -> None:
-        for path, link, kept in changes:
-            if link is not None:
-                self._create_link(path, link, transaction)
-            self._set_item(path, kept, transaction)
+    def _parent_at(self, shelf: str, path: str) -> _Parent:
+        return _Parent(shelf, path, frozenset(self._names(path)))
+
+    def _has_parent(self, uuid: str, other_than: _Parent) -> bool:
+        """Tell whether a stored record, to which this parent has no link, has another parent.
+
+        All of them are asked, so it is only asked of a record that is there without a link: one with another parent,
+        or one that was stored alone, without its book.
+        """
+        shelf = other_than.shelf
+        return any(uuid in self._names(self._join_path(shelf, name)) for name in self._names(shelf))
+
+    def _write(self, changes: _Changes, transaction: Any) -> None:
+        for path, change in changes.items():
+            if change.link is not None:
+                self._create_link(path, change.link, transaction)
+            self._set_item(path, change.kept, transaction)
 
     # -- the whole store ---------------------------------------------------------------------------
 
@@ -429,3 +449,7 @@ class PathBasedConnection(base.Connection, abc.ABC):
 
     def close(self) -> None:
         """End this connection; drivers that hold something open let go of it."""
+
+
+def _duplicate(detail: Any) -> exceptions.Duplicate:
+    return exceptions.Duplicate(f"'{detail.name}' with uuid '{detail.uuid}' is stored already, in another book or flow")

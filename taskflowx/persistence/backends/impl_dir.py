@@ -112,7 +112,8 @@ class Connection(path_based.PathBasedConnection):
 
     def _get_children(self, path: str) -> list[str]:
         with _translated(path), os.scandir(path) as entries:
-            is_child = os.DirEntry.is_dir if path == self.book_path else os.DirEntry.is_symlink
+            is_shelf = path in (self.book_path, self.flow_path, self.atom_path)
+            is_child = os.DirEntry.is_dir if is_shelf else os.DirEntry.is_symlink
             return sorted(entry.name for entry in entries if is_child(entry))
 
     def _create_link(self, src_path: str, dest_path: str, transaction: Any) -> None:

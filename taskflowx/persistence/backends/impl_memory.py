@@ -1,0 +1,357 @@
+"""Runs kept in memory, for as long as their `MemoryBackend` lives; and the tree of paths that they are kept in.
+
+What must stay true: values that a run takes from one atom to the next are neither copied nor serialised here. An engine
+has its record held as it is (`MemoryBackend.hold`) and writes nothing more. Everybody else gets and leaves copies, as
+with any other store; a value that cannot be copied is shared.
+"""
+
+from __future__ import annotations
+
+import copy
+import posixpath
+import threading
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from taskflowx import exceptions
+from taskflowx.persistence import models, path_based
+from taskflowx.types import tree
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from contextlib import AbstractContextManager
+
+    _Detail = models.LogBook | models.FlowDetail | models.AtomDetail
+
+
+class FakeInode(tree.Node):
+    """A node of a `FakeFilesystem`; `metadata` has its `path`, its `value`, and for a link its `target`.
+
+    :param item: its name
+    :param path: its full path
+    :param value: what is kept there
+    """
+
+    def __init__(self, item: str, path: str, value: Any = None) -> None:
+        super().__init__(item, path=path, value=value)
+
+
+class FakeFilesystem:
+    """A tree of paths, such as `/a/b`, that each hold a value.
+
+    :param deep_copy: whether values are copied on their way in and out
+    """
+
+    root_path: ClassVar[str] = posixpath.sep
+
+    def __init__(self, deep_copy: bool = True) -> None:
+        self._copied: Callable[[Any], Any] = copy.deepcopy if deep_copy else _same
+        self.clear()
+
+    @classmethod
+    def normpath(cls, path: str) -> str:
+        """Return a path in the one form in which it is known here.
+
+        :raises ValueError: when it does not begin at the root
+        """
+        if not path:
+            raise ValueError("This filesystem can only normalize paths that are not empty")
+        if not path.startswith(cls.root_path):
+            raise ValueError(
+                f"This filesystem can only normalize paths that start with {cls.root_path}: '{path}' is not valid"
+            )
+        return cls.root_path + posixpath.normpath(path).lstrip(cls.root_path)  # two at the beginning would stay
+
+    @staticmethod
+    def split(p: str) -> tuple[str, str]:
+        """Return a path up to its last part, and the last part."""
+        return posixpath.split(p)
+
+    @staticmethod
+    def join(*pieces: str) -> str:
+        """Join parts to a path."""
+        return posixpath.sep.join(pieces)
+
+    def ensure_path(self, path: str) -> None:
+        """Make what is missing of a path."""
+        path = self.normpath(path)
+        missing = []
+        while path not in self._inodes:
+            missing.append(path)
+            path = posixpath.dirname(path)
+        for each in reversed(missing):
+            self._put(each, None)
+
+    def get(self, path: str, default: Any = None) -> Any:
+        """Return the value at a path, where links are followed, or a default if there is none."""
+        try:
+            return self[path]
+        except exceptions.NotFound:
+            return default
+
+    def ls_r(self, path: str, absolute: bool = False) -> list[str]:
+        """Return the paths of everything below a path, level by level.
+
+        :param absolute: whether they begin at the root, and not at that path
+        """
+        inode = self._inode(path)
+        top = inode.metadata["path"].rstrip(self.root_path) + self.root_path
+        paths = [below.metadata["path"] for below in inode.bfs_iter()]
+        return paths if absolute else [each.removeprefix(top) for each in paths]
+
+    def ls(self, path: str, absolute: bool = False) -> list[str]:
+        """Return what is right below a path.
+
+        :param absolute: whether as paths, and not as names
+        """
+        return [below.metadata["path"] if absolute else below.item for below in self._inode(path)]
+
+    def clear(self) -> None:
+        """Remove everything."""
+        self._root = FakeInode(self.root_path, self.root_path)
+        self._inodes = {self.root_path: self._root}
+
+    def delete(self, path: str, recursive: bool = False) -> None:
+        """Remove a path; of a link, not what it leads to.
+
+        :param recursive: whether with all that is below it
+        :raises NotFound: when there is no such path
+        :raises ValueError: when there is something below it, or it is the root
+        """
+        inode = self._inode(path)
+        path = inode.metadata["path"]
+        count = inode.child_count(only_direct=True)
+        if count and not recursive:
+            raise ValueError(f"Can not delete '{path}', it has {count} children")
+        if inode is self._root:
+            if not recursive:
+                raise ValueError(f"Can not delete '{path}'")
+            self.clear()
+            return
+        for each in [inode, *inode.bfs_iter()]:
+            del self._inodes[each.metadata["path"]]
+        inode.disassociate()
+
+    def pformat(self) -> str:
+        """Draw the tree."""
+        return self._root.pformat(stringify_node=_shown)
+
+    def symlink(self, src_path: str, dest_path: str) -> None:
+        """Make a link.
+
+        :param src_path: where it leads; nothing need be there yet
+        :param dest_path: where it is
+        """
+        target = self.normpath(src_path)
+        dest_path = self.normpath(dest_path)
+        inode = self._inodes.get(dest_path) or self._put(dest_path, None)
+        inode.metadata["target"] = target
+
+    def __getitem__(self, path: str) -> Any:
+        inode = self._inode(path)
+        followed: list[str] = []
+        while "target" in inode.metadata:
+            target = inode.metadata["target"]
+            if target in followed:
+                raise ValueError(f"Recursive link following not allowed (loop {[*followed, target]} detected)")
+            followed.append(target)
+            inode = self._inode(target)
+        return self._copied(inode.metadata["value"])
+
+    def __setitem__(self, path: str, value: Any) -> None:
+        self._put(self.normpath(path), self._copied(value))
+
+    def __delitem__(self, path: str) -> None:
+        self.delete(path, recursive=True)
+
+    def _inode(self, path: str) -> FakeInode:
+        path = self.normpath(path)
+        try:
+            return self._inodes[path]
+        except KeyError:
+            msg = f"Path '{path}' not found"
+            raise exceptions.NotFound(msg) from None
+
+    def _put(self, path: str, value: Any) -> FakeInode:
+        """Put a value, as it is, at a normal path."""
+        inode = self._inodes.get(path)
+        if inode is not None:
+            inode.metadata["value"] = value
+            return inode
+        above, name = posixpath.split(path)
+        inode = FakeInode(name, path, value)
+        self._inode(above).add(inode)
+        self._inodes[path] = inode
+        return inode
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _shown(inode: Any) -> str:
+    target = inode.metadata.get("target")
+    return str(inode.item) if target is None else f"{inode.item} (link to {target})"
+
+
+class MemoryBackend(path_based.PathBasedBackend):
+    """Keeps runs in memory; connections of one of these share what is kept, two of these share nothing.
+
+    :param conf: with `deep_copy` false, what is stored and read shares its values with what was given
+    """
+
+    DEFAULT_PATH: ClassVar[str] = posixpath.sep
+    durable: ClassVar[bool] = False
+
+    def __init__(self, conf: dict[str, Any] | None = None) -> None:
+        super().__init__(conf)
+        self.deep_copy = bool(self._conf.get("deep_copy", True))
+        self.memory = FakeFilesystem(deep_copy=self.deep_copy)
+        self.lock = threading.RLock()
+        self._held: dict[str, _Held] = {}
+
+    def get_connection(self) -> Connection:
+        """Return a new connection."""
+        return Connection(self)
+
+    def close(self) -> None:
+        """Connections hold nothing, and what is kept stays, so there is nothing to let go of."""
+
+    def hold(self, flow_detail: models.FlowDetail) -> None:
+        """Keep the detail of a flow as it is: what happens to it, or is added to it, is stored at once.
+
+        A later update by somebody else takes its place.
+
+        :param flow_detail: stored, in no book, if it is not stored yet
+        """
+        with self.lock:
+            held = self._held.get(flow_detail.uuid)
+            if held is not None and held.detail is flow_detail:
+                return
+            connection = self.get_connection()
+            path = connection._join_path(connection.flow_path, flow_detail.uuid)
+            connection._set_item(path, flow_detail, None)
+            self._held[flow_detail.uuid] = _Held(flow_detail)
+
+
+class _Held:
+    """The detail of a flow that is kept as it is."""
+
+    __slots__ = ("detail", "placed")
+
+    def __init__(self, detail: models.FlowDetail) -> None:
+        self.detail = detail
+        self.placed: set[str] = set()  # uuids of those of its atoms that have been put in their places
+
+
+class Connection(path_based.PathBasedConnection):
+    """Reads and writes what a `MemoryBackend` keeps: details, at the paths where other stores keep their text."""
+
+    _backend: MemoryBackend
+
+    def __init__(self, backend: MemoryBackend) -> None:
+        super().__init__(backend)
+        self._memory = backend.memory
+        self._held = backend._held
+
+    def validate(self) -> None:
+        """Do nothing: memory can always be used."""
+
+    def save_changes(self, flow_detail: models.FlowDetail, atom_details: Iterable[models.AtomDetail]) -> None:
+        """Keep the details as they are, see `MemoryBackend.hold`."""
+        with self._backend.lock:
+            self._get_item(self._place_of(self.flow_path, flow_detail.uuid))
+            self._backend.hold(flow_detail)
+
+    def _join_path(self, *parts: str) -> str:
+        return FakeFilesystem.normpath(FakeFilesystem.join(*parts))
+
+    def _get_item(self, path: str) -> Any:
+        if posixpath.dirname(path) == self.atom_path:
+            for held in self._held.values():
+                self._place_atoms(held)
+        value = self._memory._inode(path).metadata["value"]
+        if value is None:
+            msg = f"Path '{path}' not found"
+            raise exceptions.NotFound(msg)
+        return value
+
+    def _set_item(self, path: str, value: Any, transaction: Any) -> None:
+        if path in self._memory._inodes and self._memory._inodes[path].metadata["value"] is value:
+            return
+        self._let_go(path)
+        self._memory.ensure_path(path)
+        self._memory._put(path, value)
+
+    def _del_tree(self, path: str, transaction: Any) -> None:
+        self._let_go(path)
+        if path == self.flow_path:
+            self._held.clear()
+        if path in self._memory._inodes:
+            self._memory.delete(path, recursive=True)
+
+    def _get_children(self, path: str) -> list[str]:
+        if held := self._held_at(path):
+            self._place_atoms(held)
+        return self._memory.ls(path)
+
+    def _ensure_path(self, path: str) -> None:
+        with self._backend.lock:
+            self._memory.ensure_path(path)
+
+    def _create_link(self, src_path: str, dest_path: str, transaction: Any) -> None:
+        self._memory.ensure_path(posixpath.dirname(dest_path))
+        self._memory.symlink(src_path, dest_path)
+
+    def _transaction(self, path: str) -> AbstractContextManager[Any]:
+        return self._backend.lock
+
+    _reading = _transaction
+
+    def _pack(self, detail: _Detail, index: float) -> Any:
+        return _copy_of(detail, self._backend.deep_copy)
+
+    def _unpack(self, kept: Any, load: Callable[[dict[str, Any]], Any]) -> tuple[Any, float]:
+        return _copy_of(kept, self._backend.deep_copy), 0  # children are listed in the order in which they came
+
+    def _held_at(self, path: str) -> _Held | None:
+        above, name = posixpath.split(path)
+        return self._held.get(name) if above == self.flow_path else None
+
+    def _let_go(self, path: str) -> None:
+        """Stop to hold what is at a path, which is written by somebody else or removed."""
+        if held := self._held_at(path):
+            self._place_atoms(held)
+            del self._held[held.detail.uuid]
+
+    def _place_atoms(self, held: _Held) -> None:
+        """Put the atoms in a held detail that are new since the last time in their places."""
+        if len(held.placed) == len(held.detail):
+            return
+        flow_path = self._join_path(self.flow_path, held.detail.uuid)
+        for detail in list(held.detail):
+            if detail.uuid not in held.placed:
+                held.placed.add(detail.uuid)
+                path = self._join_path(self.atom_path, detail.uuid)
+                self._create_link(path, self._join_path(flow_path, detail.uuid), None)
+                self._memory.ensure_path(path)
+                self._memory._put(path, detail)
+
+
+def _copy_of(detail: Any, deep_copy: bool) -> Any:
+    """Return a copy of a detail or of a book, without what is in it."""
+    if not isinstance(detail, models.AtomDetail):
+        made = detail.copy(retain_contents=False)
+    else:
+        made = detail.copy()
+        if deep_copy:
+            made.results, made.revert_results = _deep(made.results), _deep(made.revert_results)
+    if deep_copy and made.meta:
+        made.meta = _deep(made.meta)
+    return made
+
+
+def _deep(value: Any) -> Any:
+    try:
+        return copy.deepcopy(value)
+    except Exception:  # noqa: BLE001 - a user's value may refuse in any way; then it is shared, as in a run
+        return value
