@@ -84,6 +84,8 @@ class Storage:
         self._backend = backend
         #: whether changes have to be written to the store; what is kept in memory is there already
         self.durable = backend is not None and getattr(backend, "durable", True)
+        if backend is not None and not self.durable:
+            backend.hold(flow_detail)
         self._unsaved: list[models.AtomDetail] = []  # details that the store has never had
         self._scope_fetcher = scope_fetcher
         self._places: dict[str, int] = {}  # atom name -> where its detail is in _rows
@@ -233,7 +235,12 @@ class Storage:
 
     @property
     def backend(self) -> Any:
-        """The store of the flow detail, or None."""
+        """The store of the flow detail; when none was given, one in memory that is made when it is asked for."""
+        if self._backend is None:
+            from taskflowx.persistence.backends import impl_memory
+
+            self._backend = impl_memory.MemoryBackend()
+            self._backend.hold(self._flowdetail)
         return self._backend
 
     @property

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import threading
 
 import pytest
 
 from taskflowx import exceptions, retry, states, task
 from taskflowx.persistence import models
+from taskflowx.persistence.backends import impl_dir, impl_memory
 from taskflowx.storage import Storage
 from taskflowx.types.failure import Failure
+from taskflowx.utils import persistence_utils
 
 
 class Work(task.Task):
@@ -36,7 +39,6 @@ def test_facts_of_the_flow_are_those_of_its_detail(storage, detail):
     storage.update_flow_metadata({"a": 1})
     assert detail.meta == storage.flow_meta == {"a": 1}
     assert storage._flowdetail is detail
-    assert storage.backend is None
 
 
 def test_the_lock_can_be_held_for_reading_and_for_writing(storage):
@@ -457,3 +459,136 @@ def test_to_suspend_what_does_not_run_changes_nothing(storage):
     storage.set_flow_state(states.FAILURE)
     assert storage.change_flow_state(states.SUSPENDED) == (False, states.FAILURE)
     assert storage.get_flow_state() == states.FAILURE
+
+
+# -- stores ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_store_in_memory_has_the_record_itself_and_copies_no_value(detail):
+    value = threading.Lock()  # cannot be copied
+    store = impl_memory.MemoryBackend()
+    storage = Storage(detail, store)
+    storage.ensure_atom(Work("a", provides="x"))
+    storage.save("a", value)
+    assert storage.fetch("x") is value
+    kept = store.get_connection().get_flow_details(detail.uuid)
+    assert [(atom.name, atom.state) for atom in kept] == [("a", states.SUCCESS)]
+
+
+def test_without_a_store_there_is_one_in_memory_when_it_is_asked_for(detail):
+    storage = Storage(detail)
+    storage.ensure_atom(Work("a"))
+    connection = storage.backend.get_connection()
+    assert [atom.name for atom in connection.get_atoms_for_flow(detail.uuid)] == ["a"]
+    storage.ensure_atom(Work("b"))
+    assert [atom.name for atom in connection.get_atoms_for_flow(detail.uuid)] == ["a", "b"]
+    assert storage.backend is storage.backend
+
+
+@pytest.fixture
+def written(tmp_path):
+    """A storage on a durable store, and what reads its atoms from there."""
+    store = impl_dir.DirBackend({"path": str(tmp_path)})
+    connection = store.get_connection()
+    connection.upgrade()
+    detail = persistence_utils.create_flow_detail(Named("f"), backend=store)
+    storage = Storage(detail, store)
+    storage.ensure_atoms([Work("a", provides="x"), retry.Times(2, name="r")])
+    return storage, lambda: {atom.name: atom for atom in connection.get_atoms_for_flow(detail.uuid)}
+
+
+class Named:
+    def __init__(self, name):
+        self.name = name
+
+
+@pytest.mark.parametrize(
+    ("change", "atom", "part", "expected"),
+    [
+        (lambda s: s.set_atom_state("a", states.RUNNING), "a", "state", states.RUNNING),
+        (lambda s: s.set_atom_intention("a", states.REVERT), "a", "intention", states.REVERT),
+        (lambda s: s.save("a", {"n": 1}), "a", "results", {"n": 1}),
+        (lambda s: s.update_atom_metadata("a", {"k": 2}), "a", "meta", {"k": 2}),
+        (lambda s: s.set_task_progress("a", 0.5), "a", "meta", {"progress": 0.5}),
+        (lambda s: s.inject_atom_args("a", {"k": 3}, transient=False), "a", "meta", {"injected": {"k": 3}}),
+        (lambda s: s.inject({"k": 4}), "_TaskFlow_INJECTOR", "results", {"k": 4}),
+        (lambda s: (s.save("a", 1), s.reset("a")), "a", "results", None),
+        (lambda s: s.save("r", 7), "r", "results", [(7, {})]),
+        (lambda s: (s.save("r", 7), s.cleanup_retry_history("r", states.REVERTED)), "r", "results", []),
+    ],
+)
+def test_each_change_is_written_to_a_durable_store_at_once(written, change, atom, part, expected):
+    storage, read = written
+    change(storage)
+    assert getattr(read()[atom], part) == expected
+
+
+def test_failures_in_a_history_are_written(written):
+    storage, read = written
+    storage.save("r", 7)
+    storage.save_retry_failure("r", "a", woot())
+    (_, failures) = read()["r"].results[0]
+    assert failures["a"].matches(woot())
+
+
+def test_a_value_that_a_durable_store_cannot_hold_is_refused_before_anything_changes(written):
+    storage, read = written
+    with pytest.raises(
+        exceptions.StorageFailure, match=r"the values given to the flow: the value at \['x'\]\[0\] is of"
+    ):
+        storage.inject({"y": 1, "x": [object()]})
+    with pytest.raises(exceptions.StorageFailure, match=r"result of atom 'a': the value at \['k'\] is of type set"):
+        storage.save("a", {"k": {1}})
+    assert storage.get_atom_state("a") == read()["a"].state == states.PENDING
+    assert storage.fetch_all() == {}
+    storage.inject({"x": [object()]}, transient=True)
+    assert "x" in storage.fetch_all()
+
+
+def test_the_state_and_metadata_of_the_flow_are_written(written):
+    storage, _ = written
+    storage.change_flow_state(states.RUNNING)
+    storage.update_flow_metadata({"k": 1})
+    kept = storage.backend.get_connection().get_flow_details(storage.flow_uuid)
+    assert (kept.state, kept.meta) == (states.RUNNING, {"k": 1})
+
+
+# -- what is asked for and not there ---------------------------------------------------------------------------------
+
+
+def test_a_part_that_a_result_does_not_have_names_the_provider_and_the_place(storage):
+    storage.ensure_atom(Work("a", provides=("p", "q")))
+    with pytest.raises(exceptions.NotFound, match="'q' produced by <Provider 'a' @ index 1> but was unable to get at"):
+        storage.fetch("q")
+    storage.save("a", (1,))
+    with pytest.raises(exceptions.NotFound, match="'q', expected .* by <Provider 'a' @ index 1> but") as caught:
+        storage.fetch("q")
+    assert isinstance(caught.value.cause, IndexError)
+    storage.save("a", woot(), states.FAILURE)
+    with pytest.raises(exceptions.NotFound, match="it failed with 'Woot!'"):
+        storage.fetch("p")
+
+
+def test_what_is_no_atom_and_no_failure_is_refused(storage):
+    with pytest.raises(TypeError, match="Unknown atom '7' .* requested to ensure"):
+        storage.ensure_atoms([7])
+    storage.ensure_atom(Work("a"))
+    with pytest.raises(TypeError, match="result of atom 'a' in state FAILURE must be a Failure, not 7"):
+        storage.save("a", 7, states.FAILURE)
+    with pytest.raises(
+        TypeError, match="Atom 'a' is not of the expected type: taskflowx.persistence.models.RetryDetail"
+    ):
+        storage.get_retry_history("a")
+
+
+def test_a_failure_needs_an_attempt_to_be_added_to(storage):
+    storage.ensure_atom(retry.Times(2, name="r"))
+    with pytest.raises(exceptions.StorageFailure, match="Unable to fetch most recent retry failures"):
+        storage.save_retry_failure("r", "a", woot())
+
+
+def test_a_result_can_be_fetched_while_the_atom_is_reverted(storage):
+    storage.ensure_atom(Work("a", provides="x"))
+    storage.save("a", 5)
+    storage.set_atom_state("a", states.REVERTING)
+    assert storage.fetch("x") == 5
