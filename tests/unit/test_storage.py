@@ -351,6 +351,9 @@ def test_mapped_arguments_are_fetched_by_their_stored_names(storage):
 
 def test_a_mapped_argument_without_a_value_is_not_found_unless_it_is_optional(storage):
     storage.inject({"y": 2})
+    with pytest.raises(exceptions.NotFound, match="Name 'nope' is not mapped as a produced output"):
+        storage.fetch_mapped_args({"p": "y", "q": "nope"})
+    storage.ensure_atom(Work("a", provides="nope"))
     with pytest.raises(exceptions.NotFound, match=r"Mapped argument 'q' <= 'nope' was not .* \(0 possible"):
         storage.fetch_mapped_args({"p": "y", "q": "nope"})
     assert storage.fetch_mapped_args({"p": "y", "q": "nope"}, optional_args={"q"}) == {"p": 2}
@@ -558,10 +561,10 @@ def test_the_state_and_metadata_of_the_flow_are_written(written):
 
 def test_a_part_that_a_result_does_not_have_names_the_provider_and_the_place(storage):
     storage.ensure_atom(Work("a", provides=("p", "q")))
-    with pytest.raises(exceptions.NotFound, match="'q' produced by <Provider 'a' @ index 1> but was unable to get at"):
+    with pytest.raises(exceptions.NotFound, match=r"'q' produced by <Provider 'a' @ index 1> but was unable to get at"):
         storage.fetch("q")
     storage.save("a", (1,))
-    with pytest.raises(exceptions.NotFound, match="'q', expected .* by <Provider 'a' @ index 1> but") as caught:
+    with pytest.raises(exceptions.NotFound, match=r"'q', expected .* by <Provider 'a' @ index 1> but") as caught:
         storage.fetch("q")
     assert isinstance(caught.value.cause, IndexError)
     storage.save("a", woot(), states.FAILURE)
@@ -570,13 +573,13 @@ def test_a_part_that_a_result_does_not_have_names_the_provider_and_the_place(sto
 
 
 def test_what_is_no_atom_and_no_failure_is_refused(storage):
-    with pytest.raises(TypeError, match="Unknown atom '7' .* requested to ensure"):
+    with pytest.raises(TypeError, match=r"Unknown atom '7' .* requested to ensure"):
         storage.ensure_atoms([7])
     storage.ensure_atom(Work("a"))
     with pytest.raises(TypeError, match="result of atom 'a' in state FAILURE must be a Failure, not 7"):
         storage.save("a", 7, states.FAILURE)
     with pytest.raises(
-        TypeError, match="Atom 'a' is not of the expected type: taskflowx.persistence.models.RetryDetail"
+        TypeError, match=r"Atom 'a' is not of the expected type: taskflowx.persistence.models.RetryDetail"
     ):
         storage.get_retry_history("a")
 
@@ -592,3 +595,41 @@ def test_a_result_can_be_fetched_while_the_atom_is_reverted(storage):
     storage.save("a", 5)
     storage.set_atom_state("a", states.REVERTING)
     assert storage.fetch("x") == 5
+
+
+def test_what_is_on_record_is_known_before_its_atom_is_shown(storage, detail):
+    storage.ensure_atoms([Work("a", provides="x"), retry.Times(2, name="r")])
+    storage.save("a", 5)
+    storage.save("r", 1)
+    again = Storage(detail)
+    assert (again.get_atom_state("a"), again.get("a")) == (states.SUCCESS, 5)
+    assert [(name, list(history)) for name, history in again.get_retry_histories()] == [("r", [(1, {})])]
+    with pytest.raises(exceptions.NotFound, match="Name 'x' is not mapped"):
+        again.fetch("x")
+    again.ensure_atom(Work("a", provides="x"))
+    assert again.fetch("x") == 5
+
+
+def test_what_is_ignored_has_nothing_and_hides_nothing(storage):
+    storage.ensure_atoms([Work("a", provides="x"), Work("b", provides="x")])
+    storage.set_atom_state("a", states.IGNORE)
+    storage.save("b", 2)
+    assert storage.fetch("x") == 2
+    storage.set_atom_state("b", states.IGNORE)
+    with pytest.raises(exceptions.NotFound, match="Unable to find result 'x', searched 2 providers"):
+        storage.fetch("x")
+    with pytest.raises(exceptions.NotFound, match=r"execution is not known \(as it was ignored"):
+        storage.get("a")
+
+
+def test_to_reset_an_atom_to_the_state_that_it_is_in_changes_nothing(storage):
+    storage.ensure_atom(Work("a"))
+    storage.save("a", 5)
+    storage.reset("a", states.SUCCESS)
+    assert storage.get("a") == 5
+
+
+def test_a_retry_has_no_progress(storage):
+    storage.ensure_atom(retry.Times(2, name="r"))
+    with pytest.raises(TypeError, match=r"'r' is not of the expected type: taskflowx\.persistence\.models\.TaskDetail"):
+        storage.set_task_progress("r", 0.5)

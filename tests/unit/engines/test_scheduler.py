@@ -279,7 +279,7 @@ def test_a_value_missing_at_run_time_is_a_failure_of_the_consumer_which_is_not_r
     assert log == ["+a", "-a"]
     assert list(engine.storage.get_failures()) == ["b"]
     assert "argument 'x'" in engine.storage.get_failures()["b"].exception_str
-    assert engine.storage.get_atoms_states("ab") == {"a": ("REVERTED", "REVERT"), "b": ("REVERTED", "REVERT")}
+    assert engine.storage.get_atoms_states(["a", "b"]) == {"a": ("REVERTED", "REVERT"), "b": ("REVERTED", "REVERT")}
 
 
 def test_a_longer_result_is_kept_for_revert_and_its_extra_values_are_not_provided():
