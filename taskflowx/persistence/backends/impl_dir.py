@@ -54,7 +54,8 @@ class DirBackend(path_based.PathBasedBackend):
     def _usual_path(self) -> str:
         import urllib.parse
 
-        return urllib.parse.unquote(urllib.parse.urlsplit(str(self._conf.get("connection") or "")).path)
+        _, _, address = str(self._conf.get("connection") or "").partition(":")
+        return urllib.parse.unquote(urllib.parse.urlsplit(address).path)
 
     def get_connection(self) -> Connection:
         """Return a new connection."""

@@ -1,0 +1,212 @@
+"""How a store is found by its settings."""
+
+from __future__ import annotations
+
+import builtins
+import importlib
+import importlib.metadata
+import subprocess
+import sys
+
+import pytest
+
+from taskflowx import exceptions
+from taskflowx.persistence import backends, base
+from taskflowx.persistence.backends import impl_dir, impl_memory
+
+
+class Own(base.Backend):
+    """A store of somebody else."""
+
+    def __init__(self, conf, extra=None):
+        super().__init__(conf)
+        self.extra = extra
+        self.closed = False
+
+    def get_connection(self):
+        raise NotImplementedError
+
+    def close(self):
+        self.closed = True
+
+
+class EntryPoint:
+    """What an installed package registers."""
+
+    name = "own"
+
+    def load(self):
+        return Own
+
+
+@pytest.fixture
+def registered(monkeypatch):
+    """Let a package register a store."""
+    monkeypatch.setattr(
+        importlib.metadata, "entry_points", lambda group: [EntryPoint()] if group == "taskflowx.persistence" else []
+    )
+
+
+@pytest.mark.parametrize(
+    "conf",
+    ["memory", "memory:", "memory://", "memory:///x", "Memory", {"connection": "memory"}, {"connection": "memory:"}],
+)
+def test_memory_is_found_by_its_names(conf):
+    assert type(backends.fetch(conf)) is impl_memory.MemoryBackend
+
+
+@pytest.mark.parametrize(
+    "conf",
+    [
+        "dir:///some/where",
+        "file:///some/where",
+        "dir:/some/where",
+        "dir:///some/wh%65re",
+        "dir:?path=/some/where",
+        {"connection": "dir", "path": "/some/where"},
+        {"connection": "file:///other", "path": "/some/where"},
+        {"connection": "dir:///some/where", "path": None},
+    ],
+)
+def test_a_folder_is_named_in_the_address_or_beside_it(conf):
+    made = backends.fetch(conf)
+    assert type(made) is impl_dir.DirBackend
+    assert made.path == "/some/where"
+
+
+@pytest.mark.parametrize("conf", ["dir", "file:", {"connection": "dir"}, {"connection": "dir", "path": ""}])
+def test_a_folder_needs_a_path(conf):
+    with pytest.raises(ValueError, match=r"^Empty path is disallowed"):
+        backends.fetch(conf)
+
+
+def test_an_address_adds_to_the_settings(registered):
+    conf = {"connection": "own://user:word@host:12/path?a=1&b=two&connection=x", "b": "mine"}
+    made = backends.fetch(conf)
+    assert made._conf == {
+        **conf,
+        "username": "user",
+        "password": "word",
+        "hostname": "host:12",
+        "port": 12,
+        "a": "1",
+    }
+    assert set(conf) == {"connection", "b"}
+
+
+def test_an_address_that_is_no_url_is_left_to_the_store(registered):
+    assert backends.fetch("own://host:port[x")._conf == {"connection": "own://host:port[x"}
+
+
+def test_registered_stores_are_found(registered):
+    made = backends.fetch("own+driver://x", extra=1)
+    assert (type(made), made.extra) == (Own, 1)
+
+
+def test_ours_are_found_without_a_look_at_what_is_registered(monkeypatch):
+    def look(**kwargs):
+        raise AssertionError("looked")
+
+    monkeypatch.setattr(importlib.metadata, "entry_points", look)
+    assert type(backends.fetch("memory")) is impl_memory.MemoryBackend
+
+
+def test_taskflows_namespace_is_ours():
+    assert type(backends.fetch("memory", namespace="taskflow.persistence")) is impl_memory.MemoryBackend
+
+
+@pytest.mark.parametrize(("conf", "name"), [("nope", "nope"), ("nope://x", "nope"), ({"connection": " nope:"}, "nope")])
+def test_an_unknown_store_is_refused_with_the_known_ones(registered, conf, name):
+    with pytest.raises(exceptions.NotFound) as caught:
+        backends.fetch(conf)
+    first, second = str(caught.value).splitlines()
+    assert first == f"Could not find backend {name}: No 'taskflowx.persistence' driver found, looking for '{name}'"
+    assert all(repr(known) in second for known in ("memory", "dir", "file", "sqlite", "mysql", "zookeeper", "own"))
+
+
+def test_another_namespace_has_other_stores(registered):
+    with pytest.raises(
+        exceptions.NotFound, match=r"^Could not find backend memory: No 'other' driver found.*\n.* \[\]$"
+    ):
+        backends.fetch("memory", namespace="other")
+
+
+@pytest.mark.parametrize("conf", [None, 3, ["memory"], Own])
+def test_what_describes_no_store_is_refused(conf):
+    with pytest.raises(TypeError, match="by a dict or by its connection string, not by"):
+        backends.fetch(conf)
+
+
+@pytest.mark.parametrize("conf", ["", {}, {"connection": None}, {"connection": 3}, {"path": "/x"}])
+def test_settings_need_a_connection(conf):
+    with pytest.raises(ValueError, match=r"^The settings of a store need 'connection'"):
+        backends.fetch(conf)
+
+
+@pytest.mark.parametrize(
+    ("conf", "library", "extra"),
+    [
+        ("sqlite://", "sqlalchemy", "sqlalchemy"),
+        ("mysql+pymysql://h/d", "sqlalchemy", "sqlalchemy"),
+        ("postgresql://h/d", "sqlalchemy", "sqlalchemy"),
+        ("zookeeper://h", "kazoo", "zookeeper"),
+    ],
+)
+def test_a_missing_driver_is_named_with_what_installs_it(monkeypatch, conf, library, extra):
+    def missing(name):
+        raise ModuleNotFoundError(f"No module named '{library}'", name=library)
+
+    monkeypatch.setattr(importlib, "import_module", missing)
+    with pytest.raises(exceptions.NotFound) as caught:
+        backends.fetch(conf)
+    assert f"it needs {library}" in str(caught.value)
+    assert f"pip install taskflowx[{extra}]" in str(caught.value)
+    assert isinstance(caught.value.cause, ModuleNotFoundError)
+
+
+def test_a_fault_of_ours_is_not_taken_for_a_missing_driver(monkeypatch):
+    def missing(name):
+        raise ModuleNotFoundError("No module named 'taskflowx.x'", name="taskflowx.x")
+
+    monkeypatch.setattr(importlib, "import_module", missing)
+    with pytest.raises(ModuleNotFoundError, match=r"taskflowx\.x"):
+        backends.fetch("sqlite://")
+
+
+def test_a_store_is_closed_at_the_end_of_its_block(registered):
+    with backends.backend("own", extra=2) as made:
+        assert (made.extra, made.closed) == (2, False)
+    assert made.closed
+    with pytest.raises(builtins.ZeroDivisionError), backends.backend({"connection": "own"}) as made:
+        raise ZeroDivisionError
+    assert made.closed
+
+
+@pytest.mark.parametrize("wrong", ["memory", 3, [1]])
+def test_a_store_is_set_by_a_dict(wrong):
+    with pytest.raises(TypeError, match=r"^Configuration dictionary expected not '"):
+        impl_memory.MemoryBackend(wrong)
+
+
+def test_what_is_registered_as_ours_is_what_is_fetched():
+    import tomllib
+    from pathlib import Path
+
+    groups = tomllib.loads(Path("pyproject.toml").read_text())["project"]["entry-points"]
+    named = {name: value.replace(":", ".").split(".")[-2:] for name, value in groups["taskflowx.persistence"].items()}
+    assert named == {name: list(entry[:2]) for name, entry in backends._BACKENDS.items() if name != "mariadb"}
+    for name, value in groups["taskflowx.engines"].items():
+        module, _, cls = value.partition(":")
+        from taskflowx.engines import helpers
+
+        assert getattr(importlib.import_module(module), cls) is helpers._engine_class("taskflowx.engines", name)
+
+
+def test_heavy_modules_are_imported_only_where_they_are_used():
+    code = (
+        "import sys; from taskflowx.persistence import backends; backends.fetch('memory');"
+        "heavy = ('sqlalchemy', 'kazoo', 'importlib.metadata', 'networkx', 'uuid');"
+        "print([name for name in heavy if name in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout == "[]\n"

@@ -1,0 +1,411 @@
+"""Runs in a folder: its layout, which is TaskFlow's, and what is left when a writer dies at any step."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from taskflowx import exceptions
+from taskflowx.persistence import models
+from taskflowx.persistence.backends import impl_dir
+from taskflowx.types.failure import Failure
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def backend(path):
+    return impl_dir.DirBackend({"path": str(path), "sync": False})
+
+
+@pytest.fixture
+def connection(backend):
+    with contextlib.closing(backend.get_connection()) as made:
+        yield made
+
+
+def record(count=2, result=1):
+    """Give a book with a flow of some atoms."""
+    flow = models.FlowDetail("flow", "f")
+    for n in range(count):
+        detail = models.TaskDetail(f"t{n}", f"t{n}")
+        detail.put("SUCCESS", result)
+        flow.add(detail)
+    book = models.LogBook("book", "b")
+    book.add(flow)
+    return book
+
+
+def results(connection):
+    return {detail.name: detail.results for detail in connection.get_flow_details("f")}
+
+
+# -- layout ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_path_is_made_absolute(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    backend = impl_dir.DirBackend({"path": "x/../runs/"})
+    assert backend.path == str(tmp_path / "runs")
+    assert backend.get_connection().flow_path == str(tmp_path / "runs" / "flow_details")
+
+
+def test_nothing_is_made_before_something_is_written(backend, connection, path):
+    with pytest.raises(exceptions.StorageFailure, match=r"^Missing required directory: .*runs\nupgrade\(\) makes it$"):
+        connection.validate()
+    assert list(connection.get_logbooks()) == []
+    with pytest.raises(exceptions.NotFound):
+        connection.update_flow_details(models.FlowDetail("flow", "f"))
+    assert not path.exists()
+    connection.save_logbook(record())
+    connection.validate()
+
+
+def test_records_are_files_and_links(connection, path):
+    connection.save_logbook(record())
+    assert sorted(str(each.relative_to(path)) for each in path.rglob("metadata")) == [
+        "atom_details/t0/metadata",
+        "atom_details/t1/metadata",
+        "books/b/metadata",
+        "flow_details/f/metadata",
+    ]
+    assert (path / "books/b/f").readlink() == Path("../../flow_details/f")
+    assert (path / "flow_details/f/t0").readlink() == Path("../../atom_details/t0")
+    assert json.loads((path / "atom_details/t0/metadata").read_text())["atom"]["name"] == "t0"
+
+
+def test_a_folder_can_be_moved(connection, path):
+    connection.save_logbook(record())
+    moved = path.rename(path.parent / "moved")
+    other = impl_dir.DirBackend({"path": str(moved)}).get_connection()
+    other.validate()
+    assert results(other) == {"t0": 1, "t1": 1}
+    assert (moved / "flow_details/f/t0/metadata").exists()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_files_have_an_encoding(path, encoding):
+    connection = impl_dir.DirBackend({"path": str(path), "encoding": encoding}).get_connection()
+    connection.save_logbook(record(result="ü"))
+    assert results(connection) == {"t0": "ü", "t1": "ü"}
+    assert json.loads((path / "books/b/metadata").read_text(encoding))["name"] == "book"
+
+
+def write(path, data):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(data))
+    (path.parent / "lock").touch()
+
+
+def failed(name, **more):
+    """Give what TaskFlow writes of a failure."""
+    return {
+        "exception_str": name,
+        "traceback_str": "  File ...\n",
+        "exc_type_names": ["ValueError", "Exception"],
+        "version": 1,
+        "exc_args": [name],
+        "causes": [],
+    } | more
+
+
+def written_by_taskflow(path):
+    """Write a folder as TaskFlow 6.5 does."""
+    time = {"day": 23, "month": 11, "year": 2026, "hour": 22, "minute": 1, "second": 17, "microsecond": 730998}
+    atom = {
+        "failure": None,
+        "revert_failure": None,
+        "meta": {},
+        "results": None,
+        "revert_results": None,
+        "version": None,
+        "intention": "EXECUTE",
+    }
+    write(
+        path / "books/b/metadata",
+        {"name": "book", "meta": {"x": 1}, "uuid": "b", "updated_at": time, "created_at": time},
+    )
+    write(path / "flow_details/f/metadata", {"name": "flow", "meta": {"m": [1]}, "state": "RUNNING", "uuid": "f"})
+    done = atom | {"name": "t ü", "uuid": "t", "state": "SUCCESS", "results": {"a": [1, 2]}, "version": [1, 0]}
+    write(path / "atom_details/t/metadata", {"atom": done, "type": "TASK_DETAIL"})
+    history = [[3, {"t": failed("outer", causes=[failed("inner")])}]]
+    again = atom | {"name": "r", "uuid": "r", "state": "FAILURE", "results": history, "failure": failed("ü")}
+    write(path / "atom_details/r/metadata", {"atom": again, "type": "RETRY_DETAIL"})
+    (path / "books/b/f").symlink_to(path / "flow_details/f")
+    for name in ("t", "r"):
+        (path / "flow_details/f" / name).symlink_to(path / "atom_details" / name)
+
+
+def test_what_taskflow_wrote_is_read(connection, path):
+    written_by_taskflow(path)
+    connection.validate()
+    (book,) = connection.get_logbooks()
+    assert (book.name, book.meta, book.updated_at.isoformat()) == ("book", {"x": 1}, "2026-11-23T22:01:17.730998")
+    (flow,) = book
+    assert (flow.name, flow.state, flow.meta) == ("flow", "RUNNING", {"m": [1]})
+    again, done = flow  # TaskFlow keeps no order
+    assert (done.name, done.results, done.version) == ("t ü", {"a": [1, 2]}, (1, 0))
+    assert isinstance(again, models.RetryDetail)
+    assert again.last_results == 3
+    assert [cause.exception_str for cause in again.last_failures["t"].causes] == ["inner"]
+    assert again.failure.check("ValueError")
+
+
+def test_what_taskflow_wrote_is_gone_on_with(connection, path):
+    written_by_taskflow(path)
+    flow = connection.get_flow_details("f")
+    done = flow.find("t")
+    done.put("REVERTED", 1)
+    flow.state = "REVERTED"
+    new = models.TaskDetail("new", "n")
+    flow.add(new)
+    connection.save_changes(flow, [done, new])
+    read = connection.get_flow_details("f")
+    assert read.state == "REVERTED"
+    assert {each.name: each.state for each in read} == {"t ü": "REVERTED", "r": "FAILURE", "new": None}
+    connection.destroy_logbook("b")
+    assert sorted(each.name for each in path.rglob("*")) == ["atom_details", "books", "flow_details"]
+
+
+# -- the machine and other processes ---------------------------------------------------------------------------------
+
+
+class Dead(BaseException):
+    """The process is gone."""
+
+
+class Steps:
+    """Lets a number of calls of the operating system pass, and then none."""
+
+    def __init__(self, monkeypatch):
+        self.left = None
+        self.count = 0
+        monkeypatch.setattr(os, "fsync", self.guarded(lambda number: None))  # no machine dies here
+        for name in ("replace", "symlink", "mkdir", "rmdir", "unlink"):
+            monkeypatch.setattr(os, name, self.guarded(getattr(os, name)))
+
+    def guarded(self, function):
+        def call(*args, **kwargs):
+            if self.left is not None:
+                if self.left == 0:
+                    raise Dead
+                self.left -= 1
+            self.count += 1
+            return function(*args, **kwargs)
+
+        return call
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    return Steps(monkeypatch)
+
+
+def dying(steps, after, write):
+    """Do something, and die after some steps; returns whether it died."""
+    steps.left = after
+    try:
+        write()
+    except Dead:
+        return True
+    finally:
+        steps.left = None
+    return False
+
+
+@pytest.fixture
+def synced(path):
+    return impl_dir.DirBackend({"path": str(path)}).get_connection()
+
+
+def test_changes_are_whole_whenever_their_writer_dies(steps, synced, path):
+    for after in range(1000):
+        shutil.rmtree(path, ignore_errors=True)
+        book = record(result="old" * 1000)
+        synced.save_logbook(book)
+        (flow,) = book
+        for detail in flow:
+            detail.results = "new" * 1000
+        new = models.TaskDetail("n", "n")
+        flow.add(new)
+        flow.state = "SUCCESS"
+        died = dying(steps, after, lambda flow=flow: synced.save_changes(flow, list(flow)))
+        read = synced.get_flow_details("f")
+        assert {each.name: each.results for each in read if each.results not in ("old" * 1000, "new" * 1000)} in (
+            {},
+            {"n": None},
+        )
+        assert (read.state == "SUCCESS") <= (len(read) == 3)
+        synced.save_changes(flow, list(flow))
+        assert results(synced) == {"t0": "new" * 1000, "t1": "new" * 1000, "n": None}
+        if not died:
+            break
+    assert 10 < after < 999
+
+
+def test_a_book_is_saved_again_wherever_its_writer_died(steps, synced, path):
+    for after in range(1000):
+        shutil.rmtree(path, ignore_errors=True)
+        died = dying(steps, after, lambda: synced.save_logbook(record()))
+        assert len(list(synced.get_logbooks())) <= 1
+        synced.save_logbook(record())
+        ((flow,),) = synced.get_logbooks()
+        assert [each.name for each in flow] == ["t0", "t1"]
+        if not died:
+            break
+    assert 10 < after < 999
+
+
+def test_a_book_is_destroyed_wherever_that_was_broken_off(steps, synced, path):
+    for after in range(1000):
+        synced.save_logbook(record())
+        if not dying(steps, after, lambda: synced.destroy_logbook("b")):
+            break
+        list(synced.get_logbooks())
+        with contextlib.suppress(exceptions.NotFound):  # it may be gone, all but the last step
+            synced.destroy_logbook("b")
+        assert list(synced.get_logbooks()) == []
+        assert [each.name for each in path.glob("*/*")] == []
+    assert 4 < after < 999
+
+
+def test_what_is_written_is_brought_to_the_disk_unless_that_is_switched_off(monkeypatch, path):
+    for sync in (True, False, "false"):
+        count = []
+        monkeypatch.setattr(os, "fsync", count.append)
+        connection = impl_dir.DirBackend({"path": str(path), "sync": sync}).get_connection()
+        connection.save_logbook(record(result=str(sync)))
+        assert bool(count) == (sync is True)
+        # Each file and the folder that it is renamed in: those of a book, a flow and two atoms.
+        assert len(count) >= 8 or sync is not True
+
+
+def test_what_is_stored_already_is_not_written_again(steps, synced):
+    book = record()
+    synced.save_logbook(book)
+    steps.count = 0
+    (flow,) = book
+    synced.save_changes(flow, list(flow))
+    synced.update_flow_details(flow)
+    assert steps.count == 0
+
+
+@pytest.mark.parametrize("where", ["", "books", "books/b", "flow_details/f", "atom_details/t0"])
+def test_files_of_others_are_left_alone(connection, path, where):
+    connection.save_logbook(record())
+    for name in (".metadata.123-456", "notes.txt"):
+        (path / where / name).write_text("{")
+    assert results(connection) == {"t0": 1, "t1": 1}
+    assert len(list(connection.get_logbooks())) == 1
+
+
+def test_a_broken_record_is_an_error_of_the_store(connection, path):
+    connection.save_logbook(record())
+    (path / "atom_details/t0/metadata").write_text('{"atom": ')
+    with pytest.raises(exceptions.StorageFailure, match=r"no JSON: '\{\"atom\": '"):
+        connection.get_atom_details("t0")
+    with pytest.raises(exceptions.StorageFailure):
+        connection.get_logbook("b")
+
+
+def test_errors_of_the_operating_system_are_errors_of_the_store(monkeypatch, connection, path):
+    connection.save_logbook(record())
+    with pytest.raises(exceptions.NotFound, match=r"^Item not found: .*/books/x/metadata\n") as caught:
+        connection.get_logbook("x")
+    assert isinstance(caught.value.cause, FileNotFoundError)
+    full = OSError(28, "No space left on device")
+
+    def fail(*args):
+        raise full
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", fail)
+        with pytest.raises(
+            exceptions.StorageFailure, match=r"^Storage backend internal error\n.*No space left"
+        ) as caught:
+            connection.update_atom_details(models.TaskDetail("t0", "t0"))
+    assert caught.value.cause is full
+    assert results(connection) == {"t0": 1, "t1": 1}
+
+
+def is_free(path, kind):
+    """Tell whether somebody else, in this process or another, could lock a record now."""
+    with (path / "lock").open() as file:
+        try:
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
+
+
+def test_a_writer_keeps_out_all_and_a_reader_keeps_out_writers(connection, path):
+    written_by_taskflow(path)
+    flow = path / "flow_details/f"
+    with connection._transaction(str(flow)):
+        assert not is_free(flow, fcntl.LOCK_SH)
+    with connection._reading(str(flow)), connection._reading(str(flow)):
+        assert is_free(flow, fcntl.LOCK_SH)
+        assert not is_free(flow, fcntl.LOCK_EX)
+    assert is_free(flow, fcntl.LOCK_EX)
+
+
+def test_methods_lock_what_they_read_and_write(monkeypatch, connection, path):
+    written_by_taskflow(path)
+    flow = connection.get_flow_details("f")
+    kinds, lock = [], fcntl.flock
+
+    def noted(number, kind):
+        kinds.append(kind)
+        lock(number, kind)
+
+    monkeypatch.setattr(fcntl, "flock", noted)
+    for kind, methods in (
+        (
+            fcntl.LOCK_SH,
+            [
+                lambda: connection.get_flow_details("f"),
+                lambda: connection.get_logbook("b"),
+                lambda: list(connection.get_atoms_for_flow("f")),
+                lambda: list(connection.get_flows_for_book("b")),
+            ],
+        ),
+        (
+            fcntl.LOCK_EX,
+            [
+                lambda: connection.save_changes(flow, list(flow)),
+                lambda: connection.update_flow_details(flow),
+                lambda: connection.update_atom_details(flow.find("t")),
+                lambda: connection.save_logbook(connection.get_logbook("b", lazy=True)),
+                lambda: connection.destroy_logbook("b"),
+            ],
+        ),
+    ):
+        for method in methods:
+            kinds.clear()
+            method()
+            assert kind in kinds
+
+
+def test_reading_makes_no_files(connection, path):
+    written_by_taskflow(path)
+    for lock in path.rglob("lock"):
+        lock.unlink()
+    assert len(connection.get_flow_details("f")) == 2
+    assert list(path.rglob("lock")) == []
+
+
+def test_failures_are_kept_with_what_they_say(connection):
+    book = record(1)
+    ((detail,),) = book
+    detail.put("FAILURE", Failure.from_exception(ValueError("v")))
+    connection.save_logbook(book)
+    assert connection.get_atom_details("t0").failure.matches(detail.failure)

@@ -1,0 +1,310 @@
+"""Values and whole details as JSON text: what comes back, and what is refused with its place."""
+
+from __future__ import annotations
+
+import collections
+import datetime as dt
+import enum
+import json
+import math
+
+import pytest
+from hypothesis import given, strategies as st
+
+from taskflowx import exceptions
+from taskflowx.persistence import codec, models
+from taskflowx.types.failure import Failure
+
+leaves = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
+plain = st.recursive(leaves, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=20)
+
+
+class Colour(enum.IntEnum):
+    RED = 1
+
+
+class Word(enum.StrEnum):
+    YES = "yes"
+
+
+class Text(str):
+    __slots__ = ()
+
+
+class Opaque:
+    """What JSON has no form for."""
+
+
+@given(plain)
+def test_plain_values_come_back_equal(value):
+    assert codec.loads(codec.dumps(value, "it")) == value
+
+
+@pytest.mark.parametrize("value", ["\ud800", "\x00", "ü 漢 🎈", 10**400, -0.0])
+def test_text_is_ascii_and_exact(value):
+    text = codec.dumps(value, "it")
+    assert text.isascii()
+    back = codec.loads(text)
+    assert (back, type(back), math.copysign(1, back) if value == 0 else 1) == (
+        value,
+        type(value),
+        math.copysign(1, value) if value == 0 else 1,
+    )
+
+
+def test_numbers_that_are_none_come_back():
+    nan, more, less = codec.loads(codec.dumps([math.nan, math.inf, -math.inf], "it"))
+    assert math.isnan(nan)
+    assert (more, less) == (math.inf, -math.inf)
+
+
+@pytest.mark.parametrize(
+    ("value", "back"),
+    [
+        ((1, (2, [3])), [1, [2, [3]]]),
+        ({"a": (1,)}, {"a": [1]}),
+        (collections.OrderedDict(b=1, a=2), {"b": 1, "a": 2}),
+        (collections.defaultdict(list, {"a": [1]}), {"a": [1]}),
+        ([Colour.RED, Word.YES, Text("t")], [1, "yes", "t"]),
+        ({Text("k"): 1, Word.YES: 2}, {"k": 1, "yes": 2}),
+    ],
+)
+def test_what_is_of_a_subclass_comes_back_as_its_base(value, back):
+    got = codec.loads(codec.dumps(value, "it"))
+    assert got == back
+    assert type(got) is type(back)
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        (b"x", "the value is of type bytes"),
+        (bytearray(b"x"), "the value is of type bytearray"),
+        (dt.date(2020, 1, 1), "the value is of type datetime.date"),
+        ([1, {2}], "the value at [1] is of type set"),
+        ({"a": {"b": [0, 1, Opaque()]}}, f"the value at ['a']['b'][2] is of type {__name__}.Opaque"),
+        ({"it's": (0, object())}, 'the value at ["it\'s"][1] is of type object'),
+        (Failure.from_exception(ValueError("v")), "the value is of type taskflowx.types.failure.Failure"),
+        (Opaque, "the value is of type type"),
+        (10**5000, "the value is an int too long to be written: "),
+        ([{"a": 10**5000}], "the value at [0]['a'] is an int too long to be written: "),
+        ({1: 2}, "the value has a key that is no str: 1 of type int"),
+        ({"a": [{"k": 1, None: 2}]}, "the value at ['a'][0] has a key that is no str: None of type NoneType"),
+        ([[{True: 2}]], "the value at [0][0] has a key that is no str: True of type bool"),
+        ({(1, 2): 3}, "the value has a key that is no str: (1, 2) of type tuple"),
+        ({1.5: 3}, "the value has a key that is no str: 1.5 of type float"),
+        # The first one is named, in the order in which the value is written.
+        ([1, {2}, b"x"], "the value at [1] is of type set"),
+        ({"a": [0, b"x"], "b": {1}}, "the value at ['a'][1] is of type bytes"),
+    ],
+    ids=lambda each: each if isinstance(each, str) else "",
+)
+def test_what_would_not_come_back_is_refused_with_its_place(value, problem):
+    with pytest.raises(exceptions.StorageFailure) as caught:
+        codec.dumps(value, "result of atom 'x'")
+    first, second, *_ = str(caught.value).splitlines()
+    assert first.startswith(f"Cannot store result of atom 'x': {problem}")
+    assert "inject(..., transient=True)" in second
+
+
+def test_what_contains_itself_is_refused():
+    value = {"a": [0]}
+    value["a"].append({"b": value})
+    with pytest.raises(exceptions.StorageFailure, match=r"the value at \['a'\]\[1\]\['b'\] contains itself"):
+        codec.dumps(value, "it")
+
+
+def test_what_is_there_twice_does_not_contain_itself():
+    shared = [1]
+    assert codec.loads(codec.dumps([shared, {"a": shared}], "it")) == [[1], {"a": [1]}]
+
+
+def test_what_is_nested_too_deeply_is_refused():
+    value = []
+    for _ in range(100_000):
+        value = [value]
+    with pytest.raises(exceptions.StorageFailure, match="the value is nested too deeply") as caught:
+        codec.dumps(value, "it")
+    assert isinstance(caught.value.cause, RecursionError)
+    while value:  # taken apart by hand: to forget it at once is deep as well
+        value = value.pop()
+
+
+def test_the_error_of_the_encoder_is_the_cause():
+    with pytest.raises(exceptions.StorageFailure) as caught:
+        codec.dumps(b"x", "it")
+    assert isinstance(caught.value.cause, TypeError)
+    assert caught.value.__cause__ is caught.value.cause
+
+
+@pytest.mark.parametrize("text", ["", "{", "nope", b"\xff", "[" * 100_000])
+def test_what_is_no_json_is_refused(text):
+    with pytest.raises(exceptions.StorageFailure, match=r"^Cannot read what is stored, it is no JSON: ") as caught:
+        codec.loads(text)
+    assert caught.value.cause is not None
+
+
+def test_a_value_without_dicts_is_not_searched_for_keys(monkeypatch):
+    def search(value):
+        raise AssertionError("searched")
+
+    monkeypatch.setattr(codec, "_has_only_text_keys", search)
+    assert codec.dumps([1, "a", None], "it") == '[1,"a",null]'
+
+
+# -- whole details ---------------------------------------------------------------------------------------------------
+
+
+def failure():
+    """Give a failure with a cause and a traceback."""
+    try:
+        try:
+            raise ValueError("inner")
+        except ValueError as error:
+            raise KeyError("outer") from error
+    except KeyError:
+        return Failure()
+
+
+def test_the_detail_of_a_task_comes_back():
+    made = models.TaskDetail("ü", "u")
+    made.put("SUCCESS", {"a": [1]})
+    made.put("REVERT_FAILURE", failure())
+    made.failure, made.meta, made.version, made.intention = failure(), {"progress": 0.5}, "1.0", "REVERT"
+    back = codec.load_atom(codec.loads(codec.dump_atom(made)))
+    assert isinstance(back, models.TaskDetail)
+    assert json.dumps(back.to_dict()) == json.dumps(made.to_dict())
+    assert back.failure.matches(made.failure)
+
+
+def test_the_detail_of_a_retry_comes_back():
+    made = models.RetryDetail("r", "u")
+    made.put("SUCCESS", [1])
+    made.last_failures["t"] = failure()
+    made.put("SUCCESS", None)
+    back = codec.load_atom(codec.loads(codec.dump_atom(made)))
+    assert isinstance(back, models.RetryDetail)
+    assert [value for value, _ in back.results] == [[1], None]
+    assert back.results[0][1]["t"].matches(made.results[0][1]["t"])
+    assert back.last_failures == {}
+
+
+def test_flows_and_books_come_back_without_what_is_in_them():
+    made = models.FlowDetail("f", "u")
+    made.state, made.meta = "RUNNING", {"a": [1]}
+    made.add(models.TaskDetail("t"))
+    back = codec.load_flow(codec.loads(codec.dump_flow(made)))
+    assert (back.to_dict(), len(back)) == (made.to_dict(), 0)
+    book = models.LogBook("b", "u")
+    book.meta = {"b": 1}
+    book.add(made)
+    back = codec.load_book(codec.loads(codec.dump_book(book)))
+    assert (back.to_dict(), len(back)) == (book.to_dict(), 0)
+
+
+def test_a_store_may_keep_more_in_a_record():
+    task, flow, book = models.TaskDetail("t", "u"), models.FlowDetail("f", "u"), models.LogBook("b", "u")
+    for dump, load, made in (
+        (codec.dump_atom, codec.load_atom, task),
+        (codec.dump_flow, codec.load_flow, flow),
+        (codec.dump_book, codec.load_book, book),
+    ):
+        record = codec.loads(dump(made, index=3))
+        assert record["index"] == 3
+        assert load(record).uuid == "u"
+
+
+def test_records_have_taskflows_names():
+    made = models.TaskDetail("t", "u")
+    made.put("FAILURE", Failure.from_exception(ValueError("v")))
+    assert codec.loads(codec.dump_atom(made)) == {
+        "type": "TASK_DETAIL",
+        "atom": {
+            "name": "t",
+            "uuid": "u",
+            "state": "FAILURE",
+            "intention": "EXECUTE",
+            "results": None,
+            "revert_results": None,
+            "revert_failure": None,
+            "meta": {},
+            "version": None,
+            "failure": {
+                "exception_str": "v",
+                "traceback_str": "",
+                "exc_type_names": ["ValueError", "Exception"],
+                "version": 1,
+                "exc_args": ["v"],
+                "causes": [],
+            },
+        },
+    }
+    assert codec.loads(codec.dump_atom(models.RetryDetail("r", "u")))["type"] == "RETRY_DETAIL"
+    assert set(codec.loads(codec.dump_flow(models.FlowDetail("f", "u")))) == {"name", "uuid", "state", "meta"}
+    book = codec.loads(codec.dump_book(models.LogBook("b", "u")))
+    assert set(book) == {"name", "uuid", "meta", "created_at", "updated_at"}
+    assert set(book["created_at"]) == {"year", "month", "day", "hour", "minute", "second", "microsecond"}
+
+
+def test_the_parts_of_a_detail_are_given_one_by_one():
+    made = models.TaskDetail("t", "u")
+    made.put("SUCCESS", (1, 2))
+    assert codec.dump_atom_values(made) == {
+        "results": "[1,2]",
+        "revert_results": None,
+        "failure": None,
+        "revert_failure": None,
+        "meta": "{}",
+        "version": None,
+    }
+
+
+def detail(cls, name, part, value):
+    made = cls(name, "u")
+    setattr(made, part, value)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("made", "what"),
+    [
+        (detail(models.TaskDetail, "t", "results", b"x"), "result of atom 't': the value is"),
+        (detail(models.TaskDetail, "t", "revert_results", b"x"), "revert result of atom 't': the value is"),
+        (detail(models.TaskDetail, "t", "meta", {"a": b"x"}), "metadata of atom 't': the value at ['a'] is"),
+        (detail(models.TaskDetail, "t", "version", b"x"), "version of atom 't': the value is"),
+        (detail(models.RetryDetail, "r", "results", [(b"x", {})]), "history of retry 'r': the value at [0][0] is"),
+        (
+            detail(models.TaskDetail, "_TaskFlow_INJECTOR", "results", {"db": b"x"}),
+            "the values given to the flow: the value at ['db'] is",
+        ),
+        (detail(models.FlowDetail, "f", "meta", {"a": b"x"}), "metadata of flow 'f': the value at ['a'] is"),
+        (detail(models.LogBook, "b", "meta", {"a": b"x"}), "metadata of book 'b': the value at ['a'] is"),
+    ],
+)
+def test_the_part_that_cannot_be_stored_is_named(made, what):
+    dump = {models.FlowDetail: codec.dump_flow, models.LogBook: codec.dump_book}.get(type(made), codec.dump_atom)
+    with pytest.raises(exceptions.StorageFailure) as caught:
+        dump(made)
+    assert str(caught.value).startswith(f"Cannot store {what} of type bytes\n")
+
+
+@pytest.mark.parametrize(
+    ("load", "record"),
+    [
+        (codec.load_atom, []),
+        (codec.load_atom, {}),
+        (codec.load_atom, {"type": "TASK_DETAIL"}),
+        (codec.load_atom, {"type": "TASK_DETAIL", "atom": {"name": "t"}}),
+        (codec.load_atom, {"type": "OTHER", "atom": {"name": "t", "uuid": "u"}}),
+        (codec.load_atom, {"type": "TASK_DETAIL", "atom": {"name": "t", "uuid": "u", "failure": {"version": 99}}}),
+        (codec.load_atom, {"type": "RETRY_DETAIL", "atom": {"name": "t", "uuid": "u", "results": [1]}}),
+        (codec.load_flow, None),
+        (codec.load_flow, {"name": "f"}),
+        (codec.load_book, "b"),
+        (codec.load_book, {"name": "b", "uuid": "u", "created_at": {"year": 2020}}),
+    ],
+)
+def test_what_is_no_record_is_refused(load, record):
+    with pytest.raises(exceptions.StorageFailure, match=r"^Cannot read .* from what is stored: ") as caught:
+        load(record)
+    assert caught.value.cause is not None
