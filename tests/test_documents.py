@@ -8,7 +8,7 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
-DOCUMENTS = ("README.md", "docs/guide.md")
+DOCUMENTS = ("README.md", "docs/guide.md", "docs/coming-from-taskflow.md")
 PROGRAMS = [
     pytest.param(*match.groups(), id=f"{name}-{number}")
     for name in DOCUMENTS
