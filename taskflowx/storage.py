@@ -19,6 +19,7 @@ import contextlib
 import functools
 import logging
 import threading
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import exceptions, retry, states
@@ -87,6 +88,8 @@ class Storage:
         if backend is not None and not self.durable:
             backend.hold(flow_detail)
         self._unsaved: list[models.AtomDetail] = []  # details that the store has never had
+        #: for an engine: places of details that have changed since the last commit, also in a run that was cut off
+        self.touched: set[int] = set()
         self._scope_fetcher = scope_fetcher
         self._places: dict[str, int] = {}  # atom name -> where its detail is in _rows
         self._rows: list[Any] = []
@@ -96,7 +99,7 @@ class Storage:
         self._atom_args: dict[str, tuple[Values, Values]] = {}  # by atom name: the transient ones, the kept ones
         self._providers: dict[str, list[Source]] = {}
         self._keyed: dict[str, list[tuple[models.AtomDetail, str, Any]]] = {}  # outputs that are parts of a result
-        self._unindexed: list[Atom] = []  # atoms whose outputs are not in _providers yet
+        self._unindexed: deque[Atom] = deque()  # atoms whose outputs are not in _providers yet
         self._lock = threading.RLock()
         #: goes up when a name is injected that prepared bindings do not know
         self.injections = 0
@@ -153,7 +156,7 @@ class Storage:
             for atom in atoms
         ]
         self._places = places
-        self._unindexed = [atom for atom in atoms if atom is not None]
+        self._unindexed = deque([atom for atom in atoms if atom is not None])
         self._providers.clear()
         self._keyed.clear()
         self._save_new()
@@ -527,13 +530,16 @@ class Storage:
 
     def _index(self) -> None:
         """Bring the providers of each name up to date."""
-        for atom in self._unindexed:
+        while self._unindexed:
+            atom = self._unindexed[0]  # taken out when it is done: what an interrupt cuts off is done again
             detail = self._detail(atom.name)
             for name, key in atom._signature.outputs:  # noqa: SLF001 - of the same house
-                self._providers.setdefault(name, []).append((detail, key))
-                if key is not None:
-                    self._keyed.setdefault(detail.name, []).append((detail, name, key))
-        self._unindexed.clear()
+                found = self._providers.setdefault(name, [])
+                if not found or found[-1][0] is not detail:
+                    if key is not None:
+                        self._keyed.setdefault(detail.name, []).append((detail, name, key))
+                    found.append((detail, key))
+            self._unindexed.popleft()
 
     def _sources(self, name: str) -> Iterator[Source]:
         """Iterate over all that may have a value of this name: injected ones first, then in the order of the atoms."""

@@ -104,7 +104,7 @@ class Scheduler:
         self._in_flight = 0
         self._failed: list[int] = []
         #: atoms whose records have changed since the last commit; None when these live in memory alone
-        self._touched: set[int] | None = set() if storage.durable else None
+        self._touched = storage.touched if storage.durable else None
         #: atoms of which nothing but the progress has changed since the last commit
         self._progressed: set[int] = set()
         self._committed_at = 0.0
@@ -587,9 +587,9 @@ class Scheduler:
     def _move(self, i: int, state: str, result: Any = None) -> None:
         """Put an atom into a state, and tell those who listen."""
         detail = self._details[i]
-        old, detail.state = detail.state, state
         if self._touched is not None:
             self._touched.add(i)
+        old, detail.state = detail.state, state
         if self._notifier._topics:
             if self._touched is not None and state in _STARTING:
                 self._unannounced.append((i, old, state))
@@ -778,8 +778,8 @@ class Scheduler:
         for i in failed:
             if self._details[i].intention == states.RETRY:
                 # A retry that cannot run again: the rollback goes on instead.
-                walk.turn(0, len(plan), cause=i)
                 self._touch_region(0, len(plan))
+                walk.turn(0, len(plan), cause=i)
                 continue
             failure = self._details[i].failure
             lo, hi, restart = resolve.resolve(
@@ -791,8 +791,8 @@ class Scheduler:
                     self._details[lo].intention = states.RETRY if restart >= 0 else states.REVERT
                     self._touch(lo)
             elif not walk.is_turned(lo, hi):
-                walk.turn(lo, hi, restart, i)
                 self._touch_region(lo, hi)
+                walk.turn(lo, hi, restart, i)
 
     def _ask(self, failure: Failure, r: int, name: str) -> Any:
         """Add a failure to a retry's history and ask what is to follow.

@@ -17,8 +17,10 @@ import pytest
 
 import taskflowx
 from taskflowx import engines, exceptions, states
+from taskflowx.persistence import models
 from tests.model import build, judge, oracle, specs
 from tests.model.specs import ALWAYS, GRAPH, LINEAR, TIMES, UNORDERED, Again, Group, Job, Link, Spec
+from tests.model.test_durable import Store
 
 PACKAGE = str(pathlib.Path(taskflowx.__file__).parent)
 NO_OP = dis.opmap["NOP"]
@@ -104,11 +106,12 @@ def check(error):
     return True
 
 
-def interrupted(shape, executor, points):
+def interrupted(shape, executor, points, store=None):
     """Run a flow with interrupts; returns where they came, and what is wrong with the end of the run."""
     world = build.World()
     world.crashed = True  # what was cut off may be undone without having begun
     spec = shape.spec
+    durable = {} if store is None else {"flow_detail": models.FlowDetail("flow", "1"), "backend": store}
     engine = engines.load(
         build.make_flow(shape, world),
         build.make_store(shape),
@@ -118,6 +121,7 @@ def interrupted(shape, executor, points):
         defer_reverts=spec.defer_reverts,
         never_resolve=spec.never_resolve,
         on_revert_failure="continue" if spec.go_on else "halt",
+        **durable,
     )
     storage = engine.storage
     stood: list[tuple[int, set[str]]] = []  # after each interrupt, how long the log was and which tasks stood
@@ -150,6 +154,9 @@ def interrupted(shape, executor, points):
         wrong.append(f"the details are {kept}")
     cured = [n for n in standing if isinstance(shape.atoms[n], specs.Job) and storage._detail(n).failure is not None]
     wrong += [f"{name} has succeeded, and has a failure" for name in cured]
+    if store is not None:
+        stored = {detail.name: detail.state for detail in store.read()}
+        wrong += [f"{name} is stored as {stored[name]}, not {now[name]}" for name in now if stored[name] != now[name]]
     return where, wrong
 
 
@@ -170,11 +177,12 @@ def test_an_interrupt_at_any_line_is_survived(name, executor, stride):
 
 
 @pytest.mark.parametrize("executor", ["serial", "threads"])
-@pytest.mark.parametrize("seed", range(6))
-def test_random_flows_survive_several_interrupts_anywhere(seed, executor):
+@pytest.mark.parametrize("durable", [False, True])
+@pytest.mark.parametrize("seed", range(4))
+def test_random_flows_survive_several_interrupts_anywhere(seed, durable, executor):
     rng = random.Random(seed)
     for _ in range(40):
         shape = specs.Shape(specs.calm(specs.random_spec(rng)))
         points = [int(2 ** rng.uniform(0, 13)) for _ in range(rng.randint(1, 4))]
-        where, wrong = interrupted(shape, executor, points)
+        where, wrong = interrupted(shape, executor, points, Store() if durable else None)
         assert (where, wrong) == (where, []), shape.spec

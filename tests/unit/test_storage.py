@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from typing import ClassVar
 
 import pytest
 
@@ -633,3 +634,21 @@ def test_a_retry_has_no_progress(storage):
     storage.ensure_atom(retry.Times(2, name="r"))
     with pytest.raises(TypeError, match=r"'r' is not of the expected type: taskflowx\.persistence\.models\.TaskDetail"):
         storage.set_task_progress("r", 0.5)
+
+
+def test_a_search_that_was_interrupted_leaves_every_output_once(storage, monkeypatch):
+    class Outputs:
+        outputs: ClassVar = [("y", None)]
+
+        def __getattribute__(self, name):
+            monkeypatch.undo()
+            raise KeyboardInterrupt
+
+    first, second = Work("a", provides="x"), Work("b", provides="y")
+    storage.ensure_atoms([first, second])
+    monkeypatch.setattr(second, "_signature", Outputs())
+    with pytest.raises(KeyboardInterrupt):
+        storage.fetch("x")
+    storage.save("a", 1)
+    storage.save("b", 2)
+    assert storage.fetch_all() == {"x": 1, "y": 2}
