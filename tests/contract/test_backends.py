@@ -10,7 +10,8 @@ import threading
 
 import pytest
 
-from taskflowx import exceptions
+from taskflowx import engines, exceptions, retry, task as atoms
+from taskflowx.patterns import linear_flow
 from taskflowx.persistence import backends, base, codec, models
 from taskflowx.types.failure import Failure
 from tests.contract.stores import STORES
@@ -703,3 +704,98 @@ def test_threads_with_connections_of_their_own_do_not_disturb_each_other(backend
     assert problems == []
     assert sorted(data["uuid"] for data in everything(connection)) == ["b0", "b1", "b2", "b3"]
     assert all(len(read) == 3 for read in (connection.get_flow_details(f"f{number}") for number in range(4)))
+
+
+# -- runs ------------------------------------------------------------------------------------------------------------
+
+
+class Step(atoms.Task):
+    """Notes that it ran, and does what it is told to do."""
+
+    def __init__(self, name, log, act=None, **kwargs):
+        super().__init__(name, **kwargs)
+        self.log, self.act = log, act
+
+    def execute(self, **kwargs):
+        self.log.append(self.name)
+        return self.act() if self.act else self.name
+
+    def revert(self, *args, **kwargs):
+        self.log.append(f"-{self.name}")
+
+
+def fail():
+    raise ValueError("v")
+
+
+def stored_states(connection, engine):
+    read = connection.get_flow_details(engine.storage.flow_uuid)
+    return read.state, {each.name: each.state for each in read}
+
+
+def test_a_run_is_stored_in_its_book(backend, connection):
+    made = models.LogBook("book", "b")
+    log = []
+    flow_ = linear_flow.Flow("flow").add(Step("a", log, provides="x"), Step("b", log, requires=["x"]))
+    engine = engines.load(flow_, book=made, backend=backend, store={"given": [1]})
+    engine.run()
+    (read,) = connection.get_logbook("b")
+    assert (read.name, read.state) == ("flow", "SUCCESS")
+    assert {each.name: (each.state, each.results) for each in read} == {
+        "_TaskFlow_INJECTOR": ("SUCCESS", {"given": [1]}),
+        "a": ("SUCCESS", "a"),
+        "b": ("SUCCESS", "b"),
+    }
+
+
+def test_a_run_that_failed_is_stored_with_its_failure(backend, connection):
+    log = []
+    flow_ = linear_flow.Flow("flow", retry.Times(2, "r")).add(Step("a", log), Step("b", log, fail))
+    engine = engines.load(flow_, backend=backend)
+    with pytest.raises(ValueError, match=r"^v$"):
+        engine.run()
+    assert stored_states(connection, engine) == ("REVERTED", {"r": "REVERTED", "a": "REVERTED", "b": "REVERTED"})
+    read = {each.name: each for each in connection.get_flow_details(engine.storage.flow_uuid)}
+    assert read["b"].failure.check(ValueError)
+    assert read["r"].results == []  # it has been reverted
+    assert log == ["a", "b", "-b", "-a"] * 2
+
+
+def test_a_run_goes_on_from_what_is_stored(backend, connection):
+    log = []
+
+    def make(act=None):
+        return linear_flow.Flow("flow").add(
+            Step("a", log, act, provides="x"), Step("b", log, requires=["x"], provides="y"), Step("c", log)
+        )
+
+    def stop():
+        engine.suspend()
+        return {"value": [1, None, "ü"]}
+
+    engine = engines.load(make(stop), backend=backend)
+    engine.run()
+    state, atoms_ = stored_states(connection, engine)
+    assert (state, atoms_["a"], atoms_["c"]) == ("SUSPENDED", "SUCCESS", "PENDING")
+    with contextlib.closing(backend.get_connection()) as other:
+        read = other.get_flow_details(engine.storage.flow_uuid)
+    again = engines.load(make(), flow_detail=read, backend=backend)
+    again.run()
+    assert log == ["a", "b", "c"]
+    assert again.storage.fetch("x") == {"value": [1, None, "ü"]}
+    assert stored_states(connection, again) == ("SUCCESS", dict.fromkeys("abc", "SUCCESS"))
+
+
+def test_a_value_of_a_run_is_stored_or_refused(backend, connection):
+    lock = threading.Lock()
+    flow_ = linear_flow.Flow("flow").add(Step("a", [], requires=["lock"]))
+    if backend.durable:
+        with pytest.raises(exceptions.StorageFailure, match=r"values given to the flow: .* at \['lock'\] is of type"):
+            engines.load(flow_, store={"lock": lock}, backend=backend)
+        engine = engines.load(flow_, backend=backend)
+        engine.storage.inject({"lock": lock}, transient=True)
+    else:
+        engine = engines.load(flow_, store={"lock": lock}, backend=backend)
+    engine.run()
+    assert engine.storage.fetch("lock") is lock
+    assert stored_states(connection, engine)[0] == "SUCCESS"

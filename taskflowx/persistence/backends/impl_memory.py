@@ -226,6 +226,7 @@ class MemoryBackend(path_based.PathBasedBackend):
         with self.lock:
             held = self._held.get(flow_detail.uuid)
             if held is not None and held.detail is flow_detail:
+                held.placed.clear()  # to be put in their places again, where somebody else has updated them
                 return
             connection = self.get_connection()
             path = connection._join_path(connection.flow_path, flow_detail.uuid)

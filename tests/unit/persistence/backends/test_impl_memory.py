@@ -376,6 +376,19 @@ def test_an_update_by_somebody_else_takes_the_place_of_what_is_held(backend, con
     assert connection.get_atom_details("t").results == [1]
 
 
+def test_to_hold_again_takes_the_place_of_updates_by_others(backend, connection):
+    _, flow, detail = record()
+    backend.hold(flow)
+    other = connection.get_atom_details("t")
+    other.results = 2
+    connection.update_atom_details(other)
+    assert connection.get_atom_details("t").results == 2
+    backend.hold(flow)
+    detail.results = 3
+    assert connection.get_atom_details("t").results == 3
+    assert [each.results for each in connection.get_flow_details("f")] == [3]
+
+
 def test_a_new_holder_takes_the_place_of_the_old_one(backend, connection):
     _, flow, _ = record()
     backend.hold(flow)
