@@ -19,19 +19,26 @@ import contextlib
 import functools
 import logging
 import threading
+import time
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from collections.abc import Hashable, Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from taskflowx import exceptions, retry, states
+from taskflowx._util import arguments
 from taskflowx.atom import Atom, full_name, version_text
 from taskflowx.persistence import models
 from taskflowx.types.failure import Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 LOG = logging.getLogger(__name__)
 
+#: how often a commit is tried, and for how many seconds, before its failure is raised
+RETRY_ATTEMPTS = 3
+RETRY_WAIT_TIMEOUT = 5
+_FIRST_PAUSE = 0.05
 META_INJECTED = "injected"
 META_PROGRESS = "progress"
 META_PROGRESS_DETAILS = "progress_details"
@@ -41,6 +48,27 @@ STATES_WITH_RESULTS = (
     states.REVERTING,
     states.REVERT_FAILURE,
     states.SUCCESS,
+)
+_STATES = (
+    states.PENDING,
+    states.RUNNING,
+    states.SUCCESS,
+    states.FAILURE,
+    states.IGNORE,
+    states.REVERTING,
+    states.REVERTED,
+    states.REVERT_FAILURE,
+    states.RETRYING,
+)
+_FLOW_STATES = (
+    states.PENDING,
+    states.RUNNING,
+    states.SUCCESS,
+    states.FAILURE,
+    states.REVERTED,
+    states.SUSPENDING,
+    states.SUSPENDED,
+    states.RESUMING,
 )
 _EXECUTE_STATES = (states.SUCCESS, states.FAILURE, states.REVERTING)
 _REVERT_STATES = (states.REVERTED, states.REVERT_FAILURE, states.REVERTING)
@@ -60,6 +88,7 @@ class Values:
         return f"<Provider '{self.name}' of injected values>"
 
 
+_D = TypeVar("_D", bound=models.AtomDetail)
 #: where a value may be found: what has it, and the index or key there (None: all of it)
 Source = tuple[Any, Any]
 
@@ -81,6 +110,8 @@ class Storage:
         backend: Any = None,
         scope_fetcher: Callable[[str], Iterable[Iterable[str]]] | None = None,
     ) -> None:
+        if type(flow_detail) is not models.FlowDetail:
+            arguments.check_like("flow_detail", flow_detail, ("name", "meta"), "a FlowDetail")
         self._flowdetail = flow_detail
         self._backend = backend
         #: whether changes have to be written to the store; what is kept in memory is there already
@@ -122,6 +153,7 @@ class Storage:
         :raises Duplicate: when there is a detail of that name and of another kind
         :raises TypeError: when something is no atom
         """
+        arguments.check_iterable("atoms", atoms, "an iterable of atoms")
         uuids = []
         for atom in atoms:
             if not isinstance(atom, Atom):
@@ -190,10 +222,25 @@ class Storage:
     def commit(self, details: Iterable[models.AtomDetail]) -> None:
         """Write details, and the state and metadata of the flow, to the store as one transaction.
 
-        :raises StorageFailure: when the store does not take it
+        :raises StorageFailure: when the store has not taken it in RETRY_ATTEMPTS attempts, within RETRY_WAIT_TIMEOUT
+            seconds
         """
-        with contextlib.closing(self._backend.get_connection()) as connection:
-            connection.save_changes(self._flowdetail, details)
+        details = list(details)
+        started = time.monotonic()
+        for attempt in range(1, RETRY_ATTEMPTS + 1):
+            try:
+                with contextlib.closing(self._backend.get_connection()) as connection:
+                    connection.save_changes(self._flowdetail, details)
+            except exceptions.StorageFailure as error:
+                pause = _FIRST_PAUSE * 2**attempt
+                if attempt == RETRY_ATTEMPTS or time.monotonic() + pause - started > RETRY_WAIT_TIMEOUT:
+                    raise
+                LOG.warning(
+                    "The store has not taken the record of flow '%s', again in %s s: %s", self.flow_name, pause, error
+                )
+                threading.Event().wait(pause)
+            else:
+                return
 
     def _save(self, *details: models.AtomDetail) -> None:
         if self.durable:
@@ -220,14 +267,21 @@ class Storage:
     def _detail(self, atom_name: str) -> models.AtomDetail:
         try:
             return self._rows[self._places[atom_name]]  # type: ignore[no-any-return]
-        except KeyError as error:
+        except (KeyError, TypeError) as error:  # unknown, or what cannot be a key
+            kept: models.AtomDetail | None = self._kept.get(atom_name) if isinstance(error, KeyError) else None
+            if kept is not None:  # it is on record; the atom itself has not been shown yet
+                return kept
             msg = f"Unknown atom name '{atom_name}'"
             raise exceptions.NotFound(msg, error) from None
 
-    def _retry_detail(self, retry_name: str) -> models.RetryDetail:
-        detail = self._detail(retry_name)
-        if not isinstance(detail, models.RetryDetail):
-            msg = f"Atom '{retry_name}' is not of the expected type: {full_name(models.RetryDetail)}"
+    def _detail_of(self, atom_name: str, kind: type[_D]) -> _D:
+        """Return the detail of an atom of a kind.
+
+        :raises TypeError: when the atom is of the other kind
+        """
+        detail = self._detail(atom_name)
+        if not isinstance(detail, kind):
+            msg = f"Atom '{atom_name}' is not of the expected type: {full_name(kind)}"
             raise TypeError(msg)
         return detail
 
@@ -266,7 +320,11 @@ class Storage:
         return self._detail(atom_name).uuid
 
     def set_atom_state(self, atom_name: str, state: str) -> None:
-        """Set the state of an atom."""
+        """Set the state of an atom.
+
+        :raises ValueError: when there is no such state
+        """
+        arguments.check_choice("state", state, _STATES)
         detail = self._detail(atom_name)
         detail.state = state
         self._save(detail)
@@ -276,7 +334,11 @@ class Storage:
         return self._detail(atom_name).state
 
     def set_atom_intention(self, atom_name: str, intention: str) -> None:
-        """Set what is to be done with an atom next."""
+        """Set what is to be done with an atom next.
+
+        :raises ValueError: when there is no such intention
+        """
+        arguments.check_choice("intention", intention, states.INTENTIONS)
         detail = self._detail(atom_name)
         detail.intention = intention
         self._save(detail)
@@ -287,6 +349,7 @@ class Storage:
 
     def get_atoms_states(self, atom_names: Iterable[str]) -> dict[str, tuple[str | None, str]]:
         """Return atom name -> (state, intention)."""
+        arguments.check_type("atom_names", atom_names, Iterable, "an iterable of names of atoms")
         details = {name: self._detail(name) for name in atom_names}
         return {name: (detail.state, detail.intention) for name, detail in details.items()}
 
@@ -296,6 +359,7 @@ class Storage:
         """Update the metadata of an atom's detail."""
         detail = self._detail(atom_name)
         if update_with:
+            arguments.check_iterable("update_with", update_with, "a dict, or pairs of key and value")
             detail.meta.update(update_with)
             self._save(detail)
 
@@ -305,20 +369,23 @@ class Storage:
         :param progress: from 0.0 to 1.0
         :param details: facts about it
         """
-        detail = self._detail(task_name)
+        arguments.check_number("progress", progress, "a number from 0.0 to 1.0")
+        if details:
+            arguments.check_mapping("details", details, "a dict")
+        detail = self._detail_of(task_name, models.TaskDetail)
         put_progress(detail, progress, details)
         self._save(detail)
 
     def get_task_progress(self, task_name: str) -> float:
         """Return how far a task has come: 1.0 after success, 0.0 when it has never told."""
-        detail = self._detail(task_name)
+        detail = self._detail_of(task_name, models.TaskDetail)
         if detail.state == states.SUCCESS:
             return 1.0
         return detail.meta.get(META_PROGRESS) or 0.0
 
     def get_task_progress_details(self, task_name: str) -> dict[str, Any] | None:
         """Return {'at_progress': ..., 'details': {...}} of the last progress that came with details, or None."""
-        return self._detail(task_name).meta.get(META_PROGRESS_DETAILS)
+        return self._detail_of(task_name, models.TaskDetail).meta.get(META_PROGRESS_DETAILS)
 
     # -- results -----------------------------------------------------------------------------------
 
@@ -327,7 +394,9 @@ class Storage:
 
         :param result: the value, or a `Failure` with state FAILURE or REVERT_FAILURE
         :raises TypeError: when it is no `Failure` in a state that asks for one
+        :raises ValueError: when there is no such state
         """
+        arguments.check_choice("state", state, _STATES)
         detail = self._detail(atom_name)
         if state in (states.FAILURE, states.REVERT_FAILURE) and not isinstance(result, Failure):
             msg = (
@@ -342,10 +411,10 @@ class Storage:
             self._failures[atom_name] = result
         elif state == states.REVERT_FAILURE and isinstance(result, Failure):
             self._revert_failures[atom_name] = result
-        elif state == states.REVERTED:
-            self._revert_failures.pop(atom_name, None)
         elif state == states.SUCCESS:
             self.warn_of_missing(atom_name)
+        if detail.revert_failure is None:
+            self._revert_failures.pop(atom_name, None)
         self._save(detail)
 
     def warn_of_missing(self, atom_name: str) -> None:
@@ -362,7 +431,7 @@ class Storage:
 
         :raises StorageFailure: when there was no attempt
         """
-        detail = self._retry_detail(retry_name)
+        detail = self._detail_of(retry_name, models.RetryDetail)
         try:
             detail.last_failures[failed_atom_name] = failure
         except exceptions.NotFound as error:
@@ -372,7 +441,8 @@ class Storage:
 
     def cleanup_retry_history(self, retry_name: str, state: str) -> None:
         """Forget the attempts of a retry and set its state."""
-        detail = self._retry_detail(retry_name)
+        arguments.check_choice("state", state, _STATES)
+        detail = self._detail_of(retry_name, models.RetryDetail)
         detail.state = state
         detail.results = []
         self._save(detail)
@@ -388,7 +458,7 @@ class Storage:
         try:
             _check_accessible(detail, _EXECUTE_STATES)
         except exceptions.DisallowedAccess as error:
-            msg = f"Result for atom '{atom_name}' execution is not known"
+            msg = f"Result for atom '{atom_name}' execution is not known{_why(detail)}"
             raise exceptions.NotFound(msg, error) from None
         return detail.failure if detail.failure is not None else detail.results
 
@@ -408,7 +478,7 @@ class Storage:
         try:
             _check_accessible(detail, _REVERT_STATES)
         except exceptions.DisallowedAccess as error:
-            msg = f"Result for atom '{atom_name}' revert is not known"
+            msg = f"Result for atom '{atom_name}' revert is not known{_why(detail)}"
             raise exceptions.NotFound(msg, error) from None
         return detail.revert_failure if detail.revert_failure is not None else detail.revert_results
 
@@ -427,8 +497,11 @@ class Storage:
         return bool(self._failures or self._revert_failures)
 
     def reset(self, atom_name: str, state: str = states.PENDING) -> None:
-        """Forget what has happened to an atom and set its state."""
+        """Forget what has happened to an atom and set its state; one that is in that state stays as it is."""
+        arguments.check_choice("state", state, _STATES)
         detail = self._detail(atom_name)
+        if detail.state == state:
+            return
         detail.reset(state)
         self._failures.pop(atom_name, None)
         self._revert_failures.pop(atom_name, None)
@@ -449,6 +522,7 @@ class Storage:
         :raises NotFound: when there is no such atom
         """
         detail = self._detail(atom_name)
+        arguments.check_named_values("pairs", pairs)
         given = self._atom_args.get(atom_name)
         if given is None:
             given = self._atom_args[atom_name] = (Values(atom_name, {}), Values(atom_name, {}))
@@ -465,6 +539,7 @@ class Storage:
         :param transient: whether they are forgotten when the run is over rather than kept in the flow's detail
         :raises StorageFailure: when they are to be kept, and the store cannot hold one of them; none is taken then
         """
+        arguments.check_named_values("pairs", pairs)
         if self.durable and not transient:
             from taskflowx.persistence import codec  # only a durable run needs it
 
@@ -505,7 +580,11 @@ class Storage:
         :raises NotFound: when none of them has a value
         """
         looked_at: list[tuple[Any, Any, Exception | None]] = []
+        ignored = 0
         for detail, key in sources:
+            if detail.state == states.IGNORE:
+                ignored += 1
+                continue
             problem: Exception | None = None
             if detail.state == states.SUCCESS:
                 results = detail.last_results if isinstance(detail, models.RetryDetail) else detail.results
@@ -518,6 +597,9 @@ class Storage:
             looked_at.append((detail, key, problem))
         if len(looked_at) == 1:
             raise _unavailable(name, *looked_at[0])
+        if not looked_at and ignored:
+            msg = f"Unable to find result '{name}', searched {ignored} providers, which were all ignored"
+            raise exceptions.NotFound(msg)
         if not looked_at:
             msg = f"Name '{name}' is not mapped as a produced output by any providers"
             raise exceptions.NotFound(msg)
@@ -555,6 +637,9 @@ class Storage:
         :param many_handler: called with all values if there are several, picks one; the first by default
         :raises NotFound: when nobody provides the name, or nobody has done so yet
         """
+        arguments.check_type("name", name, Hashable, "the name of a value (str)")
+        if many_handler is not None:
+            arguments.check_callable("many_handler", many_handler)
         found: list[Any] = []
         sources = list(self._sources(name))
         for detail, key in sources:
@@ -565,7 +650,7 @@ class Storage:
         return self.find(name, sources)
 
     def _offered(self, name: str, detail: Any, key: Any) -> Any:
-        """Return what a source has under a name: the `Failure` of an atom that failed, if all of its result is asked for.
+        """Return what a source has under a name; of an atom that failed its `Failure`, if it is not asked for a part.
 
         :raises NotFound: when it has nothing
         """
@@ -584,6 +669,8 @@ class Storage:
 
         :param many_handler: called with all values of a name that has several; the list of them by default
         """
+        if many_handler is not None:
+            arguments.check_callable("many_handler", many_handler)
         self._index()
 
         def handle(values: list[Any]) -> Any:
@@ -632,6 +719,7 @@ class Storage:
         :raises NotFound: when there is no such atom
         """
         self._detail(atom_name)
+        arguments.check_mapping("args_mapping", args_mapping, "a dict of argument -> stored name")
         seen = self._seen(atom_name, scope_walker)
         optional = set(optional_args or ())
         return {
@@ -655,6 +743,7 @@ class Storage:
         :param optional_args: arguments that are left out when there is no value
         :raises NotFound: when there is no value for another argument
         """
+        arguments.check_mapping("args_mapping", args_mapping, "a dict of argument -> stored name")
         if atom_name is not None:
             self._detail(atom_name)
         seen = self._seen(atom_name, scope_walker)
@@ -665,6 +754,8 @@ class Storage:
             if not sources:
                 if arg in optional:
                     continue
+                if next(self._sources(name), None) is None:
+                    self.find(name, ())
                 msg = (
                     f"Mapped argument '{arg}' <= '{name}' was not produced by any accessible provider "
                     f"({len(sources)} possible providers were scanned)"
@@ -680,7 +771,11 @@ class Storage:
     # -- the flow ----------------------------------------------------------------------------------
 
     def set_flow_state(self, state: str) -> None:
-        """Set the state of the flow."""
+        """Set the state of the flow.
+
+        :raises ValueError: when there is no such state
+        """
+        arguments.check_choice("state", state, _FLOW_STATES)
         self._flowdetail.state = state
         self._save()
 
@@ -703,19 +798,20 @@ class Storage:
 
     def update_flow_metadata(self, update_with: Mapping[str, Any]) -> None:
         """Update the metadata of the flow's detail."""
+        arguments.check_iterable("update_with", update_with, "a dict, or pairs of key and value")
         self._flowdetail.meta.update(update_with)
         self._save()
 
     def get_retry_history(self, retry_name: str) -> retry.History:
         """Return the attempts of a retry."""
-        detail = self._retry_detail(retry_name)
+        detail = self._detail_of(retry_name, models.RetryDetail)
         return retry.History(detail.results, detail.failure)
 
     def get_retry_histories(self) -> list[tuple[str, retry.History]]:
         """Return (retry name, attempts) of all retries."""
         return [
             (name, retry.History(detail.results, detail.failure))
-            for name, detail in ((detail.name, detail) for detail in self._rows if detail is not None)
+            for name, detail in ((detail.name, detail) for detail in self._flowdetail)
             if isinstance(detail, models.RetryDetail)
         ]
 
@@ -756,6 +852,10 @@ def _check_accessible(detail: models.AtomDetail, allowed: tuple[str, ...]) -> No
             f"when result access is restricted to {allowed} states"
         )
         raise exceptions.DisallowedAccess(msg, state=detail.state)
+
+
+def _why(detail: models.AtomDetail) -> str:
+    return " (as it was ignored)" if detail.state == states.IGNORE else ""
 
 
 def _provider(detail: Any, key: Any) -> str:

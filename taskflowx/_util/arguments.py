@@ -1,11 +1,89 @@
-"""Looks at what callers pass, and refuses it in words: which argument it is, what it was, what is accepted."""
+"""Looks at what callers pass, and refuses it in words: which argument it is, what is accepted, what it was.
+
+Called where something is declared or asked for by name, never for each atom of a run. What is refused has the wrong
+type (TypeError) or a value that is not one of those accepted (ValueError). Whatever behaves like what is asked for is
+accepted, whether or not it is of the class: users' tests pass mocks.
+"""
 
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 _ASYNC = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
+_WORDS = {"1": True, "t": True, "true": True, "on": True, "y": True, "yes": True}
+_WORDS |= {"0": False, "f": False, "false": False, "off": False, "n": False, "no": False}
+
+
+def refuse(name: str, value: Any, accepted: str, kind: type[Exception] = TypeError) -> NoReturn:
+    """Raise the error for a value that is not what is accepted."""
+    raise kind(f"{name} must be {accepted}, not {value!r} ({type(value)})")
+
+
+def check_type(name: str, value: Any, types: type | tuple[type, ...], accepted: str) -> None:
+    """Refuse what is not of one of the types."""
+    if not isinstance(value, types):
+        refuse(name, value, accepted)
+
+
+def check_like(name: str, value: Any, attributes: Collection[str], accepted: str) -> None:
+    """Refuse what lacks one of the attributes, and a class in the place of an object."""
+    if isinstance(value, type) or not all(hasattr(value, attribute) for attribute in attributes):
+        refuse(name, value, accepted)
+
+
+def check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
+    """Refuse what is none of the choices."""
+    if value not in choices:
+        refuse(name, value, f"one of {', '.join(map(repr, choices))}", ValueError)
+
+
+def check_number(name: str, value: Any, accepted: str, least: float | None = None) -> None:
+    """Refuse what is no number, or is less than the least; NaN is not at least anything."""
+    from numbers import Real
+
+    if not isinstance(value, Real):
+        refuse(name, value, accepted)
+    if least is not None and not float(value) >= least:
+        refuse(name, value, accepted, ValueError)
+
+
+def check_iterable(name: str, value: Any, accepted: str) -> None:
+    """Refuse what cannot be iterated over, and text, whose letters nobody means."""
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        refuse(name, value, accepted)
+
+
+def check_mapping(name: str, value: Any, accepted: str) -> None:
+    """Refuse what is no mapping."""
+    if not isinstance(value, Mapping) and not (hasattr(value, "keys") and hasattr(value, "__getitem__")):
+        refuse(name, value, accepted)
+
+
+def check_named_values(name: str, value: Any) -> None:
+    """Refuse what is no mapping of names (str) to values."""
+    if type(value) is not dict:
+        check_mapping(name, value, "a dict of name -> value")
+    for key in value:
+        if not isinstance(key, str):
+            refuse(f"Each name in {name}", key, "a str")
+
+
+def check_callable(name: str, value: Any) -> None:
+    """Refuse what cannot be called."""
+    if not callable(value):
+        refuse(name, value, "callable", ValueError)
+
+
+def check_callback(name: str, value: Any) -> None:
+    """Refuse what cannot be called for its effect or its answer, as a coroutine function: nobody awaits it."""
+    check_callable(name, value)
+    if is_async(value):
+        refuse(name, value, "a plain function and no coroutine function, which nobody awaits", ValueError)
 
 
 def is_async(function: Any) -> bool:
@@ -15,3 +93,19 @@ def is_async(function: Any) -> bool:
         return bool(code.co_flags & _ASYNC)
     parts = (function, getattr(type(function), "__call__", None))  # noqa: B004 - what a call of an object runs
     return any(inspect.iscoroutinefunction(part) or inspect.isasyncgenfunction(part) for part in parts)
+
+
+def to_bool(name: str, value: Any) -> bool:
+    """Return a flag, which in configuration files is a word or a digit.
+
+    :raises TypeError, ValueError: when it is none
+    """
+    if value is None or isinstance(value, int):  # so is bool
+        return bool(value)
+    accepted = f"a bool, or one of {sorted(_WORDS)} (in any case)"
+    if not isinstance(value, str):
+        refuse(name, value, accepted)
+    word = value.strip().lower()
+    if word not in _WORDS:
+        refuse(name, value, accepted, ValueError)
+    return _WORDS[word]

@@ -9,7 +9,7 @@ from typing import ClassVar
 import pytest
 
 from taskflowx import exceptions, retry, states, task
-from taskflowx.persistence import models
+from taskflowx.persistence import base, models
 from taskflowx.persistence.backends import impl_dir, impl_memory
 from taskflowx.storage import Storage
 from taskflowx.types.failure import Failure
@@ -652,3 +652,44 @@ def test_a_search_that_was_interrupted_leaves_every_output_once(storage, monkeyp
     storage.save("a", 1)
     storage.save("b", 2)
     assert storage.fetch_all() == {"x": 1, "y": 2}
+
+
+class Flaky(base.Backend):
+    """A store that fails a number of times before it takes what it is given."""
+
+    def __init__(self, failures):
+        super().__init__({})
+        self.failures = failures
+        self.taken = []
+
+    def get_connection(self):
+        return self
+
+    def save_changes(self, flow_detail, atom_details):
+        self.failures -= 1
+        if self.failures >= 0:
+            raise exceptions.StorageFailure("locked")
+        self.taken.append([atom.name for atom in atom_details])
+
+    def close(self):
+        pass
+
+
+def test_a_store_that_is_down_for_a_moment_is_tried_again(detail, monkeypatch, caplog):
+    monkeypatch.setattr("taskflowx.storage._FIRST_PAUSE", 0.0)
+    store = Flaky(2)
+    Storage(detail, store).ensure_atom(Work("a"))
+    assert store.taken == [["a"]]
+    assert caplog.text.count("The store has not taken the record of flow 'flow'") == 2
+
+
+def test_a_store_that_stays_down_is_a_failure(detail, monkeypatch):
+    monkeypatch.setattr("taskflowx.storage._FIRST_PAUSE", 0.0)
+    store = Flaky(3)
+    with pytest.raises(exceptions.StorageFailure, match="locked"):
+        Storage(detail, store).ensure_atom(Work("a"))
+    monkeypatch.setattr("taskflowx.storage.RETRY_WAIT_TIMEOUT", -1)
+    store.failures = 1
+    with pytest.raises(exceptions.StorageFailure, match="locked"):
+        Storage(detail, store).ensure_atom(Work("b"))
+    assert store.taken == []
