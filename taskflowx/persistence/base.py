@@ -27,7 +27,7 @@ class Backend(abc.ABC):
     :raises TypeError: when `conf` is no dict
     """
 
-    #: whether an engine has to write what it records; a store in memory holds the very details of a run
+    #: whether an engine has to write what it records; one that is not is given the record to `hold`, as memory does
     durable: ClassVar[bool] = True
 
     def __init__(self, conf: Mapping[str, Any] | None) -> None:
@@ -77,7 +77,10 @@ class Connection(abc.ABC):
     def update_atom_details(self, atom_detail: AtomDetail) -> AtomDetail:
         """Merge an atom's detail into the stored one; returns what is stored then.
 
+        Everything is taken over but name and uuid.
+
         :raises NotFound: when it is not stored yet
+        :raises NotImplementedError: when the stored one is of another kind
         """
 
     @abc.abstractmethod
@@ -87,11 +90,17 @@ class Connection(abc.ABC):
         Returns what is stored then.
 
         :raises NotFound: when it is not stored yet
+        :raises Duplicate: when a detail in it is stored in another flow
         """
 
     @abc.abstractmethod
     def save_logbook(self, book: LogBook) -> LogBook:
-        """Store a book with all that is in it, merged into what is stored of it; returns the book."""
+        """Store a book with all that is in it, merged into what is stored of it; returns the book.
+
+        What is stored and is not in it stays.
+
+        :raises Duplicate: when a detail in it is stored in another book or flow
+        """
 
     @abc.abstractmethod
     def destroy_logbook(self, book_uuid: str) -> None:

@@ -76,30 +76,39 @@ def _has_only_text_keys(value: Any) -> bool:
 
 
 def _refuse(value: Any, what: str, error: Exception | None) -> NoReturn:
-    too_deep = ("", "is nested too deeply")
-    where, problem = too_deep if isinstance(error, RecursionError) else next(_misfits(value), too_deep)
+    where, problem = ("", "is nested too deeply") if isinstance(error, RecursionError) else _misfit(value)
     msg = f"Cannot store {what}: the value{where and f' at {where}'} {problem}\n{_WAY_OUT}"
     raise exceptions.StorageFailure(msg, error) from error
 
 
-def _misfits(value: Any) -> Iterator[tuple[str, str]]:
-    """Iterate over the parts of a value that cannot be stored: where each is, and what is wrong with it."""
-    pending: list[tuple[str, Any, Any]] = [("", value, None)]
+def _misfit(value: Any) -> tuple[str, str]:
+    """Return where the first part of a value is that cannot be stored, and what is wrong with it."""
+    inside: list[Any] = []  # what is being looked into, the outermost first
+    pending: list[Iterator[tuple[str, Any]]] = [iter([("", value)])]
     while pending:
-        where, part, above = pending.pop()
-        problem = _problem(part, above)
+        where, part = next(pending[-1], (None, None))
+        if where is None:
+            pending.pop()
+            inside = inside[: len(pending) - 1]
+            continue
+        problem = _problem(part, inside)
         if problem:
-            yield where, problem
-        elif isinstance(part, dict):
-            pending.extend((f"{where}[{key!r}]", part[key], (part, above)) for key in reversed(part))
-        elif isinstance(part, (list, tuple)):
-            pending.extend((f"{where}[{n}]", part[n], (part, above)) for n in reversed(range(len(part))))
+            return where, problem
+        if isinstance(part, (dict, list, tuple)):
+            inside.append(part)
+            pending.append(_parts(where, part))
+    return "", "cannot be written"
 
 
-def _problem(part: Any, above: Any) -> str:
+def _parts(where: str, whole: Any) -> Iterator[tuple[str, Any]]:
+    for key, part in whole.items() if isinstance(whole, dict) else enumerate(whole):
+        yield f"{where}[{key!r}]", part
+
+
+def _problem(part: Any, inside: list[Any]) -> str:
     """Say why a part of a value cannot be stored, without a look at what is in it; empty if it can.
 
-    :param above: the containers that it is in, as a pair of the nearest one and those above it
+    :param inside: what it is in
     """
     if part is None or isinstance(part, (str, float)):
         return ""
@@ -107,10 +116,8 @@ def _problem(part: Any, above: Any) -> str:
         return _too_long(part)
     if not isinstance(part, (dict, list, tuple)):
         return f"is of type {_type_name(part)}"
-    while above is not None:
-        if above[0] is part:
-            return "contains itself"
-        above = above[1]
+    if any(part is each for each in inside):
+        return "contains itself"
     odd = [key for key in part if not isinstance(key, str)] if isinstance(part, dict) else []
     return f"has a key that is no str: {odd[0]!r} of type {_type_name(odd[0])}" if odd else ""
 
