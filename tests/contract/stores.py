@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tests.services import addresses
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -34,4 +36,18 @@ STORES = [
     Store("memory", lambda _: {"connection": "memory"}, is_ready=True, is_shared=False),
     Store("memory-shallow", lambda _: {"connection": "memory", "deep_copy": False}, is_ready=True, is_shared=False),
     Store("dir", lambda path: {"connection": "dir", "path": str(path / "runs")}),
+    Store("sqlite", lambda path: {"connection": f"sqlite:///{path / 'runs.db'}"}),
+    Store("sqlite-memory", lambda _: {"connection": "sqlite://"}, is_shared=False),
+    Store(
+        "postgresql",
+        lambda _: {"connection": addresses.new_database(addresses.POSTGRESQL)},
+        holds_nan=False,
+        lacks=addresses.POSTGRESQL.lacks,
+    ),
+    Store(
+        "mariadb",
+        lambda _: {"connection": addresses.new_database(addresses.MARIADB)},
+        lacks=addresses.MARIADB.lacks,
+    ),
+    Store("zookeeper", lambda _: {"connection": addresses.new_path()}, lacks=addresses.ZOOKEEPER.lacks),
 ]

@@ -1,0 +1,115 @@
+"""The layout of a SQL store, and how a database is brought to it.
+
+Alembic runs the files in `versions/`, in the order of their `down_revision`, and notes in a table of our own how far a
+database is. A new file goes there for each change of the layout; a released one is never changed.
+
+What must stay true: tables that TaskFlow made stay as they are. It has a version table of its own, and goes on reading
+and writing them; what we add to them is indexes, and columns that may be null.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import alembic.command
+import alembic.util
+import sqlalchemy as sa
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from taskflowx import exceptions
+from taskflowx.persistence.backends import sql
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: the table in which Alembic notes the version of the layout
+VERSION_TABLE = "taskflowx_version"
+
+_WAITING = 60  # seconds to wait for another process that upgrades the same database
+
+# Alembic hands the connection to its scripts through a module of its own: one upgrade at a time in a process.
+_upgrading = threading.Lock()
+
+
+def upgrade(connection: sa.Connection, family: str) -> None:
+    """Bring a database to the layout that this version writes; one that has it already is left as it is.
+
+    :param connection: nothing has been run on it yet
+    :param family: which of `sql.FAMILIES` it is to
+    :raises StorageFailure: when a newer version has been here, or another process does not end its upgrade
+    """
+    config = _config()
+    config.attributes["connection"] = connection
+    with _upgrading, _alone(connection, family):
+        try:
+            alembic.command.upgrade(config, "head")
+        except alembic.util.CommandError as error:
+            msg = f"Cannot upgrade the database; was it upgraded by a newer version of taskflowx? {error}"
+            raise exceptions.StorageFailure(msg, error) from error
+        connection.commit()
+
+
+def missing(connection: sa.Connection) -> list[str]:
+    """Return what a database lacks of the layout, in words; nothing if it is complete."""
+    inspector = sa.inspect(connection)
+    lacks = []
+    for table in sql.TABLES:
+        if not inspector.has_table(table.name):
+            lacks.append(f"table '{table.name}'")
+            continue
+        there = {column["name"] for column in inspector.get_columns(table.name)}
+        lacks += [f"column '{name}' of table '{table.name}'" for name in sql.names(table) if name not in there]
+    version = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}).get_current_revision()
+    newest = ScriptDirectory.from_config(_config()).get_current_head()
+    if version != newest:
+        lacks.append(f"version {newest} of the layout: it has {version or 'none'}")
+    return lacks
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+@contextlib.contextmanager
+def _alone(connection: sa.Connection, family: str) -> Iterator[None]:
+    """Keep other processes from upgrading the same database; what they wait for is released by a commit."""
+    if family == "sqlite":
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        yield
+    elif family == "postgresql":
+        connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _lock_key()})
+        yield
+    else:
+        with _mysql_lock(connection):
+            yield
+
+
+def _lock_key() -> int:
+    return int.from_bytes(hashlib.sha256(VERSION_TABLE.encode()).digest()[:8], signed=True)
+
+
+@contextlib.contextmanager
+def _mysql_lock(connection: sa.Connection) -> Iterator[None]:
+    # Such a name holds for the whole server, and has 64 characters at most.
+    database = hashlib.sha256(_scalar(connection, "SELECT DATABASE()").encode()).hexdigest()[:32]
+    name = {"name": f"{VERSION_TABLE}.{database}"}
+    if _scalar(connection, f"SELECT GET_LOCK(:name, {_WAITING})", **name) != 1:
+        msg = f"Another process has been upgrading the database for more than {_WAITING} seconds"
+        raise exceptions.StorageFailure(msg)
+    try:
+        yield
+    finally:
+        _scalar(connection, "SELECT RELEASE_LOCK(:name)", **name)
+
+
+def _scalar(connection: sa.Connection, statement: str, **given: Any) -> Any:
+    return connection.execute(sa.text(statement), given).scalar()

@@ -1,0 +1,1 @@
+"""Every change that the layout of a SQL store has seen, one a file."""

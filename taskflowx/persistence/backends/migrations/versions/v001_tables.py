@@ -1,0 +1,70 @@
+"""The three tables of TaskFlow, where it has not made them, and an index for what is in a book or in a flow.
+
+TaskFlow's types, but for MariaDB and MySQL: there its TEXT ends at 65,535 bytes, its character set lacks what is beyond
+the basic plane, and its times have no fractions, which tell the order in which rows were added.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import mysql, postgresql
+
+revision = "001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+_TIME = sa.DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
+_DOCUMENT = sa.Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb").with_variant(postgresql.JSON(), "postgresql")
+_ON_MYSQL: dict[str, Any] = {
+    "mysql_charset": "utf8mb4",
+    "mysql_engine": "InnoDB",
+    "mariadb_charset": "utf8mb4",
+    "mariadb_engine": "InnoDB",
+}
+
+
+def upgrade() -> None:
+    """Make what is not there."""
+    _make("logbooks", sa.Column("meta", _DOCUMENT))
+    _make("flowdetails", _parent("logbooks"), sa.Column("meta", _DOCUMENT), sa.Column("state", sa.String(255)))
+    _make(
+        "atomdetails",
+        _parent("flowdetails"),
+        sa.Column("meta", _DOCUMENT),
+        sa.Column("version", sa.String(64)),
+        sa.Column("state", sa.String(255)),
+        sa.Column("failure", _DOCUMENT),
+        sa.Column("results", _DOCUMENT),
+        sa.Column("revert_results", _DOCUMENT),
+        sa.Column("revert_failure", _DOCUMENT),
+        sa.Column("atom_type", sa.Enum("RETRY_DETAIL", "TASK_DETAIL", name="atom_types")),
+        sa.Column(
+            "intention",
+            sa.Enum("EXECUTE", "IGNORE", "REVERT", "RETRY", name="intention_type"),
+            server_default="EXECUTE",
+        ),
+    )
+    for table in ("flowdetails", "atomdetails"):
+        op.create_index(f"taskflowx_{table}_parent", table, ["parent_uuid", "created_at"])
+
+
+def _make(table: str, *columns: sa.Column[object]) -> None:
+    if sa.inspect(op.get_bind()).has_table(table):
+        return
+    op.create_table(
+        table,
+        sa.Column("created_at", _TIME),
+        sa.Column("updated_at", _TIME),
+        sa.Column("name", sa.String(255)),
+        sa.Column("uuid", sa.String(64), primary_key=True),
+        *columns,
+        **_ON_MYSQL,
+    )
+
+
+def _parent(table: str) -> sa.Column[object]:
+    return sa.Column("parent_uuid", sa.String(64), sa.ForeignKey(f"{table}.uuid", ondelete="CASCADE"))

@@ -1,0 +1,194 @@
+"""The three tables of a SQL store, and every statement that is run on them, as text for one kind of database.
+
+Names of tables and columns are TaskFlow's. SQLAlchemy renders each statement once; connections run the text on the
+driver's own cursor, which costs a fraction of running it through SQLAlchemy. The tables themselves are made by the
+migrations.
+
+What must stay true: the parameters of a statement are in the order of the columns here, and none has a type, so that
+the database takes each for what the column is: tables that TaskFlow made have enumerations and JSON on some databases
+where others have text.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import mysql, postgresql, sqlite
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sqlalchemy.sql import ColumnElement, TableClause
+
+#: what differs between databases, differs between these
+FAMILIES = ("mysql", "postgresql", "sqlite")
+
+#: columns that hold JSON text
+DOCUMENTS = frozenset(("meta", "results", "failure", "revert_results", "revert_failure"))
+
+
+def _table(name: str, *columns: str) -> TableClause:
+    return sa.table(name, *map(sa.column, columns))
+
+
+BOOKS = _table("logbooks", "uuid", "name", "created_at", "updated_at", "meta")
+FLOWS = _table("flowdetails", "uuid", "name", "parent_uuid", "created_at", "updated_at", "state", "meta")
+ATOMS = _table(
+    "atomdetails",
+    "uuid",
+    "name",
+    "parent_uuid",
+    "created_at",
+    "updated_at",
+    "atom_type",
+    "version",
+    "state",
+    "intention",
+    "meta",
+    "results",
+    "failure",
+    "revert_results",
+    "revert_failure",
+)
+TABLES = (BOOKS, FLOWS, ATOMS)
+
+# What an atom keeps when it is written again.
+_LASTING = ("uuid", "parent_uuid", "created_at", "updated_at", "name", "atom_type")
+
+
+def family_of(dialect_name: str) -> str:
+    """Return which of the `FAMILIES` a dialect of SQLAlchemy belongs to.
+
+    :raises ValueError: when it is none of them
+    """
+    family = {"mariadb": "mysql"}.get(dialect_name, dialect_name)
+    if family not in FAMILIES:
+        msg = f"No store for databases of the kind '{dialect_name}', only for: mariadb, {', '.join(FAMILIES)}"
+        raise ValueError(msg)
+    return family
+
+
+@dataclasses.dataclass(frozen=True)
+class Statements:
+    """The statements for one kind of database.
+
+    `insert_*` and `put_atom` take all columns of their table, in order; `update_book` takes created_at, updated_at,
+    meta and the uuid, `update_flow` updated_at, state, meta and the uuid; the queries take what they name, those for
+    everything take nothing.
+    """
+
+    insert_book: str
+    insert_flow: str
+    insert_atom: str
+    put_atom: str
+    update_book: str
+    update_flow: str
+    books: str
+    book: str
+    flow: str
+    atom: str
+    flows_of_book: str
+    atoms_of_book: str
+    atoms_of_flow: str
+    clear: tuple[str, ...]
+    destroy: tuple[str, ...]
+
+
+@functools.cache
+def statements(family: str) -> Statements:
+    """Return the statements for one of the `FAMILIES`."""
+    of_book = sa.select(FLOWS.c.uuid).where(FLOWS.c.parent_uuid == _given("uuid"))
+    texts = {
+        "insert_book": _insert(family, BOOKS),
+        "insert_flow": _insert(family, FLOWS),
+        "insert_atom": _insert(family, ATOMS),
+        "put_atom": _upsert(family),
+        "update_book": _update(family, BOOKS, "created_at", "updated_at", "meta"),
+        "update_flow": _update(family, FLOWS, "updated_at", "state", "meta"),
+        "books": _select(family, BOOKS, None),
+        "book": _select(family, BOOKS, BOOKS.c.uuid),
+        "flow": _select(family, FLOWS, FLOWS.c.uuid),
+        "atom": _select(family, ATOMS, ATOMS.c.uuid),
+        "flows_of_book": _select(family, FLOWS, FLOWS.c.parent_uuid),
+        "atoms_of_book": _select(family, ATOMS, FLOWS.c.parent_uuid),
+        "atoms_of_flow": _select(family, ATOMS, ATOMS.c.parent_uuid),
+    }
+    clear = tuple(_text(family, sa.delete(table)) for table in reversed(TABLES))
+    destroy = (
+        _text(family, sa.delete(ATOMS).where(ATOMS.c.parent_uuid.in_(of_book)), "uuid"),
+        _text(family, sa.delete(FLOWS).where(FLOWS.c.parent_uuid == _given("uuid")), "uuid"),
+        _text(family, sa.delete(BOOKS).where(BOOKS.c.uuid == _given("uuid")), "uuid"),
+    )
+    return Statements(**texts, clear=clear, destroy=destroy)
+
+
+def names(table: TableClause) -> list[str]:
+    """Return the names of the columns of a table, in order."""
+    return [column.name for column in table.c]
+
+
+def _given(name: str) -> Any:
+    # SQLAlchemy keeps the names of columns for its own parameters.
+    return sa.bindparam(f"given_{name}")
+
+
+def _all_given(table: TableClause) -> dict[str, Any]:
+    return {column.name: _given(column.name) for column in table.c}
+
+
+def _insert(family: str, table: TableClause) -> str:
+    return _text(family, sa.insert(table).values(_all_given(table)), *names(table))
+
+
+def _upsert(family: str) -> str:
+    """Return the statement that adds an atom, or writes over what may change of one that is there."""
+    changing = [name for name in names(ATOMS) if name not in _LASTING]
+    statement: Any
+    if family == "mysql":
+        into_mysql = mysql.insert(ATOMS).values(_all_given(ATOMS))
+        new = into_mysql.inserted
+        statement = into_mysql.on_duplicate_key_update(_changes(new, changing))
+    else:
+        insert = postgresql.insert if family == "postgresql" else sqlite.insert
+        into = insert(ATOMS).values(_all_given(ATOMS))
+        statement = into.on_conflict_do_update(index_elements=["uuid"], set_=_changes(into.excluded, changing))
+    return _text(family, statement, *names(ATOMS))
+
+
+def _changes(new: Any, names: Iterable[str]) -> dict[str, Any]:
+    # The time at which a row that is there would have been made is that of its change.
+    return {**{name: new[name] for name in names}, "updated_at": new["created_at"]}
+
+
+def _update(family: str, table: TableClause, *names: str) -> str:
+    statement = sa.update(table).values({name: _given(name) for name in names}).where(table.c.uuid == _given("uuid"))
+    return _text(family, statement, *names, "uuid")
+
+
+def _select(family: str, table: TableClause, by: ColumnElement[Any] | None) -> str:
+    statement = sa.select(*(_readable(family, column) for column in table.c)).order_by(table.c.created_at, table.c.uuid)
+    if by is None:
+        return _text(family, statement)
+    if by.table is not table:
+        statement = statement.select_from(table.join(FLOWS, table.c.parent_uuid == FLOWS.c.uuid))
+    return _text(family, statement.where(by == _given("uuid")), "uuid")
+
+
+def _readable(family: str, column: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Return a column as text where a driver would make an object of it."""
+    return sa.cast(column, sa.Text) if family == "postgresql" and column.name in DOCUMENTS else column
+
+
+def _text(family: str, statement: Any, *names: str) -> str:
+    """Return a statement in the words of a database.
+
+    :param names: what it is given, in order
+    """
+    dialects: dict[str, Any] = {"mysql": mysql, "postgresql": postgresql, "sqlite": sqlite}
+    dialect = dialects[family].dialect(paramstyle="qmark" if family == "sqlite" else "format")
+    compiled: Any = statement.compile(dialect=dialect)
+    assert tuple(compiled.positiontup or ()) == tuple(f"given_{name}" for name in names)
+    return str(compiled)
