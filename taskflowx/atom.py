@@ -15,6 +15,7 @@ import inspect
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from taskflowx._util import arguments
 from taskflowx.types.sets import OrderedSet
 
 if TYPE_CHECKING:
@@ -27,11 +28,15 @@ Names = tuple[str, ...]
 
 
 class Parameters(NamedTuple):
-    """The named parameters of a callable: without a default, with one, and whether it takes `**kwargs`."""
+    """The named parameters of a callable: without a default, with one, and whether it takes `**kwargs`.
+
+    `by_position` are those without a default that cannot be passed by name.
+    """
 
     required: Names
     optional: Names
     open_ended: bool
+    by_position: Names = ()
 
     def without(self, names: frozenset[str]) -> Parameters:
         """Leave out the parameters that the engine fills itself."""
@@ -39,6 +44,7 @@ class Parameters(NamedTuple):
             tuple(n for n in self.required if n not in names),
             tuple(n for n in self.optional if n not in names),
             self.open_ended,
+            self.by_position,
         )
 
     def accepts(self, name: str) -> bool:
@@ -111,11 +117,13 @@ def inspect_parameters(function: Callable[..., Any]) -> Parameters:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
         return Parameters((), (), open_ended=True)
-    named = [p for p in signature.parameters.values() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    everything = signature.parameters.values()
+    named = [p for p in everything if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     return Parameters(
         tuple(p.name for p in named if p.default is p.empty),
         tuple(p.name for p in named if p.default is not p.empty),
-        any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values()),
+        any(p.kind is p.VAR_KEYWORD for p in everything),
+        tuple(p.name for p in everything if p.kind is p.POSITIONAL_ONLY and p.default is p.empty),
     )
 
 
@@ -128,11 +136,13 @@ def _parameters_of_code(code: Any, defaults: int, by_keyword: frozenset[str], *,
     required, optional = positional[:split], positional[split:]
     if bound and code.co_posonlyargcount == 0 and code.co_argcount:
         required, optional = (required[1:], optional) if required else (required, optional[1:])
+    by_position = names[int(bound) : min(code.co_posonlyargcount, code.co_argcount - defaults)]
     keyword_only = names[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
     return Parameters(
         required + tuple(n for n in keyword_only if n not in by_keyword),
         optional + tuple(n for n in keyword_only if n in by_keyword),
         bool(code.co_flags & inspect.CO_VARKEYWORDS),
+        by_position,
     )
 
 
@@ -145,20 +155,18 @@ def outputs_of(provides: Any) -> tuple[tuple[str, Any], ...]:
         return ()
     if isinstance(provides, str):
         return ((provides, None),)
-    if isinstance(provides, (tuple, list)):
-        pairs = {name: index for index, name in enumerate(provides)}
-    elif isinstance(provides, AbstractSet):
-        pairs = {name: name for name in _in_order(provides)}
-    elif isinstance(provides, dict):
-        pairs = dict(provides)
-    else:
+    if not isinstance(provides, (tuple, list, AbstractSet, dict)):
         msg = f"Atom provides parameter should be str, set or tuple/list, not {provides!r}"
         raise TypeError(msg)
-    for name in pairs:
+    for name in provides:
         if not isinstance(name, str):
             msg = f"Atom provides parameter should hold names (str), not {name!r} in {provides!r}"
             raise TypeError(msg)
-    return tuple(pairs.items())
+    if isinstance(provides, dict):
+        return tuple(provides.items())
+    if isinstance(provides, AbstractSet):
+        return tuple((name, name) for name in _in_order(provides))
+    return tuple({name: index for index, name in enumerate(provides)}.items())
 
 
 def _in_order(names: Iterable[Any]) -> Iterable[Any]:
@@ -172,7 +180,10 @@ def _names(given: Any, what: str) -> Names:
         return ()
     if isinstance(given, str):
         return (given,)
-    names = tuple(dict.fromkeys(_in_order(given)))
+    try:
+        names = tuple(dict.fromkeys(_in_order(given)))
+    except TypeError:  # it is no iterable, or something in it cannot be a key
+        names = (given,)
     for name in names:
         if not isinstance(name, str):
             msg = f"{what} should be a name (str) or an iterable of names, not {given!r}"
@@ -191,6 +202,13 @@ def _rebinding(given: Any, positional: Names) -> dict[str, str]:
         raise TypeError(msg)
     rest = {name: name for name in given[len(positional) :]}
     return dict(zip(positional, given, strict=False)) | rest
+
+
+def _check_names_in(what: str, rebind: Any) -> None:
+    """Refuse a `rebind` that has anything but names in the place of stored names."""
+    for name in rebind.values() if isinstance(rebind, dict) else rebind if isinstance(rebind, (list, tuple)) else ():
+        if not isinstance(name, str):
+            arguments.refuse(f"Each stored name in {what}={rebind!r}", name, "a str")
 
 
 def _wire(
@@ -305,7 +323,7 @@ class Atom:
             _names(requires, "requires"),
             auto_extract=auto_extract,
             rebind=rebind,
-            ignored=frozenset(ignore_list or ()),
+            ignored=frozenset(_names(ignore_list, "ignore_list")),
             revert_rebind=revert_rebind,
             revert_requires=_names(revert_requires, "revert_requires"),
         )
@@ -326,6 +344,12 @@ class Atom:
         revert_requires: Names = (),
     ) -> Signature:
         who = self.name or full_name(type(self))
+        if rebind is not None:
+            _check_names_in("rebind", rebind)
+        if revert_rebind is not None:
+            _check_names_in("revert_rebind", revert_rebind)
+        if self.inject is not None:
+            arguments.check_named_values("inject", self.inject)
         takes = self._parameters()
         execute, revert = takes.execute, takes.revert
         if ignored:
@@ -397,9 +421,16 @@ class Atom:
             msg = f"Can't instantiate {full_name(type(self))} without an implementation of its 'execute' method"
             raise TypeError(msg)
         filled_execute, filled_revert = self._engine_args
-        undo = inspect_parameters(revert)
+        do, undo = inspect_parameters(execute), inspect_parameters(revert)
+        if do.by_position or undo.by_position:
+            method, takes = (execute, do) if do.by_position else (revert, undo)
+            msg = (
+                f"Atom {self.name or full_name(type(self))} cannot be run: {full_name(method)} takes "
+                f"{list(takes.by_position)} by position only, and arguments are passed by name"
+            )
+            raise ValueError(msg)
         return _Methods(
-            inspect_parameters(execute).without(filled_execute),
+            do.without(filled_execute),
             None if is_method_of(Atom, "revert", revert) else undo.without(filled_revert),
             undo.accepts(REVERT_RESULT),
             undo.accepts(REVERT_FLOW_FAILURES),

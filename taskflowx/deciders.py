@@ -5,6 +5,8 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING, Any
 
+from taskflowx._util import arguments
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -54,4 +56,8 @@ def pick_widest(depths: Iterable[Depth]) -> Depth:
     :param depths: depths or their names, at least one
     :raises TypeError, ValueError: when there is no such depth, or none is given
     """
-    return min(map(Depth.translate, depths), key=_WIDTH.__getitem__)
+    arguments.check_iterable("depths", depths, "an iterable of depths or their names")
+    widest = min(map(Depth.translate, depths), key=_WIDTH.__getitem__, default=None)
+    if widest is None:
+        raise ValueError("depths must not be empty: there is no widest one then")
+    return widest

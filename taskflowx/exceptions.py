@@ -31,7 +31,7 @@ and its attributes, whatever the arguments of its constructor, because errors tr
 of results.
 
 Failures (`taskflowx.types.failure`) are values made from exceptions, so that module imports this one. The
-other way there is one import, in the one method that needs it.
+other way it is imported where it is needed.
 """
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ import sys
 import textwrap
 import traceback
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, TypeVar
+
+from taskflowx._util import arguments
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -75,6 +77,8 @@ class TaskFlowException(Exception):
         :param indent_text: what is put before a cause
         :param show_root_class: whether the first line names the class of this error as well
         """
+        arguments.check_type("indent", indent, int, "a whole number, zero or more")
+        arguments.check_type("indent_text", indent_text, str, "a str")
         if indent < 0:
             raise ValueError(f"Provided 'indent' must be greater than or equal to zero instead of {indent}")
         blocks = [self._headline() if show_root_class else self._message()]
@@ -122,8 +126,9 @@ def raise_with_cause(exc_cls: type[TaskFlowException], message: object, *args: A
     :param kwargs: further keyword arguments of its constructor; a `cause` among them is taken instead
     :raises ValueError: if `exc_cls` is no such class
     """
-    if not issubclass(exc_cls, TaskFlowException):
-        raise ValueError("Subclass of taskflow exception is required")  # noqa: TRY004 - callers know it as this
+    given: Any = exc_cls
+    if not isinstance(given, type) or not issubclass(given, TaskFlowException):
+        raise ValueError(f"Subclass of taskflow exception is required, not {given!r}")  # noqa: TRY004 - as in TaskFlow
     handled = sys.exception()
     if handled is not None:
         kwargs.setdefault("cause", handled)  # outside of a handler it may be among the positional arguments
@@ -320,7 +325,9 @@ class WrappedFailure(ExceptionGroup[Exception]):
 
 def _flatten(causes: Iterable[Failure]) -> Iterator[Failure]:
     """Iterate over the failures, with those of an inner `WrappedFailure` in its place."""
-    for failure in causes:
+    from taskflowx.types.failure import checked
+
+    for failure in checked(causes):
         if isinstance(failure.exception, WrappedFailure):
             yield from failure.exception
         else:

@@ -35,7 +35,7 @@ class Flow:
         self._retry = retry
         self._members: dict[Any, Any] = {}
         if retry is not None:
-            if not hasattr(retry, "name") or not hasattr(retry, "provides"):
+            if isinstance(retry, type) or not hasattr(retry, "name") or not hasattr(retry, "provides"):
                 msg = f"The retry of flow {self._name!r} must be a taskflowx.retry.Retry, not {retry!r} ({type(retry)})"
                 raise TypeError(msg)
             if retry.name is None:
@@ -121,17 +121,23 @@ class Flow:
         if isinstance(item, (Flow, atom.Atom)):
             return
         if isinstance(item, type) or not (hasattr(item, "requires") and hasattr(item, "provides")):
-            hint = (
-                "a class has to be called to make one of it"
-                if isinstance(item, type)
-                else "a plain function becomes a task by taskflowx.task.FunctorTask(function)"
-            )
-            msg = f"Only atoms (tasks) and flows can be added to {self}, not {item!r} ({type(item)}); {hint}"
+            msg = f"Only atoms (tasks) and flows can be added to {self}, not {item!r} ({type(item)}); {remedy(item)}"
             raise TypeError(msg)
 
     def __str__(self) -> str:
         cls = type(self)
         return f'"{cls.__module__.rpartition(".")[2]}.{cls.__qualname__}: {self.name}(len={len(self)})"'
+
+
+def remedy(item: Any) -> str:
+    """Return what can be done about something that is neither a task nor a flow."""
+    if isinstance(item, type):
+        return "a class has to be called to make one of it"
+    if isinstance(item, atom.Atom):
+        return "a retry is given to the constructor of its flow"
+    if isinstance(item, (list, tuple, set, frozenset)):
+        return "tasks in a row are added one by one, as in flow.add(*tasks)"
+    return "a plain function becomes a task by taskflowx.task.FunctorTask(function)"
 
 
 def nested_flows(flow: Flow) -> Iterator[Flow]:

@@ -11,6 +11,7 @@ import enum
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import atom, exceptions
+from taskflowx._util import arguments
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -63,6 +64,8 @@ class History:
 
     def outcomes_iter(self, index: int | None = None) -> Iterator[tuple[str, Failure]]:
         """Iterate over (atom name, failure) of all attempts, or of the one at `index`."""
+        if index is not None:
+            arguments.check_type("index", index, int, "the number of an attempt, or None for all of them")
         attempts = self._contents if index is None else [self._contents[index]]
         return (outcome for _, outcomes in attempts for outcome in outcomes.items())
 
@@ -165,6 +168,8 @@ class Times(Retry):
         revert_all: bool = False,
     ) -> None:
         super().__init__(name, provides, requires, auto_extract, rebind)
+        if type(attempts) is not int:
+            arguments.check_number("attempts", attempts, "a number of attempts")
         self._attempts = attempts
         self._revert_action = REVERT_ALL if revert_all else REVERT
 
@@ -175,6 +180,13 @@ class Times(Retry):
     def execute(self, history: History, *args: Any, **kwargs: Any) -> int:
         """Return the number of this attempt."""
         return len(history) + 1
+
+
+def _values(given: Any) -> Iterable[Any]:
+    """Return the values to try, if they are an iterable; text is one, as in TaskFlow."""
+    if not isinstance(given, str):
+        arguments.check_iterable("values", given, "an iterable of what is to be tried")
+    return given  # type: ignore[no-any-return]
 
 
 class ForEachBase(Retry):
@@ -193,7 +205,7 @@ class ForEachBase(Retry):
         self._revert_action = REVERT_ALL if revert_all else REVERT
 
     def _untried(self, values: Iterable[Any], history: History) -> list[Any]:
-        left = list(values)
+        left = list(_values(values))
         for tried in history.provided_iter():
             if tried in left:
                 left.remove(tried)
@@ -228,7 +240,7 @@ class ForEach(ForEachBase):
         revert_all: bool = False,
     ) -> None:
         super().__init__(name, provides, requires, auto_extract, rebind, revert_all)
-        self._values = list(values)
+        self._values = list(_values(values))
 
     def on_failure(self, history: History, *args: Any, **kwargs: Any) -> Decision:
         """Decide on RETRY while a value is left."""

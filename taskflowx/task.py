@@ -11,13 +11,15 @@ import functools
 import inspect
 import logging
 import threading
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import atom
+from taskflowx._util import arguments
 from taskflowx.types import notifier as notifiers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
 
 LOG = logging.getLogger(__name__)
@@ -105,7 +107,10 @@ class Task(atom.Atom):
         :param progress: from 0.0 to 1.0; a value outside is clamped, with a warning in the log
         :param kwargs: details for listeners; kept with the progress in the atom's metadata
         """
-        clamped = min(1.0, max(0.0, progress))
+        try:
+            clamped = min(1.0, max(0.0, progress))
+        except TypeError:
+            arguments.refuse("progress", progress, "a number from 0.0 to 1.0")
         if clamped != progress:
             LOG.warning(
                 "Progress value must be greater or equal to 0.0 or less than or equal to 1.0 instead of being '%s'; "
@@ -120,12 +125,6 @@ class Task(atom.Atom):
         report = PROGRESS.report
         if report is not None:
             report(self, details)
-
-
-def _check_callable(purpose: str, function: object) -> None:
-    if not callable(function):
-        msg = f"Function to use for {purpose} must be callable"
-        raise ValueError(msg)  # noqa: TRY004 - what callers catch
 
 
 class FunctorTask(Task):
@@ -151,12 +150,13 @@ class FunctorTask(Task):
         version: tuple[int, ...] | None = None,
         inject: dict[str, Any] | None = None,
     ) -> None:
-        _check_callable("executing", execute)
+        arguments.check_callable("Function to use for executing", execute)
         if revert is not None:
-            _check_callable("reverting", revert)
+            arguments.check_callable("Function to use for reverting", revert)
         self._execute = execute
         self._revert = revert
         if version is not None:
+            arguments.check_type("version", version, (tuple, list, str), "a tuple of numbers such as (1, 0)")
             self.version = version
         super().__init__(
             atom.full_name(execute) if name is None else name,
@@ -199,8 +199,8 @@ class _ManyInputs(Task):
         rebind: Any = None,
         inject: dict[str, Any] | None = None,
     ) -> None:
-        _check_callable(self._what, functor)
-        if isinstance(requires, str):
+        arguments.check_callable(f"Function to use for {self._what}", functor)
+        if isinstance(requires, str) or not isinstance(requires, Iterable):
             msg = f"{type(requires)} type was provided for requires. Requires must be an iterable."
             raise TypeError(msg)
         given = list(requires)

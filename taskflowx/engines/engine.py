@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import exceptions, executors, retry, states, storage, task
+from taskflowx._util import arguments
 from taskflowx.engines import base, binding, plan, scheduler, walk
 from taskflowx.types.failure import Failure
 
@@ -79,7 +80,8 @@ class ActionEngine(base.Engine):
 
     def __init__(self, flow: Any, flow_detail: FlowDetail, backend: Any, options: dict[str, Any] | None) -> None:
         super().__init__(flow, flow_detail, backend, options)
-        _check_options(type(self), self._options)
+        if self._options:
+            _check_options(type(self), self._options)
         self._executor = self._make_executor()
         self._plan: plan.Plan | None = None
         self._compilation: Compilation | None = None
@@ -291,6 +293,8 @@ class ActionEngine(base.Engine):
         ]
 
     def _iterate(self, timeout: float | None, *, stepwise: bool) -> Generator[str, Any, None]:
+        if timeout is not None:
+            arguments.check_number("timeout", timeout, "a number of seconds, zero or more, or None", least=0)
         if self._running.locked():
             msg = f"The engine of {self._flow} is running already"
             raise exceptions.InvalidState(msg)
@@ -407,6 +411,7 @@ class ParallelActionEngine(ActionEngine):
 
 #: how many missing names are told one by one, with the atoms that lack them
 _NAMED_IN_FULL = 30
+_FLAGS = frozenset(("defer_reverts", "gather_statistics", "inject_transient", "inline", "never_resolve"))
 _UNDER_WAY = (states.RUNNING, states.REVERTING, states.RETRYING)
 _NO_EFFECT = (None, states.PENDING, states.IGNORE, states.REVERTED)
 
@@ -416,10 +421,9 @@ def _check_options(engine: type[ActionEngine], options: dict[str, Any]) -> None:
     if unknown:
         msg = f"Unknown engine options {unknown}, the known ones are {sorted(engine.KNOWN_OPTIONS)}"
         raise ValueError(msg)
-    policy = options.get("on_revert_failure", _HALT)
-    if policy not in (_HALT, _CONTINUE):
-        msg = f"on_revert_failure must be '{_HALT}' or '{_CONTINUE}', not {policy!r}"
-        raise ValueError(msg)
+    arguments.check_choice("on_revert_failure", options.get("on_revert_failure", _HALT), (_HALT, _CONTINUE))
+    for name in _FLAGS & options.keys():
+        options[name] = arguments.to_bool(name, options[name])
 
 
 def _check_picklable(compiled: plan.Plan) -> None:

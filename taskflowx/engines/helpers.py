@@ -7,6 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import _names, exceptions
+from taskflowx._util import arguments
 from taskflowx.atom import full_name
 from taskflowx.engines import engine as engines
 
@@ -88,6 +89,13 @@ def load(
     :raises NotFound: when there is no such engine
     :raises ValueError, TypeError: when there is no such option or executor
     """
+    arguments.check_type("namespace", namespace, str, "the name of a group of entry points")
+    if store:
+        arguments.check_named_values("store", store)
+    if flow_detail is not None:
+        arguments.check_like("flow_detail", flow_detail, ("name", "meta"), "a FlowDetail")
+    if book is not None:
+        arguments.check_like("book", book, ("add", "uuid"), "a LogBook")
     make = _engine_class(namespace, engine)
     backend = _fetch_backend(backend)
     if flow_detail is None:
@@ -158,6 +166,18 @@ def _factory_name(factory: Any) -> str:
     return name
 
 
+def _checked(args: Iterable[Any] | None, kwargs: Mapping[str, Any] | None) -> tuple[list[Any], dict[str, Any]]:
+    """Return the arguments of a factory in lists of their own.
+
+    :raises TypeError: when they are none
+    """
+    if args:
+        arguments.check_iterable("factory_args", args, "an iterable of positional arguments for the factory")
+    if kwargs:
+        arguments.check_named_values("factory_kwargs", kwargs)
+    return list(args or []), dict(kwargs or {})
+
+
 def save_factory_details(
     flow_detail: models.FlowDetail,
     flow_factory: Callable[..., Any] | str,
@@ -173,11 +193,9 @@ def save_factory_details(
     :param backend: the store of the record, to which what is kept is written
     :raises ValueError: when the function cannot be imported by its name
     """
-    flow_detail.meta["factory"] = {
-        "name": _factory_name(flow_factory),
-        "args": list(factory_args or []),
-        "kwargs": dict(factory_kwargs or {}),
-    }
+    arguments.check_like("flow_detail", flow_detail, ("name", "meta"), "a FlowDetail")
+    args, keywords = _checked(factory_args, factory_kwargs)
+    flow_detail.meta["factory"] = {"name": _factory_name(flow_factory), "args": args, "kwargs": keywords}
     store = _fetch_backend(backend)
     if store is not None:
         with contextlib.closing(store.get_connection()) as connection:
@@ -205,7 +223,7 @@ def load_from_factory(
 
     :raises ValueError: when the function cannot be imported by its name
     """
-    args, keywords = list(factory_args or []), dict(factory_kwargs or {})
+    args, keywords = _checked(factory_args, factory_kwargs)
     name = _factory_name(flow_factory)
     factory = _import_by_name(name) if isinstance(flow_factory, str) else flow_factory
     flow = factory(*args, **keywords)
@@ -220,6 +238,7 @@ def flow_from_detail(flow_detail: models.FlowDetail) -> Any:
 
     :raises ValueError: when the record does not say how, or the function cannot be imported
     """
+    arguments.check_like("flow_detail", flow_detail, ("name", "uuid", "meta"), "a FlowDetail")
     known = f"flow {flow_detail.name} {flow_detail.uuid}"
     factory = flow_detail.meta.get("factory")
     if not factory:

@@ -176,22 +176,40 @@ def _finish(plan: Plan) -> None:
     plan.fan_out = list(map(len, plan.succ))
     plain = bytearray(len(plan.atoms))
     ranked = False
-    for i, atom in enumerate(plan.atoms):
-        if atom is None:
-            continue
-        names[atom.name] = i
-        if atom.priority:
-            ranked = True
-        if isinstance(atom, task.Task):
-            outputs = atom._signature.outputs
-            plain[i] = not outputs or (len(outputs) == 1 and outputs[0][1] is None)
+    try:
+        for i, atom in enumerate(plan.atoms):
+            if atom is None:
+                continue
+            names[atom.name] = i
+            if atom.priority:
+                ranked = True
+            if isinstance(atom, task.Task):
+                outputs = atom._signature.outputs
+                plain[i] = not outputs or (len(outputs) == 1 and outputs[0][1] is None)
+    except TypeError:
+        _check_kinds_of_names(plan)  # one that cannot be a key
+        raise
+    if set(map(type, names)) - {str}:
+        _check_kinds_of_names(plan)
     for i in plan.votes:
         plain[i] = 0
     plan.plain = bytes(plain)
     if len(names) != len(plan.atoms):
         _check_names(plan)
     if ranked:
-        plan.rank = [(-atom.priority if atom is not None else 0, i) for i, atom in enumerate(plan.atoms)]
+        plan.rank = [(-_priority_of(atom) if atom is not None else 0, i) for i, atom in enumerate(plan.atoms)]
+
+
+def _check_kinds_of_names(plan: Plan) -> None:
+    for atom in plan.atoms:
+        if atom is not None:
+            arguments.check_type(f"The name of {atom!r}", atom.name, str, "a str")
+
+
+def _priority_of(atom: Any) -> Any:
+    if atom.priority is not None:
+        arguments.check_number(f"The priority of {atom}", atom.priority, "a number")
+    return atom.priority or 0
 
 
 def _check_names(plan: Plan) -> None:
@@ -226,7 +244,10 @@ def _emit(plan: Plan, atom: Any, preds: Nodes, home: int) -> int:
 def _emit_member(plan: Plan, member: Any, preds: Nodes, home: int) -> int:
     if type(member) not in plan.looked_at:
         if not isinstance(member, task.Task):
-            msg = f"Unknown object '{member}' ({type(member)}) requested to compile"
+            msg = (
+                f"Unknown object '{member}' ({type(member)}) requested to compile\n"
+                f"What can be run are tasks and flows of them; {flow.remedy(member)}"
+            )
             raise TypeError(msg)
         _check_methods(plan, member, ("execute", "revert"))
     return _emit(plan, member, preds, home)

@@ -292,11 +292,16 @@ class Flow(flow.Flow):
         return self
 
     def _node(self, item: Any, end: str) -> _Node:
-        node = self._members.get(item)
-        if node is None:
+        if not self._has(item):
             msg = f"Node '{item}' not found to link {end}"
             raise ValueError(msg)
-        return node
+        return self._members[item]
+
+    def _has(self, item: Any) -> bool:
+        try:
+            return item in self._members
+        except TypeError:  # it cannot be a key
+            return False
 
     def _put_before(self, u: _Node, v: _Node, moved: dict[_Node, int]) -> None:
         """Make the rank of `u` lower than that of `v`, if it is not.
@@ -467,7 +472,7 @@ class TargetedFlow(Flow):
 
         :raises ValueError: when it is not in this flow
         """
-        if target_node not in self._members:
+        if not self._has(target_node):
             msg = f"Node '{target_node}' not found"
             raise ValueError(msg)
         self._target = target_node
@@ -499,12 +504,7 @@ class TargetedFlow(Flow):
 
 def _check_decider(decider: Any) -> None:
     """Refuse what cannot be called as `decider(history=...)`."""
-    if not callable(decider):
-        msg = "Decider boolean callback must be callable"
-        raise ValueError(msg)  # noqa: TRY004 - what callers catch
-    if arguments.is_async(decider):
-        msg = f"Decider {atom.full_name(decider)} is a coroutine function, which nobody awaits: it must return a bool"
-        raise ValueError(msg)
+    arguments.check_callback("Decider boolean callback", decider)
     parameters = atom.inspect_parameters(decider)
     needed = [name for name in parameters.required if name != "history"]
     if needed or not parameters.accepts("history"):

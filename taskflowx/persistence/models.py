@@ -15,6 +15,7 @@ import datetime as dt
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from taskflowx import exceptions, states
+from taskflowx._util import arguments
 from taskflowx.types.failure import Failure
 
 if TYPE_CHECKING:
@@ -53,6 +54,14 @@ def _describe(
 def _same(old: Any, new: Any) -> bool:
     """Tell whether a fact stayed as it was; only what is known to compare well is compared, results may be anything."""
     return new is old or (isinstance(new, (str, int, Failure)) and isinstance(old, type(new)) and new == old)
+
+
+def _check_data(data: Any) -> None:
+    """Refuse what `to_dict` cannot have given."""
+    arguments.check_mapping("data", data, "a dict that to_dict gave")
+    for key in ("name", "uuid"):
+        if key not in data:
+            raise KeyError(f"data must have the key '{key}', and has {sorted(data)}")
 
 
 _TIME_PARTS = ("day", "month", "year", "hour", "minute", "second", "microsecond")
@@ -154,6 +163,7 @@ class AtomDetail:
 
     def update(self, ad: AtomDetail) -> Self:
         """Take over everything from another detail, by reference."""
+        arguments.check_like("ad", ad, ("intention", "results"), "a detail of an atom")
         if ad is not self:
             self.state, self.intention, self.version = ad.state, ad.intention, ad.version
             self.results, self.failure = ad.results, ad.failure
@@ -202,6 +212,7 @@ class AtomDetail:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
         """Make a detail from what `to_dict` gave."""
+        _check_data(data)
         made = cls(data["name"], data["uuid"])
         made.state = data.get("state")
         made.intention = data.get("intention") or states.EXECUTE
@@ -357,6 +368,7 @@ class _Container:
             self._members.append(member)
             self._index = None
             return
+        arguments.check_like("A member", member, ("name", "uuid"), f"a detail that a {type(self).__name__} can hold")
         known = self.find(member.uuid)
         if known is None:
             self._members.append(member)
@@ -402,6 +414,7 @@ class FlowDetail(_Container):
     def update(self, fd: FlowDetail) -> Self:
         """Take over state, metadata and the details of the atoms from another detail, by reference."""
         if fd is not self:
+            arguments.check_like("fd", fd, ("state", "meta"), "a FlowDetail")
             self.state, self.meta = fd.state, fd.meta
             self._members, self._index = list(fd), None
         return self
@@ -412,6 +425,7 @@ class FlowDetail(_Container):
         :param deep_copy: whether the metadata is copied rather than shared
         """
         if fd is not self:
+            arguments.check_like("fd", fd, ("state", "meta"), "a FlowDetail")
             self.state = fd.state
             self.meta = copy.deepcopy(fd.meta) if deep_copy else fd.meta
         return self
@@ -431,6 +445,7 @@ class FlowDetail(_Container):
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
         """Make a detail from what `to_dict` gave."""
+        _check_data(data)
         made = cls(data["name"], data["uuid"])
         made.state = data.get("state")
         made.meta = data.get("meta") or {}
@@ -469,6 +484,7 @@ class LogBook(_Container):
         :param deep_copy: whether the metadata is copied rather than shared
         """
         if lb is not self:
+            arguments.check_like("lb", lb, ("meta", "created_at"), "a LogBook")
             self.meta = copy.deepcopy(lb.meta) if deep_copy else lb.meta
             self.created_at, self.updated_at = lb.created_at, lb.updated_at
         return self
@@ -499,6 +515,7 @@ class LogBook(_Container):
 
         :param unmarshal_time: whether times come as dicts of their parts
         """
+        _check_data(data)
         made = cls(data["name"], data["uuid"])
         made.meta = data.get("meta") or {}
         for key in ("created_at", "updated_at"):

@@ -27,6 +27,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn, Self
 
 from taskflowx import _names, exceptions
+from taskflowx._util import arguments
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -100,16 +101,15 @@ class Failure:
             raise TypeError(f"Failure.__init__ got unexpected keyword argument(s): {names}")
         if "exception_str" not in parts:
             raise TypeError("Failure.__init__ needs 'exception_str' to describe an exception")
-        causes = tuple(parts.get("causes") or ())
+        text, trace = parts["exception_str"], parts.get("traceback_str")
+        arguments.check_type("exception_str", text, str, "the text of the exception")
+        arguments.check_type("traceback_str", trace, (str, type(None)), "the text of the traceback, or None")
+        kinds = _row("exc_type_names", parts, "an iterable of names of classes")
+        args = _row("exc_args", parts, "an iterable of the arguments of the exception")
+        causes = _row("causes", parts, "an iterable of failures")
         for cause in causes:
-            if not isinstance(cause, Failure):
-                raise TypeError(f"Failure.__init__ needs failures as 'causes', not {cause!r} ({type(cause)})")
-        self._record = _Record(
-            tuple(parts.get("exc_type_names") or ()),
-            parts["exception_str"],
-            tuple(parts.get("exc_args") or ()),
-            parts.get("traceback_str"),
-        )
+            arguments.check_type("Each of causes", cause, Failure, "a Failure")
+        self._record = _Record(kinds, text, args, trace)
         self._cause = _linked(cause.copy() for cause in causes)
         self._is_linked = True
 
@@ -205,7 +205,7 @@ class Failure:
     @staticmethod
     def reraise_if_any(failures: Iterable[Failure]) -> None:
         """Raise one failure as its own exception, several as a `WrappedFailure`, and do nothing for none."""
-        several = list(failures)
+        several = checked(failures)
         if len(several) == 1:
             several[0].reraise()
         if several:
@@ -278,12 +278,16 @@ class Failure:
         :raises ValueError: if the data is of a version that is not known
         :raises TypeError: if it has keys that are not known, or no text
         """
+        arguments.check_mapping("data", data, "a dict that to_dict gave")
         parts = dict(data)
         version = parts.pop("version", None)
         if version != cls.DICT_VERSION:
             raise ValueError(f"Invalid dict version of failure object: {version!r}")
         # The list has the whole chain. That a cause may list its own causes again adds nothing.
-        parts["causes"] = [cls.from_dict({**cause, "causes": ()}) for cause in parts.get("causes") or ()]
+        causes = parts.get("causes") or ()
+        for cause in causes:
+            arguments.check_mapping("Each of data['causes']", cause, "a dict that to_dict gave")
+        parts["causes"] = [cls.from_dict({**cause, "causes": ()}) for cause in causes]
         return cls(**parts)
 
     def to_dict(self, include_args: bool = True) -> dict[str, Any]:
@@ -364,8 +368,28 @@ class Failure:
         return [self._description(), *(cause._description() for cause in self.causes)]
 
 
+def _row(name: str, parts: dict[str, Any], accepted: str) -> tuple[Any, ...]:
+    """Return an argument that is an iterable, or is left out, as a tuple."""
+    given = parts.get(name) or ()
+    arguments.check_iterable(name, given, accepted)
+    return tuple(given)
+
+
+def checked(failures: Any) -> list[Failure]:
+    """Return failures as a list; raises TypeError when they are none."""
+    remedy = " (of a dict of failures pass its values)" if isinstance(failures, dict) else ""
+    if isinstance(failures, (Failure, dict)):
+        arguments.refuse("failures", failures, f"an iterable of Failure{remedy}")
+    arguments.check_iterable("failures", failures, "an iterable of Failure")
+    several = list(failures)
+    for failure in several:
+        arguments.check_like("Each of failures", failure, ("exception", "check"), "a Failure")
+    return several
+
+
 def _checked(exc_info: Any) -> ExcInfo:
     """Return the triple if it is one of an `Exception`; raises TypeError, or ValueError for no triple."""
+    arguments.check_type("exc_info", exc_info, (tuple, list, str), "what sys.exc_info() gives, or None")
     if len(exc_info) != 3:  # noqa: PLR2004 - type, exception and traceback
         raise ValueError("Provided 'exc_info' must contain three elements")
     kind, exception, trace = exc_info

@@ -19,8 +19,11 @@ import contextlib
 import inspect
 import logging
 import threading
+from collections.abc import Hashable
 from types import MethodType
 from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from taskflowx._util import arguments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -50,10 +53,13 @@ class Listener:
         kwargs: Mapping[str, Any] | None = None,
         details_filter: DetailsFilter | None = None,
     ) -> None:
-        if not callable(callback):
-            raise ValueError("Event callback must be callable")  # noqa: TRY004 - as in TaskFlow
-        if details_filter is not None and not callable(details_filter):
-            raise ValueError("Details filter must be callable")
+        arguments.check_callback("Event callback", callback)
+        if details_filter is not None:
+            arguments.check_callback("Details filter", details_filter)
+        if args:
+            arguments.check_iterable("args", args, "an iterable of further arguments for the callback")
+        if kwargs:
+            arguments.check_named_values("kwargs", kwargs)
         self._callback = callback
         self._args = tuple(args or ())
         self._kwargs = dict(kwargs or {})
@@ -256,13 +262,16 @@ class Notifier:
             equal filter, or the event is none of this notifier
         :raises KeyError: if `kwargs` has a reserved key
         """
+        arguments.check_type("event_type", event_type, Hashable, "hashable, such as a str")
         if not self.can_be_registered(event_type):
             raise ValueError(
                 f"Disallowed event type '{event_type}' can not have a callback registered{self._accepted()}"
             )
-        for key in self.RESERVED_KEYS:
-            if kwargs and key in kwargs:
-                raise KeyError(f"Reserved key '{key}' not allowed in kwargs")
+        if kwargs:
+            arguments.check_named_values("kwargs", kwargs)
+            for key in self.RESERVED_KEYS:
+                if key in kwargs:
+                    raise KeyError(f"Reserved key '{key}' not allowed in kwargs")
         listener = Listener(callback, args, kwargs, details_filter)
         with self._lock:
             if self.is_registered(event_type, callback, details_filter):
@@ -369,6 +378,7 @@ class RestrictedNotifier(Notifier):
 
     def __init__(self, watchable_events: Iterable[str], allow_any: bool = True) -> None:
         super().__init__()
+        arguments.check_iterable("watchable_events", watchable_events, "an iterable of events")
         self._watchable_events = tuple(dict.fromkeys(watchable_events))
         self._allow_any = allow_any
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from taskflowx._util import arguments
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -21,6 +23,7 @@ class Timeout:
     """
 
     def __init__(self, value: float, event_factory: Callable[[], threading.Event] = threading.Event) -> None:
+        arguments.check_number("Timeout value", value, "a number of seconds, zero or more")
         if not value >= 0:  # so put that it refuses NaN too
             raise ValueError(f"Timeout value must be greater or equal to zero and not '{value}'")
         self._value = value
@@ -64,6 +67,8 @@ def convert_to_timeout(
         value = default_value
     if isinstance(value, Timeout):
         return value
-    if isinstance(value, (int, float, str)):
-        return Timeout(float(value), event_factory)
-    raise ValueError(f"Invalid timeout literal '{value}'")
+    try:
+        seconds = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise ValueError(f"Invalid timeout literal '{value}'") from None
+    return Timeout(seconds, event_factory)

@@ -580,6 +580,7 @@ def expected_parameters(function):
         tuple(p.name for p in named if p.default is p.empty),
         tuple(p.name for p in named if p.default is not p.empty),
         any(p.kind is p.VAR_KEYWORD for p in signature),
+        tuple(p.name for p in signature if p.kind is p.POSITIONAL_ONLY and p.default is p.empty),
     )
 
 
@@ -610,7 +611,7 @@ def test_parameters_of_any_callable_are_those_that_the_standard_library_sees(fun
 
 @pytest.mark.parametrize("function", [max, mock.Mock(), mock.MagicMock()])
 def test_what_cannot_be_inspected_accepts_anything(function):
-    assert atom.inspect_parameters(function) == ((), (), True)
+    assert atom.inspect_parameters(function) == ((), (), True, ())
     assert atom.inspect_parameters(function).accepts("anything")
 
 
@@ -623,8 +624,8 @@ def test_functions_that_share_their_code_can_have_other_defaults():
     with_defaults, without = made(1), made(2)
     without.__defaults__ = None
     without.__kwdefaults__ = None
-    assert atom.inspect_parameters(with_defaults) == (("a",), ("b", "c"), False)
-    assert atom.inspect_parameters(without) == (("a", "b", "c"), (), False)
+    assert atom.inspect_parameters(with_defaults) == (("a",), ("b", "c"), False, ())
+    assert atom.inspect_parameters(without) == (("a", "b", "c"), (), False, ())
 
 
 def test_full_name_is_dotted_for_classes_functions_and_objects():

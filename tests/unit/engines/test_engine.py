@@ -141,7 +141,7 @@ def test_an_unknown_option_is_refused_and_the_known_ones_are_listed():
 
 
 def test_an_unknown_policy_for_failed_reverts_is_refused():
-    with pytest.raises(ValueError, match="must be 'halt' or 'continue', not 'stop'"):
+    with pytest.raises(ValueError, match="on_revert_failure must be one of 'halt', 'continue', not 'stop'"):
         engines.load(linear(), on_revert_failure="stop")
 
 

@@ -349,7 +349,7 @@ async def fetch():
         (AsyncUndo("w"), "AsyncUndo.revert"),
         (AsyncSteps("w"), "AsyncSteps.execute"),
         (task.FunctorTask(fetch, name="w"), "fetch"),
-        (task.FunctorTask(len, name="w", revert=fetch), "fetch"),
+        (task.FunctorTask(dict, name="w", revert=fetch), "fetch"),
         (task.FunctorTask(AsyncCall(), name="w"), "AsyncCall"),
         (task.FunctorTask(functools.partial(fetch), name="w"), "partial"),
     ],

@@ -324,13 +324,16 @@ async def decide_later(history):
 @pytest.mark.parametrize(
     ("decider", "message"),
     [
-        (3, "^Decider boolean callback must be callable$"),
+        (3, "^Decider boolean callback must be callable, not 3"),
         (lambda: True, "it takes no argument of that name"),
         (lambda past: True, r"it requires \['past'\] too"),
         (lambda history, more: True, r"it requires \['more'\] too"),
         (lambda *history: True, "it takes no argument of that name"),
-        (decide_later, "decide_later is a coroutine function, which nobody awaits"),
-        (functools.partial(decide_later), "is a coroutine function, which nobody awaits"),
+        (
+            decide_later,
+            "must be a plain function and no coroutine function, which nobody awaits, not <function decide_later",
+        ),
+        (functools.partial(decide_later), "must be a plain function and no coroutine function"),
     ],
 )
 def test_what_cannot_be_called_with_the_history_is_refused(pair, decider, message):

@@ -193,7 +193,7 @@ def test_a_description_may_have_arguments_and_causes_and_leaves_these_as_they_ar
 
 
 def test_the_causes_of_a_description_are_failures():
-    with pytest.raises(TypeError, match=r"needs failures as 'causes', not \{'a': 1\}"):
+    with pytest.raises(TypeError, match=r"^Each of causes must be a Failure, not \{'a': 1\}"):
         Failure(exception_str="text", causes=[{"a": 1}])
 
 
