@@ -201,6 +201,8 @@ def test_every_module_logs_under_taskflow_s_name():
         warnings.simplefilter("ignore")  # libraries that are imported may warn of themselves
         import taskflow
         for module in pkgutil.walk_packages(taskflow.__path__, "taskflow."):
+            if ".migrations." in module.name:
+                continue  # scripts that Alembic runs
             try:
                 found = importlib.import_module(module.name)
             except ImportError:
