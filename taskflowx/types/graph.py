@@ -77,7 +77,7 @@ class _Described(_Graph):
     def export_to_dot(self) -> str:
         """Return the graph in the language of Graphviz."""
         kind, connection = ("digraph", "->") if self.is_directed() else ("graph", "--")
-        lines = [f"strict {kind} {_quoted(self.name)} {{"]
+        lines = [f"strict {kind} {_quoted(self.name)} {{" if self.name else f"strict {kind} {{"]
         lines += [f"{_dot(node)}{_facts(facts)};" for node, facts in self.nodes(data=True)]
         lines += [f"{_dot(u)} {connection} {_dot(v)}{_facts(facts)};" for u, v, facts in self.edges(data=True)]
         return "\n".join([*lines, "}", ""])
@@ -148,6 +148,7 @@ def merge_graphs(graph: _G, *graphs: _G, **kwargs: Any) -> _G:
     :param allow_overlaps: whether a node may be in several of them
     :param overlap_detector: called with the merged graph and the next one, tells how many nodes both have
     :raises ValueError: when a node is in several and must not be, or the detector cannot be called
+    :raises networkx.NetworkXError: when some are directed and some are not
     """
     detect = kwargs.get("overlap_detector") or _count_common
     if not callable(detect):
@@ -157,6 +158,9 @@ def merge_graphs(graph: _G, *graphs: _G, **kwargs: Any) -> _G:
         return graph
     merged = graph.copy()
     for other in graphs:
+        if other.is_directed() != graph.is_directed():
+            msg = "All graphs must be directed or undirected."
+            raise nx.NetworkXError(msg)
         overlaps = 0 if kwargs.get("allow_overlaps") else detect(merged, other)
         if overlaps:
             msg = (
@@ -174,13 +178,22 @@ def _count_common(graph: _Graph, other: _Graph) -> int:
     return sum(node in graph for node in other.nodes)
 
 
-def _quoted(text: Any) -> str:
-    return '"' + str(text).replace("\\", "\\\\").replace('"', '\\"') + '"'
+_KEYWORDS = frozenset(("digraph", "edge", "graph", "node", "strict", "subgraph"))
+
+
+def _quoted(value: Any) -> str:
+    """Return a value in quotes, unless it is in quotes already, as the texts of atoms and flows are."""
+    text = str(value)
+    if re.fullmatch(r'"(?:[^"\\]|\\.)*"', text, re.DOTALL):
+        return text
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _dot(value: Any) -> str:
     """Return a value as an identifier of dot, in quotes if it needs them."""
-    return str(value) if re.fullmatch(r"[A-Za-z_]\w*|-?\d+(\.\d+)?", str(value), re.ASCII) else _quoted(value)
+    text = str(value)
+    is_plain = re.fullmatch(r"[A-Za-z_]\w*|-?\d+(\.\d+)?", text, re.ASCII) and text.lower() not in _KEYWORDS
+    return text if is_plain else _quoted(text)
 
 
 def _facts(facts: Mapping[str, Any]) -> str:

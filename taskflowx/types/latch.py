@@ -36,6 +36,10 @@ class Latch:
         """Wait until it has happened often enough; returns whether it has.
 
         :param timeout: seconds to wait at most, or None
+        :raises ValueError: when the timeout is negative
         """
+        if timeout is not None and timeout < 0:
+            msg = f"Duration must be greater or equal to zero and not {timeout}"
+            raise ValueError(msg)
         with self._changed:
             return self._changed.wait_for(lambda: not self._count, timeout)

@@ -8,7 +8,7 @@ then hashes alike.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Set as AbstractSet
-from typing import TypeVar
+from typing import Any, Self, TypeVar
 
 _T = TypeVar("_T")
 _T_co = TypeVar("_T_co", covariant=True)
@@ -38,14 +38,14 @@ class OrderedSet(AbstractSet[_T_co], Hashable):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({list(self._items)!r})"
 
-    def copy(self) -> OrderedSet[_T_co]:
+    def copy(self) -> Self:
         """Return another set with the same members in the same order."""
-        return OrderedSet(self._items)
+        return type(self)(self._items)
 
-    def intersection(self, *sets: Iterable[object]) -> OrderedSet[_T_co]:
+    def intersection(self, *sets: Iterable[object]) -> Self:
         """Return the members that are in each of the other sets too, in this set's order."""
         others = [frozenset(other) for other in sets]
-        return OrderedSet(value for value in self._items if all(value in other for other in others))
+        return type(self)(value for value in self._items if all(value in other for other in others))
 
     def issuperset(self, other: Iterable[object]) -> bool:
         """Tell whether this set has every member of the other one."""
@@ -56,14 +56,15 @@ class OrderedSet(AbstractSet[_T_co], Hashable):
         members = frozenset(other)
         return all(value in members for value in self._items)
 
-    def difference(self, *sets: Iterable[object]) -> OrderedSet[_T_co]:
+    def difference(self, *sets: Iterable[object]) -> Self:
         """Return the members that are in none of the other sets, in this set's order."""
         others = frozenset().union(*sets)
-        return OrderedSet(value for value in self._items if value not in others)
+        return type(self)(value for value in self._items if value not in others)
 
     def union(self, *sets: Iterable[_T]) -> OrderedSet[_T_co | _T]:
         """Return this set's members and then those of the others, in the order in which they come."""
         merged: dict[_T_co | _T, None] = dict.fromkeys(self._items)
         for other in sets:
             merged.update(dict.fromkeys(other))
-        return OrderedSet(merged)
+        same: type[OrderedSet[Any]] = type(self)
+        return same(merged)

@@ -78,17 +78,17 @@ class Node:
     ) -> Node | None:
         """Return the first node, depth first, for which a function is true, or None.
 
-        :param only_direct: whether only children are looked at
+        :param only_direct: whether only children are looked at, then the last one first
         :param include_self: whether this node is looked at too
         """
         if include_self and matcher(self):
             return self
-        return next((node for node in (self if only_direct else self.dfs_iter()) if matcher(node)), None)
+        return next((node for node in (self.reverse_iter() if only_direct else self.dfs_iter()) if matcher(node)), None)
 
     def find(self, item: Any, only_direct: bool = False, include_self: bool = True) -> Node | None:
         """Return the first node, depth first, that holds an item, or None.
 
-        :param only_direct: whether only children are looked at
+        :param only_direct: whether only children are looked at, then the last one first
         :param include_self: whether this node is looked at too
         """
         return self.find_first_match(lambda node: bool(node.item == item), only_direct, include_self)

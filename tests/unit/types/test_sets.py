@@ -122,3 +122,12 @@ def test_a_copy_has_the_same_members_in_the_same_order(duplicate):
     assert type(other) is OrderedSet
     assert list(other) == ["b", "a", "c"]
     assert other == names
+
+
+def test_what_a_subclass_gives_is_of_the_subclass():
+    class Names(OrderedSet):
+        pass
+
+    names = Names("ab")
+    made = [names.copy(), names.union("c"), names.intersection("a"), names.difference("a"), names | {"c"}]
+    assert [(type(one), "".join(one)) for one in made] == [(Names, text) for text in ("ab", "abc", "a", "b", "abc")]
