@@ -73,7 +73,7 @@ class Flow:
 
     def iter_links(self) -> Iterator[Link]:
         """Iterate over (member, member that comes after it, attributes of the link)."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{self} is of no pattern, which would say in which order its members run")
 
     @property
     def provides(self) -> frozenset[str]:

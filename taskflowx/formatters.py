@@ -17,6 +17,7 @@ import itertools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from taskflowx import exceptions, flow, retry, states
+from taskflowx._util import arguments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
@@ -47,9 +48,11 @@ class AtomNamed:
         return bool(getattr(candidate.item, "name", None) == self.name)
 
 
-def names_of(given: Iterable[str] | None) -> frozenset[str]:
-    """Return names as a set; a single str is one name."""
-    return frozenset((given,) if isinstance(given, str) else given or ())
+def names_of(given: Iterable[str] | None, argument: str) -> frozenset[str]:
+    """Return the names that an argument holds as a set; a single str is one name."""
+    names = (given,) if isinstance(given, str) else given or ()
+    arguments.check_iterable(argument, names, "a name (str) or an iterable of names")
+    return frozenset(names)
 
 
 def mask(value: Any, keys: Collection[str]) -> Any:
@@ -98,9 +101,9 @@ class FailureFormatter:
         limit: int | None = 1000,
     ) -> None:
         self._engine = engine
-        self._hide_inputs_outputs_of = names_of(hide_inputs_outputs_of)
-        self._mask_inputs_keys = names_of(mask_inputs_keys)
-        self._mask_outputs_keys = names_of(mask_outputs_keys)
+        self._hide_inputs_outputs_of = names_of(hide_inputs_outputs_of, "hide_inputs_outputs_of")
+        self._mask_inputs_keys = names_of(mask_inputs_keys, "mask_inputs_keys")
+        self._mask_outputs_keys = names_of(mask_outputs_keys, "mask_outputs_keys")
         self._limit = limit
 
     def format(self, fail: Failure, atom_matcher: Callable[[Any], object]) -> tuple[ExcInfo | None, str]:
@@ -112,6 +115,8 @@ class FailureFormatter:
         :param atom_matcher: called with candidates, whose `item` is an atom or a flow, until it says yes to the one
             whose predecessors are to be shown
         """
+        arguments.check_like("fail", fail, ("exc_info", "pformat"), "a Failure")
+        arguments.check_callable("atom_matcher", atom_matcher)
         parts = [] if fail.exc_info else [fail.pformat(traceback=True)]
         compilation = self._engine.compilation
         if compilation is not None:

@@ -44,9 +44,10 @@ def check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
 
 def check_number(name: str, value: Any, accepted: str, least: float | None = None) -> None:
     """Refuse what is no number, or is less than the least; NaN is not at least anything."""
-    from numbers import Real
+    from numbers import Number
 
-    if not isinstance(value, Real):
+    is_number = isinstance(value, Number) and not isinstance(value, complex)
+    if not is_number:
         refuse(name, value, accepted)
     if least is not None and not float(value) >= least:
         refuse(name, value, accepted, ValueError)

@@ -145,6 +145,7 @@ def compile_flow(root: Any) -> Plan:
     """
     plan = Plan(root)
     if not isinstance(root, flow.Flow):
+        _check_member(plan, root)
         single = linear_flow.Flow(getattr(root, "name", "?"))
         single._members[root] = None
         root = single
@@ -243,14 +244,19 @@ def _emit(plan: Plan, atom: Any, preds: Nodes, home: int) -> int:
 
 def _emit_member(plan: Plan, member: Any, preds: Nodes, home: int) -> int:
     if type(member) not in plan.looked_at:
-        if not isinstance(member, task.Task):
-            msg = (
-                f"Unknown object '{member}' ({type(member)}) requested to compile\n"
-                f"What can be run are tasks and flows of them; {flow.remedy(member)}"
-            )
-            raise TypeError(msg)
-        _check_methods(plan, member, ("execute", "revert"))
+        _check_member(plan, member)
     return _emit(plan, member, preds, home)
+
+
+def _check_member(plan: Plan, member: Any) -> None:
+    """Refuse what is no task, and a task that cannot be run."""
+    if not isinstance(member, task.Task):
+        msg = (
+            f"Unknown object '{member}' ({type(member)}) requested to compile\n"
+            f"What can be run are tasks and flows of them; {flow.remedy(member)}"
+        )
+        raise TypeError(msg)
+    _check_methods(plan, member, ("execute", "revert"))
 
 
 def _check_methods(plan: Plan, atom: Any, names: tuple[str, ...]) -> None:

@@ -14,6 +14,7 @@ import logging
 from typing import TYPE_CHECKING, Any, Self
 
 from taskflowx import states
+from taskflowx._util import arguments
 from taskflowx.types.failure import Failure
 from taskflowx.types.notifier import Notifier
 
@@ -55,11 +56,12 @@ class Listener:
         flow_listen_for: Iterable[str] | None = DEFAULT_LISTEN_FOR,
         retry_listen_for: Iterable[str] | None = DEFAULT_LISTEN_FOR,
     ) -> None:
+        arguments.check_like("engine", engine, ("notifier", "atom_notifier"), "an engine")
         self._engine = engine
         self._listen_for = {
-            "task": _events(task_listen_for),
-            "retry": _events(retry_listen_for),
-            "flow": _events(flow_listen_for),
+            "task": _events("task_listen_for", task_listen_for),
+            "retry": _events("retry_listen_for", retry_listen_for),
+            "flow": _events("flow_listen_for", flow_listen_for),
         }
         self._registered: list[tuple[Notifier, str, Any, Any]] = []
 
@@ -120,9 +122,11 @@ class Listener:
             LOG.warning("Failed deregistering listeners from engine %s", self._engine, exc_info=True)
 
 
-def _events(given: Iterable[str] | None) -> list[str]:
+def _events(name: str, given: Iterable[str] | None) -> list[str]:
     """Return events without repetitions; a single str is one event."""
-    return list(dict.fromkeys((given,) if isinstance(given, str) else given or ()))
+    events = (given,) if isinstance(given, str) else given or ()
+    arguments.check_iterable(name, events, "an iterable of states, or '*' for all")
+    return list(dict.fromkeys(events))
 
 
 class DumpingListener(Listener, abc.ABC):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import formatters
+from taskflowx._util import arguments
 from taskflowx.listeners import base
 
 if TYPE_CHECKING:
@@ -47,9 +48,11 @@ class CaptureListener(base.Listener):
             flow_listen_for if capture_flow else (),
             retry_listen_for if capture_retry else (),
         )
-        self._skip_tasks = formatters.names_of(skip_tasks)
-        self._skip_retries = formatters.names_of(skip_retries)
-        self._skip_flows = formatters.names_of(skip_flows)
+        self._skip_tasks = formatters.names_of(skip_tasks, "skip_tasks")
+        self._skip_retries = formatters.names_of(skip_retries, "skip_retries")
+        self._skip_flows = formatters.names_of(skip_flows, "skip_flows")
+        if values is not None:
+            arguments.check_like("values", values, ("append",), "a list, or None")
         self.values: Any = [] if values is None else values
 
     @staticmethod

@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import exceptions, states
+from taskflowx._util import arguments
 from taskflowx.listeners import base
 
 if TYPE_CHECKING:
@@ -38,12 +39,10 @@ class CheckingClaimListener(base.Listener):
         self._job = job
         self._board = board
         self._owner = owner
-        if on_job_loss is None:
-            self._on_job_loss: Callable[[Any, str, dict[str, Any]], object] = self._suspend_engine_on_loss
-        elif callable(on_job_loss):
+        self._on_job_loss: Callable[[Any, str, dict[str, Any]], object] = self._suspend_engine_on_loss
+        if on_job_loss is not None:
+            arguments.check_callback("Custom 'on_job_loss' handler", on_job_loss)
             self._on_job_loss = on_job_loss
-        else:
-            raise ValueError("Custom 'on_job_loss' handler must be callable")
 
     def _suspend_engine_on_loss(self, engine: Any, state: str, details: dict[str, Any]) -> None:
         """Suspend the engine, so that whoever has the claim now can go on with the flow."""

@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import formatters, states
+from taskflowx._util import arguments
 from taskflowx.listeners import base
 from taskflowx.types.failure import Failure
 
@@ -35,11 +36,19 @@ class LoggingListener(base.DumpingListener):
         level: int = logging.DEBUG,
     ) -> None:
         super().__init__(engine, task_listen_for, flow_listen_for, retry_listen_for)
+        _check_log(log, level=level)
         self._logger = log or self._LOGGER or LOG
         self._level = level
 
     def _dump(self, message: str, *args: Any, **kwargs: Any) -> None:
         self._logger.log(self._level, message, *args, **kwargs)
+
+
+def _check_log(log: Any, **levels: Any) -> None:
+    if log is not None:
+        arguments.check_like("log", log, ("log",), "a logger, or None")
+    for name, level in levels.items():
+        arguments.check_type(name, level, int, "the number of a level, such as logging.DEBUG")
 
 
 class DynamicLoggingListener(base.Listener):
@@ -76,11 +85,14 @@ class DynamicLoggingListener(base.Listener):
         mask_outputs_keys: Iterable[str] = (),
     ) -> None:
         super().__init__(engine, task_listen_for, flow_listen_for, retry_listen_for)
+        _check_log(log, failure_level=failure_level, level=level)
+        if fail_formatter is not None:
+            arguments.check_like("fail_formatter", fail_formatter, ("format",), "a FailureFormatter, or None")
         self._logger = log or self._LOGGER or LOG
         self._failure_level = failure_level
         self._level = level
-        self._hide_inputs_outputs_of = formatters.names_of(hide_inputs_outputs_of)
-        self._mask_outputs_keys = formatters.names_of(mask_outputs_keys)
+        self._hide_inputs_outputs_of = formatters.names_of(hide_inputs_outputs_of, "hide_inputs_outputs_of")
+        self._mask_outputs_keys = formatters.names_of(mask_outputs_keys, "mask_outputs_keys")
         if fail_formatter is None:
             fail_formatter = formatters.FailureFormatter(
                 engine, self._hide_inputs_outputs_of, mask_inputs_keys, self._mask_outputs_keys

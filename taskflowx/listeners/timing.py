@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import exceptions, states
+from taskflowx._util import arguments
 from taskflowx.listeners import base
 
 if TYPE_CHECKING:
@@ -96,6 +97,8 @@ class PrintingDurationListener(DurationListener):
 
     def __init__(self, engine: Any, printer: Callable[[str], object] | None = None) -> None:
         super().__init__(engine)
+        if printer is not None:
+            arguments.check_callback("printer", printer)
         self._printer: Callable[[str], object] = print if printer is None else printer
 
     def _record_ending(self, timer: Any, item_type: str, item_name: str, state: str) -> None:
