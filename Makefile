@@ -21,7 +21,7 @@ unexport PYTHONPATH PYTHONHOME
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check format bench docs clean
+.PHONY: help demo test test-all check format bench docs services taskflow clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -65,6 +65,11 @@ bench: $(INSTALLED)-bench ## measure, and print each figure as a ratio
 docs: $(INSTALLED)-docs ## build the pages into build/docs; a warning is an error
 	$(BIN)/sphinx-build --quiet --fresh-env --fail-on-warning --nitpicky --keep-going docs build/docs
 
+services: ## start what the tests talk to: PostgreSQL, MariaDB, Redis, RabbitMQ, ZooKeeper, etcd
+	tests/services/start $(ARGS)
+
+taskflow: .venv-taskflow/stores ## install OpenStack TaskFlow beside the project, for tests that read what it has written
+
 clean: ## remove the environments and all that was built
 	rm -rf .venv .venv-* build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -82,4 +87,11 @@ $(INSTALLED)-run: pyproject.toml $(VENV)/made
 
 $(INSTALLED)-%: pyproject.toml $(VENV)/made
 	$(PIP) install --quiet --editable '.[$*]'
+	@touch $@
+
+# The same environment that the benchmarks make, with what TaskFlow needs to write stores.
+.venv-taskflow/stores: Makefile
+	test -x .venv-taskflow/bin/python || $(PYTHON) -m venv .venv-taskflow
+	.venv-taskflow/bin/python -m pip --disable-pip-version-check --no-input install --quiet \
+	    taskflow==6.5.0 'sqlalchemy>=2,<2.2' 'alembic>=1.16,<2' 'pymysql>=1.1,<2' 'psycopg[binary]>=3.2,<4' 'kazoo>=2.10,<3'
 	@touch $@

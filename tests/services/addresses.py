@@ -101,7 +101,7 @@ def new_database(service: Service) -> str:
     _make_database(service, database)
     address = sa.make_url(service.address).set(database=database)
     if service is POSTGRESQL:
-        _run(_through(address), "DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
+        _run(through(address), "DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
     else:
         _run(service.address, f"DROP DATABASE {database}", f"CREATE DATABASE {database}")
     return address.render_as_string(hide_password=False)
@@ -110,12 +110,12 @@ def new_database(service: Service) -> str:
 @functools.cache
 def _make_database(service: Service, database: str) -> None:
     """Make a database that is dropped when this process ends."""
-    address = _through(service.address)
+    address = through(service.address)
     _run(address, f"CREATE DATABASE {database}")
     atexit.register(_run, address, f"DROP DATABASE {database}{' WITH (FORCE)' if service is POSTGRESQL else ''}")
 
 
-def _through(address: Any) -> Any:
+def through(address: Any) -> Any:
     """Return an address that names the driver which the tests install."""
     import sqlalchemy as sa
 
