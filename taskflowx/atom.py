@@ -360,7 +360,13 @@ class Atom:
         if revert is not None or revert_requires or revert_rebind is not None:
             if revert is None:
                 revert = Parameters((), (), open_ended=True)
-            backward = self._wire_revert(forward, revert, requires, revert_requires, revert_rebind)
+            inherited = {} if revert_rebind else _rebinding(rebind, revert.required)
+            if not auto_extract and not revert_requires:
+                named = {*revert.required, *revert.optional}
+                revert_requires = tuple(arg for arg in (*requires, *inherited) if arg in named)
+            backward = self._wire_revert(
+                forward, revert, requires, inherited, revert_requires, revert_rebind, auto_extract=auto_extract
+            )
         return Signature(outputs, forward, backward, takes.takes_result, takes.takes_failures)
 
     def _wire_revert(
@@ -368,10 +374,18 @@ class Atom:
         forward: Wiring,
         revert: Parameters,
         requires: Names,
+        inherited: dict[str, str],
         revert_requires: Names,
         revert_rebind: Any,
+        *,
+        auto_extract: bool,
     ) -> Wiring:
-        plain = not revert_requires and revert_rebind is None
+        """Join the declaration with `revert`.
+
+        :param inherited: argument of revert -> stored name, where the rebinding of `execute` counts for revert too: by
+            name for a dict, by position in revert's own signature for a list
+        """
+        plain = auto_extract and not revert_requires and revert_rebind is None
         backward = NOTHING
         if not plain or revert.required or revert.optional:
             backward = _wire(
@@ -379,24 +393,22 @@ class Atom:
                 revert,
                 revert_requires,
                 revert_rebind,
+                auto_extract=auto_extract,
                 injected=self.inject or (),
-                inherited=None if revert_rebind else forward.as_dict(),
+                inherited=inherited,
             )
         if not revert.open_ended:
             return backward
         # What execute was given explicitly reaches **kwargs of revert too, if it still has a value and revert has no
         # declaration of its own in the place of that one.
-        named = () if revert_requires else requires
-        pairs = zip(forward.args, forward.names, strict=True)
-        explicit = [
-            (a, n) for a, n in pairs if (a in named or (a != n and not revert_rebind)) and a not in backward.args
-        ]
-        if not explicit:
+        explicit = inherited if revert_requires else {**{name: name for name in requires}, **inherited}
+        extra = {arg: name for arg, name in explicit.items() if arg not in backward.args}
+        if not extra:
             return backward
-        if len(explicit) == len(forward.args) and not backward.args:
-            return Wiring(forward.args, forward.names, 0)
-        args, names = zip(*explicit, strict=True)
-        return Wiring((*backward.args, *args), (*backward.names, *names), backward.needed)
+        args, names = (*backward.args, *extra), (*backward.names, *extra.values())
+        if (args, names) == (forward.args, forward.names):
+            args, names = forward.args, forward.names  # one pair of tuples for both methods
+        return Wiring(args, names, backward.needed)
 
     def _parameters(self) -> _Methods:
         """Return what the methods of this atom take; looked up once a class, and again when a method was replaced."""

@@ -336,10 +336,13 @@ def test_what_is_injected_later_is_not_required_any_more():
         (Undone, {"revert_requires": ["z"]}, ["a", "b", "c", "z"], {"a": "a", "c": "c", "z": "z", "d": "d"}),
         (Undone, {"revert_requires": "d"}, ["a", "b", "c", "d"], {"a": "a", "c": "c", "d": "d"}),
         (StrictlyUndone, {}, ["a", "b", "c"], {"a": "a", "c": "c", "d": "d"}),
-        (StrictlyUndone, {"rebind": ["x", "y"]}, ["x", "y", "c"], {"a": "x", "c": "c", "d": "d"}),
+        (StrictlyUndone, {"rebind": ["x", "y"]}, ["x", "y"], {"a": "x", "c": "y", "d": "d"}),
+        (Undone, {"rebind": ("x", "y")}, ["x", "y"], {"a": "x", "c": "y", "d": "d"}),
         (LooselyUndone, {}, ["a", "b"], {}),
         (LooselyUndone, {"requires": ["a"]}, ["a", "b"], {"a": "a"}),
         (LooselyUndone, {"rebind": {"a": "x"}}, ["x", "b"], {"a": "x"}),
+        (LooselyUndone, {"requires": ["a"], "rebind": {"a": "x"}}, ["x", "b"], {"a": "x"}),
+        (LooselyUndone, {"rebind": ["x", "y"]}, ["x", "y"], {"x": "x", "y": "y"}),
         (LooselyUndone, {"revert_requires": ["z"]}, ["a", "b", "z"], {"z": "z"}),
         (LooselyUndone, {"revert_rebind": {"z": "zz"}}, ["a", "b", "zz"], {"z": "zz"}),
         (Plain, {}, ["a", "b"], {}),
@@ -350,6 +353,20 @@ def test_arguments_of_revert_are_looked_up_like_those_of_execute(cls, declared, 
     made = cls("u", **declared)
     assert list(made.requires) == requires
     assert made.revert_rebind == wiring
+
+
+def test_without_auto_extract_revert_is_given_what_is_declared_alone():
+    class Shared(atom.Atom):
+        def execute(self, a, b):
+            pass
+
+        def revert(self, a, d=1, *, result):
+            pass
+
+    assert Shared("s", auto_extract=False, requires=["a", "b"]).revert_rebind == {"a": "a"}
+    assert Shared("s", auto_extract=False, rebind={"a": "x", "b": "y"}).revert_rebind == {"a": "x"}
+    own = Shared("s", auto_extract=False, requires=["a", "b"], revert_requires=["a", "d"])
+    assert own.revert_rebind == {"a": "a", "d": "d"}
 
 
 def test_the_rebinding_of_execute_is_not_inherited_by_a_revert_that_has_its_own():
