@@ -31,7 +31,7 @@ class FlowEnd:
         return f"{self.flow.name}[$]"
 
     def __str__(self) -> str:
-        return f'"{self.name}"'
+        return str(self.flow)[:-1] + '[$]"'  # within the quotes in which the text of a flow is
 
 
 def to_digraph(root: Any) -> graphs.DiGraph:
@@ -39,30 +39,32 @@ def to_digraph(root: Any) -> graphs.DiGraph:
 
     Atoms are nodes, and each flow is two: itself, and its `FlowEnd`. Nodes have `kind` ('task', 'retry', 'flow',
     'flow_end'), `noop` if they are no atoms, and `retry`, the nearest controller around them; edges have the attributes
-    of the links that they come from.
+    of the links that they come from. Nodes come depth first, the retry and the end of a flow after its members.
     """
     graph = graphs.DiGraph(name=str(getattr(root, "name", root)))
-    if not isinstance(root, flow.Flow):
-        graph.add_node(root, kind=TASK)
-        return graph.freeze()
     ends: dict[flow.Flow, FlowEnd] = {}
-    around: dict[flow.Flow, dict[str, Any]] = {root: {}}
-    for nested in flow.nested_flows(root):
-        ends[nested] = FlowEnd(nested)
-        graph.add_node(nested, kind=FLOW, noop=True, **around[nested])
-        inside = around[nested]
-        if nested.retry is not None:
-            graph.add_node(nested.retry, kind=RETRY, **inside)
-            inside = {"retry": nested.retry}
-        for member in nested:
-            if isinstance(member, flow.Flow):
-                around[member] = inside
-            else:
-                graph.add_node(member, kind=TASK, **inside)
-        graph.add_node(ends[nested], kind=FLOW_END, noop=True, **around[nested])
+    pending: list[tuple[Any, str, dict[str, Any]]] = [(root, _kind_of(root), {})]
+    while pending:
+        item, kind, around = pending.pop()
+        if kind in ATOMS:
+            graph.add_node(item, kind=kind, **around)
+            continue
+        graph.add_node(item, kind=kind, noop=True, **around)
+        if kind == FLOW:
+            ends[item] = FlowEnd(item)
+            inside = around if item.retry is None else {"retry": item.retry}
+            following = [(member, _kind_of(member), inside) for member in item]
+            if item.retry is not None:
+                following.append((item.retry, RETRY, around))
+            pending.append((ends[item], FLOW_END, around))
+            pending.extend(reversed(following))
     for nested in ends:
         graph.add_edges_from(_edges(nested, ends))
     return graph.freeze()
+
+
+def _kind_of(member: Any) -> str:
+    return FLOW if isinstance(member, flow.Flow) else TASK
 
 
 def to_tree(root: Any) -> tree.Node:
@@ -106,4 +108,4 @@ def _edges(nested: flow.Flow, ends: dict[flow.Flow, FlowEnd]) -> Iterator[tuple[
     for member in last:
         yield ends.get(member, member), ends[nested], {flow.LINK_INVARIANT: True}
     if not len(nested):
-        yield begin, ends[nested], from_begin
+        yield begin, ends[nested], {flow.LINK_INVARIANT: True}

@@ -1,5 +1,6 @@
-"""The kinds of nodes in `engine.compilation.execution_graph`, under the names that callers know."""
+"""What `engine.compilation` is made of, under the names that callers know."""
 
-from taskflowx.engines.export import ATOMS, FLOW, FLOW_END, FLOWS, RETRY, TASK
+from taskflowx.engines.engine import Compilation
+from taskflowx.engines.export import ATOMS, FLOW, FLOW_END, FLOWS, RETRY, TASK, FlowEnd as Terminator
 
-__all__ = ["ATOMS", "FLOW", "FLOWS", "FLOW_END", "RETRY", "TASK"]
+__all__ = ["ATOMS", "FLOW", "FLOWS", "FLOW_END", "RETRY", "TASK", "Compilation", "Terminator"]

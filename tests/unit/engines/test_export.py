@@ -7,6 +7,7 @@ import pytest
 
 from taskflowx import engines, retry, task
 from taskflowx.engines import export
+from taskflowx.engines.action_engine import compiler
 from taskflowx.patterns import graph_flow, linear_flow, unordered_flow
 
 
@@ -124,6 +125,7 @@ def test_an_empty_flow_is_its_begin_and_its_end(pattern):
     assert edges(graph) == {("e", "e[$]")}
     graph = export.to_digraph(pattern.Flow("e", retry.Times(1, "r")))
     assert edges(graph) == {("e", "r"), ("r", "e[$]")}
+    assert all(data == {"invariant": True} for _, _, data in graph.edges(data=True))
 
 
 def test_a_single_task_is_one_node():
@@ -135,7 +137,7 @@ def test_a_single_task_is_one_node():
 def test_the_end_of_a_flow_knows_its_flow_and_says_so():
     flow = linear_flow.Flow("f")
     end = export.FlowEnd(flow)
-    assert (end.flow, end.name, str(end)) == (flow, "f[$]", '"f[$]"')
+    assert (end.flow, end.name, str(end)) == (flow, "f[$]", '"linear_flow.Flow: f(len=0)[$]"')
 
 
 def test_it_is_a_directed_graph_without_cycles_in_the_order_of_the_plan():
@@ -165,3 +167,16 @@ def test_flows_of_one_name_are_nodes_of_their_own():
     inner = [linear_flow.Flow("same").add(*work(name)) for name in ("a", "b")]
     graph = export.to_digraph(linear_flow.Flow("same").add(*inner))
     assert sum(data["kind"] == "flow" for _, data in graph.nodes(data=True)) == 3
+
+
+def test_nodes_come_depth_first_and_the_retry_and_the_end_of_a_flow_after_its_members():
+    inner = unordered_flow.Flow("u", retry.Times(1, "r2")).add(*work("b", "c"), linear_flow.Flow("e"))
+    flow = linear_flow.Flow("f", retry.Times(1, "r")).add(*work("a"), inner, *work("d"))
+    assert " ".join(node.name for node in export.to_digraph(flow)) == "f a u b c e e[$] r2 u[$] d r f[$]"
+
+
+def test_callers_find_the_kinds_of_nodes_where_they_know_them():
+    graph = export.to_digraph(linear_flow.Flow("f", retry.Times(1, "r")).add(*work("a")))
+    assert {node.name for node, data in graph.nodes(data=True) if data["kind"] in compiler.ATOMS} == {"a", "r"}
+    assert {node.name for node, data in graph.nodes(data=True) if data["kind"] in compiler.FLOWS} == {"f", "f[$]"}
+    assert sum(isinstance(node, compiler.Terminator) for node in graph) == 1
