@@ -21,9 +21,11 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import os
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 from taskflowx import exceptions
+from taskflowx._util import arguments
 from taskflowx.persistence import base, codec, models
 
 if TYPE_CHECKING:
@@ -49,6 +51,8 @@ class PathBasedBackend(base.Backend, abc.ABC):
     def __init__(self, conf: dict[str, Any] | None) -> None:
         super().__init__(conf)
         path = self._conf.get("path") or self._usual_path()
+        if path is not None:
+            arguments.check_type("The setting 'path'", path, (str, bytes, os.PathLike), "a path")
         if not path:
             raise ValueError("Empty path is disallowed")
         self._path: str = path
@@ -275,6 +279,7 @@ class PathBasedConnection(base.Connection, abc.ABC):
 
         :raises Duplicate: when a detail in it is stored in another book or flow
         """
+        arguments.check_like("book", book, ("uuid", "created_at"), "a LogBook")
         path = self._place_of(self._book_path, book.uuid)
         with self._transaction(path) as transaction:
             changes: _Changes = {}
@@ -291,6 +296,7 @@ class PathBasedConnection(base.Connection, abc.ABC):
         :param ignore_missing: whether it is stored, in no book, if it is not stored yet
         :raises Duplicate: when a detail in it is stored in another flow
         """
+        arguments.check_like("flow_detail", flow_detail, ("uuid", "meta"), "a FlowDetail")
         with self._transaction(self._place_of(self._flow_path, flow_detail.uuid)) as transaction:
             changes: _Changes = {}
             stored = self._stage_flow(changes, flow_detail, insert=ignore_missing)
@@ -302,6 +308,7 @@ class PathBasedConnection(base.Connection, abc.ABC):
 
         :param ignore_missing: whether it is stored, in no flow, if it is not stored yet
         """
+        arguments.check_like("atom_detail", atom_detail, ("uuid", "intention"), "a TaskDetail or RetryDetail")
         path = self._place_of(self._atom_path, atom_detail.uuid)
         with self._transaction(path) as transaction:
             changes: _Changes = {}

@@ -109,6 +109,11 @@ def record():
     return made.storage
 
 
+def stored():
+    """A connection to a store."""
+    return impl_memory.MemoryBackend().get_connection()
+
+
 def a_failure():
     return Failure.from_exception(ValueError("v"))
 
@@ -551,6 +556,17 @@ REFUSED = {
         ("backends.fetch('nope://x')", NotFound, "Could not find backend nope"),
         ("impl_dir.DirBackend(5)", TypeError, "Configuration dictionary expected not '5' (<class 'int'>)"),
         ("impl_dir.DirBackend({})", ValueError, "Empty path is disallowed"),
+        ("impl_dir.DirBackend({'path': 5})", TypeError, "The setting 'path' must be a path, not 5"),
+        ("impl_memory.MemoryBackend({'path': 5})", TypeError, "The setting 'path' must be a path, not 5"),
+        ("stored().save_logbook(5)", TypeError, "book must be a LogBook, not 5"),
+        ("stored().update_flow_details(5)", TypeError, "flow_detail must be a FlowDetail, not 5"),
+        (
+            "stored().update_atom_details(a_detail())",
+            TypeError,
+            "atom_detail must be a TaskDetail or RetryDetail, not <",
+        ),
+        ("stored().get_logbook('nope')", NotFound, "'/books/nope' not found"),
+        ("stored().destroy_logbook('nope')", NotFound, "'/books/nope' not found"),
         ("impl_memory.MemoryBackend(5)", TypeError, "Configuration dictionary expected not '5' (<class 'int'>)"),
     ],
     "notifiers": [
