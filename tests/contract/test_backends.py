@@ -33,8 +33,8 @@ def settings(store, tmp_path):
 
 @pytest.fixture
 def backend(settings):
-    """Give a store that is new."""
-    with backends.backend(settings) as made:
+    """Give a store that is new, and has not been made ready."""
+    with contextlib.closing(backends.fetch(settings)) as made:
         yield made
 
 

@@ -1,4 +1,4 @@
-"""The stores there are: `fetch` makes one from its settings, `backend` closes it again.
+"""The stores there are: `fetch` makes one from its settings, `backend` makes it ready and closes it again.
 
 Ours are looked up in a table, and imported when they are asked for; others are what installed packages register as
 entry points.
@@ -54,8 +54,10 @@ def fetch(conf: Mapping[str, Any] | str, namespace: str = BACKEND_NAMESPACE, **k
 
 @contextlib.contextmanager
 def backend(conf: Mapping[str, Any] | str, namespace: str = BACKEND_NAMESPACE, **kwargs: Any) -> Iterator[Backend]:
-    """Make a store as `fetch` does, and close it at the end of the block."""
+    """Make a store as `fetch` does, ready to be written to, and close it at the end of the block."""
     with contextlib.closing(fetch(conf, namespace, **kwargs)) as made:
+        with contextlib.closing(made.get_connection()) as connection:
+            connection.upgrade()
         yield made
 
 

@@ -7,6 +7,7 @@ import importlib
 import importlib.metadata
 import subprocess
 import sys
+from unittest import mock
 
 import pytest
 
@@ -22,9 +23,10 @@ class Own(base.Backend):
         super().__init__(conf)
         self.extra = extra
         self.closed = False
+        self.connection = mock.Mock()
 
     def get_connection(self):
-        raise NotImplementedError
+        return self.connection
 
     def close(self):
         self.closed = True
@@ -164,6 +166,16 @@ def test_a_missing_driver_is_named_with_what_installs_it(monkeypatch, conf, libr
     assert isinstance(caught.value.cause, ModuleNotFoundError)
 
 
+def test_a_store_that_cannot_be_made_ready_is_closed(registered, monkeypatch):
+    made = Own({"connection": "own"})
+    made.connection.upgrade.side_effect = exceptions.StorageFailure("disk full")
+    monkeypatch.setattr(backends, "fetch", lambda *args, **kwargs: made)
+    with pytest.raises(exceptions.StorageFailure), backends.backend("own"):
+        pass
+    assert made.closed
+    made.connection.close.assert_called_once_with()
+
+
 def test_a_fault_of_ours_is_not_taken_for_a_missing_driver(monkeypatch):
     def missing(name):
         raise ModuleNotFoundError("No module named 'taskflowx.x'", name="taskflowx.x")
@@ -173,9 +185,10 @@ def test_a_fault_of_ours_is_not_taken_for_a_missing_driver(monkeypatch):
         backends.fetch("sqlite://")
 
 
-def test_a_store_is_closed_at_the_end_of_its_block(registered):
+def test_a_store_is_ready_in_its_block_and_closed_at_the_end(registered):
     with backends.backend("own", extra=2) as made:
         assert (made.extra, made.closed) == (2, False)
+        assert made.connection.mock_calls == [mock.call.upgrade(), mock.call.close()]
     assert made.closed
     with pytest.raises(builtins.ZeroDivisionError), backends.backend({"connection": "own"}) as made:
         raise ZeroDivisionError
