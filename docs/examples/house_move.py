@@ -28,8 +28,6 @@ def house_move() -> linear_flow.Flow:
 
 def first_day(folder: str) -> None:
     with backends.backend({"connection": "dir", "path": folder}) as backend:
-        with contextlib.closing(backend.get_connection()) as connection:
-            connection.upgrade()
         book = models.LogBook("moves")
         engine = engines.load(house_move(), store={"helpers": 2}, book=book, backend=backend)
         try:

@@ -36,8 +36,6 @@ def letter_flow(greeting: str, copies: int = 1) -> linear_flow.Flow:
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder, backends.backend({"connection": "dir", "path": folder}) as backend:
-        with contextlib.closing(backend.get_connection()) as connection:
-            connection.upgrade()
         engine = engines.load_from_factory(
             "letter_factory.letter_flow",  # or the function itself, where it is not in the program that is run
             factory_args=["Dear aunt"],

@@ -44,8 +44,6 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         conf = {"connection": f"sqlite:///{folder}/parcels.db"}
         with backends.backend(conf) as backend:
-            with contextlib.closing(backend.get_connection()) as connection:
-                connection.upgrade()
             book = models.LogBook("today")
             print("in the morning")
             for name in ROUNDS:
