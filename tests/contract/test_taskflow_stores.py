@@ -22,6 +22,8 @@ from taskflowx.persistence import backends, models
 from taskflowx.types.failure import Failure
 from tests.services import addresses
 
+pytestmark = pytest.mark.timeout(300)  # TaskFlow takes its time on a machine that is busy
+
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / ".venv-taskflow" / "bin" / "python"
 PEER = Path(__file__).with_name("taskflow_peer.py")
@@ -68,14 +70,15 @@ def settings(request, tmp_path):
 @pytest.fixture
 def connection(settings):
     """Give a connection of ours."""
-    with backends.backend(settings) as backend, contextlib.closing(backend.get_connection()) as made:
+    backend = backends.fetch(settings)
+    with contextlib.closing(backend), contextlib.closing(backend.get_connection()) as made:
         yield made
 
 
 def peer(verb: str, settings: dict[str, str]) -> dict[str, Any]:
     """Let TaskFlow do something; returns the books that it finds then, by name."""
     command = [str(PYTHON), "-I", str(PEER), verb, json.dumps(settings)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=50)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
     assert done.returncode == 0, done.stderr[-2000:]
     return {book["name"]: in_order(book) for book in json.loads(done.stdout)}
 

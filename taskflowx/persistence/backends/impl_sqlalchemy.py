@@ -417,7 +417,7 @@ class Connection(base.Connection):
         except exceptions.StorageFailure as failure:
             if not self._units.is_conflict(failure):
                 raise
-            msg = f"A detail in {what} is stored already, in something else\n{failure.cause}"
+            msg = f"A detail in {what} is stored already, in something else"
             raise exceptions.Duplicate(msg, failure.cause) from failure
 
     @contextlib.contextmanager
@@ -428,8 +428,7 @@ class Connection(base.Connection):
                 yield connection
         except sa_errors.SQLAlchemyError as error:
             cause = getattr(error, "orig", None) or error
-            msg = f"{failed}\n{type(cause).__name__}: {cause}"
-            raise exceptions.StorageFailure(msg, cause) from error
+            raise exceptions.StorageFailure(failed, cause) from error
 
 
 def _merge_flow(stored: FlowDetail, given: FlowDetail, rows: Iterable[Any]) -> tuple[list[Any], list[Any]]:

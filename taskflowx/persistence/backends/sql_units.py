@@ -168,7 +168,7 @@ class Units:
 
         again = tenacity.Retrying(
             stop=tenacity.stop_after_attempt(tries),
-            wait=tenacity.wait_exponential_jitter(initial=_FIRST_WAIT, max=_LONGEST_WAIT),
+            wait=tenacity.wait_random_exponential(multiplier=_FIRST_WAIT, max=_LONGEST_WAIT),
             retry=tenacity.retry_if_exception(
                 lambda error: isinstance(error, _LostError) and (repeatable or not error.in_doubt)
             ),
@@ -210,8 +210,8 @@ class Units:
     def _connect(self, failed: str) -> Any:
         try:
             pooled = self.engine.raw_connection()
-        except (sa_errors.OperationalError, sa_errors.InterfaceError) as error:
-            raise _LostError(error.orig or error) from error
+        except self._driver.Error as error:
+            raise _LostError(error) from error
         except sa_errors.SQLAlchemyError as error:
             _fail(failed, error)
         if "taskflowx" in pooled.info:
@@ -251,5 +251,4 @@ class Units:
 
 
 def _fail(failed: str, cause: BaseException) -> NoReturn:
-    msg = f"{failed}\n{type(cause).__name__}: {cause}"
-    raise exceptions.StorageFailure(msg, cause) from cause
+    raise exceptions.StorageFailure(failed, cause) from cause
