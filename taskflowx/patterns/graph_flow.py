@@ -235,8 +235,10 @@ class Flow(flow.Flow):
         """Give the members ranks with room between them, and return them in order."""
         nodes = sorted(self._members.values(), key=_by_rank)
         end = len(nodes) << ROOM_BITS
-        # Without a step in Python: an interrupt in between would leave ranks of which some are old and some new.
-        collections.deque(map(_set_rank, nodes, range(0, end, ROOM)), maxlen=0)
+        ranks = list(range(0, end, ROOM))
+        # Without a step in Python, nor arithmetic of large numbers, which looks for signals too: an interrupt in between
+        # would leave ranks of which some are old and some new.
+        collections.deque(map(_set_rank, nodes, ranks), maxlen=0)
         self._end = end
         self._between = 0
         return nodes
