@@ -236,8 +236,8 @@ class Flow(flow.Flow):
         nodes = sorted(self._members.values(), key=_by_rank)
         end = len(nodes) << ROOM_BITS
         ranks = list(range(0, end, ROOM))
-        # Without a step in Python, nor arithmetic of large numbers, which looks for signals too: an interrupt in between
-        # would leave ranks of which some are old and some new.
+        # Without a step in Python, nor arithmetic of large numbers, which looks for signals too: an interrupt in
+        # between would leave ranks of which some are old and some new.
         collections.deque(map(_set_rank, nodes, ranks), maxlen=0)
         self._end = end
         self._between = 0
