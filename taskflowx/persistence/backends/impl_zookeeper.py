@@ -245,7 +245,7 @@ def make_client(conf: dict[str, Any]) -> kazoo_client.KazooClient:
 
     :param conf: see `ZkBackend`
     """
-    given = {key: conf[key] for key in _PASSED_ON if key in conf}
+    given = {"randomize_hosts": False, **{key: conf[key] for key in _PASSED_ON if key in conf}}
     for key in ("command_retry", "connection_retry"):
         retry = conf.get(key)
         given[key] = KazooRetry(**retry) if isinstance(retry, dict) else retry
