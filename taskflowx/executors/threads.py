@@ -54,8 +54,10 @@ class ThreadsExecutor(base.Executor):
             self._threads.append(thread)
             try:
                 thread.start()
-            except RuntimeError:  # the system has no more threads: those that run do the work
-                self._threads.pop()
+            except RuntimeError as error:
+                if isinstance(error.__context__, KeyboardInterrupt):  # which came while `start` held its lock
+                    raise error.__context__ from None
+                self._threads.pop()  # the system has no more threads: those that run do the work
                 if self._threads:
                     break
                 raise

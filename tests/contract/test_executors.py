@@ -357,3 +357,20 @@ def test_a_submit_that_is_interrupted_is_not_waited_for():
     with pytest.raises(KeyboardInterrupt):
         engine.run()
     assert engine.storage.get_flow_state() == states.SUSPENDED
+
+
+def test_an_interrupt_while_a_thread_is_started_comes_out_as_itself(monkeypatch):
+    def start(_thread):
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise RuntimeError("release unlocked lock")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    engine = load(unordered_flow.Flow("f").add(tasks.Give("a", 1), tasks.Give("b", 2)), "threads")
+    with pytest.raises(KeyboardInterrupt):
+        engine.run()
+    monkeypatch.undo()
+    assert engine.storage.get_flow_state() == states.SUSPENDED
+    engine.run()
+    assert engine.storage.get_flow_state() == states.SUCCESS
