@@ -12,14 +12,14 @@ import inspect
 import logging
 import threading
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from taskflowx import atom
 from taskflowx._util import arguments
 from taskflowx.types import notifier as notifiers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 
 LOG = logging.getLogger(__name__)
@@ -39,6 +39,36 @@ class ProgressSink(threading.local):
 
 
 PROGRESS = ProgressSink()
+
+
+class TaskNotifier(notifiers.RestrictedNotifier):
+    """The notifier of one task. Progress that is notified of here is reported to the run as well.
+
+    :param of: the task
+    """
+
+    def __init__(self, events: Iterable[str], of: Task) -> None:
+        super().__init__(events)
+        self.of = of
+
+    def notify(self, event_type: str, details: Mapping[str, Any] | None) -> None:
+        """Call those who listen, and report progress to whoever runs the task.
+
+        Users' tasks notify here of their own progress, as `update_progress` does.
+        """
+        super().notify(event_type, details)
+        report = PROGRESS.report
+        if report is not None and event_type == EVENT_UPDATE_PROGRESS and details and "progress" in details:
+            report(self.of, dict(details))
+
+    def tell(self, progress: float) -> None:
+        """Call those who listen, and nobody else: the engine knows by itself when a task begins and ends."""
+        super().notify(EVENT_UPDATE_PROGRESS, {"progress": progress})
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        other = super().__deepcopy__(memo)
+        other.of = memo.get(id(self.of), self.of)
+        return other
 
 
 class Task(atom.Atom):
@@ -76,13 +106,13 @@ class Task(atom.Atom):
             revert_requires,
         )
 
-    _listened: notifiers.RestrictedNotifier | None = None  # made when somebody asks for it
+    _listened: TaskNotifier | None = None  # made when somebody asks for it
 
     @property
     def notifier(self) -> notifiers.RestrictedNotifier:
         """The task's own notifier: `update_progress` events go to it, in the thread that runs the task."""
         if self._listened is None:
-            self._listened = notifiers.RestrictedNotifier(self.TASK_EVENTS)
+            self._listened = TaskNotifier(self.TASK_EVENTS, self)
         return self._listened
 
     _notifier = notifier  # the name that subclasses use
@@ -94,7 +124,10 @@ class Task(atom.Atom):
         """
         other = copy.copy(self)
         if self._listened is not None:
-            vars(other)["_listened"] = self._listened.copy() if retain_listeners else None
+            listened = self._listened.copy() if retain_listeners else None
+            if listened is not None:
+                listened.of = other
+            vars(other)["_listened"] = listened
         return other
 
     def functions(self) -> tuple[Callable[..., Any], ...]:
@@ -122,6 +155,7 @@ class Task(atom.Atom):
         details = {**kwargs, "progress": clamped}
         if self._listened is not None:
             self._listened.notify(EVENT_UPDATE_PROGRESS, details)
+            return
         report = PROGRESS.report
         if report is not None:
             report(self, details)

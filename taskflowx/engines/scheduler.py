@@ -738,6 +738,8 @@ class Scheduler:
                 self._failed.append(i)
             else:
                 detail._store(outcome)
+                if detail._meta and META_PROGRESS in detail._meta:
+                    detail._meta[META_PROGRESS] = 1.0  # stores are read without us, too
                 self._move(i, states.SUCCESS, outcome)
                 if not self._plan.plain[i] and isinstance(self._atoms[i], task.Task):
                     self._storage.warn_of_missing(detail.name)

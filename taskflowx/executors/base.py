@@ -55,7 +55,7 @@ def perform(atom: Any, verb: str, kwargs: dict[str, Any]) -> Any:
             return atom.execute(**kwargs) if verb == states.EXECUTE else atom.revert(**kwargs)
         listened = atom._listened
         if listened is not None:
-            listened.notify(task.EVENT_UPDATE_PROGRESS, {"progress": 0.0})
+            listened.tell(0.0)
         if verb == states.EXECUTE:
             try:
                 atom.pre_execute()
@@ -69,7 +69,7 @@ def perform(atom: Any, verb: str, kwargs: dict[str, Any]) -> Any:
             finally:
                 atom.post_revert()
         if listened is not None:
-            listened.notify(task.EVENT_UPDATE_PROGRESS, {"progress": 1.0})
+            listened.tell(1.0)
     except Exception as error:
         return Failure.from_exception(error)
     return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 
 import pytest
@@ -195,6 +196,29 @@ def test_progress_reaches_the_task_the_engine_and_the_record(kwargs):
     assert (told[0]["task_name"], told[0]["at"]) == ("s", "quarter")
     assert engine.storage.get_task_progress("s") == 1.0
     assert engine.storage.get_task_progress_details("s") == {"at_progress": 0.25, "details": {"at": "quarter"}}
+
+
+class Reporter(task.Task):
+    def execute(self):
+        self._notifier.notify("update_progress", {"progress": 0.25, "steps": ["one"]})
+        self.notifier.notify("update_progress", {"progress": 0.75, "steps": ["one", "two"]})
+        self.notifier.notify("update_progress", {"steps": "of no progress"})
+
+
+@pytest.mark.parametrize(
+    "kwargs", [{}, {"engine": "parallel", "inline": False}, {"engine": "parallel", "executor": "processes"}]
+)
+def test_progress_that_a_task_notifies_of_itself_is_recorded(kwargs):
+    reporter = copy.deepcopy(Reporter("r")).copy()
+    told = []
+    engine = engines.load(linear(reporter), **kwargs)
+    engine.atom_notifier.register("update_progress", lambda event, details: told.append(details["progress"]))
+    engine.run()
+    assert told == [0.25, 0.75]
+    assert engine.storage._flowdetail.find(engine.storage.get_atom_uuid("r")).meta == {
+        "progress": 1.0,
+        "progress_details": {"at_progress": 0.75, "details": {"steps": ["one", "two"]}},
+    }
 
 
 def test_progress_out_of_bounds_is_clamped_with_a_warning(caplog):
