@@ -60,15 +60,15 @@ class SQLAlchemyBackend(base.Backend):
         `mysql_sql_mode`, `checkout_ping` (ask a connection whether it lives before each use) and `engine_args` (a
         dict for `sqlalchemy.create_engine`) are for special needs
     :param engine: used instead of a new one, as it is, and left open
-    :raises ValueError: when the address or a number cannot be read, or there is no driver for the database
+    :raises ValueError: when the address or a number cannot be read
+    :raises NotFound: when the driver for the database is not installed
     """
 
     def __init__(self, conf: Mapping[str, Any] | None, engine: sa.Engine | None = None) -> None:
         super().__init__(conf)
         self._owns_engine = engine is None
         if engine is None:
-            url = _url_of(self._conf.get("connection"))
-            engine = sa.create_engine(url, **_engine_args(self._conf, url))
+            engine = _make_engine(self._conf)
         self._family = sql.family_of(engine.dialect.name)
         self._units = Units(
             engine,
@@ -468,7 +468,8 @@ def _no_atom(uuid: str) -> exceptions.NotFound:
 def _url_of(address: Any) -> sa.URL:
     """Return a database's address, with the name of a driver that is installed.
 
-    :raises ValueError: when it is no address, or no driver is installed
+    :raises ValueError: when it is no address
+    :raises NotFound: when no driver is installed
     """
     try:
         url = sa.make_url(address)
@@ -482,9 +483,21 @@ def _url_of(address: Any) -> sa.URL:
     for driver, module in _DRIVERS[kind]:
         if importlib.util.find_spec(module) is not None:
             return url.set(drivername=f"{kind}+{driver}")
-    drivers = " or ".join(driver for driver, _ in _DRIVERS[kind])
-    msg = f"No driver for '{kind}' is installed: it takes {drivers}, which come with taskflowx[{family}]"
-    raise ValueError(msg)
+    raise _no_driver(kind, " or ".join(driver for driver, _ in _DRIVERS[kind]), family)
+
+
+def _no_driver(kind: str, needed: str, family: str) -> exceptions.NotFound:
+    install = f"\nInstall it with: pip install taskflowx[{family}]" if family in _DRIVERS else ""
+    return exceptions.NotFound(f"Could not find backend {kind}: it needs {needed}{install}")
+
+
+def _make_engine(conf: Mapping[str, Any]) -> sa.Engine:
+    url = _url_of(conf.get("connection"))
+    try:
+        return sa.create_engine(url, **_engine_args(conf, url))
+    except ModuleNotFoundError as error:
+        kind = url.get_backend_name()
+        raise _no_driver(kind, str(error.name), sql.family_of(kind)) from error
 
 
 def _engine_args(conf: Mapping[str, Any], url: sa.URL) -> dict[str, Any]:

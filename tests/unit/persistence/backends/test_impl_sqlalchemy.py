@@ -116,8 +116,17 @@ def test_an_address_without_a_driver_gets_one_that_is_there(monkeypatch, address
 @pytest.mark.parametrize(("kind", "extra"), [("postgresql", "postgresql"), ("mysql", "mysql"), ("mariadb", "mysql")])
 def test_without_a_driver_it_says_what_to_install(monkeypatch, kind, extra):
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(ValueError, match=rf"No driver for '{kind}' is installed: .* come with taskflowx\[{extra}\]"):
+    with pytest.raises(
+        exceptions.NotFound,
+        match=rf"^Could not find backend {kind}: it needs \w+ or \w+\nInstall it with: .* taskflowx\[{extra}\]",
+    ):
         SQLAlchemyBackend({"connection": f"{kind}://h/d"})
+
+
+def test_without_the_driver_that_the_address_names_it_says_so(monkeypatch):
+    monkeypatch.setitem(sys.modules, "psycopg2", None)
+    with pytest.raises(exceptions.NotFound, match=r"^Could not find backend postgresql: it needs psycopg2\nInstall it"):
+        SQLAlchemyBackend({"connection": "postgresql+psycopg2://h/d"})
 
 
 def test_the_pool_is_set_as_the_settings_say(make):
