@@ -11,6 +11,12 @@ import os
 
 from hypothesis import settings
 
+from tests.services import addresses
+
 if "CI" not in os.environ:
     settings.register_profile("desk", deadline=None, print_blob=True)
     settings.load_profile("desk")
+
+
+def pytest_sessionfinish():
+    addresses.CLEANUP.close()

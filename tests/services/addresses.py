@@ -6,7 +6,6 @@ not answer. A test skips where there is no server, with the reason. With TASKFLO
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import functools
 import importlib.util
@@ -16,6 +15,9 @@ import socket
 import urllib.parse
 from dataclasses import dataclass
 from typing import Any
+
+#: what is done at the end of the tests; later, when the interpreter ends, a client could start no thread any more
+CLEANUP = contextlib.ExitStack()
 
 
 @dataclass(frozen=True)
@@ -109,10 +111,10 @@ def new_database(service: Service) -> str:
 
 @functools.cache
 def _make_database(service: Service, database: str) -> None:
-    """Make a database that is dropped when this process ends."""
+    """Make a database that is dropped at the end of the tests."""
     address = through(service.address)
     _run(address, f"CREATE DATABASE {database}")
-    atexit.register(_run, address, f"DROP DATABASE {database}{' WITH (FORCE)' if service is POSTGRESQL else ''}")
+    CLEANUP.callback(_run, address, f"DROP DATABASE {database}{' WITH (FORCE)' if service is POSTGRESQL else ''}")
 
 
 def through(address: Any) -> Any:
@@ -147,7 +149,7 @@ def _own_path() -> str:
 
 @functools.cache
 def _remove_paths() -> None:
-    atexit.register(_remove_own_path)
+    CLEANUP.callback(_remove_own_path)
 
 
 def _remove_own_path() -> None:

@@ -441,6 +441,7 @@ def test_a_connection_may_be_used_by_many_threads(connection):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")  # it is what is tested
 def test_a_process_that_was_forked_does_not_use_its_parents_connections(connection):
     made = save(connection, "a", "b")
     a, b = made
