@@ -113,7 +113,8 @@ def new_database(service: Service) -> str:
 def _make_database(service: Service, database: str) -> None:
     """Make a database that is dropped at the end of the tests."""
     address = through(service.address)
-    _run(address, f"CREATE DATABASE {database}")
+    # A process that was killed has left its own behind, and its number may be ours now.
+    _run(address, f"DROP DATABASE IF EXISTS {database}", f"CREATE DATABASE {database}")
     CLEANUP.callback(_run, address, f"DROP DATABASE {database}{' WITH (FORCE)' if service is POSTGRESQL else ''}")
 
 
