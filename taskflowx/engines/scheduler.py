@@ -610,10 +610,13 @@ class Scheduler:
             facts["result"] = result
         self._notifier.notify(state, facts)
 
-    def _prepare_execute(self, i: int) -> base.Call | None:
-        """Get an atom ready to execute; None when there is nothing to call."""
+    def _prepare_execute(self, i: int, *, let_in: bool = False) -> base.Call | None:
+        """Get an atom ready to execute; None when there is nothing to call.
+
+        :param let_in: whether the deciders before it have let it in already
+        """
         atom, detail = self._atoms[i], self._details[i]
-        if i in self._plan.votes:
+        if i in self._plan.votes and not let_in:
             try:
                 depth = resolve.refusal(self._plan, i, self._details)
             except Exception as error:
@@ -679,7 +682,7 @@ class Scheduler:
                 self._failed.append(i)
                 return None
             self._restart(i)
-            return self._prepare_execute(i)
+            return self._prepare_execute(i, let_in=True)
         meta = detail._meta
         if meta and meta.get(META_NOT_CALLED):
             self._move(i, states.REVERTING)

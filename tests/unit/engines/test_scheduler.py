@@ -253,6 +253,16 @@ def test_a_decider_that_raises_is_a_failure_of_the_atom_it_is_before(load, log):
     assert engine.storage.get_flow_state() == states.REVERTED
 
 
+def test_a_decider_before_a_retry_is_asked_once_though_the_retry_runs_again(load, log):
+    asked = []
+    before = Work("before", log)
+    inner = linear(Boom("b", log), controller=retry.Times(3, "r"))
+    flow = graph_flow.Flow("g").add(before, inner)
+    failing(load(flow.link(before, inner, decider=lambda history: asked.append(history) or True)))
+    assert len(asked) == 1
+    assert log.count("!b") == 3
+
+
 class Unsure(retry.Retry):
     answer = None
 
