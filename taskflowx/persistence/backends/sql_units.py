@@ -128,6 +128,7 @@ class Units:
         self._is_sqlite = sql.family_of(engine.dialect.name) == "sqlite"
         self._driver: Any = engine.dialect.loaded_dbapi
         self._process = os.getpid()
+        self._inherited: list[Any] = []
         self._turns = threading.Lock()
 
     def run(
@@ -247,6 +248,7 @@ class Units:
         if self._process != os.getpid():
             self._process = os.getpid()
             self._turns = threading.Lock()
+            self._inherited.append(self.engine.pool)  # not even to be closed, the parent is at the other end
             self.engine.dispose(close=False)
 
 
