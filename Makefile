@@ -21,7 +21,7 @@ unexport PYTHONPATH PYTHONHOME
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check format bench docs services taskflow clean
+.PHONY: help demo test test-all check format bench docs services taskflow compat clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -69,6 +69,9 @@ services: ## start what the tests talk to: PostgreSQL, MariaDB, Redis, RabbitMQ,
 	tests/services/start $(ARGS)
 
 taskflow: .venv-taskflow/stores ## install OpenStack TaskFlow beside the project, for tests that read what it has written
+
+compat: $(INSTALLED)-test ## run random flows on OpenStack TaskFlow and here, and compare
+	$(PY) -m tests.compat $(ARGS)
 
 clean: ## remove the environments and all that was built
 	rm -rf .venv .venv-* build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -24,15 +24,16 @@ class Peer:
         self.name = name
         self.version = version
         self._folder = ROOT / f".venv-{name}"
-        self._python = self._folder / "bin" / "python"
+        #: its interpreter
+        self.python = self._folder / "bin" / "python"
 
     @property
     def installed(self) -> bool:
         """Whether the environment is there and holds the right version."""
-        if not self._python.exists():
+        if not self.python.exists():
             return False
         ask = f"import importlib.metadata as m; print(m.version({self.name!r}))"
-        return _said([str(self._python), "-c", ask]).stdout.strip() == self.version
+        return _said([str(self.python), "-c", ask]).stdout.strip() == self.version
 
     def install(self) -> str | None:
         """Make the environment if it is not there; returns why that cannot be done, or None."""
@@ -40,7 +41,7 @@ class Peer:
             return None
         make = [sys.executable, "-m", "venv", "--clear", str(self._folder)]
         pip = [
-            str(self._python),
+            str(self.python),
             "-m",
             "pip",
             "--disable-pip-version-check",
@@ -64,7 +65,7 @@ class Peer:
         :raises RuntimeError: when it does not run
         """
         script = ROOT / "benchmarks" / f"peer_{self.name}.py"
-        return float(answer([str(self._python), "-I", str(script), str(atoms)]))
+        return float(answer([str(self.python), "-I", str(script), str(atoms)]))
 
 
 def _said(command: list[str], timeout: float | None = None) -> subprocess.CompletedProcess[str]:
