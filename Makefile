@@ -21,7 +21,7 @@ unexport PYTHONPATH PYTHONHOME
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check format bench docs services taskflow compat clean
+.PHONY: help demo test test-all check format bench docs services taskflow compat openstack clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -73,6 +73,9 @@ taskflow: .venv-taskflow/stores ## install OpenStack TaskFlow beside the project
 compat: $(INSTALLED)-test ## run random flows on OpenStack TaskFlow and here, and compare
 	$(PY) -m tests.compat $(ARGS)
 
+openstack: .venv-openstack/made ## run released services on OpenStack TaskFlow and here, and compare; ARGS="cinder glance"
+	.venv-openstack/bin/python tests/openstack/compare.py $(ARGS)
+
 clean: ## remove the environments and all that was built
 	rm -rf .venv .venv-* build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -97,4 +100,9 @@ $(INSTALLED)-%: pyproject.toml $(VENV)/made
 	test -x .venv-taskflow/bin/python || $(PYTHON) -m venv .venv-taskflow
 	.venv-taskflow/bin/python -m pip --disable-pip-version-check --no-input install --quiet \
 	    taskflow==6.5.0 'sqlalchemy>=2,<2.2' 'alembic>=1.16,<2' 'pymysql>=1.1,<2' 'psycopg[binary]>=3.2,<4' 'kazoo>=2.10,<3'
+	@touch $@
+
+.venv-openstack/made: tests/openstack/requirements.txt
+	test -x .venv-openstack/bin/python || $(PYTHON) -m venv .venv-openstack
+	.venv-openstack/bin/python -m pip --disable-pip-version-check --no-input install --quiet --requirement $<
 	@touch $@
