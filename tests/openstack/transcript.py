@@ -135,9 +135,13 @@ class Transcript:
         kept, never_ran = _without_idle_undoing(kept)
         in_order = self.in_order and not isinstance(engine, engines.ParallelActionEngine)
         self.say("   run", text(engine.storage.flow_name))
-        for name, line in kept if in_order else sorted(kept, key=lambda pair: pair[0]):
+        for name, line in kept if in_order else sorted(kept):
             self.say("    ", name, line)
-        stuck = engine.storage.get_revert_failures()
+        stuck = {
+            name: failure
+            for name, failure in engine.storage.get_revert_failures().items()
+            if engine.storage.get_atom_state(name) == "REVERT_FAILURE"  # others are of failures that came together
+        }
         if stuck and error:
             self.say("   raised, and not undone are", plain(stuck))
         else:
