@@ -140,6 +140,8 @@ class Storage:
         self._injected = Values(self.injector_name, {} if injector is None else injector.results or {})
         self._injector = injector
         for name, detail in known.items():
+            if META_INJECTED in detail.meta:
+                self._atom_args[name] = (Values(name, {}), Values(name, detail.meta[META_INJECTED]))
             if detail.failure is not None:
                 self._failures[name] = detail.failure
             if detail.revert_failure is not None:
@@ -215,8 +217,6 @@ class Storage:
         _check_version(atom, detail)
         if detail.state is None:
             detail.state = states.PENDING
-        if META_INJECTED in detail.meta:
-            self._atom_args[name] = (Values(name, {}), Values(name, detail.meta[META_INJECTED]))
         return detail
 
     def commit(self, details: Iterable[models.AtomDetail]) -> None:
@@ -667,16 +667,17 @@ class Storage:
     def fetch_all(self, many_handler: Callable[[list[Any]], Any] | None = None) -> dict[str, Any]:
         """Return name -> value of everything that there is.
 
-        :param many_handler: called with all values of a name that has several; the list of them by default
+        :param many_handler: called with the list of the values of each name; by default the value, or the list of
+            several
         """
         if many_handler is not None:
             arguments.check_callable("many_handler", many_handler)
         self._index()
 
         def handle(values: list[Any]) -> Any:
-            if len(values) == 1:
-                return values[0]
-            return values if many_handler is None else many_handler(values)
+            if many_handler is not None:
+                return many_handler(values)
+            return values[0] if len(values) == 1 else values
 
         everything = {}
         for name in dict.fromkeys([*self._transients.results, *self._injected.results, *self._providers]):

@@ -300,7 +300,7 @@ def test_a_handler_picks_among_several_values(storage):
     for value, name in enumerate("abc"):
         storage.save(name, value)
     assert storage.fetch("x", many_handler=max) == 1
-    assert storage.fetch_all(many_handler=max) == {"x": 1, "y": 2}
+    assert storage.fetch_all(many_handler=tuple) == {"x": (0, 1), "y": (2,)}
 
 
 def test_injected_values_are_fetched_before_provided_ones(storage):
