@@ -427,13 +427,13 @@ class Storage:
                 LOG.warning("Atom '%s' did not supply result with index %r (name '%s')", atom_name, key, name)
 
     def save_retry_failure(self, retry_name: str, failed_atom_name: str, failure: Failure) -> None:
-        """Add a failure to the current attempt in a retry's history.
+        """Add a failure to the current attempt in a retry's history; the first of an atom stays.
 
         :raises StorageFailure: when there was no attempt
         """
         detail = self._detail_of(retry_name, models.RetryDetail)
         try:
-            detail.last_failures[failed_atom_name] = failure
+            detail.last_failures.setdefault(failed_atom_name, failure)
         except exceptions.NotFound as error:
             msg = "Unable to fetch most recent retry failures so new retry failure can be inserted"
             raise exceptions.StorageFailure(msg, error) from error

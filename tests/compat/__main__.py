@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import concurrent.futures
 import functools
+import math
 import os
 import queue
 import sys
@@ -54,7 +55,9 @@ class Tally:
 
     def too_many(self, known: Any) -> list[str]:
         """Return the names of the classes that are more frequent than they may be."""
-        return [k.name for k in known if self.names[k.name] > max(3, k.at_most / 100 * self.cases)]
+        # Few cases scatter: four standard deviations of a count, so that chance alone exceeds a limit once in a lifetime.
+        usual = {k.name: k.at_most / 100 * self.cases for k in known}
+        return [name for name, count in usual.items() if self.names[name] > count + 4 * math.sqrt(count) + 1]
 
     def lines(self, known: Any) -> Iterator[str]:
         """Iterate over the lines of a table."""

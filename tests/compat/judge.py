@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from tests.compat.sides import Side
 
 #: how often TaskFlow runs a case again: what it starts first changes from run to run
-TRIES = 6
+TRIES = 25
 
 
 @dataclass

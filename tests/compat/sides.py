@@ -66,18 +66,21 @@ class Side:
         """End the process; the next case starts another one."""
         process, self._process = self._process, None
         if process is not None:
+            assert process.stdin is not None
+            process.stdin.close()
             process.kill()
             process.wait()
 
 
 def _read(source: Any, answers: queue.SimpleQueue[Any]) -> None:
     """Put what comes from a process into a queue, and None when it has ended."""
-    while True:
-        try:
-            answers.put(pickle.load(source))
-        except (EOFError, OSError, ValueError, pickle.UnpicklingError):
-            answers.put(None)
-            return
+    with source:
+        while True:
+            try:
+                answers.put(pickle.load(source))
+            except (EOFError, OSError, ValueError, pickle.UnpicklingError):
+                answers.put(None)
+                return
 
 
 def ours() -> Side:
