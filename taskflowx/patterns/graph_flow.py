@@ -21,7 +21,7 @@ from taskflowx._util import arguments
 from taskflowx.deciders import Depth
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 CYCLE = "No path through the node(s) in the graph produces an ordering that will allow for logical edge traversal"
 ROOM_BITS = 64  # two neighbours that nothing was put between have ranks that differ by ROOM
@@ -31,7 +31,7 @@ _MANUAL: dict[str, Any] = {flow.LINK_MANUAL: True}  # shared by all links made b
 
 
 class _Node:
-    """One member: its rank, whom it follows for what it requires and by hand, and who follows it."""
+    """One member: its rank, whom it follows for what it requires, what is said of its links, and who follows it."""
 
     __slots__ = ("after", "item", "linked", "needed", "rank")
 
@@ -126,7 +126,8 @@ class Flow(flow.Flow):
         """Add atoms and flows, and link them to what provides what they need; all of them or, on an error, none.
 
         :param resolve_requires: whether to link the providers of what the new ones require
-        :param resolve_existing: whether to link the members that require what the new ones provide
+        :param resolve_existing: whether to link the members that require what the new ones provide, and that do not
+            follow one that provides it
         :raises AmbiguousDependency: when a required name has several providers
         :raises DependencyFailure: when the links would make a cycle
         :raises TypeError: when something is neither an atom nor a flow
@@ -170,20 +171,34 @@ class Flow(flow.Flow):
                 raise exceptions.AmbiguousDependency(msg)
             if providers:
                 before[providers[0]] = None
-        after: dict[_Node, None] = {}
-        for name in provides if resolve_existing else ():
-            after.update(dict.fromkeys(self._needers.get(name)))
+        after, served = self._to_follow(provides if resolve_existing else ())
         self._members[item] = node
         node.needed = tuple(before)
         for provider in before:
             provider.precede(node)
-        for needer in after:
+        for needer, names in after.items():
             needer.needed = (*needer.needed, node)
             node.precede(needer)
+            if needer in served:
+                needer.linked = {**(needer.linked or {}), node: {flow.LINK_REASONS: set(names)}}
         for name in requires:
             self._needers.add(name, node)
         for name in provides:
             self._providers.add(name, node)
+
+    def _to_follow(self, provides: Iterable[str]) -> tuple[dict[_Node, list[str]], set[_Node]]:
+        """Return who is to follow a new provider, and for what; and whom others give a part of what it provides."""
+        after: dict[_Node, list[str]] = {}
+        served: set[_Node] = set()
+        for name in provides:
+            others = self._providers.get(name)
+            for needer in self._needers.get(name):
+                followed = needer.before() if others else ()
+                if any(other in followed for other in others):  # one provider of a name is enough
+                    served.add(needer)
+                else:
+                    after.setdefault(needer, []).append(name)
+        return after, served
 
     def _names_of(self, item: Any) -> tuple[Sequence[str], Sequence[str]]:
         """Return what a member requires of other members, and what it provides."""
@@ -251,6 +266,8 @@ class Flow(flow.Flow):
             provider.forget_last()
         for needer in node.after:
             needer.needed = needer.needed[:-1]
+            if needer.linked:
+                needer.linked.pop(node, None)
         requires, provides = self._names_of(node.item)
         for name in requires:
             self._needers.drop_last(name, node)
@@ -282,15 +299,15 @@ class Flow(flow.Flow):
                 msg = "Decider depth requires a decider to be provided along with it"
                 raise ValueError(msg)
             attributes[flow.LINK_DECIDER_DEPTH] = Depth.translate(decider_depth)
-        if later.linked is None or earlier not in later.linked:
+        known = later.linked.get(earlier) if later.linked else None
+        if known is None or flow.LINK_MANUAL not in known:
             if earlier not in later.needed:
                 self._put_before(earlier, later, {})
                 earlier.precede(later)
-            if later.linked is None:
-                later.linked = {}
-            later.linked[earlier] = _MANUAL
-        if attributes:
-            later.linked[earlier] = later.linked[earlier] | attributes
+            known = _MANUAL if known is None else known | _MANUAL
+        if later.linked is None:
+            later.linked = {}
+        later.linked[earlier] = known | attributes if attributes else known
         return self
 
     def _node(self, item: Any, end: str) -> _Node:

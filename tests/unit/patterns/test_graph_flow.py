@@ -205,9 +205,16 @@ def test_flows_are_named_among_the_providers():
         graph_flow.Flow("g").add(inner, work("a2", provides="x"), work("b", "x"))
 
 
-def test_a_name_with_two_providers_is_not_ambiguous_for_who_is_there_already():
-    made = graph_flow.Flow("g").add(work("b", "x"), work("a1", provides="x"), work("a2", provides="x"))
-    assert links(made) == {("a1", "b"), ("a2", "b")}
+def test_who_is_there_already_follows_the_first_provider_of_a_name():
+    made = graph_flow.Flow("g").add(work("b", ("x", "y")), work("a1", provides="x"), work("a2", provides=("x", "y")))
+    reasons = {(u.name, v.name): attributes["reasons"] for u, v, attributes in made.iter_links()}
+    assert reasons == {("a1", "b"): {"x"}, ("a2", "b"): {"y"}}
+
+
+def test_who_follows_a_provider_by_hand_is_not_linked_to_another_one():
+    needer, given, other = work("b", "x"), work("a1", provides="x"), work("a2", provides="x")
+    made = graph_flow.Flow("g").add(needer).add(given, resolve_existing=False).link(given, needer).add(other)
+    assert links(made) == {("a1", "b")}
 
 
 def test_a_name_with_two_providers_does_not_matter_without_resolving():
@@ -495,7 +502,10 @@ class Model:
                     found += [(other, member, name) for other in providers]
             if resolve_existing:
                 found += [
-                    (member, other, name) for other in grown for name in member.provides if name in other.requires
+                    (member, other, name)
+                    for other in grown
+                    for name in member.provides
+                    if name in other.requires and not any(name in u.provides for u in grown.predecessors(other))
                 ]
             grown.add_node(member)
             for u, v, name in found:
