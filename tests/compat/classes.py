@@ -189,7 +189,7 @@ def left_over(both: Both, difference: Difference) -> bool:
     if path[:2] in (("final", "fetch"), ("final", "fetch_all")):
         return any(
             _is_idle(both, atom.name)
-            and both.final("theirs", "atoms", atom.name, "detail.failure") == difference.theirs
+            and _is_among(both.final("theirs", "atoms", atom.name, "detail.failure"), difference)
             for atom in _providers(both.case, path[2])
         )
     if path[:2] != ("final", "atoms"):
@@ -200,6 +200,13 @@ def left_over(both: Both, difference: Difference) -> bool:
         return difference.theirs == both.final("theirs", "atoms", path[2], "detail.failure")
     leftovers = ("detail.results", "detail.failure", "detail.revert_results", "detail.revert_failure")
     return path[3] in leftovers and difference.ours is None
+
+
+def _is_among(failure: Any, difference: Difference) -> bool:
+    theirs = difference.theirs
+    if failure is None:
+        return False
+    return theirs in (failure, "one of them") or (isinstance(theirs, list) and failure in theirs)
 
 
 def _is_idle(both: Both, name: str) -> bool:
@@ -496,10 +503,8 @@ def _without_options(case: flows.Case) -> flows.Case | None:
 
 
 def _has_no_value(both: Both) -> bool:
-    """Tell whether an argument had no value: TaskFlow stops there, ours is a failure of the atom."""
-    raised = any("NotFound" in str(leg["raised"]) for leg in both.theirs.get("legs", ()))
-    text = "has no value for its argument"
-    return raised and (_trace_has(both.ours, "FAILURE", text) or _trace_has(both.ours, "REVERT_FAILURE", text))
+    """Tell whether an argument had no value: TaskFlow stops there, ours is a failure of the atom if its turn comes."""
+    return any("NotFound" in str(leg["raised"]) for leg in both.theirs.get("legs", ()))
 
 
 def _has_values(case: flows.Case) -> flows.Case | None:
@@ -533,7 +538,16 @@ def _keeps_the_past(both: Both) -> bool:
         for note in trace
     )
     listed = set(both.final("theirs", "failures")) - set(both.final("ours", "failures"))
-    return retries or bool(listed) or _tells_more(both)
+    return retries or bool(listed) or _tells_more(both) or _remembers_more(both)
+
+
+def _remembers_more(both: Both) -> bool:
+    """Tell whether TaskFlow has given a retry a longer history than ours."""
+    return any(
+        "history" in told[1] and "history" in given[1] and len(told[1]["history"][1]) > len(given[1]["history"][1])
+        for name, calls in both.theirs["calls"].items()
+        for told, given in zip(calls, both.ours["calls"].get(name, ()), strict=False)
+    )
 
 
 def _tells_more(both: Both) -> bool:

@@ -54,7 +54,16 @@ def judge(case: flows.Case, theirs: Side, ours: Side, depth: int = 0) -> Verdict
             if not further.unexplained:
                 further.names.add(cause.name)
                 return further
+    if best.unexplained and (best.illegal or _is_left_running(both.theirs)):
+        best.crash, best.unexplained = "breaks its own rules", []
     return best
+
+
+def _is_left_running(outcome: dict[str, Any]) -> bool:
+    """Tell whether a flow has ended, by its own word, while an atom of it is still under way."""
+    final = outcome.get("final", {})
+    under_way = ("RUNNING", "REVERTING")
+    return final.get("flow") in _ENDED[:3] and any(atom["state"] in under_way for atom in final["atoms"].values())
 
 
 def read(case: flows.Case, theirs: dict[str, Any], ours: dict[str, Any]) -> Verdict:
