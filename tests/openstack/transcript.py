@@ -70,7 +70,8 @@ def raised(error: BaseException) -> str:
     """Describe an error."""
     if hasattr(error, "__iter__"):  # several failures
         return f"{type(error).__name__} of {sorted(map(plain, error))}"
-    return f"{text(type(error).__module__)}.{type(error).__qualname__}: {text(error)}"
+    module = "" if type(error).__module__ == "builtins" else f"{type(error).__module__}."
+    return text(f"{module}{type(error).__qualname__}: {error}")
 
 
 class Transcript:
@@ -81,17 +82,22 @@ class Transcript:
     """
 
     def __init__(self, write: Any = sys.stdout.write) -> None:
-        self.in_order = True
+        #: whether what happens comes in one order; None: it does if the engine is serial
+        self.in_order: bool | None = None
         self._write = write
-        self._kept: list[tuple[str, str]] = []
+        self._kept: list[tuple[str, str]] | None = None
+        self.say("on", engines.__name__.partition(".")[0])
 
     def say(self, *words: object) -> None:
         """Add a line."""
         self._write(" ".join(map(str, words)).replace("\n", "\\n") + "\n")
 
     def note(self, name: str, *words: object) -> None:
-        """Keep a line of the run that goes on."""
-        self._kept.append((text(name), " ".join(map(str, words))))
+        """Keep a line of the run that goes on, or say it if there is none."""
+        if self._kept is None:
+            self.say("    ", text(name), *words)
+        else:
+            self._kept.append((text(name), " ".join(map(str, words))))
 
     @contextlib.contextmanager
     def every_run(self) -> Iterator[None]:
@@ -133,7 +139,9 @@ class Transcript:
         What could not be undone is raised alone there, and here together with what failed at first.
         """
         kept, never_ran = _without_idle_undoing(kept)
-        in_order = self.in_order and not isinstance(engine, engines.ParallelActionEngine)
+        in_order = self.in_order
+        if in_order is None:
+            in_order = not isinstance(engine, engines.ParallelActionEngine)
         self.say("   run", text(engine.storage.flow_name))
         for name, line in kept if in_order else sorted(kept):
             self.say("    ", name, line)
