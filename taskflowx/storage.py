@@ -514,15 +514,17 @@ class Storage:
 
     # -- injected values ---------------------------------------------------------------------------
 
-    def inject_atom_args(self, atom_name: str, pairs: Mapping[str, Any], transient: bool = True) -> None:
+    def inject_atom_args(
+        self, atom_name: str, pairs: Mapping[str, Any] | Iterable[tuple[str, Any]], transient: bool = True
+    ) -> None:
         """Give values to one atom alone.
 
-        :param pairs: name -> value
+        :param pairs: name -> value, a dict or pairs
         :param transient: whether they are forgotten when the run is over rather than kept in the atom's metadata
         :raises NotFound: when there is no such atom
         """
         detail = self._detail(atom_name)
-        arguments.check_named_values("pairs", pairs)
+        pairs = arguments.to_named_values("pairs", pairs)
         given = self._atom_args.get(atom_name)
         if given is None:
             given = self._atom_args[atom_name] = (Values(atom_name, {}), Values(atom_name, {}))
@@ -532,14 +534,14 @@ class Storage:
             self._save(detail)
         self.injections += 1
 
-    def inject(self, pairs: Mapping[str, Any], transient: bool = False) -> None:
+    def inject(self, pairs: Mapping[str, Any] | Iterable[tuple[str, Any]], transient: bool = False) -> None:
         """Give values to all atoms.
 
-        :param pairs: name -> value
+        :param pairs: name -> value, a dict or pairs
         :param transient: whether they are forgotten when the run is over rather than kept in the flow's detail
         :raises StorageFailure: when they are to be kept, and the store cannot hold one of them; none is taken then
         """
-        arguments.check_named_values("pairs", pairs)
+        pairs = arguments.to_named_values("pairs", pairs)
         if self.durable and not transient:
             from taskflowx.persistence import codec  # only a durable run needs it
 

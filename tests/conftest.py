@@ -8,6 +8,7 @@ benchmarks/. With CI set, Hypothesis's own profile "ci" stays in force: no deadl
 from __future__ import annotations
 
 import os
+import signal
 
 from hypothesis import settings
 
@@ -16,6 +17,9 @@ from tests.services import addresses
 if "CI" not in os.environ:
     settings.register_profile("desk", deadline=None, print_blob=True)
     settings.load_profile("desk")
+
+# A shell starts what runs in the background with interrupts ignored; here they come as they do in the foreground.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_sessionfinish():

@@ -74,6 +74,17 @@ def check_named_values(name: str, value: Any) -> None:
             refuse(f"Each name in {name}", key, "a str")
 
 
+def to_named_values(name: str, value: Any) -> Any:
+    """Return a mapping of names (str) to values as it is, and pairs of them as a dict; refuse everything else."""
+    if type(value) is not dict and not hasattr(value, "keys"):
+        try:
+            value = dict(value)
+        except (TypeError, ValueError):
+            refuse(name, value, "a dict of name -> value")
+    check_named_values(name, value)
+    return value
+
+
 def check_callable(name: str, value: Any) -> None:
     """Refuse what cannot be called."""
     if not callable(value):

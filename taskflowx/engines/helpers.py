@@ -91,7 +91,7 @@ def load(
     """
     arguments.check_type("namespace", namespace, str, "the name of a group of entry points")
     if store:
-        arguments.check_named_values("store", store)
+        store = arguments.to_named_values("store", store)
     if flow_detail is not None:
         arguments.check_like("flow_detail", flow_detail, ("name", "meta"), "a FlowDetail")
     if book is not None:

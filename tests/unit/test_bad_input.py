@@ -114,6 +114,11 @@ def stored():
     return impl_memory.MemoryBackend().get_connection()
 
 
+def stored_in_sql():
+    """A connection to a database that is not asked for anything yet."""
+    return backends.fetch("sqlite://").get_connection()
+
+
 def a_failure():
     return Failure.from_exception(ValueError("v"))
 
@@ -348,11 +353,6 @@ REFUSED = {
         ),
         ("engines.load(a_flow(), store=5)", TypeError, "store must be a dict of name -> value, not 5"),
         ("engines.load(a_flow(), store='ab')", TypeError, "store must be a dict of name -> value, not 'ab'"),
-        (
-            "engines.load(a_flow(), store=[('a', 1)])",
-            TypeError,
-            "store must be a dict of name -> value, not [('a', 1)]",
-        ),
         ("engines.load(a_flow(), store={5: 1})", TypeError, "Each name in store must be a str, not 5"),
         ("engines.load(a_flow(), flow_detail=5)", TypeError, "flow_detail must be a FlowDetail, not 5"),
         ("engines.load(a_flow(), book=5)", TypeError, "book must be a LogBook, not 5"),
@@ -513,7 +513,6 @@ REFUSED = {
         ),
         ("record().get_revert_result('w')", NotFound, "Result for atom 'w' revert is not known"),
         ("record().inject(5)", TypeError, "pairs must be a dict of name -> value, not 5"),
-        ("record().inject([('a', 1)])", TypeError, "pairs must be a dict of name -> value, not [('a', 1)]"),
         ("record().inject({5: 1})", TypeError, "Each name in pairs must be a str, not 5"),
         ("record().inject_atom_args('w', 5)", TypeError, "pairs must be a dict of name -> value, not 5"),
         ("record().inject_atom_args('nope', {})", NotFound, "Unknown atom name 'nope'"),
@@ -565,6 +564,9 @@ REFUSED = {
             TypeError,
             "atom_detail must be a TaskDetail or RetryDetail, not <",
         ),
+        ("stored_in_sql().save_logbook(5)", TypeError, "book must be a LogBook, not 5"),
+        ("stored_in_sql().update_flow_details(5)", TypeError, "flow_detail must be a FlowDetail, not 5"),
+        ("stored_in_sql().update_atom_details(5)", TypeError, "atom_detail must be a TaskDetail or RetryDetail, not 5"),
         ("stored().get_logbook('nope')", NotFound, "'/books/nope' not found"),
         ("stored().destroy_logbook('nope')", NotFound, "'/books/nope' not found"),
         ("impl_memory.MemoryBackend(5)", TypeError, "Configuration dictionary expected not '5' (<class 'int'>)"),
@@ -803,6 +805,9 @@ class SetsItsNameEarly(Work):
 
 
 ACCEPTED = [
+    "engines.run(a_flow(Work('w')), store=[('x', 5)])",
+    "record().inject(iter([('x', 5)]))",
+    "record().inject_atom_args('w', [('x', 5)])",
     "Work('a b;c,d:e/f')",
     "engines.run(a_flow(Work(Odd('w')), Work(Names.X)))",
     "engines.run(a_flow(SetsItsNameLate(), SetsItsNameEarly()))",

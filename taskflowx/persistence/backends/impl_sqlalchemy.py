@@ -21,6 +21,7 @@ from sqlalchemy import exc as sa_errors
 from sqlalchemy.pool import StaticPool
 
 from taskflowx import exceptions
+from taskflowx._util import arguments
 from taskflowx.persistence import base
 from taskflowx.persistence.backends import sql, sql_rows
 from taskflowx.persistence.backends.sql_units import Unit, Units
@@ -219,6 +220,7 @@ class Connection(base.Connection):
 
         :raises NotFound: when it is not stored yet
         """
+        arguments.check_like("atom_detail", atom_detail, ("uuid", "intention"), "a TaskDetail or RetryDetail")
         uuid, name, _, *changes = self._rows.of_atom(atom_detail, "")
 
         def work(unit: Unit) -> AtomDetail:
@@ -238,6 +240,7 @@ class Connection(base.Connection):
         :raises NotFound: when it is not stored yet
         :raises Duplicate: when a detail in it is stored in another flow
         """
+        arguments.check_like("flow_detail", flow_detail, ("uuid", "meta"), "a FlowDetail")
         flow = self._flow_changes(flow_detail)
         atoms = self._atoms_of(flow_detail)
 
@@ -258,6 +261,7 @@ class Connection(base.Connection):
 
         :raises Duplicate: when a detail in it is stored in another book or flow
         """
+        arguments.check_like("book", book, ("uuid", "created_at"), "a LogBook")
         book_row = self._rows.of_book(book)
         flows = [
             (detail, self._rows.of_flow(detail, book.uuid), self._flow_changes(detail), self._atoms_of(detail))
