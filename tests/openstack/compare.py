@@ -81,7 +81,13 @@ KNOWN = [
         "listeners that log speak of retries too",
     ),
     Known(
-        ("glance",),
+        ("octavia",),
+        "flows",
+        r"^-   undone though they never ran ",
+        "what never ran is not undone",
+    ),
+    Known(
+        ("cinder", "glance", "octavia"),
         "flows",
         r"^-   (?:  log ERROR Failed to execute task <uuid>:|left with|raised) (.+)\n\+.+ WrappedFailure.+\1",
         "a revert that fails is raised together with the failure before it",
