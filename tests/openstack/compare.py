@@ -81,13 +81,7 @@ KNOWN = [
         "listeners that log speak of retries too",
     ),
     Known(
-        ("octavia",),
-        "flows",
-        r"^-   undone though they never ran ",
-        "what never ran is not undone",
-    ),
-    Known(
-        ("cinder", "glance", "octavia"),
+        ("glance",),
         "flows",
         r"^-   (?:  log ERROR Failed to execute task <uuid>:|left with|raised) (.+)\n\+.+ WrappedFailure.+\1",
         "a revert that fails is raised together with the failure before it",

@@ -133,10 +133,10 @@ class Transcript:
         engine.atom_notifier.register("*", atom)
 
     def _tell(self, engine: Any, kept: list[tuple[str, str]], error: BaseException | None) -> None:
-        """Say what a run did.
+        """Say what a run did, in the words of taskflowx where the two differ on purpose.
 
         TaskFlow also undoes what never ran, if it stood in line when something else failed; here that stays PENDING.
-        So that the rest can be compared, this is left out, but for one line that names what it was done to.
+        What could not be undone is raised alone there, and here together with what failed at first.
         """
         kept, never_ran = _without_idle_undoing(kept)
         in_order = self.in_order
@@ -145,9 +145,15 @@ class Transcript:
         self.say("   run", text(engine.storage.flow_name))
         for name, line in kept if in_order else sorted(kept):
             self.say("    ", name, line)
-        if never_ran:
-            self.say("   undone though they never ran", sorted(never_ran))
-        self.say("   raised", raised(error) if error else None)
+        stuck = {
+            name: failure
+            for name, failure in engine.storage.get_revert_failures().items()
+            if engine.storage.get_atom_state(name) == "REVERT_FAILURE"  # others are of failures that came together
+        }
+        if stuck and error:
+            self.say("   raised, and not undone are", plain(stuck))
+        else:
+            self.say("   raised", raised(error) if error else None)
         try:
             self._tell_outcome(engine, never_ran, in_order)
         except Exception as caught:  # noqa: BLE001 - says what could not be said
