@@ -42,6 +42,10 @@ _FIRST_PAUSE = 0.05
 META_INJECTED = "injected"
 META_PROGRESS = "progress"
 META_PROGRESS_DETAILS = "progress_details"
+#: of an atom that asks for them: which attempt its call is, within which round of the retries around it
+META_ATTEMPT = "attempt"
+META_REVERT_ATTEMPT = "revert_attempt"
+META_ROUND = "round"
 STATES_WITH_RESULTS = (
     states.FAILURE,
     states.REVERTED,

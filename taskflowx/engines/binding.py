@@ -4,19 +4,25 @@
 attribute read an argument and no name is looked up. What it could not foresee (a provider that was ignored or has no
 such part in its result, a value that was injected since) goes through the one search of storage.
 
+Two required arguments need nobody who provides them: `attempt` and `idempotency_key` tell a call which one of its kind
+it is. They are looked up like all others, and last of all, so a value of that name goes before them.
+
 Invariant: a binding names, for each argument, the source that comes first in the lookup order; it is used only while no
 name has been injected since it was made.
 """
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import atom as atom_module, exceptions, retry, states
 from taskflowx.engines.scope import Scope
+from taskflowx.storage import META_ATTEMPT, META_REVERT_ATTEMPT, META_ROUND
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
+    from typing import Self
 
     from taskflowx.engines.plan import Plan
     from taskflowx.storage import Source, Storage
@@ -52,6 +58,39 @@ class _LastResult:
         return self._detail.last_results
 
 
+class _Facts:
+    """What a call can know about itself, in the shape of a detail that has succeeded.
+
+    `attempt` is 1, and one more each time a run was cut off in this call. `idempotency_key` stays the same then, also
+    from an execute to its revert, and is a new one in each round of a retry and after a reset.
+
+    :param detail: the record of the atom
+    :param counted: the key in its metadata under which attempts of this verb are counted
+    """
+
+    __slots__ = ("_counted", "_detail")
+    state = states.SUCCESS
+    NAMES = ("attempt", "idempotency_key")
+
+    def __init__(self, detail: Any, counted: str) -> None:
+        self._detail = detail
+        self._counted = counted
+
+    @property
+    def name(self) -> str:
+        return self._detail.name  # type: ignore[no-any-return]
+
+    @property
+    def results(self) -> Self:
+        return self
+
+    def __getitem__(self, name: str) -> Any:
+        meta = self._detail._meta or {}
+        if name == "attempt":
+            return meta.get(self._counted, 1)
+        return f"{self._detail.uuid}.{meta.get(META_ROUND, 0)}"
+
+
 class Binder:
     """Gives the arguments of calls.
 
@@ -63,6 +102,7 @@ class Binder:
     def __init__(self, plan: Plan, details: list[Any], storage: Storage) -> None:
         self._plan = plan
         self._storage = storage
+        self._details = details
         self._scope = Scope(plan)
         self._sources: list[Any] = [
             _LastResult(detail) if isinstance(atom, retry.Retry) else detail
@@ -74,6 +114,8 @@ class Binder:
         self.undo_bindings: list[Binding] = []
         #: for each atom, what its revert takes: a sum of TAKES_RESULT, TAKES_FAILURES and BOUND
         self.undo_shapes = b""
+        #: the atoms that take facts about their calls, so that these are to be counted
+        self.told: set[int] = set()
         #: the count of injected names that the bindings know of
         self.epoch = -1
 
@@ -91,7 +133,7 @@ class Binder:
                 if forward.args:
                     binding = self._bind(i, forward, injected)
                 if backward.args:
-                    if backward.names == forward.names and backward.args == forward.args:
+                    if backward.names == forward.names and backward.args == forward.args and i not in self.told:
                         undo = binding
                     else:
                         undo = self._bind(i, backward, injected)
@@ -122,8 +164,16 @@ class Binder:
             if p >= 0:
                 found.append((arg, sources[p], _key(atoms[p], name)))
             elif position < wiring.needed:
-                break
+                if name not in _Facts.NAMES:
+                    break
+                found.append((arg, self._facts(i, wiring), name))
+                self.told.add(i)
         return tuple(found)
+
+    def _facts(self, i: int, wiring: atom_module.Wiring) -> _Facts:
+        """Return what a call of atom `i` can know about itself."""
+        executes = wiring is self._plan.atoms[i]._signature.execute
+        return _Facts(self._details[i], META_ATTEMPT if executes else META_REVERT_ATTEMPT)
 
     def incomplete(self) -> Iterator[int]:
         """Iterate over the atoms that may lack something: an argument of execute is not bound, or revert has some."""
@@ -142,7 +192,7 @@ class Binder:
             pairs = [
                 (arg, name)
                 for arg, name in zip(wiring.args[: wiring.needed], wiring.required_names, strict=True)
-                if next(self._candidates(i, name), None) is None
+                if name not in _Facts.NAMES and next(self._candidates(i, name), None) is None
             ]
             if pairs:
                 lacking.append((method, pairs))
@@ -179,8 +229,11 @@ class Binder:
     def _search(self, i: int, wiring: atom_module.Wiring) -> dict[str, Any]:
         arguments = {}
         for position, (arg, name) in enumerate(zip(wiring.args, wiring.names, strict=True)):
+            sources = self._candidates(i, name)
+            if name in _Facts.NAMES and position < wiring.needed:
+                sources = itertools.chain(sources, [(self._facts(i, wiring), name)])
             try:
-                arguments[arg] = self._storage.find(name, self._candidates(i, name))
+                arguments[arg] = self._storage.find(name, sources)
             except exceptions.NotFound as error:
                 if position < wiring.needed:
                     msg = f"Atom '{self._plan.atoms[i].name}' has no value for its argument '{arg}': {error}"

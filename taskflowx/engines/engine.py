@@ -208,13 +208,13 @@ class ActionEngine(base.Engine):
 
         :raises InvalidState: when the flow has not been prepared, or is in a state that has no way back
         """
-        self._prepared("reset")
+        told = self._prepared("reset").told
         states.check_flow_transition(self._storage.get_flow_state(), states.PENDING)  # before anything is forgotten
-        for detail in self._details:
+        for i, detail in enumerate(self._details):
             if detail is not None:
                 if detail.state != states.PENDING:
                     self._tell_atom(detail, states.PENDING)
-                scheduler.begin_anew(detail)
+                scheduler.begin_anew(detail, counted=i in told)
         self._storage.forget_failures()
         self._storage.save_all()
         self._move(states.PENDING)

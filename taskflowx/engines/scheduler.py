@@ -32,7 +32,14 @@ from taskflowx.engines import resolve
 from taskflowx.engines.binding import BOUND, TAKES_BOTH, TAKES_FAILURES, TAKES_RESULT
 from taskflowx.engines.walk import CLEAR
 from taskflowx.executors import base
-from taskflowx.storage import META_PROGRESS, META_PROGRESS_DETAILS, put_progress
+from taskflowx.storage import (
+    META_ATTEMPT,
+    META_PROGRESS,
+    META_PROGRESS_DETAILS,
+    META_REVERT_ATTEMPT,
+    META_ROUND,
+    put_progress,
+)
 from taskflowx.types.failure import Failure
 
 if TYPE_CHECKING:
@@ -137,15 +144,7 @@ class Scheduler:
         if timeout is not None:
             self._deadline = time.monotonic() + timeout
         walk = self._walk
-        walk.open()
-        if walk.failed and not self._never_resolve:
-            # Failures that were recorded, but not resolved before the run was interrupted.
-            self._failed = walk.failed
-            self._resolve_failures()
-            walk.open()  # in what they turn round, what was under way then is to be undone
-        self._begun = {i for i in walk.ready if self._details[i].state == states.RUNNING}
-        for i in self._begun:
-            _forget_part(self._details[i])
+        self._open()
         kept = task.PROGRESS.report
         try:
             self._executor.start(self._queue.put)
@@ -178,6 +177,22 @@ class Scheduler:
                 finally:
                     self._save_completed()
                     self._store_changes()
+
+    def _open(self) -> None:
+        """Take up the record as it is: a new run, or one that was cut off anywhere."""
+        walk = self._walk
+        walk.open()
+        if walk.failed and not self._never_resolve:
+            # Failures that were recorded, but not resolved before the run was interrupted.
+            self._failed = walk.failed
+            self._resolve_failures()
+            walk.open()  # in what they turn round, what was under way then is to be undone
+        self._begun = {i for i in walk.ready if self._details[i].state == states.RUNNING}
+        for i in self._begun:
+            _forget_part(self._details[i])
+        for i in self._binder.told:
+            if _count_attempt(self._details[i]):
+                self._touch(i)
 
     @property
     def unfinished(self) -> bool:
@@ -716,8 +731,10 @@ class Scheduler:
             detail = self._details[i]
             if detail.state != states.PENDING:
                 self._move(i, states.PENDING)
-            begin_anew(detail)
+            begin_anew(detail, counted=i in self._binder.told)
             self._touch(i)
+        if r in self._binder.told:
+            _count_round(self._details[r])
         self._details[r].intention = states.EXECUTE
 
     def _ended(self, i: int, verb: str, outcome: Any) -> None:
@@ -826,14 +843,40 @@ class Scheduler:
         return decision
 
 
-def begin_anew(detail: AtomDetail) -> None:
-    """Bring the record of an atom back to its beginning."""
+def begin_anew(detail: AtomDetail, *, counted: bool) -> None:
+    """Bring the record of an atom back to its beginning.
+
+    :param counted: whether it is counted how often that is done
+    """
+    if counted:
+        _count_round(detail)
     if detail._meta:
         detail._meta.pop(META_NOT_CALLED, None)
         detail._meta.pop(META_LEFT_OUT_BY, None)
         detail._meta.pop(META_PROGRESS, None)
         detail._meta.pop(META_PROGRESS_DETAILS, None)
     detail.reset(states.PENDING)
+
+
+def _count_round(detail: AtomDetail) -> None:
+    """Note that what an atom does from now on is new, and no repetition of what it has done."""
+    meta = detail.meta
+    meta[META_ROUND] = meta.get(META_ROUND, 0) + 1
+    meta.pop(META_ATTEMPT, None)
+    meta.pop(META_REVERT_ATTEMPT, None)
+
+
+def _count_attempt(detail: AtomDetail) -> bool:
+    """Note that the call in which an earlier run was cut off is made again; returns whether there was one."""
+    counted = {
+        states.RUNNING: META_ATTEMPT,
+        states.REVERTING: META_REVERT_ATTEMPT,
+        states.REVERT_FAILURE: META_REVERT_ATTEMPT,
+    }.get(detail.state or "")
+    if counted is None:
+        return False
+    detail.meta[counted] = detail.meta.get(counted, 1) + 1
+    return True
 
 
 def _forget_part(detail: AtomDetail) -> None:
