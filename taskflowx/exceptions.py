@@ -20,7 +20,9 @@
     │   │   └── UnclaimableJob         somebody else has the job
     │   ├── MultipleChoices            more than one would do and none was chosen
     │   ├── NotFound                   it does not exist
+    │   ├── OwnershipFailure           somebody else runs it, or has run it since
     │   └── StorageFailure             a store cannot be read or written
+    │       └── Unstorable             it cannot hold what it was given, now or later
     ├── RuntimeError
     │   └── NotImplementedError        also Python's own: this implementation cannot do it
     └── ExceptionGroup
@@ -250,8 +252,16 @@ class NotImplementedError(builtins.NotImplementedError):
     """This implementation cannot do what the interface offers."""
 
 
+class OwnershipFailure(TaskFlowException):
+    """Somebody else runs a flow, or has done so since its record was read here."""
+
+
 class StorageFailure(TaskFlowException):
     """A store cannot be read or written."""
+
+
+class Unstorable(StorageFailure):
+    """A store cannot hold what it was given, now or later."""
 
 
 class WrappedFailure(ExceptionGroup[Exception]):

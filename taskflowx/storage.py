@@ -19,7 +19,6 @@ import contextlib
 import functools
 import logging
 import threading
-import time
 from collections import deque
 from collections.abc import Hashable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -33,12 +32,16 @@ from taskflowx.types.failure import Failure
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    import tenacity
+
+    from taskflowx.persistence import owners
+
 LOG = logging.getLogger(__name__)
 
 #: how often a commit is tried, and for how many seconds, before its failure is raised
 RETRY_ATTEMPTS = 3
 RETRY_WAIT_TIMEOUT = 5
-_FIRST_PAUSE = 0.05
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 META_INJECTED = "injected"
 META_PROGRESS = "progress"
 META_PROGRESS_DETAILS = "progress_details"
@@ -74,6 +77,8 @@ _FLOW_STATES = (
     states.SUSPENDED,
     states.RESUMING,
 )
+#: errors of database drivers (PEP 249) that the same data always leads to
+_OF_THE_DATA = frozenset(("DataError", "IntegrityError", "NotSupportedError", "ProgrammingError"))
 _EXECUTE_STATES = (states.SUCCESS, states.FAILURE, states.REVERTING)
 _REVERT_STATES = (states.REVERTED, states.REVERT_FAILURE, states.REVERTING)
 
@@ -122,6 +127,9 @@ class Storage:
         self.durable = backend is not None and getattr(backend, "durable", True)
         if backend is not None and not self.durable:
             backend.hold(flow_detail)
+        self._owner: owners.Owner | None = None  # what the store knows us by, once something was written
+        #: seconds for which a commit of a run is tried; None while there is no run
+        self.patience: float | None = None
         self._unsaved: list[models.AtomDetail] = []  # details that the store has never had
         #: for an engine: places of details that have changed since the last commit, also in a run that was cut off
         self.touched: set[int] = set()
@@ -226,25 +234,105 @@ class Storage:
     def commit(self, details: Iterable[models.AtomDetail]) -> None:
         """Write details, and the state and metadata of the flow, to the store as one transaction.
 
-        :raises StorageFailure: when the store has not taken it in RETRY_ATTEMPTS attempts, within RETRY_WAIT_TIMEOUT
-            seconds
+        :raises StorageFailure: when the store does not take it, in a run for `patience` seconds, otherwise in
+            RETRY_ATTEMPTS attempts within RETRY_WAIT_TIMEOUT seconds
+        :raises OwnershipFailure: when somebody else runs the flow, or has done so since its record was read
         """
         details = list(details)
-        started = time.monotonic()
-        for attempt in range(1, RETRY_ATTEMPTS + 1):
-            try:
-                with contextlib.closing(self._backend.get_connection()) as connection:
-                    connection.save_changes(self._flowdetail, details)
-            except exceptions.StorageFailure as error:
-                pause = _FIRST_PAUSE * 2**attempt
-                if attempt == RETRY_ATTEMPTS or time.monotonic() + pause - started > RETRY_WAIT_TIMEOUT:
-                    raise
-                LOG.warning(
-                    "The store has not taken the record of flow '%s', again in %s s: %s", self.flow_name, pause, error
-                )
-                threading.Event().wait(pause)
-            else:
-                return
+        try:
+            self._write(details)
+        except exceptions.StorageFailure as error:
+            if self.patience == 0 or not _may_pass(error):
+                raise
+            self._write_again(details, error)
+
+    def _write(self, details: list[models.AtomDetail]) -> None:
+        with contextlib.closing(self._backend.get_connection()) as connection:
+            connection.save_changes(self._flowdetail, details, self._this_owner())
+
+    def _write_again(self, details: list[models.AtomDetail], first: exceptions.StorageFailure) -> None:
+        import tenacity  # only a store that fails needs it
+
+        stop: Any = tenacity.stop_before_delay(RETRY_WAIT_TIMEOUT if self.patience is None else self.patience)
+        if self.patience is None:
+            stop |= tenacity.stop_after_attempt(RETRY_ATTEMPTS)
+
+        def write(failure: exceptions.StorageFailure | None) -> None:
+            if failure is not None:
+                raise failure
+            self._write(details)
+
+        def warn(state: tenacity.RetryCallState) -> None:
+            LOG.warning(
+                "The store has not taken the record of flow '%s', again in %.1f s: %s",
+                self.flow_name,
+                state.upcoming_sleep,
+                state.outcome and state.outcome.exception(),
+            )
+
+        failures = [None, first]  # the attempt that was made already is the first of these
+        tenacity.Retrying(
+            retry=tenacity.retry_if_exception(lambda e: isinstance(e, exceptions.StorageFailure) and _may_pass(e)),
+            wait=tenacity.wait_random_exponential(multiplier=_FIRST_PAUSE, max=_LONGEST_PAUSE),
+            stop=stop,
+            before_sleep=warn,
+            sleep=_pause,
+            reraise=True,
+        )(lambda: write(failures.pop() if failures else None))
+
+    # -- whose run it is ---------------------------------------------------------------------------
+
+    def _this_owner(self) -> owners.Owner:
+        if self._owner is None:
+            from taskflowx.persistence import owners  # only a durable run needs it
+
+            self._owner = owners.Owner()
+        return self._owner
+
+    @contextlib.contextmanager
+    def owned(self, lease: float, patience: float) -> Iterator[None]:
+        """Keep others from writing the run while the block runs, from its first commit on.
+
+        :param lease: seconds after our last sign of life for which we count as alive
+        :param patience: seconds for which a commit is tried
+        """
+        if not self.durable:
+            yield
+            return
+        from taskflowx.persistence import owners
+
+        owner = self._this_owner()
+        pulse = owners.Pulse(owner, functools.partial(self._renew, owner))
+        try:
+            owner.lease, owner.running, self.patience = lease, True, patience
+            pulse.start()
+            yield
+        finally:
+            pulse.stop()
+            owner.running, self.patience = False, None
+            if owner.held:
+                self._let_go(owner)
+
+    def _renew(self, owner: owners.Owner, expires: float) -> None:
+        with contextlib.closing(self._backend.get_connection()) as connection:
+            connection.renew(self.flow_uuid, owner, expires)
+
+    def _let_go(self, owner: owners.Owner) -> None:
+        """Give up a run that has ended in an error; that of one that has come to its end did so itself."""
+        try:
+            self._write([])
+        except (exceptions.OwnershipFailure, exceptions.NotFound):
+            owner.held = False
+        except exceptions.StorageFailure as error:
+            LOG.warning("The store still has this process as the one that runs flow '%s': %s", self.flow_name, error)
+
+    def claim(self) -> None:
+        """Make sure that the store knows who runs the flow.
+
+        :raises OwnershipFailure: when somebody else does, or has done so since its record was read
+        """
+        if self.durable and not self._this_owner().held:
+            self.commit([])
 
     def _save(self, *details: models.AtomDetail) -> None:
         if self.durable:
@@ -846,6 +934,17 @@ def put_progress(detail: models.AtomDetail, progress: float, details: dict[str, 
     detail.meta[META_PROGRESS] = progress
     if details is not None:
         detail.meta[META_PROGRESS_DETAILS] = {"at_progress": progress, "details": details} if details else None
+
+
+def _pause(seconds: float) -> None:
+    threading.Event().wait(seconds)
+
+
+def _may_pass(error: exceptions.StorageFailure) -> bool:
+    """Tell whether a store may take later what it has refused now: it was not the data that was wrong."""
+    if isinstance(error, exceptions.Unstorable):
+        return False
+    return _OF_THE_DATA.isdisjoint(cls.__name__ for cls in type(error.cause).__mro__)
 
 
 def _check_accessible(detail: models.AtomDetail, allowed: tuple[str, ...]) -> None:

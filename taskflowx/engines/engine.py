@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from taskflowx.types.tree import Node
 
 _HALT, _CONTINUE = "halt", "continue"
+_STRICT, _GROUP, _EXIT = "strict", "group", "exit"
+_COMMIT_INTERVAL, _COMMIT_TIMEOUT, _LEASE = 0.05, 30.0, 60.0  # seconds
 
 
 class Compilation:
@@ -59,6 +62,13 @@ class ActionEngine(base.Engine):
         - `defer_reverts`: whether a retry that says REVERT leaves it to the one around it how much is undone
         - `never_resolve`: whether failures turn nothing round, and everything that can still run runs
         - `inject_transient`: whether values that atoms inject are left out of the record (the default)
+        - `durability`: with a store other than memory, when the record is written: 'strict' (the default: before a call
+          that depends on it begins), 'group' (at most every `commit_interval` seconds) or 'exit' (when something has
+          failed, and when the run is suspended or ends)
+        - `commit_interval`: seconds between the commits of durability='group', 0.05 by default
+        - `commit_timeout`: for how many seconds a commit is tried again when the store does not take it, 30 by default;
+          then the run is stopped
+        - `lease`: after how many seconds without a sign of life another process may take the run over, 60 by default
         - `gather_statistics`: whether the time spent in each step is measured (the default)
     :raises ValueError, TypeError: when an option is unknown or its value is not one of those accepted
     """
@@ -66,11 +76,15 @@ class ActionEngine(base.Engine):
     NO_RERAISING_STATES = frozenset((states.SUCCESS, states.SUSPENDED))
     KNOWN_OPTIONS = frozenset(
         (
+            "commit_interval",
+            "commit_timeout",
             "defer_reverts",
+            "durability",
             "executor",
             "gather_statistics",
             "inject_transient",
             "inline",
+            "lease",
             "max_workers",
             "never_resolve",
             "on_revert_failure",
@@ -225,8 +239,8 @@ class ActionEngine(base.Engine):
             {f"{detail.KIND}_name": detail.name, f"{detail.KIND}_uuid": detail.uuid, "old_state": detail.state},
         )
 
-    def _move(self, state: str) -> None:
-        """Move the flow to a state, and tell those who listen."""
+    def _move(self, state: str) -> bool:
+        """Move the flow to a state, and tell those who listen; returns whether it has moved."""
         moved, old = self._storage.change_flow_state(state)
         if moved:
             self._notifier.notify(
@@ -238,6 +252,7 @@ class ActionEngine(base.Engine):
                     "old_state": old,
                 },
             )
+        return moved
 
     # -- a run -------------------------------------------------------------------------------------
 
@@ -300,8 +315,10 @@ class ActionEngine(base.Engine):
             raise exceptions.InvalidState(msg)
         with self._running:  # no interrupt comes between a lock of C and its `with`
             started = time.monotonic()
+            options = self._options
             try:
-                yield from self._guarded(timeout, stepwise=stepwise)
+                with self._storage.owned(options.get("lease", _LEASE), options.get("commit_timeout", _COMMIT_TIMEOUT)):
+                    yield from self._guarded(timeout, stepwise=stepwise)
             finally:
                 self._scheduler = None
                 self._active_for += time.monotonic() - started
@@ -328,6 +345,8 @@ class ActionEngine(base.Engine):
                     if current.stopping:
                         self._move(states.SUSPENDING)
             spent[step] = spent.get(step, 0.0) + clock() - before
+        except exceptions.StorageFailure as error:
+            raise self._not_saved(error) from error
         except Exception:
             raise  # a bug, ours or an executor's: raised as it is
         except BaseException:
@@ -362,10 +381,36 @@ class ActionEngine(base.Engine):
             defer_reverts=bool(options.get("defer_reverts")),
             never_resolve=bool(options.get("never_resolve")),
             go_on=go_on,
+            commit_interval=self._commit_interval(),
             arrange=self._arrange,
         )
-        self._move(states.RUNNING)
+        if not self._move(states.RUNNING):
+            self._storage.claim()  # a record that says RUNNING already may be that of somebody else's run
         return self._scheduler
+
+    def _commit_interval(self) -> float:
+        durability = self._options.get("durability", _STRICT)
+        if durability == _GROUP:
+            return float(self._options.get("commit_interval", _COMMIT_INTERVAL))
+        return math.inf if durability == _EXIT else 0.0
+
+    def _not_saved(self, error: exceptions.StorageFailure) -> exceptions.StorageFailure:
+        """Return the error of a run that was stopped because its store takes nothing more."""
+        changed = [self._details[i] for i in sorted(self._storage.touched)]
+        if not changed:
+            return exceptions.StorageFailure(
+                f"{self._flow} was stopped, as its store did not take the record; all that was done is saved\n"
+                "Run this engine again, or go on from the record",
+                error,
+            )
+        names = ", ".join(f"'{detail.name}' ({detail.state})" for detail in changed[:_NAMED_IN_FULL])
+        more = f" and {len(changed) - _NAMED_IN_FULL} more" if len(changed) > _NAMED_IN_FULL else ""
+        return exceptions.StorageFailure(
+            f"{self._flow} was stopped, as its store does not take the record. Not saved: {names}{more}\n"
+            "This engine still has it: run it again when the store is back. Another process would do again what is not "
+            "saved",
+            error,
+        )
 
     def _suspend(self) -> None:
         self._move(states.SUSPENDING)
@@ -422,6 +467,10 @@ def _check_options(engine: type[ActionEngine], options: dict[str, Any]) -> None:
         msg = f"Unknown engine options {unknown}, the known ones are {sorted(engine.KNOWN_OPTIONS)}"
         raise ValueError(msg)
     arguments.check_choice("on_revert_failure", options.get("on_revert_failure", _HALT), (_HALT, _CONTINUE))
+    arguments.check_choice("durability", options.get("durability", _STRICT), (_STRICT, _GROUP, _EXIT))
+    for name, least in (("commit_interval", 0.001), ("commit_timeout", 0), ("lease", 1)):
+        if name in options:
+            arguments.check_number(name, options[name], f"a number of seconds, at least {least}", least=least)
     for name in _FLAGS & options.keys():
         options[name] = arguments.to_bool(name, options[name])
 

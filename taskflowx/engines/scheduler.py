@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 import queue
 import time
 from typing import TYPE_CHECKING, Any
@@ -77,6 +78,8 @@ class Scheduler:
     :param defer_reverts: see `resolve.resolve`
     :param never_resolve: whether failures turn nothing round
     :param go_on: whether a rollback goes on past an atom whose revert failed
+    :param commit_interval: seconds that may pass between commits: 0 for one before each call or batch of calls,
+        infinity for none but after a failure and at the end
     :param arrange: puts a list of ready atoms in the order in which they start, in place
     """
 
@@ -93,6 +96,7 @@ class Scheduler:
         defer_reverts: bool = False,
         never_resolve: bool = False,
         go_on: bool = False,
+        commit_interval: float = 0.0,
         arrange: Callable[[list[int]], None] | None = None,
     ) -> None:
         self._plan = plan
@@ -114,7 +118,8 @@ class Scheduler:
         self._touched = storage.touched if storage.durable else None
         #: atoms of which nothing but the progress has changed since the last commit
         self._progressed: set[int] = set()
-        self._committed_at = 0.0
+        self._committed_at = time.monotonic()
+        self._commit_interval = commit_interval
         #: (index, state before, state) of what is about to start: told after the commit
         self._unannounced: list[tuple[int, str | None, str]] = []
         #: which atoms may take the short path; without one what a call does is on record before the next one begins
@@ -236,6 +241,7 @@ class Scheduler:
                 call = retries.pop()
                 self._ended(call.index, call.verb, base.perform(call.atom, call.verb, call.kwargs))
         except BaseException:
+            self._unannounced.clear()
             self._put_back([*calls, *retries])
             raise
         if calls:
@@ -260,14 +266,22 @@ class Scheduler:
             return completed
 
     def _next(self) -> tuple[Any, Any]:
-        if self._deadline is not None and not self.timed_out:
-            left = self._deadline - time.monotonic()
+        """Return what is delivered next, or nothing when time is up; commits that fall due meanwhile are made."""
+        while True:
+            limits = []
+            if self._deadline is not None and not self.timed_out:
+                limits.append(self._deadline)
+            if self._touched and 0 < self._commit_interval < math.inf:
+                limits.append(self._committed_at + self._commit_interval)
+            if not limits:
+                return self._queue.get()
             try:
-                return self._queue.get(timeout=max(left, 0.0))
+                return self._queue.get(timeout=max(min(limits) - time.monotonic(), 0.0))
             except queue.Empty:
-                self.stopping = self.timed_out = True
-                return _WAKE
-        return self._queue.get()
+                if self._deadline is not None and time.monotonic() >= self._deadline:
+                    self.stopping = self.timed_out = True
+                    return _WAKE
+                self._commit()
 
     def _learn(self, completed: list[tuple[Any, Any]]) -> None:
         """Record what has been delivered, and resolve the failures in it.
@@ -461,8 +475,16 @@ class Scheduler:
     def _execute_one(self, i: int) -> None:
         call = self._prepare_execute(i)
         if call is not None:
+            self._call_in_place(call)
+
+    def _call_in_place(self, call: base.Call) -> None:
+        try:
             self._commit()
-            self._ended(i, call.verb, base.perform(call.atom, call.verb, call.kwargs))
+        except BaseException:
+            self._unannounced.clear()
+            self._put_back([call])
+            raise
+        self._ended(call.index, call.verb, base.perform(call.atom, call.verb, call.kwargs))
 
     def _undo_in_place(self, batch: list[int], *, stepwise: bool) -> None:  # noqa: C901 - a hot loop
         """Undo a batch here, as `_execute_in_place` executes one.
@@ -552,8 +574,7 @@ class Scheduler:
     def _undo_one(self, i: int) -> None:
         call = self._prepare_undo(i)
         if call is not None:
-            self._commit()
-            self._ended(i, call.verb, base.perform(call.atom, call.verb, call.kwargs))
+            self._call_in_place(call)
 
     # -- the record --------------------------------------------------------------------------------
 
@@ -570,18 +591,30 @@ class Scheduler:
 
         :raises StorageFailure: when the store does not take it; it is then tried again with the next commit
         """
-        if self._touched or (self._progressed and time.monotonic() >= self._committed_at + _SECONDS_FOR_PROGRESS):
+        if self._touched:
+            if not self._commit_interval or self._has_passed(self._commit_interval):
+                self._store_changes()
+        elif self._progressed and self._has_passed(max(self._commit_interval, _SECONDS_FOR_PROGRESS)):
             self._store_changes()
         if self._unannounced:
             starting, self._unannounced = self._unannounced, []
             for i, old, state in starting:
                 self._tell(i, old, state)
 
+    def _has_passed(self, seconds: float) -> bool:
+        """Tell whether the last commit is so long ago."""
+        return time.monotonic() >= self._committed_at + seconds
+
     def _store_changes(self) -> None:
         if self._touched is not None:
             changed = sorted(self._touched | self._progressed)
             if changed:
-                self._storage.commit([self._details[i] for i in changed])
+                try:
+                    self._storage.commit([self._details[i] for i in changed])
+                except exceptions.StorageFailure:
+                    self._touched.update(self._progressed)
+                    self._storage.patience = 0  # it has waited long enough: what follows is tried once
+                    raise
                 self._touched.clear()
                 self._progressed.clear()
                 self._committed_at = time.monotonic()
@@ -794,8 +827,13 @@ class Scheduler:
     def _resolve_failures(self) -> None:
         """Turn round what the failures of this turn turn round."""
         failed, self._failed = self._failed, []
-        if self._never_resolve:
-            return
+        if not self._never_resolve:
+            self._turn_round(failed)
+        if self._commit_interval == math.inf:
+            self._store_changes()
+
+    def _turn_round(self, failed: list[int]) -> None:
+        """Turn round what failures turn round."""
         walk, plan = self._walk, self._plan
         for i in failed:
             if self._details[i].intention == states.RETRY:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from taskflowx.persistence.models import AtomDetail, FlowDetail, LogBook
+    from taskflowx.persistence.owners import Owner
 
 
 class Backend(abc.ABC):
@@ -154,12 +155,16 @@ class Connection(abc.ABC):
         :raises NotFound: when there is no such flow
         """
 
-    def save_changes(self, flow_detail: FlowDetail, atom_details: Iterable[AtomDetail]) -> None:
+    def save_changes(
+        self, flow_detail: FlowDetail, atom_details: Iterable[AtomDetail], owner: Owner | None = None
+    ) -> None:
         """Write what has changed in one step of a run: all of it or, where the store can, nothing.
 
         :param flow_detail: of which state and metadata are written
         :param atom_details: the details in it that have changed; those that the store does not have are added
+        :param owner: who writes, if the store is to see that nobody else does; see `persistence.owners`
         :raises NotFound: when the flow's detail is not stored
+        :raises OwnershipFailure: when somebody else runs it, or has done so since it was read
         """
         # This one is for stores that know no more than TaskFlow's interface: each detail is a transaction of its own.
         missing = False
@@ -169,3 +174,9 @@ class Connection(abc.ABC):
             except exceptions.NotFound:
                 missing = True
         self.update_flow_details(flow_detail if missing else flow_detail.copy(retain_contents=False))
+
+    def renew(self, flow_uuid: str, owner: Owner, expires: float) -> None:
+        """Note that the owner of a run is alive; one that owns it no more changes nothing.
+
+        :param expires: until when it counts as alive, in seconds since 1970
+        """

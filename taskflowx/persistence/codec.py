@@ -78,7 +78,7 @@ def _has_only_text_keys(value: Any) -> bool:
 def _refuse(value: Any, what: str, error: Exception | None) -> NoReturn:
     where, problem = ("", "is nested too deeply") if isinstance(error, RecursionError) else _misfit(value)
     msg = f"Cannot store {what}: the value{where and f' at {where}'} {problem}\n{_WAY_OUT}"
-    raise exceptions.StorageFailure(msg, error) from error
+    raise exceptions.Unstorable(msg, error) from error
 
 
 def _misfit(value: Any) -> tuple[str, str]:

@@ -402,7 +402,7 @@ class FlowDetail(_Container):
     :param uuid: unique identity of this detail
     """
 
-    __slots__ = ("meta", "name", "state", "uuid")
+    __slots__ = ("meta", "name", "revision", "state", "uuid")
 
     def __init__(self, name: str, uuid: str) -> None:
         super().__init__()
@@ -410,6 +410,8 @@ class FlowDetail(_Container):
         self.uuid = uuid
         self.state: str | None = None
         self.meta: dict[str, Any] = {}
+        #: how often runs had written it in its store when this was read or written; see `persistence.owners`
+        self.revision = 0
 
     def update(self, fd: FlowDetail) -> Self:
         """Take over state, metadata and the details of the atoms from another detail, by reference."""
@@ -433,7 +435,7 @@ class FlowDetail(_Container):
     def copy(self, retain_contents: bool = True) -> Self:
         """Return a shallow copy with the same identity, with the same atom details or without them."""
         other = type(self)(self.name, self.uuid)
-        other.state, other.meta = self.state, dict(self.meta)
+        other.state, other.meta, other.revision = self.state, dict(self.meta), self.revision
         if retain_contents:
             other._members = list(self._members)
         return other

@@ -5,14 +5,17 @@
     <path>/flow_details/<uuid of a flow>                     the record of the flow
     <path>/flow_details/<uuid of a flow>/<uuid of an atom>   a link to the atom
     <path>/atom_details/<uuid of an atom>                    the record of the atom
+    <path>/taskflowx_runs/<uuid of a flow>                   how often the run was written, and who runs it now
 
-This is TaskFlow's layout, and each can read what the other has written. One key is ours: `index`, the place of a
-record among its siblings, since a listing of paths has no order.
+This is TaskFlow's layout, but for the last line, and each can read what the other has written. One key is ours too:
+`index`, the place of a record among its siblings, since a listing of paths has no order.
 
 Everything but the handling of one path is here. What must stay true:
 
 - All that is to be written is made and checked before the first of it is written, so a value that cannot be stored,
   or a detail of the wrong kind, leaves the store as it was.
+- The version of a run is moved on before anything else of it is written, so what a writer that dies half way has
+  written is known to those who read the run before.
 - A link is written before the record that it leads to. So when a writer dies half way, what it leaves is reached
   from its book: a link without its record reads as not there, and is made good or removed by the next writer.
 """
@@ -22,11 +25,12 @@ from __future__ import annotations
 import abc
 import contextlib
 import os
+import time
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 from taskflowx import exceptions
 from taskflowx._util import arguments
-from taskflowx.persistence import base, codec, models
+from taskflowx.persistence import base, codec, models, owners
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -96,6 +100,7 @@ class PathBasedConnection(base.Connection, abc.ABC):
         self._book_path = self._join_path(backend.path, "books")
         self._flow_path = self._join_path(backend.path, "flow_details")
         self._atom_path = self._join_path(backend.path, "atom_details")
+        self._run_path = self._join_path(backend.path, "taskflowx_runs")
 
     @property
     def backend(self) -> Any:
@@ -187,6 +192,17 @@ class PathBasedConnection(base.Connection, abc.ABC):
         detail = load(record)
         return detail, record.get("index", _LAST)
 
+    def _get_claim(self, flow_uuid: str) -> owners.Claim | None:
+        """Return how often a run was written, and by whom; None if it never was."""
+        try:
+            return owners.Claim.from_json(self._get_item(self._join_path(self._run_path, flow_uuid)))
+        except exceptions.NotFound:
+            return None
+
+    def _set_claim(self, flow_uuid: str, claim: owners.Claim, transaction: Any) -> None:
+        """Put what `_get_claim` returns; nothing is written when somebody else has put another one since it did."""
+        self._set_item(self._join_path(self._run_path, flow_uuid), claim.to_json(), transaction)
+
     # -- reading -----------------------------------------------------------------------------------
 
     def get_logbooks(self, lazy: bool = False) -> Iterator[models.LogBook]:
@@ -214,18 +230,27 @@ class PathBasedConnection(base.Connection, abc.ABC):
         with self._reading(path):
             details = self._children(path, self._flow_path, codec.load_flow)
         for detail in details:
-            if not lazy:
-                self._add_atoms(detail)
-            yield detail
+            if lazy:
+                detail.revision = self._version_of(detail.uuid)
+                yield detail
+                continue
+            with contextlib.suppress(exceptions.NotFound):  # removed since
+                yield self.get_flow_details(detail.uuid)
 
     def get_flow_details(self, flow_uuid: str, lazy: bool = False) -> models.FlowDetail:
         """Return the detail of a flow."""
         path = self._place_of(self._flow_path, flow_uuid)
         with self._reading(path):
+            version = self._version_of(flow_uuid)  # first: what is read after it may be newer, never older
             detail, _ = self._unpack(self._get_item(path), codec.load_flow)
+            detail.revision = version
             if not lazy:
                 self._add_atoms(detail)
         return detail
+
+    def _version_of(self, flow_uuid: str) -> int:
+        claim = self._get_claim(flow_uuid)
+        return 0 if claim is None else claim.version
 
     def get_atoms_for_flow(self, flow_uuid: str) -> Iterator[models.AtomDetail]:
         """Iterate over the details of the atoms in a flow, in the order in which they were added."""
@@ -269,7 +294,7 @@ class PathBasedConnection(base.Connection, abc.ABC):
         """
         if not isinstance(uuid, str) or not uuid or "/" in uuid or "\0" in uuid or uuid in {".", ".."}:
             msg = f"A uuid is a name in the store and cannot be {uuid!r}: it is empty, '.' or '..', or has '/' in it"
-            raise exceptions.StorageFailure(msg)
+            raise exceptions.Unstorable(msg)
         return self._join_path(path, uuid)
 
     # -- writing -----------------------------------------------------------------------------------
@@ -316,10 +341,18 @@ class PathBasedConnection(base.Connection, abc.ABC):
             self._write(changes, transaction)
         return stored
 
-    def save_changes(self, flow_detail: models.FlowDetail, atom_details: Iterable[models.AtomDetail]) -> None:
+    def save_changes(
+        self,
+        flow_detail: models.FlowDetail,
+        atom_details: Iterable[models.AtomDetail],
+        owner: owners.Owner | None = None,
+    ) -> None:
         """Write what has changed in one step of a run; the flow after its atoms, as it may say that they are done."""
         flow_path = self._place_of(self._flow_path, flow_detail.uuid)
+        claim = None
         with self._transaction(flow_path) as transaction:
+            if owner is not None:
+                claim = owner.checked(self._get_claim(flow_detail.uuid), flow_detail, time.time())
             of_flow: _Changes = {}
             self._stage(of_flow, flow_path, flow_detail, codec.load_flow)
             changes: _Changes = {}
@@ -334,7 +367,18 @@ class PathBasedConnection(base.Connection, abc.ABC):
             for path, detail in missing:
                 link = self._join_path(flow_path, detail.uuid)
                 changes[path] = _Change(link, self._pack(detail, places.get(detail.uuid, _LAST)))
+            if claim is not None:
+                self._set_claim(flow_detail.uuid, claim, transaction)
             self._write(changes | of_flow, transaction)
+        if owner is not None and claim is not None:
+            owner.took(claim, flow_detail)
+
+    def renew(self, flow_uuid: str, owner: owners.Owner, expires: float) -> None:
+        """Note that the owner of a run is alive; one that owns it no more changes nothing."""
+        with self._transaction(self._place_of(self._flow_path, flow_uuid)) as transaction:
+            claim = self._get_claim(flow_uuid)
+            if claim is not None and claim.owner == owner.name:
+                self._set_claim(flow_uuid, claim._replace(expires=expires), transaction)
 
     def _stage_flow(
         self,
@@ -440,12 +484,13 @@ class PathBasedConnection(base.Connection, abc.ABC):
                 for atom_uuid in self._names(flow_path):
                     self._del_tree(self._join_path(self._atom_path, atom_uuid), transaction)
                 self._del_tree(flow_path, transaction)
+                self._del_tree(self._join_path(self._run_path, flow_uuid), transaction)
             self._del_tree(path, transaction)
 
     def clear_all(self) -> None:
         """Remove everything that is stored."""
         with self._transaction(self._backend.path) as transaction:
-            for path in (self._book_path, self._flow_path, self._atom_path):
+            for path in (self._book_path, self._flow_path, self._atom_path, self._run_path):
                 self._del_tree(path, transaction)
         self.upgrade()
 

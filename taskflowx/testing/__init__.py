@@ -214,6 +214,7 @@ class ScriptedExecutor(base.Executor):
 def reloaded(flow_detail: models.FlowDetail) -> models.FlowDetail:
     """Return a record as another process would read it back; going on from it is what happens after a crash."""
     other = models.FlowDetail.from_dict(flow_detail.to_dict())
+    other.revision = flow_detail.revision
     for detail in flow_detail:
         other.add(type(detail).from_dict(detail.to_dict()))
     return other

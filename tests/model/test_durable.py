@@ -66,7 +66,7 @@ class Connection:
     def close(self):
         pass
 
-    def save_changes(self, flow_detail, atom_details):
+    def save_changes(self, flow_detail, atom_details, owner=None):
         store = self._store
         store.commits += 1
         texts = {detail.name: codec.dump_atom(detail) for detail in atom_details}

@@ -372,8 +372,12 @@ REFUSED = {
         (
             "engine(nope=1)",
             ValueError,
-            "Unknown engine options ['nope'], the known ones are ['defer_reverts', 'executor', ",
+            "Unknown engine options ['nope'], the known ones are ['commit_interval', 'commit_timeout', ",
         ),
+        ("engine(durability='x')", ValueError, "durability must be one of 'strict', 'group', 'exit', not 'x'"),
+        ("engine(commit_interval=0)", ValueError, "commit_interval must be a number of seconds, at least 0.001, not 0"),
+        ("engine(commit_timeout='x')", TypeError, "commit_timeout must be a number of seconds, at least 0, not 'x'"),
+        ("engine(lease=0)", ValueError, "lease must be a number of seconds, at least 1, not 0"),
         ("engine(executor='nope')", ValueError, "Unknown executor string 'nope' expected one of ["),
         (
             "engine(executor=5)",

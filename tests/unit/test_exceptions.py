@@ -30,10 +30,12 @@ PARENTS = {
     "MultipleChoices": "TaskFlowException",
     "NotFound": "TaskFlowException",
     "NotImplementedError": "NotImplementedError",
+    "OwnershipFailure": "TaskFlowException",
     "RequestTimeout": "ExecutionFailure",
     "StorageFailure": "TaskFlowException",
     "TaskFlowException": "Exception",
     "UnclaimableJob": "JobFailure",
+    "Unstorable": "StorageFailure",
     "WrappedFailure": "ExceptionGroup",
 }
 

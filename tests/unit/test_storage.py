@@ -665,7 +665,7 @@ class Flaky(base.Backend):
     def get_connection(self):
         return self
 
-    def save_changes(self, flow_detail, atom_details):
+    def save_changes(self, flow_detail, atom_details, owner=None):
         self.failures -= 1
         if self.failures >= 0:
             raise exceptions.StorageFailure("locked")

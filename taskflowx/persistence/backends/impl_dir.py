@@ -12,7 +12,8 @@ What must stay true:
   reader finds the old one or the new one, whenever the writer dies; what a dead writer leaves behind is never read.
 - What a method has written is on the disk when it returns.
 - While a method writes a book, a flow or an atom, no other method writes the same one, and none reads it as a whole:
-  the file `lock` beside its record is locked, which keeps out other processes and other threads.
+  the file `lock` beside its record is locked, which keeps out other processes and other threads. That of a flow says
+  how often its run was written, and who runs it now.
 """
 
 from __future__ import annotations
@@ -25,13 +26,14 @@ import threading
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from taskflowx import exceptions
-from taskflowx.persistence import path_based
+from taskflowx.persistence import owners, path_based
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _RECORD = "metadata"
 _LOCK = "lock"
+_ROOM = 512  # bytes for a `Claim`
 
 
 class DirBackend(path_based.PathBasedBackend):
@@ -129,6 +131,22 @@ class Connection(path_based.PathBasedConnection):
 
     def _reading(self, path: str) -> contextlib.AbstractContextManager[None]:
         return _locked(path, alone=False)
+
+    # A version is not brought to the disk: who knows an older one dies with the machine, too.
+
+    def _get_claim(self, flow_uuid: str) -> owners.Claim | None:
+        path = f"{self.flow_path}/{flow_uuid}/{_LOCK}"
+        with _translated(path), contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
+            kept = file.read()
+            return owners.Claim.from_json(kept) if kept else None
+        return None
+
+    def _set_claim(self, flow_uuid: str, claim: owners.Claim, transaction: Any) -> None:
+        path = f"{self.flow_path}/{flow_uuid}/{_LOCK}"
+        # One write in place, of a length that stays: whoever dies here leaves the old one or the new one.
+        text = claim.to_json().ljust(_ROOM).encode()
+        with _translated(path), open(path, "r+b", buffering=0) as file:
+            file.write(text)
 
     def _make_folder(self, path: str) -> None:
         if os.path.isdir(path):

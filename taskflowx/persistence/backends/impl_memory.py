@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from contextlib import AbstractContextManager
 
+    from taskflowx.persistence.owners import Owner
+
     _Detail = models.LogBook | models.FlowDetail | models.AtomDetail
 
 
@@ -257,7 +259,12 @@ class Connection(path_based.PathBasedConnection):
     def validate(self) -> None:
         """Do nothing: memory can always be used."""
 
-    def save_changes(self, flow_detail: models.FlowDetail, atom_details: Iterable[models.AtomDetail]) -> None:
+    def save_changes(
+        self,
+        flow_detail: models.FlowDetail,
+        atom_details: Iterable[models.AtomDetail],
+        owner: Owner | None = None,
+    ) -> None:
         """Keep the details as they are, see `MemoryBackend.hold`."""
         with self._backend.lock:
             self._get_item(self._place_of(self.flow_path, flow_detail.uuid))

@@ -14,6 +14,7 @@ import contextlib
 import functools
 import importlib.util
 import threading
+import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
@@ -25,12 +26,14 @@ from taskflowx._util import arguments
 from taskflowx.persistence import base
 from taskflowx.persistence.backends import sql, sql_rows
 from taskflowx.persistence.backends.sql_units import Unit, Units
+from taskflowx.persistence.owners import Claim
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from contextlib import AbstractContextManager
 
     from taskflowx.persistence.models import AtomDetail, FlowDetail, LogBook
+    from taskflowx.persistence.owners import Owner
 
 T = TypeVar("T")
 
@@ -187,12 +190,16 @@ class Connection(base.Connection):
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
-    def save_changes(self, flow_detail: FlowDetail, atom_details: Iterable[AtomDetail]) -> None:
+    def save_changes(
+        self, flow_detail: FlowDetail, atom_details: Iterable[AtomDetail], owner: Owner | None = None
+    ) -> None:
         """Write what has changed in one step of a run, in one transaction.
 
         :param flow_detail: of which state and metadata are written
         :param atom_details: the details in it that have changed; those that the store does not have are added
+        :param owner: who writes, see `persistence.owners`
         :raises NotFound: when the flow's detail is not stored
+        :raises OwnershipFailure: when somebody else runs it, or has done so since it was read
         """
         uuid = flow_detail.uuid
         atoms = [self._rows.of_atom(detail, uuid) for detail in atom_details]
@@ -200,20 +207,56 @@ class Connection(base.Connection):
         written = self._backend.written
         is_written = written.pop(uuid, None) == flow[1:] and bool(atoms) and self._backend.checks_parents
 
-        def work(unit: Unit) -> None:
+        def work(unit: Unit) -> Claim | None:
+            claim = None if owner is None else self._move_on(unit, flow_detail, owner)
             if not is_written and not unit.run(self._sql.update_flow, *flow).rowcount:
                 raise _no_flow(uuid)
             unit.many(self._sql.put_atom, atoms)
+            return claim
 
+        failed = f"Failed saving flow details with uuid '{uuid}'"
         try:
-            self._units.run(f"Failed saving flow details with uuid '{uuid}'", work)
+            try:
+                claim = self._units.run(failed, work)
+            except exceptions.StorageFailure as failure:
+                if owner is None or not self._units.is_conflict(failure):
+                    raise
+                claim = self._units.run(failed, work)  # somebody else may have been the first to write this run
         except exceptions.StorageFailure as failure:
             if self._units.is_conflict(failure):
                 self.get_flow_details(uuid, lazy=True)  # raises if it is not there
             raise
+        if owner is not None and claim is not None:
+            owner.took(claim, flow_detail)
         if len(written) >= MOST_WRITTEN:
             written.clear()
         written[uuid] = flow[1:]
+
+    def _move_on(self, unit: Unit, detail: FlowDetail, owner: Owner) -> Claim:
+        """Move a run on to its next version, which nobody else can do before this unit has ended.
+
+        :raises OwnershipFailure: when it has another version than the one that is known here, or another owner
+        """
+        now, uuid, known = time.time(), detail.uuid, detail.revision
+        claim = owner.following(detail, now)
+        if owner.held and unit.run(self._sql.move_on, *claim, uuid, known).rowcount:
+            return claim
+        rows = unit.rows(self._sql.run, uuid)
+        stored = Claim(*rows[0]) if rows else None
+        claim = owner.checked(stored, detail, now)
+        if stored is None:
+            unit.run(self._sql.insert_run, uuid, *claim)
+        elif not unit.run(self._sql.move_on, *claim, uuid, stored.version).rowcount:
+            claim = owner.checked(Claim(*unit.rows(self._sql.run, uuid)[0]), detail, now)  # it was moved just now
+        return claim
+
+    def renew(self, flow_uuid: str, owner: Owner, expires: float) -> None:
+        """Note that the owner of a run is alive; one that owns it no more changes nothing.
+
+        :param expires: until when it counts as alive, in seconds since 1970
+        """
+        failed = f"Failed renewing the lease of flow '{flow_uuid}'"
+        self._units.run(failed, lambda unit: unit.run(self._sql.renew, expires, flow_uuid, owner.name), max_retries=0)
 
     def update_atom_details(self, atom_detail: AtomDetail) -> AtomDetail:
         """Merge an atom's detail into the stored one; returns what is stored then.
@@ -379,15 +422,20 @@ class Connection(base.Connection):
     # -- parts -----------------------------------------------------------------------------------------------------
 
     def _read_flow(self, unit: Unit, uuid: str, lazy: bool = False) -> FlowDetail:
+        versions = unit.rows(self._sql.run, uuid)  # first: what is read after it may be newer, never older
         for row in unit.rows(self._sql.flow, uuid):
             detail = sql_rows.flow(row)
+            detail.revision = versions[0][0] if versions else 0
             for atom_row in () if lazy else unit.rows(self._sql.atoms_of_flow, uuid):
                 detail.add(sql_rows.atom(atom_row))
             return detail
         raise _no_flow(uuid)
 
     def _read_flows(self, unit: Unit, book_uuid: str, lazy: bool) -> list[FlowDetail]:
+        versions = dict(unit.rows(self._sql.runs_of_book, book_uuid))
         details = [sql_rows.flow(row) for row in unit.rows(self._sql.flows_of_book, book_uuid)]
+        for detail in details:
+            detail.revision = versions.get(detail.uuid, 0)
         if not lazy:
             by_uuid = {detail.uuid: detail for detail in details}
             for row in unit.rows(self._sql.atoms_of_book, book_uuid):

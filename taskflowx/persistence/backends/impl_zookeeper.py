@@ -21,7 +21,7 @@ from kazoo.handlers.threading import KazooTimeoutError
 from kazoo.retry import KazooRetry
 
 from taskflowx import exceptions
-from taskflowx.persistence import path_based
+from taskflowx.persistence import owners, path_based
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -110,6 +110,7 @@ class ZkConnection(path_based.PathBasedConnection):
         self._conf = conf
         # What this connection has learnt of nodes since its transaction began: path -> whether it is there.
         self._known: dict[str, bool] | None = None
+        self._claimed = -1  # ZooKeeper's own version of the node of a claim when it was read, -1 if there was none
 
     def validate(self) -> None:
         """Check that the server answers and has the nodes under which records lie.
@@ -168,6 +169,26 @@ class ZkConnection(path_based.PathBasedConnection):
         with _translated(path):
             self._client.ensure_path(path)
 
+    def _get_claim(self, flow_uuid: str) -> owners.Claim | None:
+        path = self._join_path(self._run_path, flow_uuid)
+        try:
+            with _translated(path):
+                data, about = self._client.retry(self._client.get, path)
+        except exceptions.NotFound:
+            self._claimed = -1
+            return None
+        self._claimed = about.version
+        return owners.Claim.from_json(data)
+
+    def _set_claim(self, flow_uuid: str, claim: owners.Claim, transaction: _Transaction) -> None:
+        path = self._join_path(self._run_path, flow_uuid)
+        data = claim.to_json().encode()
+        if self._claimed >= 0:
+            transaction.add("set_data", path, data, version=self._claimed)
+        else:
+            self._ensure_path(self._run_path)
+            transaction.add("create", path, data)
+
     @contextlib.contextmanager
     def _transaction(self, path: str) -> Iterator[_Transaction]:
         self._known = {}
@@ -199,13 +220,14 @@ class _Transaction:
     def __init__(self, client: kazoo_client.KazooClient, limit: int) -> None:
         self._client = client
         self._room = limit - 1024
-        self._batches: list[list[tuple[Any, ...]]] = [[]]
+        self._batches: list[list[tuple[str, str, tuple[bytes, ...], dict[str, int]]]] = [[]]
         self._size = 0
 
-    def add(self, verb: str, path: str, *data: bytes) -> None:
+    def add(self, verb: str, path: str, *data: bytes, **version: int) -> None:
         """Add an operation.
 
         :param verb: of kazoo's transaction
+        :param version: that the node must have, if it is to have one
         :raises StorageFailure: when the server cannot take it
         """
         size = _OPERATION + len(path.encode()) + sum(map(len, data))
@@ -214,12 +236,12 @@ class _Transaction:
                 f"Cannot store {size:,} bytes at '{path}': ZooKeeper takes {self._room:,} in one request\n"
                 "Keep large values elsewhere, or raise jute.maxbuffer on the servers and jute_maxbuffer here"
             )
-            raise exceptions.StorageFailure(msg)
+            raise exceptions.Unstorable(msg)
         if self._size + size > self._room:
             self._batches.append([])
             self._size = 0
         self._size += size
-        self._batches[-1].append((verb, path, *data))
+        self._batches[-1].append((verb, path, data, version))
 
     def commit(self) -> None:
         """Send everything.
@@ -228,11 +250,11 @@ class _Transaction:
         """
         for batch in filter(None, self._batches):
             request = self._client.transaction()
-            for verb, *given in batch:
-                getattr(request, verb)(*given)
+            for verb, path, data, version in batch:
+                getattr(request, verb)(path, *data, **version)
             with _translated(batch[0][1]):
                 results = request.commit()
-            for (_, path, *_), result in zip(batch, results, strict=True):
+            for (_, path, _, _), result in zip(batch, results, strict=True):
                 # kazoo gives errors as results. What was rolled back was because of another one.
                 if isinstance(result, Exception) and not isinstance(
                     result, (kazoo_errors.RolledBackError, kazoo_errors.RuntimeInconsistency)

@@ -1,8 +1,8 @@
-"""The three tables of a SQL store, and every statement that is run on them, as text for one kind of database.
+"""The tables of a SQL store, and every statement that is run on them, as text for one kind of database.
 
-Names of tables and columns are TaskFlow's. SQLAlchemy renders each statement once; connections run the text on the
-driver's own cursor, which costs a fraction of running it through SQLAlchemy. The tables themselves are made by the
-migrations.
+Names of tables and columns are TaskFlow's, but for `RUNS`, which is ours. SQLAlchemy renders each statement once;
+connections run the text on the driver's own cursor, which costs a fraction of running it through SQLAlchemy. The tables
+themselves are made by the migrations.
 
 What must stay true: the parameters of a statement are in the order of the columns here, and none has a type, so that
 the database takes each for what the column is: tables that TaskFlow made have enumerations and JSON on some databases
@@ -53,7 +53,8 @@ ATOMS = _table(
     "revert_results",
     "revert_failure",
 )
-TABLES = (BOOKS, FLOWS, ATOMS)
+RUNS = _table("taskflowx_runs", "flow_uuid", "version", "owner", "expires")
+TABLES = (BOOKS, FLOWS, ATOMS, RUNS)
 
 # What an atom keeps when it is written again.
 _LASTING = ("uuid", "parent_uuid", "created_at", "updated_at", "name", "atom_type")
@@ -77,7 +78,8 @@ class Statements:
 
     `insert_*` and `put_atom` take all columns of their table, in order; `update_book` takes created_at, updated_at,
     meta and the uuid, `update_flow` updated_at, state, meta and the uuid; the queries take what they name, those for
-    everything take nothing.
+    everything take nothing. `move_on` takes what a `Claim` has, the uuid of the flow, and the version before; `renew`
+    expires, the uuid and the owner.
     """
 
     insert_book: str
@@ -93,6 +95,11 @@ class Statements:
     flows_of_book: str
     atoms_of_book: str
     atoms_of_flow: str
+    insert_run: str
+    move_on: str
+    renew: str
+    run: str
+    runs_of_book: str
     clear: tuple[str, ...]
     destroy: tuple[str, ...]
 
@@ -115,14 +122,32 @@ def statements(family: str) -> Statements:
         "flows_of_book": _select(family, FLOWS, FLOWS.c.parent_uuid),
         "atoms_of_book": _select(family, ATOMS, FLOWS.c.parent_uuid),
         "atoms_of_flow": _select(family, ATOMS, ATOMS.c.parent_uuid),
+        **_on_runs(family, of_book),
     }
     clear = tuple(_text(family, sa.delete(table)) for table in reversed(TABLES))
     destroy = (
+        _text(family, sa.delete(RUNS).where(RUNS.c.flow_uuid.in_(of_book)), "uuid"),
         _text(family, sa.delete(ATOMS).where(ATOMS.c.parent_uuid.in_(of_book)), "uuid"),
         _text(family, sa.delete(FLOWS).where(FLOWS.c.parent_uuid == _given("uuid")), "uuid"),
         _text(family, sa.delete(BOOKS).where(BOOKS.c.uuid == _given("uuid")), "uuid"),
     )
     return Statements(**texts, clear=clear, destroy=destroy)
+
+
+def _on_runs(family: str, of_book: Any) -> dict[str, str]:
+    """Return the statements on versions and owners."""
+    this = RUNS.c.flow_uuid == _given("uuid")
+    claim = {name: _given(name) for name in ("version", "owner", "expires")}
+    move_on = sa.update(RUNS).values(claim).where(this, RUNS.c.version == _given("known"))
+    renew = sa.update(RUNS).values(expires=_given("expires")).where(this, RUNS.c.owner == _given("owner"))
+    of_runs = sa.select(RUNS.c.flow_uuid, RUNS.c.version).where(RUNS.c.flow_uuid.in_(of_book))
+    return {
+        "insert_run": _insert(family, RUNS),
+        "move_on": _text(family, move_on, *claim, "uuid", "known"),
+        "renew": _text(family, renew, "expires", "uuid", "owner"),
+        "run": _text(family, sa.select(RUNS.c.version, RUNS.c.owner, RUNS.c.expires).where(this), "uuid"),
+        "runs_of_book": _text(family, of_runs, "uuid"),
+    }
 
 
 def names(table: TableClause) -> list[str]:

@@ -170,7 +170,7 @@ def _check_numbers(detail: Any, part: str, text: str) -> None:
             f"Cannot store {codec.what_of(detail, part)}: PostgreSQL takes no float that is {number} in its JSON\n"
             "Return None or a text in its place"
         )
-        raise exceptions.StorageFailure(msg)
+        raise exceptions.Unstorable(msg)
 
     json.loads(text, parse_constant=refuse)
 

@@ -107,7 +107,7 @@ class Unit:
                 f"Cannot store {what}: with {size:,} bytes it does not fit into one statement, of which the server "
                 f"takes {self._limit:,} (max_allowed_packet)\nRaise the server's limit, or keep large values elsewhere"
             )
-            raise exceptions.StorageFailure(msg)
+            raise exceptions.Unstorable(msg)
 
 
 class Units:

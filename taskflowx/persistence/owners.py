@@ -1,0 +1,196 @@
+"""Who may write the record of a run: one process at a time, and only one that knows all that has been written.
+
+A store that outlives a process keeps a `Claim` beside the record of each run. Every write of a run moves its `version`
+on by one, from the version that the writer has read or written last; a writer that knows another one is refused. So
+the version is a fencing token (the term is Martin Kleppmann's): an owner that was thought dead, and wakes up, writes
+nothing any more, and a record that was read before somebody else went on is not run from.
+
+While a run is under way the claim also names its owner, and until when it counts as alive. Another process is told so
+instead of taking the run over, unless that time is past, or the owner is seen to be gone: it ran on this very machine,
+and its process is no more. Clocks decide only about that: a wrong one costs a call that is made twice, never the
+record.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import json
+import logging
+import os
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from taskflowx import exceptions, states
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from taskflowx.persistence.models import FlowDetail
+
+LOG = logging.getLogger(__name__)
+
+#: seconds after its last sign of life for which an owner counts as alive
+LEASE = 60.0
+
+_ENDED = frozenset((states.SUCCESS, states.FAILURE, states.REVERTED, states.SUSPENDED))
+_numbers = itertools.count(1)
+
+
+class Claim(NamedTuple):
+    """What a store keeps: how often the run has been written, who runs it now, and until when that one counts."""
+
+    version: int
+    owner: str | None
+    expires: float
+
+    def to_json(self) -> str:
+        """Return it as text."""
+        return json.dumps(self._asdict())
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Claim:
+        """Make one of its text."""
+        return cls(**json.loads(text))
+
+
+class Owner:
+    """One that writes runs: its name is that of this process, and a number.
+
+    :param lease: seconds after its last sign of life for which it counts as alive
+    """
+
+    def __init__(self, lease: float = LEASE) -> None:
+        self.lease = lease
+        #: whether a run is under way, and not only a value put into its record
+        self.running = False
+        #: whether the store has its name
+        self.held = False
+        #: until when it counts as alive
+        self.expires = 0.0
+        self._number = next(_numbers)
+
+    @property
+    def name(self) -> str:
+        """What the store is told."""
+        return f"{_this_process(os.getpid())}/{self._number}"
+
+    def following(self, detail: FlowDetail, now: float) -> Claim:
+        """Return the claim that the next write of a run leaves, if the store has the one that is known here."""
+        if self.running and detail.state not in _ENDED:
+            return Claim(detail.revision + 1, self.name, now + self.lease)
+        return Claim(detail.revision + 1, None, 0.0)
+
+    def checked(self, stored: Claim | None, detail: FlowDetail, now: float) -> Claim:
+        """Return the claim that the next write of a run leaves.
+
+        :param stored: what the store has
+        :raises OwnershipFailure: when somebody else runs it, or it was written since it was read here
+        """
+        version, holder, expires = stored or (0, None, 0.0)
+        is_mine = holder == self.name
+        if holder and not is_mine and expires > now and not is_gone(holder):
+            raise exceptions.OwnershipFailure(
+                f"Flow '{detail.name}' ({detail.uuid}) is being run by another engine, {_describe(holder)}\n"
+                f"If that one is stuck, end its process; else it counts as alive for another {expires - now:.0f} s"
+            )
+        # One more is what a write of ours has left of which we were not told that it had arrived.
+        if version != detail.revision and not (is_mine and version == detail.revision + 1):
+            since = "taken over by another one while it ran here" if self.held else "gone on since it was read here"
+            raise exceptions.OwnershipFailure(
+                f"The run of flow '{detail.name}' ({detail.uuid}) has {since}, nothing more is written of it\n"
+                "Read its record again (get_flow_details), and load an engine from that"
+            )
+        return self.following(detail, now)
+
+    def took(self, claim: Claim, detail: FlowDetail) -> None:
+        """Note that the store has a claim of ours."""
+        detail.revision = claim.version
+        self.held = claim.owner is not None
+        self.expires = claim.expires
+
+
+def is_gone(owner: str) -> bool:
+    """Tell whether an owner was a process of this machine that is no more; False where that cannot be seen."""
+    try:
+        machine, pid, started, _ = owner.rsplit("/", 3)
+        return machine == _machine() and _start_of(int(pid)) != started
+    except ValueError:
+        return False
+
+
+def _describe(owner: str) -> str:
+    machine, _, rest = owner.partition("/")
+    pid = rest.split("/")[2:3]
+    return f"process {pid[0]} of '{machine}'" if pid else f"'{owner}'"
+
+
+@functools.lru_cache(maxsize=1)
+def _this_process(pid: int) -> str:
+    return f"{_machine()}/{pid}/{_start_of(pid)}"
+
+
+@functools.lru_cache(maxsize=1)
+def _machine() -> str:
+    """Name what numbers of processes belong to: a boot of a machine, and a container on it."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        container = Path("/proc/self/ns/pid").stat().st_ino
+    except OSError:
+        boot, container = "", 0
+    return f"{socket.gethostname().replace('/', '_')[:100]}/{boot}.{container}"
+
+
+def _start_of(pid: int) -> str:
+    """Return when a process was started, in a form of the system's; empty if there is none of that number."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
+    except FileNotFoundError:
+        pass
+    if Path("/proc/self").exists():
+        return ""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return ""
+    except PermissionError:
+        pass
+    return "alive"
+
+
+class Pulse:
+    """A thread that renews the lease of an owner whose run has not written for a while.
+
+    :param renew: called in the thread, with the time until which the owner counts as alive
+    """
+
+    def __init__(self, owner: Owner, renew: Callable[[float], Any]) -> None:
+        self._owner = owner
+        self._renew = renew
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="taskflowx-lease", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread; when this returns, no renewal is under way."""
+        self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _work(self) -> None:
+        owner = self._owner
+        while not self._ended.wait(owner.lease / 6):
+            now = time.time()
+            if owner.held and owner.expires - now < owner.lease * 2 / 3:
+                try:
+                    self._renew(now + owner.lease)
+                except Exception as error:  # noqa: BLE001 - a store may fail in any way; the run itself will see it
+                    LOG.warning("Cannot renew the lease of a run: %s", error)
+                else:
+                    owner.expires = now + owner.lease
