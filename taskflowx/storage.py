@@ -24,7 +24,7 @@ from collections.abc import Hashable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from taskflowx import exceptions, retry, states
-from taskflowx._util import arguments
+from taskflowx._util import arguments, failpoints
 from taskflowx.atom import Atom, full_name, version_text
 from taskflowx.persistence import models
 from taskflowx.types.failure import Failure
@@ -247,8 +247,12 @@ class Storage:
             self._write_again(details, error)
 
     def _write(self, details: list[models.AtomDetail]) -> None:
+        if failpoints.on:
+            failpoints.hit("before commit")
         with contextlib.closing(self._backend.get_connection()) as connection:
             connection.save_changes(self._flowdetail, details, self._this_owner())
+        if failpoints.on:
+            failpoints.hit("after commit")
 
     def _write_again(self, details: list[models.AtomDetail], first: exceptions.StorageFailure) -> None:
         import tenacity  # only a store that fails needs it

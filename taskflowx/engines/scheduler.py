@@ -29,6 +29,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import deciders, exceptions, retry, states, task
+from taskflowx._util import failpoints
 from taskflowx.engines import resolve
 from taskflowx.engines.binding import BOUND, TAKES_BOTH, TAKES_FAILURES, TAKES_RESULT
 from taskflowx.engines.walk import CLEAR
@@ -232,6 +233,8 @@ class Scheduler:
                 (self._prepare_execute, self._take_ready()),
             ):
                 for i in batch:
+                    if failpoints.on:
+                        failpoints.hit("in a batch")
                     call = prepare(i)
                     if call is not None:
                         (retries if isinstance(call.atom, retry.Retry) else calls).append(call)
@@ -245,8 +248,12 @@ class Scheduler:
             self._put_back([*calls, *retries])
             raise
         if calls:
+            if failpoints.on:
+                failpoints.hit("before submit")
             self._in_flight += len(calls)
             self._executor.submit(calls)
+            if failpoints.on:
+                failpoints.hit("after submit")
 
     def _stops(self) -> bool:
         if self._deadline is not None and time.monotonic() >= self._deadline:
@@ -770,8 +777,10 @@ class Scheduler:
             _count_round(self._details[r])
         self._details[r].intention = states.EXECUTE
 
-    def _ended(self, i: int, verb: str, outcome: Any) -> None:
+    def _ended(self, i: int, verb: str, outcome: Any) -> None:  # noqa: C901 - what comes of a call, case by case
         """Record what came of a call, tell of it, and release what waited for it."""
+        if failpoints.on:
+            failpoints.hit("after completion")
         detail = self._details[i]
         if type(outcome) is base.NotBegun:
             outcome = outcome.failure

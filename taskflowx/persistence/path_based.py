@@ -29,7 +29,7 @@ import time
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 from taskflowx import exceptions
-from taskflowx._util import arguments
+from taskflowx._util import arguments, failpoints
 from taskflowx.persistence import base, codec, models, owners
 
 if TYPE_CHECKING:
@@ -369,7 +369,7 @@ class PathBasedConnection(base.Connection, abc.ABC):
                 changes[path] = _Change(link, self._pack(detail, places.get(detail.uuid, _LAST)))
             if claim is not None:
                 self._set_claim(flow_detail.uuid, claim, transaction)
-            self._write(changes | of_flow, transaction)
+            self._write_turn(flow_path, changes | of_flow, transaction)
         if owner is not None and claim is not None:
             owner.took(claim, flow_detail)
 
@@ -466,11 +466,17 @@ class PathBasedConnection(base.Connection, abc.ABC):
         shelf = other_than.shelf
         return any(uuid in self._names(self._join_path(shelf, name)) for name in self._names(shelf))
 
+    def _write_turn(self, flow_path: str, changes: _Changes, transaction: Any) -> None:
+        """Write what belongs to one step of a run; a driver that can writes all or nothing."""
+        self._write(changes, transaction)
+
     def _write(self, changes: _Changes, transaction: Any) -> None:
         for path, change in changes.items():
             if change.link is not None:
                 self._create_link(path, change.link, transaction)
             self._set_item(path, change.kept, transaction)
+            if failpoints.on:
+                failpoints.hit("in commit")
 
     # -- the whole store ---------------------------------------------------------------------------
 

@@ -10,6 +10,8 @@ What must stay true:
 
 - A record is replaced as a whole: it is written to a file of its own, brought to the disk, and then renamed. So a
   reader finds the old one or the new one, whenever the writer dies; what a dead writer leaves behind is never read.
+- What one step of a run writes is written as a whole: where it is more than one record, all of them go to the file
+  `journal` of the flow first. Whoever reads or writes the flow next finishes what a dead writer has left there.
 - What a method has written is on the disk when it returns.
 - While a method writes a book, a flow or an atom, no other method writes the same one, and none reads it as a whole:
   the file `lock` beside its record is locked, which keeps out other processes and other threads. That of a flow says
@@ -19,6 +21,7 @@ What must stay true:
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import sys
@@ -26,13 +29,17 @@ import threading
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from taskflowx import exceptions
+from taskflowx._util import arguments, failpoints
 from taskflowx.persistence import owners, path_based
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from taskflowx.persistence import models
+
 _RECORD = "metadata"
 _LOCK = "lock"
+_JOURNAL = "journal"
 _ROOM = 512  # bytes for a `Claim`
 
 
@@ -95,16 +102,22 @@ class Connection(path_based.PathBasedConnection):
             return file.read()
 
     def _set_item(self, path: str, value: str, transaction: Any) -> None:
+        self._make_folder(path)
+        self._replace(path, _RECORD, value)
+
+    def _replace(self, path: str, name: str, value: str) -> None:
+        """Put text into a file, as a whole and on the disk."""
         # Nobody else writes to this file, and what an earlier process of this number has left in it is of no use.
-        unfinished = f"{path}/.{_RECORD}.{os.getpid()}-{threading.get_ident()}"
-        record = f"{path}/{_RECORD}"
+        unfinished = f"{path}/.{name}.{os.getpid()}-{threading.get_ident()}"
+        record = f"{path}/{name}"
         with _translated(record):
-            self._make_folder(path)
             with open(unfinished, "w", encoding=self._backend.encoding) as file:
                 file.write(value)
                 file.flush()
                 if self._backend.sync:
                     os.fsync(file.fileno())
+            if failpoints.on:
+                failpoints.hit("in a file")
             os.replace(unfinished, record)
             self._bring_to_disk(path)
 
@@ -126,11 +139,57 @@ class Connection(path_based.PathBasedConnection):
             os.symlink(os.path.relpath(src_path, folder), dest_path, target_is_directory=True)
             self._bring_to_disk(folder)
 
-    def _transaction(self, path: str) -> contextlib.AbstractContextManager[None]:
-        return _locked(path, alone=True)
+    @contextlib.contextmanager
+    def _transaction(self, path: str) -> Iterator[None]:
+        with _locked(path, alone=True):
+            self._finish_turn(path)
+            yield
 
     def _reading(self, path: str) -> contextlib.AbstractContextManager[None]:
+        if os.path.exists(f"{path}/{_JOURNAL}"):
+            with self._transaction(path):
+                pass
         return _locked(path, alone=False)
+
+    def save_logbook(self, book: models.LogBook) -> models.LogBook:
+        """Store a book with all that is in it, merged into what is stored of it."""
+        arguments.check_like("book", book, ("uuid", "created_at"), "a LogBook")
+        for detail in book:
+            with self._reading(self._place_of(self.flow_path, detail.uuid)):
+                pass
+        return super().save_logbook(book)
+
+    def _write_turn(self, flow_path: str, changes: Any, transaction: Any) -> None:
+        if len(changes) <= 1:  # a record is replaced as a whole anyway
+            self._write(changes, transaction)
+            return
+        base = self._backend.path
+        turn = [
+            (os.path.relpath(path, base), change.link and os.path.relpath(change.link, base), change.kept)
+            for path, change in changes.items()
+        ]
+        self._replace(flow_path, _JOURNAL, json.dumps(turn))
+        self._write(changes, transaction)
+        self._end_turn(flow_path)
+
+    def _finish_turn(self, path: str) -> None:
+        """Write what a writer that died half way has left to be written."""
+        try:
+            with open(f"{path}/{_JOURNAL}", encoding=self._backend.encoding) as file:
+                turn = json.loads(file.read())
+        except FileNotFoundError:
+            return
+        base = self._backend.path
+        for place, link, kept in turn:
+            if link is not None:
+                self._create_link(os.path.join(base, place), os.path.join(base, link), None)
+            self._set_item(os.path.join(base, place), kept, None)
+        self._end_turn(path)
+
+    def _end_turn(self, path: str) -> None:
+        with _translated(path):
+            os.unlink(f"{path}/{_JOURNAL}")
+            self._bring_to_disk(path)  # it must not come back when newer records have been written
 
     # A version is not brought to the disk: who knows an older one dies with the machine, too.
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from sqlalchemy import exc as sa_errors
 
 from taskflowx import exceptions
+from taskflowx._util import failpoints
 from taskflowx.persistence.backends import sql
 
 if TYPE_CHECKING:
@@ -196,6 +197,8 @@ class Units:
             if self._is_sqlite:
                 unit.rows("BEGIN IMMEDIATE" if writes else "BEGIN")
             result = work(unit)
+            if writes and failpoints.on:
+                failpoints.hit("in commit")
             unit.ending = True
             pooled.dbapi_connection.commit()
         except self._driver.Error as error:

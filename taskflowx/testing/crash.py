@@ -1,0 +1,341 @@
+"""Kill a run at every step of its record, go on in a new process, and see that nothing is lost.
+
+    from taskflowx.testing import crash
+
+    def make_flow(folder):
+        return linear_flow.Flow("transfer").add(Withdraw("withdraw"), Deposit("deposit"))
+
+    def test_the_transfer_survives_any_death(tmp_path):
+        report = crash.check(make_flow, tmp_path)
+        assert report.tried > 20
+        print(report)
+
+The run is first left alone; how it ends then is what is expected. Then it is begun anew, in a folder of its own, and
+killed with SIGKILL at the first of the places that `taskflowx` passes (before and after each commit and in it, before
+and after calls are handed out, when they have ended), or that the flow itself passes with `point`; another process goes
+on from the record. Then the same with a death at the second place, and so on, until the run ends before it is killed.
+In some of the runs the process that goes on is killed as well.
+
+Each process is forked from this one, so it costs milliseconds, and should be called before threads are started. Needs
+a system with `fork` (Linux, macOS).
+
+The idea is that of fault injection at every point of a deterministic run, as in SQLite's crash tests.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import random
+import shutil
+import signal
+import threading
+import traceback
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from taskflowx import engines, exceptions, states
+from taskflowx._util import failpoints
+from taskflowx.persistence import backends, models
+from taskflowx.testing import Recorder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from taskflowx.flow import Flow
+
+#: seconds after which a process counts as stuck
+PATIENCE = 60
+_MOST_DEATHS = 4
+_ENDED = "ended.json"
+#: the file in the folder of a run in which `verify` finds the names of the atoms that stand at its end
+STANDING = "standing.json"
+
+
+def point(name: str) -> None:
+    """Mark a place in the code of a task at which the process can be killed, as between two effects."""
+    if failpoints.on:
+        failpoints.hit(name)
+
+
+class Violation(AssertionError):
+    """A run that was killed has not come to the end that it should have."""
+
+
+@dataclass
+class Report:
+    """What was tried: the number of deaths, by the name of the place, and the runs that they were in."""
+
+    runs: int = 0
+    deaths: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def tried(self) -> int:
+        """How many runs were killed, all of which came to the right end."""
+        return self.runs
+
+    def add(self, other: Report) -> None:
+        """Take in the numbers of another one."""
+        self.runs += other.runs
+        for name, count in other.deaths.items():
+            self.deaths[name] = self.deaths.get(name, 0) + count
+
+    def __str__(self) -> str:
+        places = ", ".join(f"{name} {count}" for name, count in sorted(self.deaths.items()))
+        return f"{self.runs} runs killed, {self.runs} held; deaths: {places}"
+
+
+def check(
+    make_flow: Callable[[Path], Flow],
+    folder: Path | str,
+    *,
+    verify: Callable[[Path], None] | None = None,
+    store: Mapping[str, Any] | None = None,
+    connection: str | Callable[[Path], str] | None = None,
+    same_results: bool = True,
+    sample: int | None = None,
+    seed: int = 0,
+    **options: Any,
+) -> Report:
+    """Kill the run of a flow at every place in turn, and check that each comes to its end; returns what was tried.
+
+    It has to end in the same state as the run that was left alone, with the same atoms standing and the same results;
+    no atom may be executed again after its success is on record, unless it was undone or its retry began anew.
+
+    :param make_flow: is given a folder that all processes of one run share, and that no other run sees
+    :param folder: where these folders are made
+    :param verify: is given such a folder when a run has come to its end, with the names of the atoms that stand in its
+        file `STANDING`; raises if something in it is wrong
+    :param store: values for the arguments of atoms, by name
+    :param connection: the store of the record, or what makes that of one run from its folder; SQLite by default
+    :param same_results: whether a task returns the same each time
+    :param sample: how many places are tried; by default all
+    :param seed: decides which, and which runs are killed more than once
+    :param options: for `taskflowx.engines.load`
+    :raises Violation: says at which places the process was killed, and what is wrong
+    """
+    driver = _Driver(make_flow, Path(folder), verify, dict(store or {}), connection, same_results, options)
+    expected = driver.run([])
+    if expected is None:
+        raise Violation("the run that was left alone has not ended")
+    rng = random.Random(seed)
+    places = list(range(1, expected["hits"] + 1))
+    if sample is not None and sample < len(places):
+        places = sorted(rng.sample(places, sample))
+    report = Report()
+    for place in places:
+        deaths = [place]
+        while len(deaths) < _MOST_DEATHS and rng.random() < 1 / 3:
+            deaths.append(rng.randint(1, max(2, expected["hits"] // 2)))
+        driver.run_killed(deaths, expected, report)
+    while sample is None:  # in threads the run may pass more places than it has the first time
+        place += 1
+        if not driver.run_killed([place], expected, report):
+            break
+    return report
+
+
+@dataclass
+class _Driver:
+    make_flow: Callable[[Path], Flow]
+    folder: Path
+    verify: Callable[[Path], None] | None
+    store: dict[str, Any]
+    connection: str | Callable[[Path], str] | None
+    same_results: bool
+    options: dict[str, Any]
+    count: int = 0
+
+    def run_killed(self, deaths: list[int], expected: dict[str, Any], report: Report) -> bool:
+        """Run the flow through some deaths and check its end; returns whether any of them came."""
+        ended = self.run(deaths)
+        if ended is None:
+            raise Violation(f"killed at {deaths}: the run does not come to its end")
+        wrong = list(ended["wrong"])
+        wrong += [
+            f"{what}: {ended[what]} where {expected[what]} was expected"
+            for what in ("state", "standing" if self.same_results else "names")
+            if ended[what] != expected[what]
+        ]
+        if wrong:
+            raise Violation("\n".join([f"killed at {ended['deaths']} (place numbers {deaths}):", *wrong]))
+        if ended["deaths"]:
+            report.add(Report(1))
+            for name in ended["deaths"]:
+                report.deaths[name] = report.deaths.get(name, 0) + 1
+        return bool(ended["deaths"])
+
+    def run(self, deaths: list[int]) -> dict[str, Any] | None:
+        """Run the flow in one process after another until one ends; returns what that one has found."""
+        self.count += 1
+        folder = self.folder / f"run-{self.count}"
+        self._prepare(folder)
+        run = f"{uuid.uuid4()}"
+        for at in [*deaths, 0]:
+            self._fork(functools.partial(self._live, folder, run, at))
+            if (folder / _ENDED).exists():
+                break
+        ended: dict[str, Any] | None = None
+        with contextlib.suppress(FileNotFoundError):
+            ended = json.loads((folder / _ENDED).read_text(encoding="utf-8"))
+        if ended is not None:
+            died = folder / "deaths"
+            ended["deaths"] = died.read_text(encoding="utf-8").split("\n")[:-1] if died.exists() else []
+            if not ended["wrong"]:
+                shutil.rmtree(folder)  # what went wrong is left to be looked at
+        return ended
+
+    def _address(self, folder: Path) -> str:
+        if self.connection is None:
+            return f"sqlite:///{folder / 'runs.db'}"
+        return self.connection if isinstance(self.connection, str) else self.connection(folder)
+
+    def _prepare(self, folder: Path) -> None:
+        """Make the folder of a run, with a store that is ready if it lies in there."""
+        template = self.folder / "template"
+        if not template.exists():
+            template.mkdir(parents=True)
+            backends.fetch(self._address(template)).close()  # what it needs is imported here, once
+            self._fork(lambda: self._upgrade(self._address(template)))
+        shutil.copytree(template, folder)
+
+    @staticmethod
+    def _upgrade(address: str) -> None:
+        with backends.backend(address):
+            pass
+
+    def _fork(self, work: Callable[[], None]) -> None:
+        """Do something in a process of its own, with all that it starts, and wait for its end.
+
+        :raises Violation: when it ends in any other way than by itself or by being killed
+        """
+        pid = os.fork()
+        if not pid:
+            _in_child(work)
+        timer = threading.Timer(PATIENCE, _kill_group, [pid])
+        timer.start()
+        try:
+            _, status = os.waitpid(pid, 0)
+        finally:
+            timer.cancel()
+            timer.join()
+            _kill_group(pid)  # what it has started dies with it, as with its machine
+        if os.waitstatus_to_exitcode(status) not in (0, -signal.SIGKILL):
+            raise Violation(f"a process ended with {os.waitstatus_to_exitcode(status)}, what it said is above")
+
+    def _live(self, folder: Path, run: str, die_at: int) -> None:
+        """Run the flow, or go on with it, in this process.
+
+        :param run: the uuid of its record
+        :param die_at: the number of the place at which the process kills itself, 0 for none
+        """
+        hits = _Hits(folder, die_at)
+        failpoints.listen(hits)
+        with contextlib.closing(backends.fetch(self._address(folder))) as backend:
+            detail = _record(backend, run)
+            done = {each.name for each in detail if each.state == states.SUCCESS}
+            engine = engines.load(
+                self.make_flow(folder), self.store or None, flow_detail=detail, backend=backend, **self.options
+            )
+            with Recorder(engine) as seen, contextlib.suppress(Exception):
+                engine.run()
+            failpoints.listen(None)
+            state = engine.storage.get_flow_state()
+            wrong = _run_again(done, seen)
+            if state not in (states.SUCCESS, states.REVERTED, states.FAILURE):
+                wrong.append(f"the run is left {state}")
+            wrong += _differences(_record(backend, run), engine.storage)
+        stand = [each for each in detail if each.state == states.SUCCESS]
+        (folder / STANDING).write_text(json.dumps(sorted(each.name for each in stand)), encoding="utf-8")
+        if self.verify is not None:
+            try:
+                self.verify(folder)
+            except Exception:  # noqa: BLE001 - whatever a check raises
+                wrong.append(traceback.format_exc())
+        found = {
+            "state": state,
+            "names": sorted(each.name for each in stand),
+            "standing": {each.name: each.last_results for each in stand},
+            "hits": hits.count,
+            "wrong": wrong,
+        }
+        unfinished = folder / "ending.json"
+        unfinished.write_text(json.dumps(found, sort_keys=True), encoding="utf-8")
+        unfinished.replace(folder / _ENDED)
+
+
+class _Hits:
+    """Counts places that are passed, in all threads, and kills the process at one of them."""
+
+    def __init__(self, folder: Path, die_at: int) -> None:
+        self.count = 0
+        self._folder = folder
+        self._die_at = die_at
+        self._lock = threading.Lock()
+
+    def __call__(self, name: str) -> None:
+        with self._lock:
+            self.count += 1
+            if self.count == self._die_at:
+                with (self._folder / "deaths").open("a", encoding="utf-8") as file:
+                    file.write(f"{name}\n")
+                os.kill(os.getpid(), signal.SIGKILL)
+                signal.pause()
+
+
+def _in_child(work: Callable[[], None]) -> NoReturn:
+    code = 1
+    try:
+        os.setsid()
+        work()
+        code = 0
+    except BaseException:  # noqa: BLE001 - nothing of this process may reach what forked it
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def _kill_group(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def _record(backend: Any, run: str) -> models.FlowDetail:
+    """Return the record of a run as it is stored; one that is not there yet is made."""
+    with contextlib.closing(backend.get_connection()) as connection:
+        try:
+            return connection.get_flow_details(run)  # type: ignore[no-any-return]
+        except exceptions.NotFound:
+            detail = models.FlowDetail("run", run)
+            book = models.LogBook("runs", f"book-{run}")
+            book.add(detail)
+            connection.save_logbook(book)
+            return detail
+
+
+def _run_again(done: set[str], seen: Recorder) -> list[str]:
+    """Say which atoms were executed again though their success was on record."""
+    wrong = []
+    for one in seen.transitions:
+        if one.state in (states.PENDING, states.RETRYING):
+            done.discard(one.name)
+        elif one.state == states.RUNNING and one.kind != "flow" and one.name in done:
+            wrong.append(f"{one.name} was run again after its success was on record")
+    return wrong
+
+
+def _differences(stored: models.FlowDetail, storage: Any) -> list[str]:
+    """Say where what is stored at the end is not what the engine has."""
+    wrong = []
+    if stored.state != storage.get_flow_state():
+        wrong.append(f"the flow is stored as {stored.state}, it is {storage.get_flow_state()}")
+    now = {each.name: storage.get_atom_state(each.name) for each in stored if each.name != storage.injector_name}
+    return wrong + [
+        f"{each.name} is stored as {each.state}, it is {now[each.name]}"
+        for each in stored
+        if each.name in now and each.state != now[each.name]
+    ]
