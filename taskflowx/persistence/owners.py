@@ -124,7 +124,7 @@ def is_gone(owner: str) -> bool:
 
 def _describe(owner: str) -> str:
     machine, _, rest = owner.partition("/")
-    pid = rest.split("/")[2:3]
+    pid = rest.split("/")[1:2]
     return f"process {pid[0]} of '{machine}'" if pid else f"'{owner}'"
 
 

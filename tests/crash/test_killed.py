@@ -18,6 +18,7 @@ ROUNDS = int(os.environ.get("TASKFLOWX_CRASH_ROUNDS", "1"))
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system"),
     pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:Using fork:DeprecationWarning"),  # of eventlet, once a test has imported it
     pytest.mark.timeout(600),
 ]
 each_flow = pytest.mark.parametrize("flow", flows.FLOWS, ids=lambda flow: flow.__name__)
