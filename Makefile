@@ -21,7 +21,7 @@ unexport PYTHONPATH PYTHONHOME
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check format bench docs services taskflow compat openstack clean
+.PHONY: help demo test test-all check format bench docs services taskflow crash compat openstack clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -69,6 +69,9 @@ services: ## start what the tests talk to: PostgreSQL, MariaDB, Redis, RabbitMQ,
 	tests/services/start $(ARGS)
 
 taskflow: .venv-taskflow/stores ## install OpenStack TaskFlow beside the project, for tests that read what it has written
+
+crash: $(INSTALLED)-test ## kill runs at every place, on every store and executor, and see that they go on; ARGS="rounds"
+	TASKFLOWX_CRASH_ROUNDS=$(or $(ARGS),6) $(PY) -m pytest tests/crash
 
 compat: $(INSTALLED)-test ## run random flows on OpenStack TaskFlow and here, and compare
 	$(PY) -m tests.compat $(ARGS)
