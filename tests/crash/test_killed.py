@@ -1,6 +1,7 @@
 """Runs that are killed at every place, and what they leave; `make crash` does it many times over.
 
-TASKFLOWX_CRASH_ROUNDS says how many seeds are tried: each decides anew which runs are killed more than once.
+TASKFLOWX_CRASH_ROUNDS says how many seeds are tried at every place: each decides anew which runs are killed more than
+once. Without it a few places of each flow are tried, which takes half a minute.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from taskflowx.testing import crash
 from tests.crash import flows
 from tests.services import addresses
 
-ROUNDS = int(os.environ.get("TASKFLOWX_CRASH_ROUNDS", "1"))
+ROUNDS = int(os.environ.get("TASKFLOWX_CRASH_ROUNDS") or 0)
+EVERY = None if ROUNDS else 8  # places
+SOME = 6 if ROUNDS else 2
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system"),
@@ -22,7 +25,7 @@ pytestmark = [
     pytest.mark.timeout(600),
 ]
 each_flow = pytest.mark.parametrize("flow", flows.FLOWS, ids=lambda flow: flow.__name__)
-each_seed = pytest.mark.parametrize("seed", range(ROUNDS))
+each_seed = pytest.mark.parametrize("seed", range(ROUNDS or 1))
 
 SERVERS = {
     "postgresql": addresses.POSTGRESQL,
@@ -40,7 +43,7 @@ def in_a_folder(folder):
 @pytest.mark.parametrize("executor", ["serial", "threads"])
 @each_flow
 def test_every_place_on_sqlite(flow, executor, seed, tmp_path, report_deaths):
-    report_deaths(crash.check(flow, tmp_path, verify=flows.verify, executor=executor, seed=seed))
+    report_deaths(crash.check(flow, tmp_path, verify=flows.verify, executor=executor, sample=EVERY, seed=seed))
 
 
 @each_seed
@@ -48,7 +51,9 @@ def test_every_place_on_sqlite(flow, executor, seed, tmp_path, report_deaths):
 @each_flow
 def test_every_place_in_a_folder(flow, executor, seed, tmp_path, report_deaths):
     report_deaths(
-        crash.check(flow, tmp_path, verify=flows.verify, connection=in_a_folder, executor=executor, seed=seed)
+        crash.check(
+            flow, tmp_path, verify=flows.verify, connection=in_a_folder, executor=executor, sample=EVERY, seed=seed
+        )
     )
 
 
@@ -62,7 +67,7 @@ def test_a_sample_of_places_on_a_server(flow, server, seed, tmp_path, report_dea
     where = addresses.new_path() if server == "zookeeper" else addresses.new_database(SERVERS[server])
     executor = ("serial", "threads")[seed % 2]
     report_deaths(
-        crash.check(flow, tmp_path, verify=flows.verify, connection=where, executor=executor, sample=6, seed=seed)
+        crash.check(flow, tmp_path, verify=flows.verify, connection=where, executor=executor, sample=SOME, seed=seed)
     )
 
 
@@ -70,5 +75,5 @@ def test_a_sample_of_places_on_a_server(flow, server, seed, tmp_path, report_dea
 @pytest.mark.parametrize("flow", [flows.wide, flows.undone_wide], ids=lambda flow: flow.__name__)
 def test_a_sample_of_places_with_processes(flow, seed, tmp_path, report_deaths):
     report_deaths(
-        crash.check(flow, tmp_path, verify=flows.verify, executor="processes", max_workers=2, sample=4, seed=seed)
+        crash.check(flow, tmp_path, verify=flows.verify, executor="processes", max_workers=2, sample=SOME, seed=seed)
     )

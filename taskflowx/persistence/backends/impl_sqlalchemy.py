@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib.util
+import itertools
 import threading
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -208,11 +209,7 @@ class Connection(base.Connection):
         is_written = written.pop(uuid, None) == flow[1:] and bool(atoms) and self._backend.checks_parents
 
         def work(unit: Unit) -> Claim | None:
-            claim = None if owner is None else self._move_on(unit, flow_detail, owner)
-            if not is_written and not unit.run(self._sql.update_flow, *flow).rowcount:
-                raise _no_flow(uuid)
-            unit.many(self._sql.put_atom, atoms)
-            return claim
+            return self._save_turn(unit, flow_detail, () if is_written else flow, atoms, owner)
 
         failed = f"Failed saving flow details with uuid '{uuid}'"
         try:
@@ -231,6 +228,26 @@ class Connection(base.Connection):
         if len(written) >= MOST_WRITTEN:
             written.clear()
         written[uuid] = flow[1:]
+
+    def _save_turn(
+        self, unit: Unit, detail: FlowDetail, flow: tuple[Any, ...], atoms: list[Any], owner: Owner | None
+    ) -> Claim | None:
+        """Write what has changed in one step of a run, and move the run on; returns the claim that it leaves.
+
+        :param flow: what `update_flow` takes, or nothing when that is stored already
+        :param atoms: a row for each atom
+        """
+        together = self._sql.put_and_move_on
+        if owner is not None and owner.held and not flow and len(atoms) <= len(together):
+            claim = owner.following(detail, time.time())
+            given = (*itertools.chain(*atoms), *claim, detail.uuid, detail.revision)
+            moved = unit.run(together[len(atoms) - 1], *given).rowcount
+            return claim if moved else self._move_on(unit, detail, owner)
+        moved_to = None if owner is None else self._move_on(unit, detail, owner)
+        if flow and not unit.run(self._sql.update_flow, *flow).rowcount:
+            raise _no_flow(detail.uuid)
+        unit.many(self._sql.put_atom, atoms)
+        return moved_to
 
     def _move_on(self, unit: Unit, detail: FlowDetail, owner: Owner) -> Claim:
         """Move a run on to its next version, which nobody else can do before this unit has ended.

@@ -79,7 +79,8 @@ class Statements:
     `insert_*` and `put_atom` take all columns of their table, in order; `update_book` takes created_at, updated_at,
     meta and the uuid, `update_flow` updated_at, state, meta and the uuid; the queries take what they name, those for
     everything take nothing. `move_on` takes what a `Claim` has, the uuid of the flow, and the version before; `renew`
-    expires, the uuid and the owner.
+    expires, the uuid and the owner. `put_and_move_on` does in one round trip, where the database can, what `put_atom`
+    does with one atom, or with two, and then `move_on`; it takes what these take.
     """
 
     insert_book: str
@@ -97,6 +98,7 @@ class Statements:
     atoms_of_flow: str
     insert_run: str
     move_on: str
+    put_and_move_on: tuple[str, ...]
     renew: str
     run: str
     runs_of_book: str
@@ -131,7 +133,11 @@ def statements(family: str) -> Statements:
         _text(family, sa.delete(FLOWS).where(FLOWS.c.parent_uuid == _given("uuid")), "uuid"),
         _text(family, sa.delete(BOOKS).where(BOOKS.c.uuid == _given("uuid")), "uuid"),
     )
-    return Statements(**texts, clear=clear, destroy=destroy)
+    together: tuple[str, ...] = ()
+    if family == "postgresql":  # not as INSERT ... SELECT, which would give the values types of its own
+        put, move_on = texts["put_atom"], texts["move_on"]
+        together = (f"WITH a AS ({put}) {move_on}", f"WITH a AS ({put}), b AS ({put}) {move_on}")
+    return Statements(**texts, put_and_move_on=together, clear=clear, destroy=destroy)
 
 
 def _on_runs(family: str, of_book: Any) -> dict[str, str]:
