@@ -112,7 +112,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     if options.list:
         for name, row in ROWS.items():
-            print(f"{name:<10} {row.title}{''.join(f' [{shape}]' for shape in row.shapes if shape)}")
+            print(f"{name:<16} {row.title}{''.join(f' [{shape}]' for shape in row.shapes if shape)}")
         return 0
     sizes = QUICK if options.quick else FULL
     figures = measure(options, sizes)

@@ -5,6 +5,7 @@ So a million atoms burden nothing else, and nothing else burdens them.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import resource
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks import harness, workloads
 from taskflowx import engines
+from taskflowx.persistence import backends, models
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,6 +58,34 @@ def chain(atoms: int, repeats: int) -> float:
     return statistics.median(seconds_an_atom("linear", atoms) * atoms for _ in range(repeats))
 
 
+def finish(connection: str, atoms: int) -> int:
+    """Run a chain with its record in a store; returns its size."""
+    with backends.backend(connection) as backend:
+        detail = models.FlowDetail("flow", "the-flow")
+        book = models.LogBook("book")
+        book.add(detail)
+        with contextlib.closing(backend.get_connection()) as opened:
+            opened.save_logbook(book)
+        flow = workloads.SHAPES["linear"](atoms)
+        engines.load(flow, flow_detail=detail, backend=backend, durability="exit").run()
+    return atoms
+
+
+def resume(connection: str, atoms: int) -> float:
+    """Return how many seconds it takes to read the record of a finished run, and to get it ready to go on."""
+    flow = workloads.SHAPES["linear"](atoms)
+    backend = backends.fetch(connection)
+    with contextlib.closing(backend.get_connection()) as opened:
+        opened.validate()  # what is imported and worked out once is not counted
+
+        def go_on() -> Any:
+            engine = engines.load(flow, flow_detail=opened.get_flow_details("the-flow"), backend=backend)
+            engine.run()
+            return engine
+
+        return harness.clock(go_on)
+
+
 def _held(field: str) -> int:
     """Return the memory that this process holds now (`VmRSS`), or held at its peak (`VmHWM`), in bytes.
 
@@ -69,7 +99,7 @@ def _held(field: str) -> int:
     return int(status.partition(f"{field}:")[2].split()[0]) * 1024
 
 
-_COMMANDS: dict[str, Callable[..., Any]] = {"scale": scale, "chain": chain}
+_COMMANDS: dict[str, Callable[..., Any]] = {"scale": scale, "chain": chain, "finish": finish, "resume": resume}
 
 if __name__ == "__main__":
     print(json.dumps(_COMMANDS[sys.argv[1]](**json.loads(sys.argv[2]))))

@@ -17,12 +17,16 @@ INSTALLING = 300  # seconds
 class Peer:
     """Another engine.
 
-    :param name: its name on PyPI; the script is `peer_<name>.py`
+    :param name: its name on PyPI
+    :param script: the name of the script; `peer_<name>` by default
+    :param needs: what is installed with it, as modules are named
     """
 
-    def __init__(self, name: str, version: str) -> None:
+    def __init__(self, name: str, version: str, script: str | None = None, needs: tuple[str, ...] = ()) -> None:
         self.name = name
         self.version = version
+        self._script = ROOT / "benchmarks" / f"{script or f'peer_{name}'}.py"
+        self._needs = needs
         self._folder = ROOT / f".venv-{name}"
         #: its interpreter
         self.python = self._folder / "bin" / "python"
@@ -32,7 +36,8 @@ class Peer:
         """Whether the environment is there and holds the right version."""
         if not self.python.exists():
             return False
-        ask = f"import importlib.metadata as m; print(m.version({self.name!r}))"
+        modules = "".join(f"import {need}; " for need in self._needs)
+        ask = f"{modules}import importlib.metadata as m; print(m.version({self.name!r}))"
         return _said([str(self.python), "-c", ask]).stdout.strip() == self.version
 
     def install(self) -> str | None:
@@ -49,7 +54,10 @@ class Peer:
             "install",
             "--quiet",
         ]
-        for command in (make, [*pip, f"{self.name}=={self.version}"]):
+        commands = [[*pip, f"{self.name}=={self.version}", *self._needs]]
+        if not self.python.exists():
+            commands.insert(0, make)
+        for command in commands:
             try:
                 done = _said(command, timeout=INSTALLING)
             except subprocess.TimeoutExpired:
@@ -59,13 +67,13 @@ class Peer:
                 return f"{self.name} {self.version} cannot be installed: {lines[-1]}"
         return None
 
-    def seconds(self, atoms: int) -> float:
-        """Return how long it takes to build, compile and run a chain, in a fresh interpreter.
+    def seconds(self, atoms: int, *further: str) -> float:
+        """Return how long it takes to run a chain, in a fresh interpreter; what is counted, the script says.
 
+        :param further: arguments for the script
         :raises RuntimeError: when it does not run
         """
-        script = ROOT / "benchmarks" / f"peer_{self.name}.py"
-        return float(answer([str(self.python), "-I", str(script), str(atoms)]))
+        return float(answer([str(self.python), "-I", str(self._script), str(atoms), *further]))
 
 
 def _said(command: list[str], timeout: float | None = None) -> subprocess.CompletedProcess[str]:
@@ -73,3 +81,5 @@ def _said(command: list[str], timeout: float | None = None) -> subprocess.Comple
 
 
 TASKFLOW = Peer("taskflow", "6.5.0")
+TASKFLOW_ON_SQLITE = Peer("taskflow", "6.5.0", "peer_taskflow_sqlite", ("sqlalchemy", "alembic"))
+DBOS = Peer("dbos", "3.4.0")

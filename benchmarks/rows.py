@@ -16,7 +16,7 @@ import sys
 import tempfile
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import loops, peers, workloads
+from benchmarks import durable, loops, peers, workloads
 from benchmarks.harness import ROOT, Figure, clock, compared, fresh, in_turn
 from taskflowx import engines, states
 
@@ -288,5 +288,25 @@ ROWS = {
         f"OpenStack TaskFlow {peers.TASKFLOW.version} ÷ taskflowx; declare, compile and run (serial)",
         ("linear",),
         taskflow,
+    ),
+    "commits": Row(
+        "rows a second of the bare driver, synced, and atoms a second of a durable run; and its commits",
+        ("",),
+        durable.commits,
+    ),
+    "dbos": Row(
+        f"DBOS {peers.DBOS.version}, seconds a step ÷ taskflowx, seconds an atom; both on SQLite",
+        ("linear",),
+        durable.against(peers.DBOS, 5.0, 1_000),
+    ),
+    "taskflow-sqlite": Row(
+        f"OpenStack TaskFlow {peers.TASKFLOW.version} ÷ taskflowx, both on SQLite; run (serial)",
+        ("linear",),
+        durable.against(peers.TASKFLOW_ON_SQLITE, 50.0, 200),
+    ),
+    "resume": Row(
+        "read the record of a finished run from SQLite, load and open it; declaring the flow is not counted",
+        ("",),
+        durable.resume,
     ),
 }

@@ -15,6 +15,8 @@ import pytest
 from benchmarks import __main__ as command_line, harness, loops, peers, rows, workloads
 from taskflowx import engines
 
+DURABLE = ["commits", "dbos", "taskflow-sqlite", "resume"]
+
 
 def run_benchmarks(*arguments):
     command = [sys.executable, "-m", "benchmarks", *arguments]
@@ -47,7 +49,7 @@ def test_list_names_every_row_and_measures_nothing():
     done = run_benchmarks("--list")
     assert done.returncode == 0, done.stderr
     named = [line.split()[0] for line in done.stdout.splitlines()]
-    assert named == ["serial", "threads", "processes", "rollback", "scale", "import", "taskflow"]
+    assert named == ["serial", "threads", "processes", "rollback", "scale", "import", "taskflow", *DURABLE]
 
 
 @pytest.mark.parametrize("option", ["--only", "--shape"])
