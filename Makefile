@@ -71,7 +71,7 @@ services: ## start what the tests talk to: PostgreSQL, MariaDB, Redis, RabbitMQ,
 taskflow: .venv-taskflow/stores ## install OpenStack TaskFlow beside the project, for tests that read what it has written
 
 crash: $(INSTALLED)-test ## kill runs at every place, on every store and executor, and see that they go on; ARGS="rounds"
-	TASKFLOWX_CRASH_ROUNDS=$(or $(ARGS),6) $(PY) -m pytest tests/crash
+	TASKFLOWX_CRASH_ROUNDS=$(or $(ARGS),4) $(PY) -m pytest tests/crash
 
 compat: $(INSTALLED)-test ## run random flows on OpenStack TaskFlow and here, and compare
 	$(PY) -m tests.compat $(ARGS)

@@ -85,6 +85,8 @@ class SQLAlchemyBackend(base.Backend):
         self.rows = sql_rows.Rows(self._family)
         #: uuid of a flow -> its state and metadata that a run has written last; they change seldom
         self.written: dict[str, tuple[Any, ...]] = {}
+        #: whether the database is known to have our own table
+        self.has_runs = False
         #: whether the database refuses an atom whose flow is not there; SQLite does if it is told to
         self.checks_parents = self._owns_engine or self._family != "sqlite"
 
@@ -439,7 +441,7 @@ class Connection(base.Connection):
     # -- parts -----------------------------------------------------------------------------------------------------
 
     def _read_flow(self, unit: Unit, uuid: str, lazy: bool = False) -> FlowDetail:
-        versions = unit.rows(self._sql.run, uuid)  # first: what is read after it may be newer, never older
+        versions = self._read_runs(unit, self._sql.run, uuid)  # first: what is read after it may be newer, never older
         for row in unit.rows(self._sql.flow, uuid):
             detail = sql_rows.flow(row)
             detail.revision = versions[0][0] if versions else 0
@@ -448,8 +450,15 @@ class Connection(base.Connection):
             return detail
         raise _no_flow(uuid)
 
+    def _read_runs(self, unit: Unit, statement: str, uuid: str) -> list[Any]:
+        """Return what is known of versions, which is nothing in a database that only TaskFlow has written."""
+        backend = self._backend
+        if not backend.has_runs:
+            backend.has_runs = bool(unit.rows(sql.has_runs(backend.family)))
+        return unit.rows(statement, uuid) if backend.has_runs else []
+
     def _read_flows(self, unit: Unit, book_uuid: str, lazy: bool) -> list[FlowDetail]:
-        versions = dict(unit.rows(self._sql.runs_of_book, book_uuid))
+        versions = dict(self._read_runs(unit, self._sql.runs_of_book, book_uuid))
         details = [sql_rows.flow(row) for row in unit.rows(self._sql.flows_of_book, book_uuid)]
         for detail in details:
             detail.revision = versions.get(detail.uuid, 0)

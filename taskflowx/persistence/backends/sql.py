@@ -156,6 +156,16 @@ def _on_runs(family: str, of_book: Any) -> dict[str, str]:
     }
 
 
+def has_runs(family: str) -> str:
+    """Return the query that tells whether `RUNS` is there, which it is not in a database of TaskFlow's alone."""
+    if family == "sqlite":
+        return f"SELECT 1 FROM sqlite_master WHERE name = '{RUNS.name}'"  # noqa: S608
+    if family == "postgresql":
+        return f"SELECT 1 WHERE to_regclass('{RUNS.name}') IS NOT NULL"
+    of_this = f"table_schema = DATABASE() AND table_name = '{RUNS.name}'"
+    return f"SELECT 1 FROM information_schema.tables WHERE {of_this}"  # noqa: S608
+
+
 def names(table: TableClause) -> list[str]:
     """Return the names of the columns of a table, in order."""
     return [column.name for column in table.c]
