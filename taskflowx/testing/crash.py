@@ -34,6 +34,7 @@ import signal
 import threading
 import traceback
 import uuid
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -68,25 +69,19 @@ class Violation(AssertionError):
 
 @dataclass
 class Report:
-    """What was tried: the number of deaths, by the name of the place, and the runs that they were in."""
+    """How many runs were killed, all of which came to the right end, and their deaths, by the name of the place."""
 
-    runs: int = 0
-    deaths: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def tried(self) -> int:
-        """How many runs were killed, all of which came to the right end."""
-        return self.runs
+    tried: int = 0
+    deaths: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: Report) -> None:
         """Take in the numbers of another one."""
-        self.runs += other.runs
-        for name, count in other.deaths.items():
-            self.deaths[name] = self.deaths.get(name, 0) + count
+        self.tried += other.tried
+        self.deaths += other.deaths
 
     def __str__(self) -> str:
         places = ", ".join(f"{name} {count}" for name, count in sorted(self.deaths.items()))
-        return f"{self.runs} runs killed, {self.runs} held; deaths: {places}"
+        return f"{self.tried} runs killed, all held; deaths: {places}"
 
 
 def check(
@@ -164,9 +159,7 @@ class _Driver:
         if wrong:
             raise Violation("\n".join([f"killed at {ended['deaths']} (place numbers {deaths}):", *wrong]))
         if ended["deaths"]:
-            report.add(Report(1))
-            for name in ended["deaths"]:
-                report.deaths[name] = report.deaths.get(name, 0) + 1
+            report.add(Report(1, Counter(ended["deaths"])))
         return bool(ended["deaths"])
 
     def run(self, deaths: list[int]) -> dict[str, Any] | None:

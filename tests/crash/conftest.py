@@ -20,5 +20,5 @@ def report_deaths(request):
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    if config.stash[_ALL].tried:
+    if config.stash[_ALL].tried:  # a run that did not hold is a test that failed, and is not counted
         terminalreporter.write_line(f"crash: {config.stash[_ALL]}")
