@@ -13,7 +13,8 @@
     │   ├── ExecutionFailure           a run went wrong
     │   │   ├── InvalidState           not possible in this state, or a move that the tables do not have
     │   │   ├── LostException          stands for an exception of which only the description is left
-    │   │   └── RequestTimeout         a request was not answered in time
+    │   │   ├── RequestTimeout         a request was not answered in time
+    │   │   └── WorkerLost             the process that ran a call has died
     │   ├── IncompatibleVersion        the versions of two parts do not fit
     │   ├── InvalidFormat              data is not shaped as it must be
     │   ├── JobFailure                 a job or its board cannot go on
@@ -215,6 +216,20 @@ class InvalidState(ExecutionFailure):
 
 class RequestTimeout(ExecutionFailure):
     """A request was not answered in time."""
+
+
+class WorkerLost(ExecutionFailure):
+    """The process that ran a call has died, so that nobody knows how far the call has come.
+
+    :param message: what is known of it
+    :param exit_code: with which code it has exited; less the number of the signal when one has killed it
+    :param signal: the name of that signal, such as 'SIGKILL', or None
+    """
+
+    def __init__(self, message: object, exit_code: int | None = None, signal: str | None = None) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+        self.signal = signal
 
 
 class LostException(ExecutionFailure):

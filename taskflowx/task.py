@@ -63,7 +63,11 @@ class TaskNotifier(notifiers.RestrictedNotifier):
 
     def tell(self, progress: float) -> None:
         """Call those who listen, and nobody else: the engine knows by itself when a task begins and ends."""
-        super().notify(EVENT_UPDATE_PROGRESS, {"progress": progress})
+        self.tell_of(EVENT_UPDATE_PROGRESS, {"progress": progress})
+
+    def tell_of(self, event_type: str, details: Mapping[str, Any] | None) -> None:
+        """Call those who listen, and nobody else: of an event that whoever runs the task knows of."""
+        super().notify(event_type, details)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         other = super().__deepcopy__(memo)

@@ -166,7 +166,7 @@ class ActionEngine(base.Engine):
         if self._plan is None:
             compiled = plan.compile_flow(self._flow)
             if self._executor.pickles:
-                _check_picklable(compiled)
+                _check_picklable(compiled, self._executor.dumps)
             self._plan = compiled
 
     def prepare(self) -> None:
@@ -475,10 +475,8 @@ def _check_options(engine: type[ActionEngine], options: dict[str, Any]) -> None:
         options[name] = arguments.to_bool(name, options[name])
 
 
-def _check_picklable(compiled: plan.Plan) -> None:
+def _check_picklable(compiled: plan.Plan, dumps: Callable[[Any], bytes]) -> None:
     """Refuse atoms that cannot reach another process: looks at each class, and at each function of a task, once."""
-    import pickle
-
     checked: set[Any] = set()
     for atom in compiled.atoms:
         if atom is None:
@@ -490,11 +488,11 @@ def _check_picklable(compiled: plan.Plan) -> None:
             if id(part) in checked:
                 continue
             try:
-                pickle.dumps(part)
+                dumps(part)
             except Exception as error:
                 msg = (
                     f"Atom '{atom.name}' cannot reach another process: {part!r} cannot be pickled ({error}); "
-                    "define it at the top level of a module, or use executor='threads'"
+                    "define it at the top level of a module, install cloudpickle, or use executor='threads'"
                 )
                 raise exceptions.CompilationFailure(msg, error) from None
             checked.add(id(part))

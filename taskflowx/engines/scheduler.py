@@ -368,10 +368,14 @@ class Scheduler:
             elif call is not None:
                 self._learn_progress(call, outcome)
 
-    def _learn_progress(self, reporting: Any, details: dict[str, Any]) -> None:
+    def _learn_progress(self, reporting: Any, details: Any) -> None:
         index = self._plan.names.get(reporting.name)
         if index is None or self._atoms[index] is not reporting:
             return  # a task that another one calls by itself is no part of the flow
+        if type(details) is base.Event:
+            details = _tell_listeners(reporting, details)
+            if details is None:
+                return
         further = {key: value for key, value in details.items() if key != "progress"}
         put_progress(self._details[index], details["progress"], further or None)
         if self._touched is not None:
@@ -888,6 +892,15 @@ class Scheduler:
             self._flow_failures = None
             return retry.REVERT
         return decision
+
+
+def _tell_listeners(reporting: task.Task, event: base.Event) -> dict[str, Any] | None:
+    """Call those who listen to a task that runs elsewhere; returns the progress in what it tells, if there is some."""
+    listened = reporting._listened
+    if listened is not None:
+        listened.tell_of(event.event_type, event.details)
+    progressed = not event.told and event.event_type == task.EVENT_UPDATE_PROGRESS
+    return event.details if progressed and event.details and "progress" in event.details else None
 
 
 def begin_anew(detail: AtomDetail, *, counted: bool) -> None:

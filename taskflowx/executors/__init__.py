@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -27,29 +26,16 @@ def _threads(max_workers: int | None) -> base.Executor:
     return threads.ThreadsExecutor(max_workers)
 
 
-def _leave_interrupts_to_the_engine() -> None:
-    """Ignore Ctrl-C in a worker: a terminal sends it to all processes, and the engine decides about them."""
-    import signal
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
 def _processes(max_workers: int | None) -> base.Executor:
-    import concurrent.futures
-    import multiprocessing
+    if sys.platform == "win32":  # it has no sockets that pass descriptors
+        import concurrent.futures
 
-    from taskflowx.executors import futures
+        from taskflowx.executors import futures
 
-    # Workers must not be forked from a process that has threads; forkserver starts them from a clean one.
-    methods = multiprocessing.get_all_start_methods()
-    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-    make = functools.partial(
-        concurrent.futures.ProcessPoolExecutor,
-        max_workers,
-        mp_context=context,
-        initializer=_leave_interrupts_to_the_engine,
-    )
-    return futures.FuturesExecutor(make=make, pickles=True)
+        return futures.FuturesExecutor(make=lambda: concurrent.futures.ProcessPoolExecutor(max_workers), pickles=True)
+    from taskflowx.executors import processes
+
+    return processes.ProcessesExecutor(processes.ProcessPool(max_workers), keep=False)
 
 
 def _green(max_workers: int | None) -> base.Executor:
@@ -96,6 +82,9 @@ def fetch(executor: Any, max_workers: Any = None, *, inline: bool = True) -> bas
         return made
     if isinstance(executor, base.Executor):
         return executor
+    make_executor = getattr(executor, "taskflowx_executor", None)
+    if callable(make_executor):
+        return make_executor()  # type: ignore[no-any-return]
     futurist = sys.modules.get("futurist")  # who has made an executor of it has imported it
     if futurist is not None and isinstance(executor, futurist.GreenThreadPoolExecutor):
         from taskflowx.executors import green

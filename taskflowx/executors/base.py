@@ -8,8 +8,9 @@ thread, one `(call, outcome)` each; an outcome is a value, a `Failure`, an `Inte
 
 from __future__ import annotations
 
+import pickle
 import queue
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from taskflowx import states, task
 from taskflowx.types.failure import Failure
@@ -46,6 +47,17 @@ class NotBegun:
 
     def __init__(self, failure: Failure) -> None:
         self.failure = failure
+
+
+class Event(NamedTuple):
+    """Something that a task has told those who listen to it, and that listen elsewhere than where it runs.
+
+    :param told: whether it is what the engine knows by itself, so that nothing comes of it but that
+    """
+
+    event_type: str
+    details: dict[str, Any] | None
+    told: bool
 
 
 def perform(atom: Any, verb: str, kwargs: dict[str, Any]) -> Any:
@@ -88,6 +100,14 @@ class Executor:
     inline = False
     #: whether atoms, arguments and results are pickled on their way
     pickles = False
+    #: whether what a call changes outside of its result is seen by the engine
+    shares_memory = True
+    #: whether calls that have begun can be ended from outside: they are when the wait for them is interrupted
+    can_kill = False
+
+    def dumps(self, part: Any) -> bytes:
+        """Pickle a part of an atom as it is pickled on its way; used to look whether it can be, before a run."""
+        return pickle.dumps(part)
 
     def make_queue(self) -> Any:
         """Return what the scheduler waits on: it has `put`, `get` and `get_nowait` as a `queue.SimpleQueue` does."""

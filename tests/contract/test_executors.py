@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from taskflowx import engines, exceptions, executors, states, task
-from taskflowx.executors import base, threads
+from taskflowx.executors import base, threads, wire
 from taskflowx.patterns import graph_flow, linear_flow, unordered_flow
 from tests.contract import contract_tasks as tasks
 
@@ -232,7 +232,8 @@ def test_no_time_left_leaves_the_flow_suspended(place, notes):
 
 
 @pytest.mark.parametrize("place", IN_PROCESSES, indirect=True)
-def test_a_function_that_cannot_reach_a_process_is_refused_before_anything_runs(place, notes):
+def test_a_function_that_cannot_reach_a_process_is_refused_before_anything_runs(place, notes, monkeypatch):
+    monkeypatch.setattr(wire, "_cloudpickle", lambda: None)
     path, read = notes
     flow = linear_flow.Flow("f").add(tasks.Note("a", path), task.FunctorTask(lambda: 1, name="closure"))
     with pytest.raises(exceptions.CompilationFailure, match=r"'closure' cannot reach .* executor='threads'"):
@@ -288,7 +289,7 @@ def test_an_argument_that_cannot_be_pickled_fails_its_atom(place, notes):
 def test_a_worker_that_dies_is_a_failure_and_is_rolled_back(notes):
     path, read = notes
     engine = load(linear_flow.Flow("f").add(tasks.Note("a", path), tasks.Die("die")), "processes")
-    with pytest.raises(concurrent.futures.process.BrokenProcessPool, match="terminated abruptly"):
+    with pytest.raises(exceptions.WorkerLost, match=r"exited with code \d+, while it ran atom 'die'"):
         engine.run()
     assert engine.storage.get_flow_state() == states.REVERTED
     assert engine.not_undone() == []

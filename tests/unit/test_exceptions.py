@@ -32,6 +32,7 @@ PARENTS = {
     "NotImplementedError": "NotImplementedError",
     "OwnershipFailure": "TaskFlowException",
     "RequestTimeout": "ExecutionFailure",
+    "WorkerLost": "ExecutionFailure",
     "StorageFailure": "TaskFlowException",
     "TaskFlowException": "Exception",
     "UnclaimableJob": "JobFailure",

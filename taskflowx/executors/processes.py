@@ -1,0 +1,677 @@
+"""Our own worker processes, which are replaced when they die.
+
+    scheduler ── submit ──→ pending ──→ worker: frames with calls, and their numbers ──→ (see `worker`)
+        ↑                                                                                    │
+        └── Mailbox.get ←── outcomes, progress, events ←── frames of what came of them ←─────┘
+
+There is no thread: while the scheduler waits for its mailbox, it waits on the lines of all workers, and so manages
+them. What must stay true:
+
+- It is known which worker holds which calls, and by its numbers (see `worker`) which of them has begun. When a worker
+  dies, that one call is lost, and is a Failure; the others are sent to another worker.
+- Short calls are sent ahead, as many as take about `_AHEAD` seconds by what calls of their kind have taken so far;
+  long ones, and those of a kind that has not been seen, one by one. So a worker has something to do while the engine
+  is busy. What has been sent and has not begun can be taken back: for a worker that is idle, and when the run stops.
+- Nothing here waits for a worker to take something in. A worker may wait for the engine, which always comes back.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import logging
+import multiprocessing
+import os
+import pickle
+import queue
+import selectors
+import signal
+import socket
+import sys
+import time
+import weakref
+from multiprocessing import util
+from typing import TYPE_CHECKING, Any, Self
+
+from taskflowx import exceptions, states
+from taskflowx.executors import base, wire, worker
+from taskflowx.types.failure import Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+LOG = logging.getLogger(__name__)
+
+#: seconds of work that a worker is sent ahead
+_AHEAD = 0.005
+#: how many calls at most, whatever they take, and how many in one go
+_MOST_AHEAD, _IN_ONE_GO = 256, 64
+#: seconds after which calls that wait behind another one are taken from a worker for one that is idle
+_PATIENCE = 0.002
+#: so many workers in a row may die before they have done anything
+_STILLBORN = 3
+_UNKNOWN_CLASS = (0, None)
+#: our ends of the lines to workers, and the pools: of no use to a process that is forked from this one
+_lines: set[socket.socket] = set()
+_pools: weakref.WeakSet[ProcessPool] = weakref.WeakSet()
+_forked = False
+
+
+def _begin_anew() -> None:
+    """In a process that was forked: let go of what belongs to the one that it was forked from."""
+    global _forked  # noqa: PLW0603 - it is about the process
+    _forked = True
+    while _lines:
+        os.close(_lines.pop().detach())
+    for pool in list(_pools):
+        pool.forget()
+
+
+os.register_at_fork(after_in_child=_begin_anew)
+
+
+class ProcessPool:
+    """Worker processes that are kept from run to run: `engines.load(flow, executor=pool)`.
+
+    Each run takes the workers that it needs, and starts those that are not there; after it as many as `max_workers` are
+    kept. Several engines may use a pool at the same time, each with as many workers. `executor='processes'` uses a pool
+    that is closed with the run.
+
+    :param max_workers: how many calls of a run may run at once; as many as there are CPUs by default
+    :param max_tasks_per_worker: after so many calls a worker is replaced by a new one
+    :param initializer: is called in each worker before its first call, with `initargs`
+    :param start_method: 'forkserver' (the default where there is one: it is safe with threads), 'spawn' or 'fork'
+    :raises ValueError: when a number is not positive, or there is no such start method
+    :raises TypeError: when the initializer cannot reach a worker
+    """
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        *,
+        max_tasks_per_worker: int | None = None,
+        initializer: Callable[..., Any] | None = None,
+        initargs: tuple[Any, ...] = (),
+        start_method: str | None = None,
+    ) -> None:
+        counts: dict[str, Any] = {"max_workers": max_workers, "max_tasks_per_worker": max_tasks_per_worker}
+        for name, value in counts.items():
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise ValueError(f"{name} must be a positive number or None, not {value!r}")
+        known = multiprocessing.get_all_start_methods()
+        if start_method is None:
+            start_method = _default_start_method()
+        elif start_method not in known:
+            raise ValueError(f"start_method must be one of {known}, not {start_method!r}")
+        if initializer is not None and start_method != "fork":
+            try:
+                pickle.dumps((initializer, initargs))
+            except Exception as error:
+                raise TypeError(f"The initializer or its arguments cannot reach a worker: {error}") from error
+        self.max_workers = max_workers or os.cpu_count() or 1
+        self.max_tasks_per_worker = max_tasks_per_worker
+        self._initializer = initializer
+        self._initargs = initargs
+        self._context: Any = multiprocessing.get_context(start_method)
+        #: workers that no run uses
+        self._idle: collections.deque[_Worker] = collections.deque()
+        # Python waits for processes when it ends, and these wait for calls.
+        self._finalizer = util.Finalize(self, _end, (self._idle,), exitpriority=10)
+        _pools.add(self)
+
+    def taskflowx_executor(self) -> ProcessesExecutor:
+        """Return what an engine hands its calls to."""
+        return ProcessesExecutor(self)
+
+    def take(self) -> _Worker:
+        """Return a worker that nobody else uses."""
+        with contextlib.suppress(IndexError):
+            while True:
+                kept = self._idle.popleft()
+                if kept.process.is_alive():
+                    return kept
+                kept.close()
+        return _Worker(self._context, self._initializer, self._initargs)
+
+    def give_back(self, workers: Iterable[_Worker], *, keep: bool) -> None:
+        """Take workers that have nothing to do.
+
+        :param keep: whether they may be kept for another run
+        """
+        ended = []
+        for one in workers:
+            if keep and len(self._idle) < self.max_workers and not self.is_worn(one):
+                self._idle.append(one)
+            else:
+                ended.append(one)
+        _end(ended)
+
+    def is_worn(self, one: _Worker) -> bool:
+        """Tell whether a worker has had its share of calls."""
+        return self.max_tasks_per_worker is not None and one.taken >= self.max_tasks_per_worker
+
+    def forget(self) -> None:
+        """Let go of workers that belong to the process that this one was forked from."""
+        self._idle.clear()
+        if self._context.get_start_method() == "forkserver":
+            self._context = multiprocessing.get_context(_default_start_method())
+
+    def close(self) -> None:
+        """End the workers that no run uses."""
+        _end(self._idle)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _default_start_method() -> str:
+    """Return what is safe with threads: not 'fork'. A forked process cannot use the fork server of its parent."""
+    return "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() and not _forked else "spawn"
+
+
+def _end(workers: collections.deque[_Worker] | list[_Worker]) -> None:
+    """Tell workers that there will be no more calls, and wait for them to end."""
+    ending = []
+    while workers:
+        ending.append(workers.pop())
+        ending[-1].tell_to_end()
+    for one in ending:
+        one.close()
+
+
+class _Worker:
+    """A worker process as the engine sees it."""
+
+    __slots__ = ("channel", "heard", "heard_at", "known", "load", "process", "sent", "taken", "tokens")
+
+    def __init__(self, context: Any, initializer: Callable[..., Any] | None, initargs: tuple[Any, ...]) -> None:
+        ours, theirs = socket.socketpair()
+        tokens_in, tokens = socket.socketpair()
+        their_tokens = tokens.dup()
+        lines = {ours, tokens_in, tokens}
+        _lines.update(lines)
+        setup = worker.Setup(initializer, initargs, _levels())
+        try:
+            self.process = context.Process(
+                target=worker.main, args=(theirs, their_tokens, setup), name="taskflowx-worker"
+            )
+            self.process.start()
+        except BaseException:
+            _lines.difference_update(lines)
+            for line in lines:
+                line.close()
+            raise
+        finally:
+            theirs.close()
+            their_tokens.close()
+        self.channel = wire.Channel(ours)
+        #: what numbers go into, and can be taken out of
+        self.tokens = (tokens_in, tokens)
+        #: number -> call and the seconds that it is thought to take, in the order in which they were sent
+        self.sent: dict[int, tuple[base.Call, float]] = {}
+        #: class -> the number under which the worker has what its atoms share, and the signature among that
+        self.known: dict[type, tuple[int, Any]] = {}
+        #: the sum of the seconds in `sent`
+        self.load = 0.0
+        #: how many calls it has been given
+        self.taken = 0
+        #: whether it has ever sent anything, and when it did so last
+        self.heard = False
+        self.heard_at = time.monotonic()
+
+    def allow(self, numbers: list[int]) -> None:
+        """Let calls begin that have been sent."""
+        with contextlib.suppress(OSError):  # it has died, and will be buried
+            self.tokens[0].sendall(b"".join(map(worker.TOKEN.pack, numbers)))
+
+    def put(self, number: int, call: base.Call) -> None:
+        """Have a call sent; it begins when its number is allowed."""
+        atom = call.atom
+        known = None
+        sent = wire.own_attributes(atom)
+        if sent is None:
+            sent = atom
+        else:
+            cls = atom.__class__
+            known, signature = self.known.get(cls, _UNKNOWN_CLASS)
+            if signature is not atom._signature:
+                known = len(self.known) + 1
+                self.channel.put(wire.KNOWN, known, wire.dumps((cls, atom._signature)))
+                self.known[cls] = known, atom._signature
+        body, descriptor = wire.pack((sent, known, call.verb, call.kwargs, atom._listened is not None))
+        self.channel.put(wire.CALL, number, body, descriptor)
+
+    def take_back(self, most: int = _MOST_AHEAD) -> list[base.Call]:
+        """Return calls that have not begun, and now will not; the first of them that would have."""
+        try:
+            taken = self.tokens[1].recv(worker.TOKEN.size * most, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return []
+        return [self.drop(number) for (number,) in worker.TOKEN.iter_unpack(taken) if number != worker.STOP]
+
+    def drop(self, number: int) -> base.Call:
+        """Return a call that this worker holds no more."""
+        call, seconds = self.sent.pop(number)
+        self.load = self.load - seconds if self.sent else 0.0
+        return call
+
+    def tell_to_end(self) -> None:
+        """Let the process end when it has done what it was sent."""
+        self.allow([worker.STOP])
+
+    def kill(self) -> None:
+        """End the process, whatever it does."""
+        self.process.kill()
+
+    def close(self) -> None:
+        """Wait for the process to end, and let go of all that belongs to it."""
+        self.process.join()
+        self.process.close()
+        _lines.difference_update((self.channel.socket, *self.tokens))
+        self.channel.close()
+        for line in self.tokens:
+            line.close()
+
+
+def _levels() -> dict[str, int]:
+    root = logging.getLogger()
+    loggers = [root, *(one for one in root.manager.loggerDict.values() if isinstance(one, logging.Logger))]
+    return {one.name: one.level for one in loggers if one.level}
+
+
+class Mailbox:
+    """What the scheduler waits on: while it does, the workers are managed."""
+
+    def __init__(self, manage: Callable[[float | None], None], wake: Callable[[], None]) -> None:
+        self._items: collections.deque[tuple[Any, Any]] = collections.deque()
+        self._manage = manage
+        self._wake = wake
+
+    def put(self, item: tuple[Any, Any]) -> None:
+        """Put something in, from the thread of the engine or from any other."""
+        self._items.append(item)
+        self._wake()
+
+    def get(self, timeout: float | None = None) -> tuple[Any, Any]:
+        """Take the first item out, and wait for one.
+
+        :raises queue.Empty: when there is none in that many seconds
+        """
+        items = self._items
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not items:
+            left = None if deadline is None else max(deadline - time.monotonic(), 0.0)
+            self._manage(left)
+            if left == 0.0 and not items:
+                raise queue.Empty
+        return items.popleft()
+
+    def get_nowait(self) -> tuple[Any, Any]:
+        """Take the first item out.
+
+        :raises queue.Empty: when there is none
+        """
+        try:
+            return self._items.popleft()
+        except IndexError:
+            raise queue.Empty from None
+
+
+class ProcessesExecutor(base.Executor):
+    """Runs the calls of one run at a time in the workers of a pool.
+
+    :param pool: where workers come from
+    :param keep: whether workers are given back to the pool after a run, or else end with it
+    """
+
+    pickles = True
+    shares_memory = False
+    can_kill = True
+
+    def __init__(self, pool: ProcessPool, *, keep: bool = True) -> None:
+        self._pool = pool
+        self._keep = keep
+        self._pending: collections.deque[base.Call] = collections.deque()
+        self._workers: list[_Worker] = []
+        self._selector: selectors.BaseSelector | None = None
+        self._bell: tuple[socket.socket, socket.socket] | None = None
+        self._waiting = False
+        self._deliver: Callable[[tuple[Any, Any]], None] = self._refuse
+        self._number = 0
+        #: calls in a row that were of no use
+        self._stillborn = 0
+        self._unfit: Failure | None = None
+        #: verb -> kind of atom -> seconds that a call takes
+        self._seconds: dict[str, dict[Any, float]] = {states.EXECUTE: {}, states.REVERT: {}}
+
+    @staticmethod
+    def _refuse(item: tuple[Any, Any]) -> None:
+        raise RuntimeError(f"{item[0]} was delivered to an executor that has not been started")
+
+    def dumps(self, part: Any) -> bytes:
+        """Pickle a part of an atom, with cloudpickle if it is installed and takes that."""
+        return wire.dumps(part)
+
+    def make_queue(self) -> Mailbox:
+        """Return a mailbox: who waits on it manages the workers."""
+        return Mailbox(self._manage, self._ring)
+
+    def start(self, deliver: Callable[[tuple[Any, Any]], None]) -> None:
+        """Get ready to take calls; workers are started when they are needed."""
+        self.stop()  # what is left of a run whose end was interrupted
+        self._deliver = deliver
+        self._stillborn = 0
+        self._unfit = None
+        self._selector = selectors.DefaultSelector()
+        self._bell = socket.socketpair()
+        for end in self._bell:
+            end.setblocking(False)
+        self._selector.register(self._bell[0], selectors.EVENT_READ)
+
+    def _ring(self) -> None:
+        """Wake the thread of the engine, when it waits."""
+        if self._waiting and self._bell is not None:
+            with contextlib.suppress(OSError):  # it is full, or gone: nobody needs to be woken
+                self._bell[1].send(b"!")
+
+    def submit(self, calls: list[base.Call]) -> None:
+        """Send calls to the workers, or keep them until these have room."""
+        self._pending.extend(calls)
+        self._share_out()
+
+    def recall(self) -> list[base.Call]:
+        """Give back the calls that no worker has begun."""
+        left = [call for one in self._workers for call in one.take_back()]
+        left.extend(self._pending)
+        self._pending.clear()
+        return left
+
+    def stop(self) -> None:
+        """Wait until all calls have been delivered, and end the workers or give them back.
+
+        When the wait is interrupted, the workers are killed: their calls are as if the engine had been.
+        """
+        if self._selector is None:
+            return
+        try:
+            while self._pending or any(one.sent for one in self._workers):
+                self._manage(None)
+        except BaseException:
+            for one in self._workers:
+                one.kill()
+            self._keep_nothing()
+            raise
+        finally:
+            selector, self._selector = self._selector, None
+            selector.close()
+            for end in self._bell or ():
+                end.close()
+            self._bell = None
+            workers, self._workers = self._workers, []
+            self._pool.give_back(workers, keep=self._keep)
+
+    def _keep_nothing(self) -> None:
+        while self._workers:
+            self._workers.pop().close()
+        self._pending.clear()
+
+    # -- the workers -------------------------------------------------------------------------------
+
+    def _manage(self, timeout: float | None) -> None:
+        """Wait until something happens, or for so many seconds, and deal with it."""
+        selector = self._selector
+        assert selector is not None, "somebody waits for an executor that has not been started"
+        if self._is_behind():
+            timeout = _PATIENCE if timeout is None else min(timeout, _PATIENCE)
+        self._waiting = True
+        happened = selector.select(timeout)
+        self._waiting = False
+        for key, events in happened:
+            one: _Worker | None = key.data
+            if one is None:
+                self._bell[0].recv(4096)  # type: ignore[index]
+            elif one in self._workers:
+                if events & selectors.EVENT_WRITE and one.channel.flush():
+                    selector.modify(one.channel.socket, selectors.EVENT_READ, one)
+                self._hear(one)
+                if one.channel.closed or key.fileobj == one.process.sentinel:
+                    self._bury(one)
+        if self._pending:
+            self._share_out()
+        elif self._is_behind():
+            self._even_out()
+
+    def _hear(self, one: _Worker) -> None:
+        """Deal with all that a worker has sent."""
+        while one.channel.receive():
+            one.heard = True
+            one.heard_at = time.monotonic()
+            self._stillborn = 0
+            self._read(one)
+
+    def _read(self, one: _Worker) -> None:
+        frames = one.channel.frames
+        while frames:
+            kind, number, microseconds, body, descriptor = frames.popleft()
+            if kind == wire.ENDED:
+                call = one.drop(number)
+                self._learn(call, microseconds * 1e-6)
+                self._deliver((call, _outcome(call, body, descriptor) if body else None))
+                continue
+            value = wire.unpack(body, descriptor)
+            if kind == wire.UNFIT:
+                self._unfit = value
+            elif kind == wire.NOT_BEGUN:
+                self._deliver((one.drop(number), base.NotBegun(value)))
+            elif kind == wire.EXITED:
+                self._deliver((one.drop(number), base.Interrupt(value)))
+            else:
+                atom = one.sent[number][0].atom if number in one.sent else None
+                if kind in (wire.WROTE, wire.LOGGED):
+                    _show(kind, value, atom)
+                elif atom is not None:
+                    self._deliver((atom, value))
+
+    def _expected(self, call: base.Call) -> float:
+        """Return how many seconds a call is thought to take."""
+        atom = call.atom
+        return self._seconds[call.verb].get(getattr(atom, "_execute", None) or atom.__class__, _AHEAD)
+
+    def _learn(self, call: base.Call, seconds: float) -> None:
+        """Note how long a call took; the next one of its kind is thought to take as long as the slower ones."""
+        known, atom = self._seconds[call.verb], call.atom
+        kind = getattr(atom, "_execute", None) or atom.__class__
+        before = known.get(kind, 0.0)
+        known[kind] = seconds if seconds > before else before + (seconds - before) / 8
+
+    def _bury(self, one: _Worker) -> None:
+        """Deal with the death of a worker: what it was at is lost, what it had not begun is not."""
+        one.process.join()  # when its line is closed, it has ended or is about to
+        self._hear(one)
+        self._forget(one)
+        self._pending.extendleft(reversed(one.take_back()))
+        code = one.process.exitcode
+        lost = [call for call, _ in one.sent.values()]
+        if not one.heard and not lost:
+            self._stillborn += 1
+        pid = one.process.pid
+        one.close()
+        for call in lost:
+            self._deliver((call, Failure.from_exception(_lost(pid, code, call.atom.name))))
+        if self._unfit is not None or self._stillborn >= _STILLBORN:
+            self._refuse_pending(self._unfit or Failure.from_exception(_lost(pid, code)))
+
+    def _refuse_pending(self, failure: Failure) -> None:
+        while self._pending:
+            self._deliver((self._pending.popleft(), base.NotBegun(failure)))
+
+    def _share_out(self) -> None:
+        """Send calls to the workers that have room for them."""
+        pending, workers, pool = self._pending, self._workers, self._pool
+        if pool.max_tasks_per_worker is not None:
+            self._let_go([one for one in workers if not one.sent and pool.is_worn(one)])
+        busy = sum(len(one.sent) for one in workers)
+        while len(workers) < min(pool.max_workers, busy + len(pending)):
+            try:
+                self._add()
+            except Exception as error:
+                if workers:
+                    break  # the system has no more processes: those that run do the work
+                self._refuse_pending(Failure.from_exception(error))
+                return
+        if len(workers) > 1:
+            workers.sort(key=_load)
+        a_part = min(_IN_ONE_GO, -(-len(pending) // len(workers)))
+        sent = True
+        while pending and sent:
+            sent = False
+            for one in workers[:]:
+                if self._send(one, a_part):
+                    sent = True
+
+    def _add(self) -> None:
+        one = self._pool.take()
+        selector = self._selector
+        assert selector is not None
+        selector.register(one.channel.socket, selectors.EVENT_READ, one)
+        selector.register(one.process.sentinel, selectors.EVENT_READ, one)
+        self._workers.append(one)
+
+    def _send(self, one: _Worker, most: int) -> int:
+        """Send a worker as many calls as it has room for, at most that many; returns how many."""
+        pending, sent, channel = self._pending, one.sent, one.channel
+        limit = self._pool.max_tasks_per_worker
+        if limit is not None:
+            most = min(most, limit - one.taken)
+        numbers: list[int] = []
+        while pending and len(numbers) < most and len(sent) < _MOST_AHEAD:
+            call = pending[0]
+            seconds = min(self._expected(call), _AHEAD)
+            if sent and one.load + seconds > _AHEAD:
+                break
+            pending.popleft()
+            self._number = number = (self._number + 1) % worker.STOP
+            try:
+                one.put(number, call)
+            except Exception as error:
+                self._deliver((call, base.NotBegun(Failure.from_exception(_unsendable(call, error)))))
+                continue
+            sent[number] = (call, seconds)
+            one.load += seconds
+            numbers.append(number)
+        if numbers:
+            if len(numbers) == len(sent):
+                one.heard_at = time.monotonic()
+            one.taken += len(numbers)
+            if not channel.flush():
+                events = selectors.EVENT_READ | selectors.EVENT_WRITE
+                self._selector.modify(channel.socket, events, one)  # type: ignore[union-attr]
+            one.allow(numbers)
+        return len(numbers)
+
+    def _let_go(self, worn: list[_Worker]) -> None:
+        """End workers that have done their share."""
+        for one in worn:
+            self._forget(one)
+        _end(worn)
+
+    def _forget(self, one: _Worker) -> None:
+        self._workers.remove(one)
+        for line in (one.channel.socket, one.process.sentinel):
+            self._selector.unregister(line)  # type: ignore[union-attr]
+
+    def _is_behind(self) -> bool:
+        """Tell whether calls wait in a worker while another one is idle."""
+        workers = self._workers
+        if self._pending or len(workers) < 2:  # noqa: PLR2004
+            return False
+        idle = waits = False
+        for one in workers:
+            count = len(one.sent)
+            idle |= not count
+            waits |= count > 1
+        return idle and waits
+
+    def _even_out(self) -> None:
+        """Take calls that have not begun from a worker that has been at one for long, for one that is idle."""
+        now = time.monotonic()
+        for one in self._workers:
+            if len(one.sent) > 1 and (one.load > _PATIENCE or now - one.heard_at > _PATIENCE):
+                # Those that would begin first: what is left behind is as long.
+                self._pending.extend(one.take_back(len(one.sent) // 2))
+        if self._pending:
+            self._share_out()
+
+
+def _load(one: _Worker) -> float:
+    return one.load
+
+
+def _outcome(call: base.Call, body: bytes, descriptor: int) -> Any:
+    try:
+        return wire.unpack(body, descriptor)
+    except Exception as error:
+        error.add_note(f"The result of atom '{call.atom.name}' was sent by its process, and could not be read here")
+        return Failure.from_exception(error)
+
+
+def _unsendable(call: base.Call, error: Exception) -> TypeError:
+    """Return the error that says which part of a call cannot be pickled."""
+    for value, path in (
+        (call.atom, f"atom '{call.atom.name}'"),
+        *((v, f"argument '{k}'") for k, v in call.kwargs.items()),
+    ):
+        try:
+            wire.dumps(value)
+        except Exception:
+            what = wire.culprit(value, path)
+            break
+    else:
+        what = str(error)
+    unsendable = TypeError(
+        f"Atom '{call.atom.name}' cannot be sent to another process, as not all of it can be pickled: {what} ({error})"
+    )
+    unsendable.__cause__ = error
+    return unsendable
+
+
+def _lost(pid: int | None, code: int | None, name: str | None = None) -> exceptions.WorkerLost:
+    """Return the error for a worker that has ended by itself."""
+    if code is not None and code < 0:
+        with contextlib.suppress(ValueError):
+            killed_by = signal.Signals(-code).name
+            hint = ", as the system does when memory runs out" if -code == signal.SIGKILL else ""
+            return exceptions.WorkerLost(
+                f"Worker process {pid} was killed by {killed_by}{hint}{_while(name)}", code, killed_by
+            )
+    return exceptions.WorkerLost(f"Worker process {pid} exited with code {code}{_while(name)}", code)
+
+
+def _while(name: str | None) -> str:
+    if name is not None:
+        return f", while it ran atom '{name}'"
+    return (
+        f" before its first call, as {_STILLBORN - 1} others did before it. What it wrote to stderr says more; a main "
+        "module that starts runs when it is imported must do so under `if __name__ == '__main__':`"
+    )
+
+
+def _show(kind: int, value: Any, atom: Any) -> None:
+    """Pass on what was printed or logged in a worker."""
+    name = None if atom is None else atom.name
+    if kind == wire.LOGGED:
+        logger = logging.getLogger(value["name"])
+        if logger.isEnabledFor(value["levelno"]):
+            record = logging.makeLogRecord(value)
+            record.atom_name = name
+            logger.handle(record)
+        return
+    stream, line = value
+    level = logging.INFO if stream == "stdout" else logging.WARNING
+    if LOG.isEnabledFor(level) and LOG.hasHandlers():
+        LOG.log(level, "%s: %s", name, line, extra={"atom_name": name})
+    else:
+        print(line, file=getattr(sys, stream))  # nobody would see it otherwise

@@ -1,0 +1,334 @@
+"""What goes between an engine and its worker processes: frames, and values with the memory of large ones.
+
+A frame is a header and a body. A value whose pickle, or a buffer in it, is large goes through memory that both sides
+map: the sender writes it to an anonymous file and sends the file's descriptor with the frame. Such memory has no name,
+so it is freed when the last of both sides lets go of it, however that side ends. Small buffers stay in the stream.
+
+What must stay true: a descriptor is closed by whoever has it when it has been sent, mapped or dropped.
+"""
+
+from __future__ import annotations
+
+import array
+import copyreg
+import functools
+import mmap
+import os
+import pickle
+import socket
+import struct
+import sys
+import tempfile
+import weakref
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: bytes from which on a buffer or a pickle goes through shared memory
+LARGE = 64 * 1024
+
+#: kinds of frames: to a worker, and what it answers
+CALL, KNOWN = 0, 1
+ENDED, NOT_BEGUN, EXITED, PROGRESS, EVENT, WROTE, LOGGED, UNFIT = range(2, 10)
+
+_HEADER = struct.Struct("=BBIII")  # kind, whether a descriptor comes with it, number of the call, microseconds, length
+_CHUNK = 64 * 1024
+_ALIGNED = 64  # bytes: what arrays like to begin at
+_FOR_DESCRIPTORS = socket.CMSG_SPACE(16 * array.array("i").itemsize) if hasattr(socket, "CMSG_SPACE") else 0
+_CLOSED_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+
+#: how many mappings may be alive at once: each holds a descriptor, of which a process has few
+_MAPPINGS = 256
+_mapped: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
+
+PROTOCOL = 5
+
+
+#: kind, number of the call, microseconds that it took, body, and the descriptor that came with it or -1
+Frame = tuple[int, int, int, bytes, int]
+
+
+# -- values ----------------------------------------------------------------------------------------
+
+
+def dumps(value: Any, keep: Callable[[pickle.PickleBuffer], bool] | None = None) -> bytes:
+    """Pickle a value; with cloudpickle, when it is installed, what cannot be pickled by reference.
+
+    :param keep: tells whether a buffer stays in the stream
+    """
+    # No worker can import what was defined in an interactive session.
+    interactive = not hasattr(sys.modules["__main__"], "__file__")
+    if not interactive:
+        try:
+            return pickle.dumps(value, PROTOCOL, buffer_callback=keep)
+        except Exception:
+            if _cloudpickle() is None:
+                raise
+    return (_cloudpickle() or pickle).dumps(value, PROTOCOL, buffer_callback=keep)  # type: ignore[no-any-return]
+
+
+@functools.cache
+def _cloudpickle() -> Any:
+    try:
+        import cloudpickle
+    except ImportError:
+        return None
+    return cloudpickle
+
+
+def pack(value: Any) -> tuple[bytes, int]:
+    """Return the body of a frame that carries a value, and the descriptor that goes with it or -1."""
+    large: dict[int, memoryview] = {}  # by address: a pickle that fails is made anew
+
+    def keep(buffer: pickle.PickleBuffer) -> bool:
+        try:
+            raw = buffer.raw()
+        except BufferError:  # it has gaps
+            return True
+        if raw.nbytes < LARGE:
+            return True
+        large[len(large)] = raw
+        return False
+
+    stream = dumps(value, keep)
+    if not large and len(stream) < LARGE:
+        return stream, -1
+    return _write_out([memoryview(stream), *large.values()])
+
+
+def _write_out(parts: list[memoryview]) -> tuple[bytes, int]:
+    """Write a pickle and its buffers to an anonymous file; returns where each of them is, and the descriptor."""
+    descriptor = _anonymous_file()
+    try:
+        places = []
+        end = 0
+        for part in parts:
+            start = -(-end // _ALIGNED) * _ALIGNED
+            end = start
+            left = part.cast("B")
+            while left:
+                written = os.pwrite(descriptor, left, end)
+                end += written
+                left = left[written:]
+            places.append((start, end))
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return pickle.dumps(places, PROTOCOL), descriptor
+
+
+def _anonymous_file() -> int:
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("taskflowx", os.MFD_CLOEXEC)
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
+def unpack(body: bytes, descriptor: int) -> Any:
+    """Return what `pack` has packed; its large buffers are mapped, not copied. An empty body is None."""
+    if descriptor < 0:
+        if not body:
+            return None
+        return pickle.loads(body)  # noqa: S301 - from a process that we have started
+    try:
+        mapped = mmap.mmap(descriptor, 0)
+    finally:
+        os.close(descriptor)
+    with memoryview(mapped) as whole:
+        (start, end), *places = pickle.loads(body)  # noqa: S301
+        buffers: list[Any] = [whole[first:last] for first, last in places]
+        if places and len(_mapped) < _MAPPINGS:
+            _mapped.add(mapped)
+        else:
+            buffers = list(map(bytearray, buffers))
+        with whole[start:end] as stream:
+            return pickle.loads(stream, buffers=buffers)  # noqa: S301
+
+
+def culprit(value: Any, path: str) -> str:
+    """Return the path to the smallest part of a value that cannot be pickled, with its type."""
+    seen: set[int] = set()
+    while True:
+        seen.add(id(value))
+        for step, part in _parts(value):
+            if id(part) not in seen and not _can_be_pickled(part):
+                path, value = path + step, part
+                break
+        else:
+            return f"{path} is a {type(value).__module__}.{type(value).__qualname__}"
+
+
+def _parts(value: Any) -> list[tuple[str, Any]]:
+    if isinstance(value, dict):
+        return [(f"[{key!r}]", part) for key, part in value.items()] + [(f" (the key {key!r})", key) for key in value]
+    if isinstance(value, (list, tuple)):
+        return [(f"[{index}]", part) for index, part in enumerate(value)]
+    if isinstance(value, (set, frozenset)):
+        return [(f" (its element {part!r})", part) for part in value]
+    return [(f".{name}", part) for name, part in getattr(value, "__dict__", {}).items()]
+
+
+def _can_be_pickled(value: Any) -> bool:
+    try:
+        dumps(value)
+    except Exception:
+        return False
+    return True
+
+
+# -- atoms -----------------------------------------------------------------------------------------
+
+# Most atoms of a class differ in a few plain values. What they share, the class and its signature, goes to a worker
+# once; what is left is a tenth of the work for pickle.
+
+
+def own_attributes(atom: Any) -> dict[str, Any] | None:
+    """Return the attributes from which, with its class, an atom can be made; None when it takes more than that."""
+    cls = atom.__class__
+    plain = _pickled_as_usual.get(cls)
+    if plain is None:
+        plain = _pickled_as_usual[cls] = all(getattr(cls, name, None) is getattr(object, name, None) for name in _HOOKS)
+    shared = cls.__dict__.get("_shared")
+    if not plain or shared is None or cls in copyreg.dispatch_table:
+        return None
+    attributes = {}
+    for name, value in atom.__dict__.items():
+        if value.__class__ in _ATOMIC:
+            attributes[name] = value
+        elif name == "_signature":
+            if value is not shared[2]:
+                return None
+        elif name != "_listened":
+            return None
+    return attributes
+
+
+_ATOMIC = frozenset((str, int, float, bool, bytes, type(None)))
+_HOOKS = (
+    "__reduce_ex__",
+    "__reduce__",
+    "__getstate__",
+    "__setstate__",
+    "__getnewargs__",
+    "__getnewargs_ex__",
+    "__slots__",
+)
+_pickled_as_usual: weakref.WeakKeyDictionary[type, bool] = weakref.WeakKeyDictionary()
+
+
+def make_atom(shared: tuple[Any, Any], attributes: dict[str, Any]) -> Any:
+    """Return an atom that was taken apart by `own_attributes`."""
+    cls, signature = shared
+    atom = cls.__new__(cls)
+    atom.__dict__.update(attributes, _signature=signature)
+    return atom
+
+
+# -- frames ----------------------------------------------------------------------------------------
+
+
+class Channel:
+    """One end of the line between an engine and a worker, over a stream socket that can pass descriptors."""
+
+    __slots__ = ("_descriptors", "_rest", "_unsent", "closed", "frames", "socket")
+
+    def __init__(self, line: socket.socket) -> None:
+        self.socket = line
+        #: what was received and has not been taken
+        self.frames: deque[Frame] = deque()
+        #: whether the other end is gone
+        self.closed = False
+        self._rest = b""
+        self._descriptors: deque[int] = deque()
+        self._unsent: deque[tuple[bytes, int]] = deque()
+
+    def put(self, kind: int, call: int, body: bytes, descriptor: int = -1, microseconds: int = 0) -> None:
+        """Add a frame to those that `flush` sends."""
+        frame = _HEADER.pack(kind, descriptor >= 0, call, min(microseconds, 0xFFFFFFFF), len(body)) + body
+        self._unsent.append((frame, descriptor))
+
+    def flush(self, *, wait: bool = False) -> bool:
+        """Send what there is to send; returns whether all of it was.
+
+        :param wait: whether to wait until the other side takes it
+        """
+        unsent = self._unsent
+        flags = 0 if wait else socket.MSG_DONTWAIT
+        while unsent:
+            data, descriptor = unsent.popleft()
+            while descriptor < 0 and unsent and unsent[0][1] < 0 and len(data) < _CHUNK:
+                data += unsent.popleft()[0]
+            try:
+                if descriptor < 0:
+                    sent = self.socket.send(data, flags)
+                else:
+                    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [descriptor]))]
+                    sent = self.socket.sendmsg([data], rights, flags)
+            except BlockingIOError:
+                unsent.appendleft((data, descriptor))
+                return False
+            except (BrokenPipeError, ConnectionResetError):
+                unsent.appendleft((data, descriptor))
+                self.closed = True
+                self._drop_unsent()
+                return True
+            if descriptor >= 0:
+                os.close(descriptor)
+            if sent < len(data):
+                unsent.appendleft((data[sent:], -1))
+        return True
+
+    def receive(self, *, wait: bool = False) -> bool:
+        """Take in what has come; returns whether there was anything.
+
+        :param wait: whether to wait for something
+        """
+        flags = _CLOSED_ON_EXEC if wait else _CLOSED_ON_EXEC | socket.MSG_DONTWAIT
+        try:
+            data, ancillary, _, _ = self.socket.recvmsg(_CHUNK, _FOR_DESCRIPTORS, flags)
+        except BlockingIOError:
+            return False
+        except ConnectionResetError:
+            data, ancillary = b"", []
+        for level, kind, payload in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                received = array.array("i")
+                received.frombytes(payload[: len(payload) - len(payload) % received.itemsize])
+                self._descriptors.extend(received)
+        if not data:
+            self.closed = True
+            return False
+        if self._rest:
+            data = self._rest + data
+        frames, unpack_from, size = self.frames, _HEADER.unpack_from, _HEADER.size
+        start, end = 0, len(data)
+        while end - start >= size:
+            kind, accompanied, call, microseconds, length = unpack_from(data, start)
+            body = start + size
+            if body + length > end:
+                break
+            start = body + length
+            descriptor = self._descriptors.popleft() if accompanied else -1
+            frames.append((kind, call, microseconds, data[body:start], descriptor))
+        self._rest = data[start:]
+        return True
+
+    def _drop_unsent(self) -> None:
+        while self._unsent:
+            _close(self._unsent.popleft()[1])
+
+    def close(self) -> None:
+        """Let go of the line, and of what came with frames that nobody has taken."""
+        self._drop_unsent()
+        while self.frames:
+            _close(self.frames.popleft()[4])
+        while self._descriptors:
+            _close(self._descriptors.popleft())
+        self.socket.close()
+
+
+def _close(descriptor: int) -> None:
+    if descriptor >= 0:
+        os.close(descriptor)

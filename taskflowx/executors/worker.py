@@ -1,0 +1,280 @@
+"""What a worker process does: it takes calls one after another, and sends back what comes of them.
+
+    engine ── frames with calls ──→ channel ┐
+    engine ── their numbers ──────→ tokens  ┴→ one call at a time ── result, progress, events, text, logs ──→ engine
+
+Calls may be sent ahead. To begin one, a worker takes its number from `tokens`, a queue in the kernel from which the
+engine takes numbers, too: so whoever has taken a number knows that the other one has not, and when a worker has died,
+the numbers that are left are those of calls that have not begun.
+
+A worker ends when it is told to, and at once when the engine is gone: nobody would hear of what it does.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import select
+import signal
+import struct
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from taskflowx import task
+from taskflowx.executors import base, wire
+from taskflowx.types.failure import Failure
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Mapping
+
+TOKEN = struct.Struct("=I")
+#: in place of the number of a call: there will be no more
+STOP = 0xFFFFFFFF
+
+
+class Setup(NamedTuple):
+    """What a worker does before its first call.
+
+    :param initializer: is called with `initargs`, if there is one
+    :param levels: levels of the engine's loggers, by name
+    """
+
+    initializer: Callable[..., Any] | None
+    initargs: tuple[Any, ...]
+    levels: dict[str, int]
+
+
+def main(line: socket.socket, tokens: socket.socket, setup: Setup) -> None:
+    """Work until there is no more to do."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all processes; the engine decides about them
+    threading.Thread(target=_end_with, args=(line.fileno(),), name="taskflowx-lifeline", daemon=True).start()
+    worker = Worker(wire.Channel(line), tokens)
+    _take_over_output(worker, setup.levels)
+    if setup.initializer is not None:
+        try:
+            setup.initializer(*setup.initargs)
+        except Exception as error:
+            worker.send(wire.UNFIT, Failure.from_exception(error))
+            return
+    worker.run()
+
+
+def _end_with(line: int) -> None:
+    """End the process when the other end of a line is closed."""
+    poll = select.poll()
+    poll.register(line, 0)  # a hang-up is always told
+    poll.poll()
+    os._exit(1)
+
+
+class _Forwarded(task.TaskNotifier):
+    """The notifier of a task that somebody listens to on the other side."""
+
+    def forward_to(self, worker: Worker) -> None:
+        self._worker = worker
+
+    def notify(self, event_type: str, details: Mapping[str, Any] | None) -> None:
+        """Call those who listen here, and those who listen there."""
+        self.tell_of(event_type, details)
+        self._worker.send(wire.EVENT, base.Event(event_type, None if details is None else dict(details), told=False))
+
+    def tell(self, progress: float) -> None:
+        """As `notify`, of what the engine knows by itself."""
+        super().tell(progress)
+        self._worker.send(wire.EVENT, base.Event(task.EVENT_UPDATE_PROGRESS, {"progress": progress}, told=True))
+
+
+class Worker:
+    """Runs calls.
+
+    :param channel: the line to the engine
+    :param tokens: numbers of calls that may begin
+    """
+
+    def __init__(self, channel: wire.Channel, tokens: socket.socket) -> None:
+        self._channel = channel
+        self._tokens = tokens
+        self._sending = threading.RLock()  # tasks print and log from threads of their own
+        self._call = STOP
+        self._atom: Any = None
+        self._outputs: list[Output] = []
+        #: number -> what atoms of a class share: pickled, and when that was needed
+        self._known: dict[int, tuple[bytes, Any]] = {}
+
+    def run(self) -> None:
+        """Take calls and run them, until there are no more."""
+        task.PROGRESS.report = self._report
+        take, size = self._tokens.recv, TOKEN.size
+        while len(token := take(size)) == size:
+            (number,) = TOKEN.unpack(token)
+            if number == STOP:
+                return
+            self._run_one(number, *self._body_of(number))
+
+    def _body_of(self, number: int) -> tuple[bytes, int]:
+        channel = self._channel
+        while True:
+            while channel.frames:
+                kind, call, _, body, descriptor = channel.frames.popleft()
+                if kind == wire.KNOWN:
+                    self._known[call] = (body, None)
+                elif call == number:
+                    return body, descriptor
+                elif descriptor >= 0:
+                    os.close(descriptor)  # the engine has taken that call back
+            if not channel.receive(wait=True):
+                os._exit(1)
+
+    def _shared_by(self, number: int) -> Any:
+        """Return what atoms of a class share; unpickled when the first of them comes, as that may fail."""
+        body, shared = self._known[number]
+        if shared is None:
+            shared = wire.unpack(body, -1)
+            self._known[number] = body, shared
+        return shared
+
+    def _run_one(self, number: int, body: bytes, descriptor: int) -> None:
+        started = time.perf_counter_ns()
+        self._call = number
+        try:
+            atom, known, verb, kwargs, listened = wire.unpack(body, descriptor)
+            if known is not None:
+                atom = wire.make_atom(self._shared_by(known), atom)
+            if listened:
+                vars(atom)["_listened"] = self._forwarding(atom)
+        except Exception as error:
+            error.add_note("A worker process could not take the call: it must be able to import all that is in it")
+            self.send(wire.NOT_BEGUN, Failure.from_exception(error))
+            return
+        self._atom = atom
+        kind = wire.ENDED
+        try:
+            outcome = base.perform(atom, verb, kwargs)
+        except BaseException as error:
+            kind, outcome = wire.EXITED, error
+        self._atom = None
+        for output in self._outputs:
+            output.end_call()
+        body, descriptor = b"", -1
+        if outcome is not None:
+            try:
+                body, descriptor = wire.pack(outcome)
+            except Exception as error:
+                body, descriptor = self._unsendable(atom, kind, outcome, error)
+        self._send(kind, body, descriptor, (time.perf_counter_ns() - started) // 1000)
+
+    @staticmethod
+    def _unsendable(atom: Any, kind: int, outcome: Any, error: Exception) -> tuple[bytes, int]:
+        if kind == wire.EXITED:
+            return wire.pack(SystemExit(str(outcome)))
+        what = wire.culprit(outcome, "result")
+        unsendable = TypeError(
+            f"The result of atom '{atom.name}' cannot be pickled, as it must be to leave its process: {what} ({error})"
+        )
+        unsendable.__cause__ = error
+        return wire.pack(Failure.from_exception(unsendable))
+
+    def _forwarding(self, atom: Any) -> _Forwarded:
+        forwarded = _Forwarded(atom.TASK_EVENTS, atom)
+        forwarded.forward_to(self)
+        return forwarded
+
+    def _report(self, reporting: Any, details: dict[str, Any]) -> None:
+        if reporting is self._atom:
+            self.send(wire.PROGRESS, details)
+
+    def send(self, kind: int, value: Any) -> None:
+        """Send a value that belongs to the call that runs."""
+        self._send(kind, *wire.pack(value))
+
+    def _send(self, kind: int, body: bytes, descriptor: int = -1, microseconds: int = 0) -> None:
+        channel = self._channel
+        with self._sending:
+            channel.put(kind, self._call, body, descriptor, microseconds)
+            channel.flush(wait=True)
+            if channel.closed:
+                os._exit(1)
+
+
+# -- what tasks print and log ----------------------------------------------------------------------
+
+
+def _take_over_output(worker: Worker, levels: dict[str, int]) -> None:
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
+    logging.getLogger().handlers[:] = [Records(worker)]
+    worker._outputs[:] = [Output(worker, "stdout", sys.stdout), Output(worker, "stderr", sys.stderr)]
+    sys.stdout, sys.stderr = worker._outputs
+
+
+class Output(io.TextIOBase):
+    """Takes the place of `sys.stdout` or `sys.stderr`: what is written goes to the engine, line by line.
+
+    :param name: 'stdout' or 'stderr'
+    :param instead_of: the stream that was there; what asks for a descriptor or for bytes gets that one's
+    """
+
+    def __init__(self, worker: Worker, name: str, instead_of: Any) -> None:
+        self._worker = worker
+        self._name = name
+        self._instead_of = instead_of
+        self._line = ""
+
+    encoding = "utf-8"
+
+    def writable(self) -> bool:
+        """Return True."""
+        return True
+
+    def fileno(self) -> int:
+        """Return the descriptor of the process's own stream."""
+        return self._instead_of.fileno()  # type: ignore[no-any-return]
+
+    @property
+    def buffer(self) -> Any:
+        """The process's own stream of bytes."""
+        return self._instead_of.buffer
+
+    def write(self, text: str) -> int:
+        """Send the lines that are complete."""
+        with self._worker._sending:
+            *lines, self._line = (self._line + text).split("\n")
+            for line in lines:
+                self._worker.send(wire.WROTE, (self._name, line))
+        return len(text)
+
+    def end_call(self) -> None:
+        """Send a line that has no end."""
+        if self._line:
+            self.write("\n")
+
+
+class Records(logging.Handler):
+    """Sends records of the log to the engine."""
+
+    def __init__(self, worker: Worker) -> None:
+        super().__init__()
+        self._worker = worker
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send a record, with its message and traceback as text: what they are made of may not travel."""
+        try:
+            known = record.__dict__
+            facts = {name: known[name] for name in _PLAIN if name in known}
+            facts["msg"] = record.getMessage()
+            if record.exc_info:
+                facts["exc_text"] = record.exc_text or _FORMATTER.formatException(record.exc_info)
+            self._worker.send(wire.LOGGED, facts)
+        except Exception:
+            self.handleError(record)
+
+
+_FORMATTER = logging.Formatter()
+_PLAIN = (
+    "name", "levelname", "levelno", "pathname", "filename", "module", "lineno", "funcName", "created", "msecs",
+    "relativeCreated", "thread", "threadName", "process", "processName", "taskName", "exc_text", "stack_info",
+)  # fmt: skip
