@@ -17,6 +17,7 @@ them. What must stay true:
 
 from __future__ import annotations
 
+import array
 import collections
 import contextlib
 import logging
@@ -43,13 +44,17 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 
 #: seconds of work that a worker is sent ahead
-_AHEAD = 0.005
+_AHEAD = 0.01
 #: how many calls at most, whatever they take, and how many in one go
-_MOST_AHEAD, _IN_ONE_GO = 256, 64
+_MOST_AHEAD, _IN_ONE_GO = 1024, 256
+#: while each worker has so many calls, what they send is gathered for so many seconds before it is read
+_MANY, _GATHER = 16, 0.0003
 #: seconds after which calls that wait behind another one are taken from a worker for one that is idle
 _PATIENCE = 0.002
 #: so many workers in a row may die before they have done anything
 _STILLBORN = 3
+#: numbers of calls come round again long after their calls have ended, and stay below that of no call
+_NUMBERS = 1 << 31
 _UNKNOWN_CLASS = (0, None)
 #: our ends of the lines to workers, and the pools: of no use to a process that is forked from this one
 _lines: set[socket.socket] = set()
@@ -191,23 +196,25 @@ class _Worker:
         ours, theirs = socket.socketpair()
         tokens_in, tokens = socket.socketpair()
         their_tokens = tokens.dup()
+        pipe, their_pipe = context.Pipe(duplex=False)
         lines = {ours, tokens_in, tokens}
         _lines.update(lines)
         setup = worker.Setup(initializer, initargs, _levels())
         try:
             self.process = context.Process(
-                target=worker.main, args=(theirs, their_tokens, setup), name="taskflowx-worker"
+                target=worker.main, args=(theirs, their_pipe, their_tokens, setup), name="taskflowx-worker"
             )
             self.process.start()
         except BaseException:
             _lines.difference_update(lines)
-            for line in lines:
+            for line in (*lines, pipe):
                 line.close()
             raise
         finally:
-            theirs.close()
-            their_tokens.close()
-        self.channel = wire.Channel(ours)
+            for line in (theirs, their_pipe, their_tokens):
+                line.close()
+        self.channel = wire.EngineEnd(ours, os.dup(pipe.fileno()))
+        pipe.close()
         #: what numbers go into, and can be taken out of
         self.tokens = (tokens_in, tokens)
         #: number -> call and the seconds that it is thought to take, in the order in which they were sent
@@ -222,27 +229,57 @@ class _Worker:
         self.heard = False
         self.heard_at = time.monotonic()
 
-    def allow(self, numbers: list[int]) -> None:
+    def allow(self, numbers: array.array[int]) -> None:
         """Let calls begin that have been sent."""
         with contextlib.suppress(OSError):  # it has died, and will be buried
-            self.tokens[0].sendall(b"".join(map(worker.TOKEN.pack, numbers)))
+            self.tokens[0].sendall(numbers.tobytes())
 
-    def put(self, number: int, call: base.Call) -> None:
-        """Have a call sent; it begins when its number is allowed."""
-        atom = call.atom
-        known = None
-        sent = wire.own_attributes(atom)
-        if sent is None:
-            sent = atom
-        else:
-            cls = atom.__class__
-            known, signature = self.known.get(cls, _UNKNOWN_CLASS)
+    def send(self, calls: list[base.Call], first: int) -> list[tuple[int, base.Call, Exception]]:
+        """Have calls sent, with consecutive numbers; they begin when these are allowed.
+
+        Returns those that cannot be, with the reason.
+        """
+        refused = []
+        plain: list[tuple[Any, ...]] = []
+        for number, call in enumerate(calls, first):
+            try:
+                self._send_one(number, call, plain)
+            except Exception as error:
+                refused.append((number, call, error))
+        self._send_plain(plain)
+        return refused
+
+    def _send_one(self, number: int, call: base.Call, plain: list[tuple[Any, ...]]) -> None:
+        """Have a call sent, or add it to those of which nothing in one can be part of another."""
+        atom, kwargs = call.atom, call.kwargs
+        known, sent = None, wire.own_attributes(atom)
+        if sent is not None:
+            known, signature = self.known.get(atom.__class__, _UNKNOWN_CLASS)
             if signature is not atom._signature:
-                known = len(self.known) + 1
-                self.channel.put(wire.KNOWN, known, wire.dumps((cls, atom._signature)))
-                self.known[cls] = known, atom._signature
-        body, descriptor = wire.pack((sent, known, call.verb, call.kwargs, atom._listened is not None))
+                known = self._make_known(atom)
+            entry: tuple[Any, ...] = (number, sent, known, call.verb, kwargs, atom._listened is not None)
+            if not kwargs or all(value.__class__ in wire.ATOMIC for value in kwargs.values()):
+                plain.append(entry)
+                return
+        else:
+            entry = (number, atom, None, call.verb, kwargs, atom._listened is not None)
+        body, descriptor = wire.pack(entry)
+        self._send_plain(plain)  # calls arrive in the order in which they may begin
         self.channel.put(wire.CALL, number, body, descriptor)
+
+    def _make_known(self, atom: Any) -> int:
+        """Send what atoms of a class share."""
+        cls, signature = atom.__class__, atom._signature
+        body = wire.dumps((cls, signature))
+        known = len(self.known) + 1
+        self.known[cls] = known, signature
+        self.channel.put(wire.KNOWN, known, body)
+        return known
+
+    def _send_plain(self, plain: list[tuple[Any, ...]]) -> None:
+        if plain:
+            self.channel.put(wire.PLAIN_CALLS, 0, *wire.pack(plain))
+            plain.clear()
 
     def take_back(self, most: int = _MOST_AHEAD) -> list[base.Call]:
         """Return calls that have not begun, and now will not; the first of them that would have."""
@@ -260,7 +297,7 @@ class _Worker:
 
     def tell_to_end(self) -> None:
         """Let the process end when it has done what it was sent."""
-        self.allow([worker.STOP])
+        self.allow(array.array("I", [worker.STOP]))
 
     def kill(self) -> None:
         """End the process, whatever it does."""
@@ -289,11 +326,14 @@ class Mailbox:
         self._items: collections.deque[tuple[Any, Any]] = collections.deque()
         self._manage = manage
         self._wake = wake
+        #: whether what is put in is to wake who waits
+        self.waiting = False
 
     def put(self, item: tuple[Any, Any]) -> None:
         """Put something in, from the thread of the engine or from any other."""
         self._items.append(item)
-        self._wake()
+        if self.waiting:
+            self._wake()
 
     def get(self, timeout: float | None = None) -> tuple[Any, Any]:
         """Take the first item out, and wait for one.
@@ -302,12 +342,15 @@ class Mailbox:
         """
         items = self._items
         deadline = None if timeout is None else time.monotonic() + timeout
-        while not items:
+        while True:
+            self.waiting = True  # before the look: what is put in after it rings
+            if items:
+                self.waiting = False
+                return items.popleft()
             left = None if deadline is None else max(deadline - time.monotonic(), 0.0)
             self._manage(left)
             if left == 0.0 and not items:
                 raise queue.Empty
-        return items.popleft()
 
     def get_nowait(self) -> tuple[Any, Any]:
         """Take the first item out.
@@ -338,7 +381,7 @@ class ProcessesExecutor(base.Executor):
         self._workers: list[_Worker] = []
         self._selector: selectors.BaseSelector | None = None
         self._bell: tuple[socket.socket, socket.socket] | None = None
-        self._waiting = False
+        self._mailbox = Mailbox(self._manage, self._ring)
         self._deliver: Callable[[tuple[Any, Any]], None] = self._refuse
         self._number = 0
         #: calls in a row that were of no use
@@ -357,7 +400,8 @@ class ProcessesExecutor(base.Executor):
 
     def make_queue(self) -> Mailbox:
         """Return a mailbox: who waits on it manages the workers."""
-        return Mailbox(self._manage, self._ring)
+        self._mailbox = Mailbox(self._manage, self._ring)
+        return self._mailbox
 
     def start(self, deliver: Callable[[tuple[Any, Any]], None]) -> None:
         """Get ready to take calls; workers are started when they are needed."""
@@ -373,7 +417,7 @@ class ProcessesExecutor(base.Executor):
 
     def _ring(self) -> None:
         """Wake the thread of the engine, when it waits."""
-        if self._waiting and self._bell is not None:
+        if self._bell is not None:
             with contextlib.suppress(OSError):  # it is full, or gone: nobody needs to be woken
                 self._bell[1].send(b"!")
 
@@ -426,16 +470,17 @@ class ProcessesExecutor(base.Executor):
         assert selector is not None, "somebody waits for an executor that has not been started"
         if self._is_behind():
             timeout = _PATIENCE if timeout is None else min(timeout, _PATIENCE)
-        self._waiting = True
+        if all(len(one.sent) >= _MANY for one in self._workers):
+            time.sleep(_GATHER)  # noqa: TID251 - no worker waits for us, and the more has come, the less each costs
         happened = selector.select(timeout)
-        self._waiting = False
+        self._mailbox.waiting = False
         for key, events in happened:
             one: _Worker | None = key.data
             if one is None:
                 self._bell[0].recv(4096)  # type: ignore[index]
             elif one in self._workers:
                 if events & selectors.EVENT_WRITE and one.channel.flush():
-                    selector.modify(one.channel.socket, selectors.EVENT_READ, one)
+                    selector.unregister(one.channel.socket)
                 self._hear(one)
                 if one.channel.closed or key.fileobj == one.process.sentinel:
                     self._bury(one)
@@ -444,22 +489,28 @@ class ProcessesExecutor(base.Executor):
         elif self._is_behind():
             self._even_out()
 
-    def _hear(self, one: _Worker) -> None:
-        """Deal with all that a worker has sent."""
-        while one.channel.receive():
-            one.heard = True
-            one.heard_at = time.monotonic()
-            self._stillborn = 0
-            self._read(one)
+    def _hear(self, one: _Worker, *, everything: bool = False) -> None:
+        """Deal with what a worker has sent.
+
+        :param everything: whether nothing may be left for the next time
+        """
+        received = wire.CHUNK
+        while received and (everything or received == wire.CHUNK):
+            received = one.channel.receive()
+            if one.channel.frames:
+                one.heard = True
+                one.heard_at = time.monotonic()
+                self._stillborn = 0
+                self._read(one)
 
     def _read(self, one: _Worker) -> None:
-        frames = one.channel.frames
+        frames, deliver = one.channel.frames, self._deliver
         while frames:
             kind, number, microseconds, body, descriptor = frames.popleft()
             if kind == wire.ENDED:
                 call = one.drop(number)
                 self._learn(call, microseconds * 1e-6)
-                self._deliver((call, _outcome(call, body, descriptor) if body else None))
+                deliver((call, _outcome(call, body, descriptor) if body else None))
                 continue
             value = wire.unpack(body, descriptor)
             if kind == wire.UNFIT:
@@ -478,19 +529,19 @@ class ProcessesExecutor(base.Executor):
     def _expected(self, call: base.Call) -> float:
         """Return how many seconds a call is thought to take."""
         atom = call.atom
-        return self._seconds[call.verb].get(getattr(atom, "_execute", None) or atom.__class__, _AHEAD)
+        return self._seconds[call.verb].get(atom.__dict__.get("_execute") or atom.__class__, _AHEAD)
 
     def _learn(self, call: base.Call, seconds: float) -> None:
-        """Note how long a call took; the next one of its kind is thought to take as long as the slower ones."""
+        """Note how long a call took: one of its kind is thought to take as long as the slowest, and soon less again."""
         known, atom = self._seconds[call.verb], call.atom
-        kind = getattr(atom, "_execute", None) or atom.__class__
+        kind = atom.__dict__.get("_execute") or atom.__class__  # tasks of functions differ by these
         before = known.get(kind, 0.0)
         known[kind] = seconds if seconds > before else before + (seconds - before) / 8
 
     def _bury(self, one: _Worker) -> None:
         """Deal with the death of a worker: what it was at is lost, what it had not begun is not."""
         one.process.join()  # when its line is closed, it has ended or is about to
-        self._hear(one)
+        self._hear(one, everything=True)
         self._forget(one)
         self._pending.extendleft(reversed(one.take_back()))
         code = one.process.exitcode
@@ -536,41 +587,46 @@ class ProcessesExecutor(base.Executor):
         one = self._pool.take()
         selector = self._selector
         assert selector is not None
-        selector.register(one.channel.socket, selectors.EVENT_READ, one)
+        selector.register(one.channel.pipe, selectors.EVENT_READ, one)
         selector.register(one.process.sentinel, selectors.EVENT_READ, one)
         self._workers.append(one)
 
     def _send(self, one: _Worker, most: int) -> int:
         """Send a worker as many calls as it has room for, at most that many; returns how many."""
-        pending, sent, channel = self._pending, one.sent, one.channel
+        pending, sent = self._pending, one.sent
         limit = self._pool.max_tasks_per_worker
         if limit is not None:
             most = min(most, limit - one.taken)
-        numbers: list[int] = []
-        while pending and len(numbers) < most and len(sent) < _MOST_AHEAD:
-            call = pending[0]
-            seconds = min(self._expected(call), _AHEAD)
-            if sent and one.load + seconds > _AHEAD:
+        calls: list[base.Call] = []
+        first, load, room = self._number, one.load, _MOST_AHEAD - len(sent)
+        while pending and len(calls) < most and len(calls) < room:
+            seconds = min(self._expected(pending[0]), _AHEAD)
+            if (sent or calls) and load + seconds > _AHEAD:
                 break
-            pending.popleft()
-            self._number = number = (self._number + 1) % worker.STOP
-            try:
-                one.put(number, call)
-            except Exception as error:
-                self._deliver((call, base.NotBegun(Failure.from_exception(_unsendable(call, error)))))
-                continue
-            sent[number] = (call, seconds)
-            one.load += seconds
-            numbers.append(number)
-        if numbers:
-            if len(numbers) == len(sent):
-                one.heard_at = time.monotonic()
-            one.taken += len(numbers)
-            if not channel.flush():
-                events = selectors.EVENT_READ | selectors.EVENT_WRITE
-                self._selector.modify(channel.socket, events, one)  # type: ignore[union-attr]
-            one.allow(numbers)
-        return len(numbers)
+            load += seconds
+            call = pending.popleft()
+            calls.append(call)
+            sent[first + len(calls)] = (call, seconds)
+        if calls:
+            self._number = (first + len(calls)) % _NUMBERS
+            one.load = load
+            self._send_off(one, calls, first + 1)
+        return len(calls)
+
+    def _send_off(self, one: _Worker, calls: list[base.Call], first: int) -> None:
+        """Send calls that a worker has been given."""
+        numbers = array.array("I", range(first, first + len(calls)))
+        for number, call, error in one.send(calls, first):
+            numbers.remove(number)
+            one.drop(number)
+            self._deliver((call, base.NotBegun(Failure.from_exception(_unsendable(call, error)))))
+        if len(numbers) == len(one.sent):
+            one.heard_at = time.monotonic()
+        one.taken += len(numbers)
+        if not one.channel.flush():
+            with contextlib.suppress(KeyError):  # it is waited for already
+                self._selector.register(one.channel.socket, selectors.EVENT_WRITE, one)  # type: ignore[union-attr]
+        one.allow(numbers)
 
     def _let_go(self, worn: list[_Worker]) -> None:
         """End workers that have done their share."""
@@ -580,8 +636,9 @@ class ProcessesExecutor(base.Executor):
 
     def _forget(self, one: _Worker) -> None:
         self._workers.remove(one)
-        for line in (one.channel.socket, one.process.sentinel):
-            self._selector.unregister(line)  # type: ignore[union-attr]
+        for line in (one.channel.pipe, one.process.sentinel, one.channel.socket):
+            with contextlib.suppress(KeyError):  # nothing is waited for there
+                self._selector.unregister(line)  # type: ignore[union-attr]
 
     def _is_behind(self) -> bool:
         """Tell whether calls wait in a worker while another one is idle."""

@@ -30,11 +30,12 @@ if TYPE_CHECKING:
 LARGE = 64 * 1024
 
 #: kinds of frames: to a worker, and what it answers
-CALL, KNOWN = 0, 1
-ENDED, NOT_BEGUN, EXITED, PROGRESS, EVENT, WROTE, LOGGED, UNFIT = range(2, 10)
+CALL, PLAIN_CALLS, KNOWN = range(3)
+ENDED, NOT_BEGUN, EXITED, PROGRESS, EVENT, WROTE, LOGGED, UNFIT = range(3, 11)
 
 _HEADER = struct.Struct("=BBIII")  # kind, whether a descriptor comes with it, number of the call, microseconds, length
-_CHUNK = 64 * 1024
+#: bytes that are received at once
+CHUNK = 64 * 1024
 _ALIGNED = 64  # bytes: what arrays like to begin at
 _FOR_DESCRIPTORS = socket.CMSG_SPACE(16 * array.array("i").itemsize) if hasattr(socket, "CMSG_SPACE") else 0
 _CLOSED_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
@@ -195,7 +196,7 @@ def own_attributes(atom: Any) -> dict[str, Any] | None:
         return None
     attributes = {}
     for name, value in atom.__dict__.items():
-        if value.__class__ in _ATOMIC:
+        if value.__class__ in ATOMIC:
             attributes[name] = value
         elif name == "_signature":
             if value is not shared[2]:
@@ -205,7 +206,8 @@ def own_attributes(atom: Any) -> dict[str, Any] | None:
     return attributes
 
 
-_ATOMIC = frozenset((str, int, float, bool, bytes, type(None)))
+#: classes of values of which it does not matter whether two have one object in common
+ATOMIC = frozenset((str, int, float, bool, bytes, type(None)))
 _HOOKS = (
     "__reduce_ex__",
     "__reduce__",
@@ -229,77 +231,29 @@ def make_atom(shared: tuple[Any, Any], attributes: dict[str, Any]) -> Any:
 # -- frames ----------------------------------------------------------------------------------------
 
 
-class Channel:
-    """One end of the line between an engine and a worker, over a stream socket that can pass descriptors."""
+class _End:
+    """One end of the line between an engine and a worker.
 
-    __slots__ = ("_descriptors", "_rest", "_unsent", "closed", "frames", "socket")
+    Frames go to the worker through a stream socket, and come back through a pipe, where small writes cost least;
+    descriptors go through the socket both ways.
 
-    def __init__(self, line: socket.socket) -> None:
+    :param line: the socket
+    :param pipe: the descriptor of the pipe
+    """
+
+    __slots__ = ("_rest", "closed", "frames", "pipe", "socket")
+
+    def __init__(self, line: socket.socket, pipe: int) -> None:
         self.socket = line
+        self.pipe = pipe
         #: what was received and has not been taken
         self.frames: deque[Frame] = deque()
         #: whether the other end is gone
         self.closed = False
         self._rest = b""
-        self._descriptors: deque[int] = deque()
-        self._unsent: deque[tuple[bytes, int]] = deque()
 
-    def put(self, kind: int, call: int, body: bytes, descriptor: int = -1, microseconds: int = 0) -> None:
-        """Add a frame to those that `flush` sends."""
-        frame = _HEADER.pack(kind, descriptor >= 0, call, min(microseconds, 0xFFFFFFFF), len(body)) + body
-        self._unsent.append((frame, descriptor))
-
-    def flush(self, *, wait: bool = False) -> bool:
-        """Send what there is to send; returns whether all of it was.
-
-        :param wait: whether to wait until the other side takes it
-        """
-        unsent = self._unsent
-        flags = 0 if wait else socket.MSG_DONTWAIT
-        while unsent:
-            data, descriptor = unsent.popleft()
-            while descriptor < 0 and unsent and unsent[0][1] < 0 and len(data) < _CHUNK:
-                data += unsent.popleft()[0]
-            try:
-                if descriptor < 0:
-                    sent = self.socket.send(data, flags)
-                else:
-                    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [descriptor]))]
-                    sent = self.socket.sendmsg([data], rights, flags)
-            except BlockingIOError:
-                unsent.appendleft((data, descriptor))
-                return False
-            except (BrokenPipeError, ConnectionResetError):
-                unsent.appendleft((data, descriptor))
-                self.closed = True
-                self._drop_unsent()
-                return True
-            if descriptor >= 0:
-                os.close(descriptor)
-            if sent < len(data):
-                unsent.appendleft((data[sent:], -1))
-        return True
-
-    def receive(self, *, wait: bool = False) -> bool:
-        """Take in what has come; returns whether there was anything.
-
-        :param wait: whether to wait for something
-        """
-        flags = _CLOSED_ON_EXEC if wait else _CLOSED_ON_EXEC | socket.MSG_DONTWAIT
-        try:
-            data, ancillary, _, _ = self.socket.recvmsg(_CHUNK, _FOR_DESCRIPTORS, flags)
-        except BlockingIOError:
-            return False
-        except ConnectionResetError:
-            data, ancillary = b"", []
-        for level, kind, payload in ancillary:
-            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                received = array.array("i")
-                received.frombytes(payload[: len(payload) - len(payload) % received.itemsize])
-                self._descriptors.extend(received)
-        if not data:
-            self.closed = True
-            return False
+    def _take_in(self, data: bytes) -> None:
+        """Take the frames out of what was received."""
         if self._rest:
             data = self._rest + data
         frames, unpack_from, size = self.frames, _HEADER.unpack_from, _HEADER.size
@@ -310,23 +264,134 @@ class Channel:
             if body + length > end:
                 break
             start = body + length
-            descriptor = self._descriptors.popleft() if accompanied else -1
+            descriptor = self._next_descriptor() if accompanied else -1
             frames.append((kind, call, microseconds, data[body:start], descriptor))
         self._rest = data[start:]
+
+    def _next_descriptor(self) -> int:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Let go of the line, and of what came with frames that nobody has taken."""
+        while self.frames:
+            _close(self.frames.popleft()[4])
+        self.socket.close()
+        os.close(self.pipe)
+
+
+class EngineEnd(_End):
+    """The end of the engine, which never waits for the other one."""
+
+    __slots__ = ("_unsent",)
+
+    def __init__(self, line: socket.socket, pipe: int) -> None:
+        super().__init__(line, pipe)
+        os.set_blocking(pipe, False)
+        self._unsent: deque[tuple[bytes, int]] = deque()
+
+    def put(self, kind: int, call: int, body: bytes, descriptor: int = -1) -> None:
+        """Add a frame to those that `flush` sends."""
+        self._unsent.append((_HEADER.pack(kind, descriptor >= 0, call, 0, len(body)) + body, descriptor))
+
+    def flush(self) -> bool:
+        """Send what the worker has room for; returns whether that was all."""
+        unsent = self._unsent
+        while unsent:
+            data, descriptor = unsent.popleft()
+            while descriptor < 0 and unsent and unsent[0][1] < 0 and len(data) < CHUNK:
+                data += unsent.popleft()[0]
+            try:
+                sent = _send(self.socket, data, descriptor, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                unsent.appendleft((data, descriptor))
+                return False
+            except (BrokenPipeError, ConnectionResetError):
+                _close(descriptor)
+                self.closed = True
+                self._drop_unsent()
+                return True
+            _close(descriptor)
+            if sent < len(data):
+                unsent.appendleft((data[sent:], -1))
         return True
+
+    def receive(self) -> int:
+        """Take in what has come; returns how many bytes that were. At the end of the line it is `closed`."""
+        try:
+            data = os.read(self.pipe, CHUNK)
+        except BlockingIOError:
+            return 0
+        if data:
+            self._take_in(data)
+        else:
+            self.closed = True
+        return len(data)
+
+    def _next_descriptor(self) -> int:
+        return _receive(self.socket, 1)[1][0]  # it was sent before the frame
 
     def _drop_unsent(self) -> None:
         while self._unsent:
             _close(self._unsent.popleft()[1])
 
     def close(self) -> None:
-        """Let go of the line, and of what came with frames that nobody has taken."""
+        """Let go of the line, and of what was to be sent."""
         self._drop_unsent()
-        while self.frames:
-            _close(self.frames.popleft()[4])
-        while self._descriptors:
-            _close(self._descriptors.popleft())
-        self.socket.close()
+        super().close()
+
+
+class WorkerEnd(_End):
+    """The end of a worker, which waits for the engine to send and to take."""
+
+    __slots__ = ("_descriptors",)
+
+    def __init__(self, line: socket.socket, pipe: int) -> None:
+        super().__init__(line, pipe)
+        self._descriptors: deque[int] = deque()
+
+    def send(self, kind: int, call: int, body: bytes, descriptor: int = -1, microseconds: int = 0) -> None:
+        """Send a frame."""
+        frame = _HEADER.pack(kind, descriptor >= 0, call, min(microseconds, 0xFFFFFFFF), len(body)) + body
+        try:
+            if descriptor >= 0:
+                _send(self.socket, b"!", descriptor)
+                os.close(descriptor)
+            sent = os.write(self.pipe, frame)
+            while sent < len(frame):
+                sent += os.write(self.pipe, frame[sent:])
+        except (BrokenPipeError, ConnectionResetError):
+            self.closed = True
+
+    def receive(self) -> None:
+        """Wait for something to come, and take it in. At the end of the line it is `closed`."""
+        try:
+            data, descriptors = _receive(self.socket, CHUNK)
+        except ConnectionResetError:
+            data, descriptors = b"", array.array("i")
+        self._descriptors.extend(descriptors)
+        if data:
+            self._take_in(data)
+        else:
+            self.closed = True
+
+    def _next_descriptor(self) -> int:
+        return self._descriptors.popleft()
+
+
+def _send(line: socket.socket, data: bytes, descriptor: int, flags: int = 0) -> int:
+    if descriptor < 0:
+        return line.send(data, flags)
+    return line.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [descriptor]))], flags)
+
+
+def _receive(line: socket.socket, most: int) -> tuple[bytes, array.array[int]]:
+    """Return bytes, and the descriptors that came with them."""
+    data, ancillary, _, _ = line.recvmsg(most, _FOR_DESCRIPTORS, _CLOSED_ON_EXEC)
+    descriptors = array.array("i")
+    for level, kind, payload in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            descriptors.frombytes(payload[: len(payload) - len(payload) % descriptors.itemsize])
+    return data, descriptors
 
 
 def _close(descriptor: int) -> None:

@@ -21,6 +21,7 @@ import struct
 import sys
 import threading
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from taskflowx import task
@@ -30,10 +31,13 @@ from taskflowx.types.failure import Failure
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Mapping
+    from multiprocessing.connection import Connection
 
 TOKEN = struct.Struct("=I")
 #: in place of the number of a call: there will be no more
 STOP = 0xFFFFFFFF
+#: as long is what was sent of a call that has not been unpickled
+_UNREAD = 3
 
 
 class Setup(NamedTuple):
@@ -48,11 +52,11 @@ class Setup(NamedTuple):
     levels: dict[str, int]
 
 
-def main(line: socket.socket, tokens: socket.socket, setup: Setup) -> None:
+def main(line: socket.socket, pipe: Connection, tokens: socket.socket, setup: Setup) -> None:
     """Work until there is no more to do."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all processes; the engine decides about them
     threading.Thread(target=_end_with, args=(line.fileno(),), name="taskflowx-lifeline", daemon=True).start()
-    worker = Worker(wire.Channel(line), tokens)
+    worker = Worker(wire.WorkerEnd(line, pipe.fileno()), tokens)
     _take_over_output(worker, setup.levels)
     if setup.initializer is not None:
         try:
@@ -95,13 +99,15 @@ class Worker:
     :param tokens: numbers of calls that may begin
     """
 
-    def __init__(self, channel: wire.Channel, tokens: socket.socket) -> None:
+    def __init__(self, channel: wire.WorkerEnd, tokens: socket.socket) -> None:
         self._channel = channel
         self._tokens = tokens
         self._sending = threading.RLock()  # tasks print and log from threads of their own
         self._call = STOP
         self._atom: Any = None
         self._outputs: list[Output] = []
+        #: calls that were sent and have not begun: plain ones as they are, others as number, body and descriptor
+        self._ahead: deque[tuple[Any, ...]] = deque()
         #: number -> what atoms of a class share: pickled, and when that was needed
         self._known: dict[int, tuple[bytes, Any]] = {}
 
@@ -113,21 +119,29 @@ class Worker:
             (number,) = TOKEN.unpack(token)
             if number == STOP:
                 return
-            self._run_one(number, *self._body_of(number))
+            self._run_one(number, self._sent_as(number))
 
-    def _body_of(self, number: int) -> tuple[bytes, int]:
-        channel = self._channel
+    def _sent_as(self, number: int) -> tuple[Any, ...]:
+        """Return what was sent of a call, and forget those before it: the engine has taken these back."""
+        ahead, channel = self._ahead, self._channel
         while True:
+            while ahead:
+                sent = ahead.popleft()
+                if sent[0] == number:
+                    return sent
+                if len(sent) == _UNREAD and sent[2] >= 0:
+                    os.close(sent[2])
+            channel.receive()
+            if channel.closed:
+                os._exit(1)
             while channel.frames:
                 kind, call, _, body, descriptor = channel.frames.popleft()
-                if kind == wire.KNOWN:
+                if kind == wire.PLAIN_CALLS:
+                    ahead.extend(wire.unpack(body, descriptor))
+                elif kind == wire.CALL:
+                    ahead.append((call, body, descriptor))
+                else:
                     self._known[call] = (body, None)
-                elif call == number:
-                    return body, descriptor
-                elif descriptor >= 0:
-                    os.close(descriptor)  # the engine has taken that call back
-            if not channel.receive(wait=True):
-                os._exit(1)
 
     def _shared_by(self, number: int) -> Any:
         """Return what atoms of a class share; unpickled when the first of them comes, as that may fail."""
@@ -137,11 +151,13 @@ class Worker:
             self._known[number] = body, shared
         return shared
 
-    def _run_one(self, number: int, body: bytes, descriptor: int) -> None:
+    def _run_one(self, number: int, sent: tuple[Any, ...]) -> None:
         started = time.perf_counter_ns()
         self._call = number
         try:
-            atom, known, verb, kwargs, listened = wire.unpack(body, descriptor)
+            if len(sent) == _UNREAD:
+                sent = wire.unpack(sent[1], sent[2])
+            _, atom, known, verb, kwargs, listened = sent
             if known is not None:
                 atom = wire.make_atom(self._shared_by(known), atom)
             if listened:
@@ -158,7 +174,8 @@ class Worker:
             kind, outcome = wire.EXITED, error
         self._atom = None
         for output in self._outputs:
-            output.end_call()
+            if output.line:
+                output.write("\n")
         body, descriptor = b"", -1
         if outcome is not None:
             try:
@@ -194,8 +211,7 @@ class Worker:
     def _send(self, kind: int, body: bytes, descriptor: int = -1, microseconds: int = 0) -> None:
         channel = self._channel
         with self._sending:
-            channel.put(kind, self._call, body, descriptor, microseconds)
-            channel.flush(wait=True)
+            channel.send(kind, self._call, body, descriptor, microseconds)
             if channel.closed:
                 os._exit(1)
 
@@ -222,7 +238,8 @@ class Output(io.TextIOBase):
         self._worker = worker
         self._name = name
         self._instead_of = instead_of
-        self._line = ""
+        #: what was written since the last end of a line
+        self.line = ""
 
     encoding = "utf-8"
 
@@ -242,15 +259,10 @@ class Output(io.TextIOBase):
     def write(self, text: str) -> int:
         """Send the lines that are complete."""
         with self._worker._sending:
-            *lines, self._line = (self._line + text).split("\n")
+            *lines, self.line = (self.line + text).split("\n")
             for line in lines:
                 self._worker.send(wire.WROTE, (self._name, line))
         return len(text)
-
-    def end_call(self) -> None:
-        """Send a line that has no end."""
-        if self._line:
-            self.write("\n")
 
 
 class Records(logging.Handler):
