@@ -85,6 +85,7 @@ class _Methods(NamedTuple):
     revert: Parameters | None
     takes_result: bool
     takes_failures: bool
+    asynchronous: int
 
 
 class Signature(NamedTuple):
@@ -92,7 +93,7 @@ class Signature(NamedTuple):
 
     `outputs` pairs each provided name with the index or key of the result that it stands for (None: the whole
     result). `takes_result` and `takes_failures` tell whether `revert` wants the two arguments that the engine
-    fills.
+    fills, and `asynchronous` which methods are coroutine functions: a sum of EXECUTES_ASYNC and REVERTS_ASYNC.
     """
 
     outputs: tuple[tuple[str, Any], ...]
@@ -100,8 +101,10 @@ class Signature(NamedTuple):
     revert: Wiring
     takes_result: bool
     takes_failures: bool
+    asynchronous: int = 0
 
 
+EXECUTES_ASYNC, REVERTS_ASYNC = 1, 2
 NOTHING = Wiring((), (), 0)
 
 
@@ -367,7 +370,7 @@ class Atom:
             backward = self._wire_revert(
                 forward, revert, requires, inherited, revert_requires, revert_rebind, auto_extract=auto_extract
             )
-        return Signature(outputs, forward, backward, takes.takes_result, takes.takes_failures)
+        return Signature(outputs, forward, backward, takes.takes_result, takes.takes_failures, takes.asynchronous)
 
     def _wire_revert(
         self,
@@ -441,11 +444,16 @@ class Atom:
                 f"{list(takes.by_position)} by position only, and arguments are passed by name"
             )
             raise ValueError(msg)
+        reverts = not is_method_of(Atom, "revert", revert)
+        asynchronous = EXECUTES_ASYNC * _is_coroutine(execute)
+        # Where there is nothing to undo, that is done where the task runs.
+        asynchronous += REVERTS_ASYNC * (_is_coroutine(revert) if reverts else asynchronous)
         return _Methods(
             do.without(filled_execute),
-            None if is_method_of(Atom, "revert", revert) else undo.without(filled_revert),
+            undo.without(filled_revert) if reverts else None,
             undo.accepts(REVERT_RESULT),
             undo.accepts(REVERT_FLOW_FAILURES),
+            asynchronous,
         )
 
     @property
@@ -485,7 +493,7 @@ class Atom:
 
     def wanted_names(self) -> Names:
         """Return what `requires` holds, without making a set of it."""
-        _, forward, backward, _, _ = self._signature
+        _, forward, backward, _, _, _ = self._signature
         names = forward.names if len(forward.names) == forward.needed else forward.required_names
         if backward.needed:
             names = tuple(dict.fromkeys((*names, *backward.required_names)))
@@ -519,6 +527,10 @@ class Atom:
 
     def __repr__(self) -> str:
         return f"<{full_name(type(self))} {self}>"
+
+
+def _is_coroutine(function: Callable[..., Any]) -> bool:
+    return arguments.is_async(function) and not inspect.isasyncgenfunction(function)
 
 
 def is_method_of(base: type, name: str, method: Callable[..., Any]) -> bool:

@@ -6,11 +6,11 @@ when the task runs, so a method that a test replaces is the one that is called.
 
 from __future__ import annotations
 
+import contextvars
 import copy
 import functools
 import inspect
 import logging
-import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Self
 
@@ -29,13 +29,23 @@ REVERT_FLOW_FAILURES = atom.REVERT_FLOW_FAILURES
 EVENT_UPDATE_PROGRESS = "update_progress"
 
 
-class ProgressSink(threading.local):
-    """Where the calls of the current thread report progress to: set by whoever runs calls in that thread.
+class ProgressSink:
+    """Where calls report progress to: set by whoever runs a call, for its thread, green thread or coroutine alone.
 
     `report(task, details)` is None outside of a run.
     """
 
-    report: Callable[[Task, dict[str, Any]], None] | None = None
+    def __init__(self) -> None:
+        self._report: contextvars.ContextVar[Any] = contextvars.ContextVar("report", default=None)
+
+    @property
+    def report(self) -> Callable[[Task, dict[str, Any]], None] | None:
+        """What takes progress here."""
+        return self._report.get()  # type: ignore[no-any-return]
+
+    @report.setter
+    def report(self, report: Callable[[Task, dict[str, Any]], None] | None) -> None:
+        self._report.set(report)
 
 
 PROGRESS = ProgressSink()

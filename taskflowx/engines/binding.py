@@ -129,7 +129,7 @@ class Binder:
             binding = undo = _NOTHING
             shape = 0
             if atom is not None:
-                _, forward, backward, takes_result, takes_failures = atom._signature
+                _, forward, backward, takes_result, takes_failures, _ = atom._signature
                 if forward.args:
                     binding = self._bind(i, forward, injected)
                 if backward.args:

@@ -15,7 +15,7 @@ from taskflowx.engines import base, binding, plan, scheduler, walk
 from taskflowx.types.failure import Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 
     from taskflowx.executors.base import Executor
     from taskflowx.persistence.models import AtomDetail, FlowDetail
@@ -53,8 +53,8 @@ class ActionEngine(base.Engine):
 
     :param options: by name
 
-        - `executor`: a name ('serial', 'threads', 'processes') or an instance of `concurrent.futures.Executor`, which
-          is left open after the run
+        - `executor`: a name ('serial', 'threads', 'processes', 'asyncio') or an instance of
+          `concurrent.futures.Executor`, which is left open after the run
         - `max_workers`: how many calls may run at once, for the executors that are picked by name
         - `inline`: whether a call that is the only one to run may run in the engine's own thread with
           executor='threads' (the default)
@@ -161,10 +161,11 @@ class ActionEngine(base.Engine):
 
         :raises TypeError: when something in the flow is neither a task nor a flow
         :raises Duplicate: when two atoms have the same name
-        :raises CompilationFailure: when a task cannot reach the processes that it is to run in
+        :raises CompilationFailure: when a task cannot run where it is to run: it cannot reach a process, or it is a
+            coroutine function and nothing awaits it
         """
         if self._plan is None:
-            compiled = plan.compile_flow(self._flow)
+            compiled = plan.compile_flow(self._flow, awaits=self._executor.runs_async)
             if self._executor.pickles:
                 _check_picklable(compiled, self._executor.dumps)
             self._plan = compiled
@@ -287,6 +288,50 @@ class ActionEngine(base.Engine):
                 sent = yield final
         self._raise_for(final, timeout)
 
+    async def arun(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - it suspends, as that of `run`
+        """As `run`, awaited in an event loop.
+
+        With executor='asyncio' all of the run takes place in that loop, and `async def` tasks with it; other executors
+        are waited for in a thread. When the coroutine is cancelled the flow is left SUSPENDED: coroutines of tasks are
+        cut off and run again when the flow is run on, what runs elsewhere is let finish.
+
+        :param timeout: seconds after which nothing new starts and the flow is left SUSPENDED
+        :raises TimeoutError: when the time is up
+        :raises Exception: the failure when the flow has failed; a `WrappedFailure` for several
+        """
+        final = ""
+        async with contextlib.aclosing(self._aiterate(timeout, stepwise=False)) as steps:
+            async for final in steps:  # noqa: B007 - the last one is the state of the flow
+                pass
+        self._raise_for(final, timeout)
+
+    async def arun_iter(self, timeout: float | None = None) -> AsyncGenerator[str, Any]:  # noqa: ASYNC109 - as above
+        """As `run_iter`, in an event loop: yields what is done next, and in the end the state of the flow.
+
+        :param timeout: seconds after which nothing new starts and the flow is left SUSPENDED
+        """
+        final = ""
+        async with contextlib.aclosing(self._aiterate(timeout, stepwise=True)) as steps:
+            sent = None
+            while True:
+                try:
+                    final = await steps.asend(sent)
+                except StopAsyncIteration:
+                    break
+                sent = yield final
+        self._raise_for(final, timeout)
+
+    def _aiterate(self, timeout: float | None, *, stepwise: bool) -> AsyncGenerator[str, Any]:
+        from taskflowx.engines import aio  # who does without coroutines does without asyncio
+
+        steps = self._iterate(timeout, stepwise=stepwise)
+        return aio.in_a_loop(self, steps, self._executor) if self._executor.runs_async else aio.in_a_thread(self, steps)
+
+    def seconds_to_wait(self) -> float | None:
+        """Return after how many seconds without a completion the run has something to do; None for never."""
+        running = self._scheduler
+        return None if running is None else running.seconds_to_wait()
+
     def suspend(self) -> None:
         """Let what runs finish, start nothing new, and leave the flow SUSPENDED; may be called from anywhere.
 
@@ -310,6 +355,7 @@ class ActionEngine(base.Engine):
     def _iterate(self, timeout: float | None, *, stepwise: bool) -> Generator[str, Any, None]:
         if timeout is not None:
             arguments.check_number("timeout", timeout, "a number of seconds, zero or more, or None", least=0)
+        self._executor.check_start()
         if self._running.locked():
             msg = f"The engine of {self._flow} is running already"
             raise exceptions.InvalidState(msg)

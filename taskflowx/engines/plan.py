@@ -93,6 +93,7 @@ class Plan:
         "degree",
         "fan_out",
         "flow",
+        "awaits",
         "home",
         "looked_at",
         "names",
@@ -113,6 +114,7 @@ class Plan:
         self.spans: list[Span] = []
         self.votes: dict[int, tuple[Vote, ...]] = {}
         self.names: dict[str, int] = {}
+        self.awaits = False  # whether it is to run where coroutines are awaited
         self.looked_at: set[type] = set()  # classes of atoms whose methods have been checked
         self.degree: list[int] = []  # how many predecessors each node has
         self.fan_out: list[int] = []  # how many successors
@@ -135,15 +137,17 @@ class Plan:
         return r, span.hi
 
 
-def compile_flow(root: Any) -> Plan:
+def compile_flow(root: Any, *, awaits: bool = False) -> Plan:
     """Compile a flow, or a single task.
 
+    :param awaits: whether it is to run where coroutines are awaited
     :raises TypeError: when something in it is neither a task nor a flow
-    :raises CompilationFailure: when a method that is to be called is a coroutine function
+    :raises CompilationFailure: when a method that is to be called is a coroutine function, and nobody would await it
     :raises Duplicate: when two atoms have the same name
     :raises DependencyFailure: when a flow contains itself
     """
     plan = Plan(root)
+    plan.awaits = awaits
     if not isinstance(root, flow.Flow):
         _check_member(plan, root)
         single = linear_flow.Flow(getattr(root, "name", "?"))
@@ -260,16 +264,17 @@ def _check_member(plan: Plan, member: Any) -> None:
 
 
 def _check_methods(plan: Plan, atom: Any, names: tuple[str, ...]) -> None:
-    """Refuse coroutines, which nobody would await: looks at each class once, and at the functions of each task."""
+    """Refuse coroutines that nobody would await: looks at each class once, and at the functions of each task."""
     cls = type(atom)
     if not issubclass(cls, Atom):  # a mock that passes for one
         return
-    functions = atom.functions() if issubclass(cls, task.Task) else ()
+    functions = atom.functions() if issubclass(cls, task.Task) else None  # a retry runs in the thread of the engine
     for method in functions or [getattr(cls, name) for name in names]:
-        if arguments.is_async(method):
+        if arguments.is_async(method) and not (plan.awaits and functions is not None and atom._signature.asynchronous):
+            awaited = "nobody awaits here" if plan.awaits else "only executor='asyncio' awaits"
             msg = (
-                f"Atom '{atom.name}' cannot be run: {full_name(method)} is a coroutine function, and no executor "
-                "awaits it; make it a plain function, which may call asyncio.run(...)"
+                f"Atom '{atom.name}' cannot be run: {full_name(method)} is a coroutine function, which {awaited}; "
+                "make it a plain function, which may call asyncio.run(...)"
             )
             raise exceptions.CompilationFailure(msg)
     if not functions:

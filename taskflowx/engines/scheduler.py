@@ -21,6 +21,7 @@ The engine makes one `Scheduler` for a run and iterates over it. What must stay 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import math
@@ -174,6 +175,12 @@ class Scheduler:
                     self._recall()
                 if not self._in_flight and (self.stopping or not (walk.ready or walk.undo)):
                     break
+        except GeneratorExit:
+            raise
+        except BaseException:
+            if self._executor.within_a_loop:
+                yield from self._let_finish()
+            raise
         finally:
             try:
                 self._recall()
@@ -275,20 +282,39 @@ class Scheduler:
     def _next(self) -> tuple[Any, Any]:
         """Return what is delivered next, or nothing when time is up; commits that fall due meanwhile are made."""
         while True:
-            limits = []
-            if self._deadline is not None and not self.timed_out:
-                limits.append(self._deadline)
-            if self._touched and 0 < self._commit_interval < math.inf:
-                limits.append(self._committed_at + self._commit_interval)
-            if not limits:
-                return self._queue.get()
             try:
-                return self._queue.get(timeout=max(min(limits) - time.monotonic(), 0.0))
+                seconds = self.seconds_to_wait()
+                return self._queue.get() if seconds is None else self._queue.get(timeout=seconds)
             except queue.Empty:
                 if self._deadline is not None and time.monotonic() >= self._deadline:
                     self.stopping = self.timed_out = True
                     return _WAKE
                 self._commit()
+                if self._executor.within_a_loop:
+                    return _WAKE
+
+    def seconds_to_wait(self) -> float | None:
+        """Return after how many seconds without a completion something is to be done; None for never."""
+        if not self._in_flight:
+            return 0.0
+        limits = []
+        if self._deadline is not None and not self.timed_out:
+            limits.append(self._deadline)
+        if self._touched and 0 < self._commit_interval < math.inf:
+            limits.append(self._committed_at + self._commit_interval)
+        return max(min(limits) - time.monotonic(), 0.0) if limits else None
+
+    def _let_finish(self) -> Generator[str, None, None]:
+        """Have the loop that is not ours finish the calls under way, while an error stops the run."""
+        self._recall()
+        delivered: list[tuple[Any, Any]] = []
+        while sum(type(call) is base.Call for call, _ in delivered) < self._in_flight:
+            yield states.WAITING
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    delivered.append(self._queue.get_nowait())
+        for one in delivered:
+            self._queue.put(one)
 
     def _learn(self, completed: list[tuple[Any, Any]]) -> None:
         """Record what has been delivered, and resolve the failures in it.

@@ -38,6 +38,12 @@ def _processes(max_workers: int | None) -> base.Executor:
     return processes.ProcessesExecutor(processes.ProcessPool(max_workers), keep=False)
 
 
+def _asyncio(max_workers: int | None) -> base.Executor:
+    from taskflowx.executors import aio
+
+    return aio.AsyncioExecutor(max_workers)
+
+
 def _green(max_workers: int | None) -> base.Executor:
     try:
         from taskflowx.executors import green
@@ -54,6 +60,7 @@ _BY_NAME: dict[str, Callable[[int | None], base.Executor]] = {
     "thread": _threads,
     "processes": _processes,
     "process": _processes,
+    "asyncio": _asyncio,
     "greenthreads": _green,
     "greenthreaded": _green,
     "greenthread": _green,

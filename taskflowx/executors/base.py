@@ -102,8 +102,18 @@ class Executor:
     pickles = False
     #: whether what a call changes outside of its result is seen by the engine
     shares_memory = True
+    #: whether `async def` calls can run there
+    runs_async = False
     #: whether calls that have begun can be ended from outside: they are when the wait for them is interrupted
     can_kill = False
+
+    @property
+    def within_a_loop(self) -> bool:
+        """Whether the run takes place in an event loop that runs already, so that nothing may wait for a call."""
+        return False
+
+    def check_start(self) -> None:
+        """Raise an error, before anything happens, when a run cannot take place in this thread."""
 
     def dumps(self, part: Any) -> bytes:
         """Pickle a part of an atom as it is pickled on its way; used to look whether it can be, before a run."""

@@ -14,9 +14,8 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import eventlet
-from eventlet import corolocal, patcher, semaphore
+from eventlet import patcher, semaphore
 
-from taskflowx import task
 from taskflowx.executors import futures
 
 if TYPE_CHECKING:
@@ -28,15 +27,6 @@ _GLANCE = 0.05
 _MAX_WORKERS = 1000
 
 _native_thread: Callable[[], int] = patcher.original("threading").get_ident
-
-
-class _ProgressSink(corolocal.local):  # type: ignore[misc]  # eventlet has no types
-    """As `task.ProgressSink`, for each green thread by itself: calls switch in the middle."""
-
-    report: Any = None
-
-
-_PROGRESS = _ProgressSink()
 
 
 class GreenQueue:
@@ -125,10 +115,6 @@ class GreenPool(concurrent.futures.Executor):
 
 class GreenExecutor(futures.FuturesExecutor):
     """Runs calls on an executor of green threads; the arguments are those of `futures.FuturesExecutor`."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        task.PROGRESS = _PROGRESS  # for the whole process, from the first of these on
 
     def make_queue(self) -> GreenQueue:
         """Return a queue that lets green threads run while somebody waits on it."""

@@ -48,6 +48,7 @@ PLACES = {
     "serial": lambda: "serial",
     "threads": lambda: "threads",
     "processes": lambda: "processes",
+    "asyncio": lambda: "asyncio",
     "ThreadPoolExecutor": lambda: concurrent.futures.ThreadPoolExecutor(2),
     "ProcessPoolExecutor": _process_pool,
     "somebody-elses": Counting,
@@ -57,13 +58,12 @@ IN_PROCESSES = ("processes", "ProcessPoolExecutor")
 
 
 @pytest.fixture(params=PLACES)
-def place(request, monkeypatch):
+def place(request):
     """Give the executor, and see that nothing of ours is left after the test."""
     if request.param == "greenthreads":
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # eventlet warns of itself
             pytest.importorskip("eventlet", reason="executor='greenthreads' needs eventlet")
-        monkeypatch.setattr(task, "PROGRESS", task.PROGRESS)  # green threads put another one in its place
     threads, children = set(threading.enumerate()), set(multiprocessing.active_children())
     made = PLACES[request.param]()
     yield made

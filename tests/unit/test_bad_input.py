@@ -325,7 +325,7 @@ REFUSED = {
         (
             "engines.run(a_flow(task.FunctorTask(later)))",
             CompilationFailure,
-            "later is a coroutine function, and no execu",
+            "later is a coroutine function, which only executor='asyncio' awaits; make it",
         ),
         (
             "engines.run(a_flow(Need('n')))",

@@ -18,13 +18,11 @@ NAMES = ["greenthreads", "greenthreaded", "greenthread", "GreenThreads"]
 
 
 @pytest.fixture
-def eventlet(monkeypatch):
-    """Give eventlet, and take back that progress is kept for each green thread."""
+def eventlet():
+    """Give eventlet."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # eventlet warns of itself
-        found = pytest.importorskip("eventlet", reason="executor='greenthreads' needs eventlet")
-    monkeypatch.setattr(task, "PROGRESS", task.PROGRESS)
-    return found
+        return pytest.importorskip("eventlet", reason="executor='greenthreads' needs eventlet")
 
 
 @pytest.mark.parametrize("name", NAMES)
