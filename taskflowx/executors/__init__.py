@@ -67,6 +67,32 @@ _BY_NAME: dict[str, Callable[[int | None], base.Executor]] = {
 }
 
 
+#: the group of entry points by which packages bring executors: callables that take `max_workers` and return a
+#: `base.Executor`, such as `futures.FuturesExecutor(make=...)`
+GROUP = "taskflowx.executors"
+
+
+def _plug_in(name: str) -> Callable[[int | None], base.Executor]:
+    """Return what makes the executor of a name that is not ours."""
+    import importlib.metadata
+
+    brought = {point.name: point for point in importlib.metadata.entry_points(group=GROUP)}
+    point = brought.get(name)
+    if point is None:
+        known = sorted({*_BY_NAME, *brought})
+        raise ValueError(f"Unknown executor string '{name}' expected one of {known} (or mixed case equivalent)")
+    make = point.load()
+
+    def checked(max_workers: int | None) -> base.Executor:
+        made = make(max_workers)
+        if not isinstance(made, base.Executor):
+            what = f"Executor plug-in '{name}' ({point.value})"
+            raise TypeError(f"{what} gave {made!r}, expected a taskflowx.executors.base.Executor")
+        return made
+
+    return checked
+
+
 def fetch(executor: Any, max_workers: Any = None, *, inline: bool = True) -> base.Executor:
     """Return the executor for a name, or for an instance of `concurrent.futures.Executor`, which stays the caller's.
 
@@ -80,10 +106,7 @@ def fetch(executor: Any, max_workers: Any = None, *, inline: bool = True) -> bas
         msg = f"max_workers must be a positive number of workers, not {max_workers!r}"
         raise ValueError(msg)
     if isinstance(executor, str):
-        make = _BY_NAME.get(executor.lower())
-        if make is None:
-            msg = f"Unknown executor string '{executor}' expected one of {sorted(_BY_NAME)} (or mixed case equivalent)"
-            raise ValueError(msg)
+        make = _BY_NAME.get(executor.lower()) or _plug_in(executor)
         made = make(max_workers)
         made.inline = made.inline and inline
         return made

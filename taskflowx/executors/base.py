@@ -100,10 +100,14 @@ class Executor:
     inline = False
     #: whether atoms, arguments and results are pickled on their way
     pickles = False
-    #: whether what a call changes outside of its result is seen by the engine
-    shares_memory = True
+    #: whether calls work on the very objects that the engine has; None where nobody can tell
+    shares_memory: bool | None = True
     #: whether `async def` calls can run there
     runs_async = False
+    #: whether calls may run on another machine; None where nobody can tell
+    is_remote: bool | None = False
+    #: whether calls that were handed in and have not begun can be taken back
+    can_cancel = True
     #: whether calls that have begun can be ended from outside: they are when the wait for them is interrupted
     can_kill = False
 

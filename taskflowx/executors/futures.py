@@ -61,8 +61,11 @@ class Carrier:
         else:
             atom = self.atom
             task.PROGRESS.report = lambda reporting, details: progress.append(details) if reporting is atom else None
+        outcome: Any
         try:
             outcome = base.perform(self.atom, self.verb, self.kwargs)
+        except BaseException as error:  # not raised here: there are executors that it would end
+            outcome = base.Interrupt(error)
         finally:
             task.PROGRESS.report = kept
         if deliver is not None:
@@ -92,6 +95,10 @@ class FuturesExecutor(base.Executor):
     ) -> None:
         self._make = make
         self.pickles = pickles
+        # Of somebody else's we know only that those of the standard library with threads share memory.
+        known = pickles or isinstance(executor, concurrent.futures.ThreadPoolExecutor)
+        self.shares_memory = not pickles if known else None
+        self.is_remote = False if known else None
         self._running = executor
         self._run = _Run(_refuse, None)
 

@@ -2,10 +2,9 @@
 
 import os
 import pathlib
-import sys
 import threading
 
-from taskflowx import retry, task
+from taskflowx import task
 
 
 class Give(task.Task):
@@ -17,13 +16,6 @@ class Give(task.Task):
 
     def execute(self):
         return self.value
-
-
-class Join(task.Task):
-    """Provides the text of its two inputs."""
-
-    def execute(self, left, right):
-        return f"{left}{right}"
 
 
 class Note(task.Task):
@@ -72,44 +64,10 @@ class BreakWithALock(task.Task):
         raise ValueError("locked", threading.Lock())
 
 
-class BreakTwice(Note):
-    """Fails as long as its file has fewer than two notes of that."""
-
-    def execute(self):
-        self.write("tried")
-        if pathlib.Path(self.path).read_text(encoding="utf-8").count("tried") < 3:
-            raise Problem("not yet")
-        return "third time"
-
-
-class Again(retry.Times):
-    """A retry that the tests can tell apart."""
-
-
 class Report(task.Task):
     def execute(self):
         for part in (0.25, 0.5):
             self.update_progress(part, part=str(part))
-
-
-class Leave(task.Task):
-    def execute(self):
-        sys.exit("leave")
-
-
-class LeaveOnce(task.Task):
-    """Raises SystemExit the first time."""
-
-    def __init__(self, name, path):
-        super().__init__(name)
-        self.path = path
-
-    def execute(self):
-        path = pathlib.Path(self.path)
-        if not path.exists():
-            path.write_text("was here", encoding="utf-8")
-            sys.exit("leave")
-        return "stayed"
 
 
 class Die(task.Task):

@@ -9,8 +9,9 @@ from types import SimpleNamespace
 import pytest
 
 from taskflowx import engines, exceptions, executors, states, task
-from taskflowx.executors import base, threads, wire
-from taskflowx.patterns import graph_flow, linear_flow, unordered_flow
+from taskflowx.executors import base, processes, threads, wire
+from taskflowx.patterns import linear_flow, unordered_flow
+from taskflowx.testing import executor_contract
 from tests.contract import contract_tasks as tasks
 
 
@@ -44,40 +45,49 @@ def _process_pool():
     return concurrent.futures.ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("forkserver"))
 
 
+def _green():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # eventlet warns of itself
+        pytest.importorskip("eventlet", reason="executor='greenthreads' needs eventlet")
+    return "greenthreads"
+
+
 PLACES = {
     "serial": lambda: "serial",
     "threads": lambda: "threads",
     "processes": lambda: "processes",
+    "ProcessPool": lambda: processes.ProcessPool(2),
     "asyncio": lambda: "asyncio",
     "ThreadPoolExecutor": lambda: concurrent.futures.ThreadPoolExecutor(2),
     "ProcessPoolExecutor": _process_pool,
     "somebody-elses": Counting,
-    "greenthreads": lambda: "greenthreads",
+    "greenthreads": _green,
 }
-IN_PROCESSES = ("processes", "ProcessPoolExecutor")
+IN_PROCESSES = ("processes", "ProcessPool", "ProcessPoolExecutor")
 
 
-@pytest.fixture(params=PLACES)
-def place(request):
-    """Give the executor, and see that nothing of ours is left after the test."""
-    if request.param == "greenthreads":
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # eventlet warns of itself
-            pytest.importorskip("eventlet", reason="executor='greenthreads' needs eventlet")
+@pytest.fixture(autouse=True)
+def nothing_is_left():
+    """See that no thread and no process of ours is left after a test."""
     threads, children = set(threading.enumerate()), set(multiprocessing.active_children())
-    made = PLACES[request.param]()
-    yield made
-    if isinstance(made, concurrent.futures.Executor):
-        made.shutdown()
+    yield
     for thread in set(threading.enumerate()) - threads:
         thread.join(10)
     assert set(threading.enumerate()) <= threads
     assert set(multiprocessing.active_children()) <= children
 
 
-@pytest.fixture
-def where(request, place):
-    return next(name for name, param in PLACES.items() if request.node.callspec.params["place"] == name)
+@pytest.fixture(params=PLACES)
+def place(request):
+    """Give the executor."""
+    made = PLACES[request.param]()
+    yield made
+    if not isinstance(made, str):
+        (made.close if isinstance(made, processes.ProcessPool) else made.shutdown)()
+
+
+for _name, _make in PLACES.items():
+    globals()[f"Test{_name}"] = executor_contract.case(_make)
 
 
 @pytest.fixture
@@ -91,83 +101,6 @@ def load(flow, place, **options):
     return engines.load(flow, engine="parallel", executor=place, max_workers=2, **options)
 
 
-def test_values_reach_those_who_need_them(place):
-    flow = graph_flow.Flow("f").add(
-        tasks.Join("join", provides="all", rebind={"left": "a", "right": "b"}),
-        tasks.Give("a", "x", provides="a"),
-        tasks.Give("b", "y", provides="b"),
-    )
-    engine = load(flow, place, store={"unused": object()})
-    engine.run()
-    assert engine.storage.fetch("all") == "xy"
-    assert engine.storage.get_flow_state() == states.SUCCESS
-
-
-def test_many_atoms_run_once_each(place, notes):
-    path, read = notes
-    load(unordered_flow.Flow("f").add(*(tasks.Note(f"t{i}", path) for i in range(40))), place).run()
-    assert sorted(read()) == sorted(f"ran t{i}" for i in range(40))
-
-
-def test_a_failure_is_raised_as_itself_after_the_rollback(place, notes):
-    path, read = notes
-    flow = linear_flow.Flow("f").add(
-        tasks.Note("a", path),
-        unordered_flow.Flow("u").add(
-            linear_flow.Flow("left").add(tasks.Note("b", path), tasks.Note("c", path)), tasks.Note("d", path)
-        ),
-        tasks.Break("e", path),
-        tasks.Note("never", path),
-    )
-    engine = load(flow, place)
-    with pytest.raises(tasks.Problem) as caught:
-        engine.run()
-    assert caught.value.args == ("on purpose", 7)
-    assert engine.storage.get_flow_state() == states.REVERTED
-    undone = [line.split()[1] for line in read() if line.startswith("undid")]
-    assert sorted(undone) == ["a", "b", "c", "d", "e"]
-    assert undone[0] == "e"
-    assert undone[-1] == "a"
-    assert undone.index("c") < undone.index("b")
-    assert engine.not_undone() == []
-
-
-def test_a_retry_runs_its_flow_again(place, notes):
-    path, read = notes
-    flow = linear_flow.Flow("f", retry=tasks.Again(5, "again", provides="attempt"))
-    flow.add(tasks.Note("a", path), tasks.BreakTwice("b", path, provides="b"))
-    engine = load(flow, place)
-    engine.run()
-    assert engine.storage.fetch("b") == "third time"
-    assert engine.storage.fetch("attempt") == 3
-    attempt = ["ran a", "tried b", "undid b", "undid a"]
-    assert read() == [*attempt, *attempt, "ran a", "tried b"]
-    history = engine.storage.get_retry_history("again")
-    assert [sorted(failures) for _, failures in history] == [["b"], ["b"], []]
-
-
-def test_transitions_come_in_order_in_the_thread_of_the_engine(place):
-    seen = []
-    engine = load(linear_flow.Flow("f").add(tasks.Give("a", 1), tasks.Give("b", 2)), place)
-    engine.atom_notifier.register(
-        "*", lambda state, details: seen.append((details["task_name"], state, threading.current_thread()))
-    )
-    engine.run()
-    me = threading.current_thread()
-    assert seen == [(name, state, me) for name in "ab" for state in ("RUNNING", "SUCCESS")]
-
-
-def test_progress_reaches_the_record_and_the_engines_listeners(place):
-    seen = []
-    reporting = tasks.Report("report")
-    engine = load(linear_flow.Flow("f").add(reporting), place)
-    engine.atom_notifier.register("update_progress", lambda _, details: seen.append(details["progress"]))
-    engine.run()
-    assert seen == [0.25, 0.5]
-    assert engine.storage.get_task_progress("report") == 1.0
-    assert engine.storage.get_task_progress_details("report") == {"at_progress": 0.5, "details": {"part": "0.5"}}
-
-
 def test_an_executor_of_the_caller_gets_one_submit_a_call_and_stays_open(notes):
     path, _ = notes
     counting = Counting()
@@ -177,58 +110,6 @@ def test_an_executor_of_the_caller_gets_one_submit_a_call_and_stays_open(notes):
     assert counting.submitted == 4
     assert not counting.was_shut_down
     assert counting.submit(str, 5).result(10) == "5"
-
-
-def test_an_exit_in_a_task_is_raised_and_the_run_goes_on_later(place, tmp_path):
-    flow = linear_flow.Flow("f").add(tasks.Give("a", 1), tasks.LeaveOnce("leave", str(tmp_path / "left")))
-    engine = load(flow, place)
-    with pytest.raises(SystemExit):
-        engine.run()
-    assert engine.storage.get_flow_state() == states.SUSPENDED
-    engine.run()
-    assert engine.storage.get("leave") == "stayed"
-    assert engine.storage.get_flow_state() == states.SUCCESS
-
-
-def test_an_interrupt_in_a_listener_is_raised_and_the_run_goes_on_later(place, notes):
-    path, read = notes
-
-    def interrupt(state, details):
-        if details["task_name"] == "b":
-            engine.atom_notifier.reset()
-            raise KeyboardInterrupt
-
-    engine = load(linear_flow.Flow("f").add(*(tasks.Note(name, path) for name in "abc")), place)
-    engine.atom_notifier.register(states.SUCCESS, interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        engine.run()
-    assert engine.storage.get_flow_state() == states.SUSPENDED
-    engine.run()
-    assert engine.storage.get_flow_state() == states.SUCCESS
-    assert sorted(set(read())) == ["ran a", "ran b", "ran c"]
-
-
-def test_a_suspended_run_goes_on_where_it_was(place, notes):
-    path, read = notes
-    engine = load(linear_flow.Flow("f").add(*(tasks.Note(name, path) for name in "abc")), place)
-    engine.atom_notifier.register(
-        states.SUCCESS, lambda _, details: engine.suspend() if details["task_name"] == "b" else None
-    )
-    engine.run()
-    assert engine.storage.get_flow_state() == states.SUSPENDED
-    assert read() == ["ran a", "ran b"]
-    engine.run()
-    assert read() == ["ran a", "ran b", "ran c"]
-
-
-def test_no_time_left_leaves_the_flow_suspended(place, notes):
-    path, read = notes
-    engine = load(linear_flow.Flow("f").add(*(tasks.Note(name, path) for name in "ab")), place)
-    with pytest.raises(TimeoutError, match="can be run on"):
-        engine.run(timeout=0)
-    assert engine.storage.get_flow_state() == states.SUSPENDED
-    engine.run(timeout=60)
-    assert read() == ["ran a", "ran b"]
 
 
 @pytest.mark.parametrize("place", IN_PROCESSES, indirect=True)

@@ -1,0 +1,315 @@
+"""What every place to run keeps to, as tests for your own one: a line in a file that pytest or unittest runs.
+
+    TestMine = executor_contract.case(lambda: MyExecutor(2))
+
+The tasks below are at the top of a module that can be imported wherever taskflowx can, so they reach other processes.
+What they do they write down in a file, so all workers have to see the same file system.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import pathlib
+import sys
+import tempfile
+import threading
+import unittest
+from typing import TYPE_CHECKING, Any
+
+from taskflowx import engines, exceptions, executors, retry, states, task
+from taskflowx.patterns import graph_flow, linear_flow, unordered_flow
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from taskflowx.flow import Flow
+
+
+class Problem(Exception):
+    """An error with arguments of its own."""
+
+
+class Give(task.Task):
+    """Provides a value.
+
+    :param value: that value
+    """
+
+    def __init__(self, name: str, value: Any, **kwargs: Any) -> None:
+        super().__init__(name, **kwargs)
+        self.value = value
+
+    def execute(self) -> Any:
+        """Return the value."""
+        return self.value
+
+
+class GiveLater(Give):
+    """Provides a value from a coroutine."""
+
+    async def execute(self) -> Any:
+        """Return the value when others have had their turn."""
+        await asyncio.sleep(0)
+        return self.value
+
+
+class Join(task.Task):
+    """Provides the text of its two inputs."""
+
+    def execute(self, left: Any, right: Any) -> str:
+        """Return both as one text."""
+        return f"{left}{right}"
+
+
+class Note(task.Task):
+    """Writes a line to a file when it runs and when it is reverted.
+
+    :param path: of that file
+    """
+
+    def __init__(self, name: str, path: str, **kwargs: Any) -> None:
+        super().__init__(name, **kwargs)
+        self.path = path
+
+    def write(self, text: str) -> None:
+        """Write a line."""
+        with pathlib.Path(self.path).open("a", encoding="utf-8") as file:
+            file.write(f"{text} {self.name}\n")
+
+    def execute(self) -> Any:
+        """Note that it ran."""
+        self.write("ran")
+
+    def revert(self, result: Any, flow_failures: Any) -> None:
+        """Note that it was undone."""
+        self.write("undid")
+
+
+class Break(Note):
+    """Fails."""
+
+    def execute(self) -> Any:
+        """Note that it was tried, and fail."""
+        self.write("broke")
+        raise Problem("on purpose", 7)
+
+
+class BreakTwice(Note):
+    """Fails as long as there are fewer than three notes of its having been tried."""
+
+    def execute(self) -> Any:
+        """Note that it was tried."""
+        self.write("tried")
+        if pathlib.Path(self.path).read_text(encoding="utf-8").count("tried") < 3:  # noqa: PLR2004 - twice
+            raise Problem("not yet")
+        return "third time"
+
+
+class Report(task.Task):
+    """Reports progress."""
+
+    def execute(self) -> None:
+        """Report a quarter, and then a half."""
+        for part in (0.25, 0.5):
+            self.update_progress(part, part=str(part))
+
+
+class LeaveOnce(Note):
+    """Raises SystemExit when it runs for the first time."""
+
+    def execute(self) -> Any:
+        """Leave, or say that it stayed."""
+        if not pathlib.Path(self.path).exists():
+            self.write("left")
+            sys.exit("leave")
+        return "stayed"
+
+
+class Append(task.Task):
+    """Changes what it is given."""
+
+    def execute(self, box: list[str]) -> None:
+        """Put something into the box."""
+        box.append(self.name)
+
+
+class Contract(unittest.TestCase):
+    """What is true wherever calls run; subclasses say where that is."""
+
+    #: returns what is passed as `executor=`
+    make: Callable[[], Any]
+
+    def setUp(self) -> None:
+        """Make the executor, and a file for notes."""
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.path = f"{folder.name}/notes"
+        self.executor = type(self).make()
+        for name in ("shutdown", "close"):
+            if callable(end := getattr(self.executor, name, None)):
+                self.addCleanup(end)
+                break
+
+    def load(self, flow: Flow, **options: Any) -> Any:
+        """Return an engine for a flow."""
+        return engines.load(flow, engine="parallel", executor=self.executor, **options)
+
+    def notes(self) -> list[str]:
+        """Return the lines in the file."""
+        path = pathlib.Path(self.path)
+        return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+
+    def test_values_reach_those_who_need_them(self) -> None:
+        flow = graph_flow.Flow("f").add(
+            Join("join", provides="all", rebind={"left": "a", "right": "b"}),
+            Give("a", "x", provides="a"),
+            Give("b", "y", provides="b"),
+        )
+        engine = self.load(flow, store={"unused": threading.Lock()})
+        engine.run()
+        _equal(engine.storage.fetch("all"), "xy")
+        _equal(engine.storage.get_flow_state(), states.SUCCESS)
+
+    def test_many_atoms_run_once_each(self) -> None:
+        self.load(unordered_flow.Flow("f").add(*(Note(f"t{i}", self.path) for i in range(40)))).run()
+        _equal(sorted(self.notes()), sorted(f"ran t{i}" for i in range(40)))
+
+    def test_a_failure_is_raised_as_itself_after_an_ordered_rollback(self) -> None:
+        flow = linear_flow.Flow("f").add(
+            Note("a", self.path),
+            unordered_flow.Flow("u").add(
+                linear_flow.Flow("left").add(Note("b", self.path), Note("c", self.path)), Note("d", self.path)
+            ),
+            Break("e", self.path),
+            Note("never", self.path),
+        )
+        engine = self.load(flow)
+        problem = _raised(Problem, engine.run)
+        _equal(problem.args, ("on purpose", 7))
+        _equal(engine.storage.get_flow_state(), states.REVERTED)
+        undone = [line.split()[1] for line in self.notes() if line.startswith("undid")]
+        _equal(sorted(undone), ["a", "b", "c", "d", "e"])
+        _equal((undone[0], undone[-1]), ("e", "a"))
+        _equal(undone.index("c") < undone.index("b"), True)
+        _equal(engine.not_undone(), [])
+
+    def test_a_retry_runs_its_flow_again(self) -> None:
+        flow = linear_flow.Flow("f", retry=retry.Times(5, "again", provides="attempt"))
+        flow.add(Note("a", self.path), BreakTwice("b", self.path, provides="b"))
+        engine = self.load(flow)
+        engine.run()
+        _equal((engine.storage.fetch("b"), engine.storage.fetch("attempt")), ("third time", 3))
+        attempt = ["ran a", "tried b", "undid b", "undid a"]
+        _equal(self.notes(), [*attempt, *attempt, "ran a", "tried b"])
+        history = engine.storage.get_retry_history("again")
+        _equal([sorted(failures) for _, failures in history], [["b"], ["b"], []])
+
+    def test_transitions_come_in_order_in_the_thread_of_the_engine(self) -> None:
+        seen = []
+        engine = self.load(linear_flow.Flow("f").add(Give("a", 1), Give("b", 2)))
+        engine.atom_notifier.register(
+            "*", lambda state, details: seen.append((details["task_name"], state, threading.current_thread()))
+        )
+        engine.run()
+        me = threading.current_thread()
+        _equal(seen, [(name, state, me) for name in "ab" for state in (states.RUNNING, states.SUCCESS)])
+
+    def test_progress_reaches_the_record_and_the_listeners_of_the_engine(self) -> None:
+        seen = []
+        engine = self.load(linear_flow.Flow("f").add(Report("report")))
+        engine.atom_notifier.register(
+            task.EVENT_UPDATE_PROGRESS, lambda _, details: seen.append((details["progress"], details["part"]))
+        )
+        engine.run()
+        _equal(seen, [(0.25, "0.25"), (0.5, "0.5")])
+        _equal(engine.storage.get_task_progress("report"), 1.0)
+
+    def test_an_exit_in_a_task_is_raised_and_the_run_goes_on_later(self) -> None:
+        engine = self.load(linear_flow.Flow("f").add(Give("a", 1), LeaveOnce("leave", self.path)))
+        _raised(SystemExit, engine.run)
+        _equal(engine.storage.get_flow_state(), states.SUSPENDED)
+        engine.run()
+        _equal(engine.storage.get("leave"), "stayed")
+        _equal(engine.storage.get_flow_state(), states.SUCCESS)
+
+    def test_an_interrupt_in_a_listener_is_raised_and_the_run_goes_on_later(self) -> None:
+        engine = self.load(linear_flow.Flow("f").add(*(Note(name, self.path) for name in "abc")))
+
+        def interrupt(_: str, details: dict[str, Any]) -> None:
+            if details["task_name"] == "b":
+                engine.atom_notifier.reset()
+                raise KeyboardInterrupt
+
+        engine.atom_notifier.register(states.SUCCESS, interrupt)
+        _raised(KeyboardInterrupt, engine.run)
+        _equal(engine.storage.get_flow_state(), states.SUSPENDED)
+        engine.run()
+        _equal(engine.storage.get_flow_state(), states.SUCCESS)
+        _equal(self.notes(), ["ran a", "ran b", "ran c"])
+
+    def test_a_suspended_run_goes_on_where_it_was(self) -> None:
+        engine = self.load(linear_flow.Flow("f").add(*(Note(name, self.path) for name in "abc")))
+        engine.atom_notifier.register(
+            states.SUCCESS, lambda _, details: engine.suspend() if details["task_name"] == "b" else None
+        )
+        engine.run()
+        _equal(engine.storage.get_flow_state(), states.SUSPENDED)
+        _equal(self.notes(), ["ran a", "ran b"])
+        engine.run()
+        _equal(self.notes(), ["ran a", "ran b", "ran c"])
+
+    def test_no_time_left_leaves_the_flow_suspended(self) -> None:
+        engine = self.load(linear_flow.Flow("f").add(*(Note(name, self.path) for name in "ab")))
+        _raised(TimeoutError, lambda: engine.run(timeout=0))
+        _equal(engine.storage.get_flow_state(), states.SUSPENDED)
+        _equal(self.notes(), [])
+        engine.run(timeout=60)
+        _equal(self.notes(), ["ran a", "ran b"])
+
+    def test_a_run_can_be_awaited(self) -> None:
+        engine = self.load(linear_flow.Flow("f").add(Note("a", self.path), Break("b", self.path)))
+        _raised(Problem, lambda: asyncio.run(engine.arun()))
+        _equal(self.notes(), ["ran a", "broke b", "undid b", "undid a"])
+
+    def test_what_the_executor_says_of_itself_is_true(self) -> None:
+        executor = executors.fetch(self.executor)
+        engine = self.load(linear_flow.Flow("f").add(GiveLater("later", 1)))
+        if executor.runs_async:
+            engine.run()
+            _equal(engine.storage.get("later"), 1)
+        else:
+            _raised(exceptions.CompilationFailure, engine.run)
+        if executor.shares_memory is not None:
+            box: list[str] = []
+            self.load(linear_flow.Flow("f").add(Append("a")), store={"box": box}).run()
+            _equal(box == ["a"], executor.shares_memory)
+
+    def test_an_executor_of_the_caller_stays_open(self) -> None:
+        submit = getattr(self.executor, "submit", None)
+        if not callable(submit):
+            self.skipTest("it is the engine's own")
+        self.load(linear_flow.Flow("f").add(Give("a", 1))).run()
+        _equal(submit(str, 5).result(60), "5")
+
+
+def case(make: Callable[[], Any]) -> type[Contract]:
+    """Return the tests for one executor, as a `unittest.TestCase`.
+
+    :param make: returns what is passed as `executor=`; it is called for each test, and `shutdown` or `close`, where
+        there is one, after it
+    """
+    return type("Case", (Contract,), {"make": staticmethod(make)})
+
+
+def _equal(found: Any, expected: Any) -> None:
+    if found != expected:
+        raise AssertionError(f"{found!r} where {expected!r} was expected")
+
+
+def _raised(error: type[BaseException], function: Callable[[], Any]) -> BaseException:
+    """Return the error of that class which a function raises."""
+    try:
+        function()
+    except error as raised:
+        return raised
+    raise AssertionError(f"{error.__name__} was not raised")
