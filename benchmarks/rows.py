@@ -16,7 +16,7 @@ import sys
 import tempfile
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import durable, loops, peers, workloads
+from benchmarks import durable, loops, peers, places, workloads
 from benchmarks.harness import ROOT, Figure, clock, compared, fresh, in_turn
 from taskflowx import engines, states
 
@@ -39,6 +39,7 @@ class Sizes:
     :param many: atoms of a large flow
     :param turns: turns of a figure; `short` where a turn takes a blink, `few` where it takes many seconds
     :param repeats: how often a small flow is measured before a large one, and again after it
+    :param arrays: tasks that return large arrays, and `burning` those that use a CPU for long
     """
 
     atoms: int = 10_000
@@ -49,10 +50,12 @@ class Sizes:
     turns: int = 5
     few: int = 3
     repeats: int = 5
+    arrays: int = 100
+    burning: int = 200
 
 
 FULL = Sizes()
-QUICK = Sizes(crossing=1_000, starting=500, many=50_000, short=5, turns=2, few=1, repeats=2)
+QUICK = Sizes(crossing=1_000, starting=500, many=50_000, short=5, turns=2, few=1, repeats=2, arrays=10, burning=20)
 SMALL = 10_000  # what a large flow is compared with
 CHAIN = 1_000  # atoms of the chain that TaskFlow runs too
 
@@ -276,6 +279,11 @@ ROWS = {
         MAIN,
         processes,
     ),
+    "pool": Row("our worker processes ÷ others, both warm, 2 workers", ("",), places.pool),
+    "asyncio": Row(
+        "executor='asyncio', engine.arun() ÷ bare coroutines; and many that sleep", ("",), places.coroutines
+    ),
+    "dask": Row("executor='threads' ÷ dask.threaded.get, 2 workers", ("unordered",), places.dask_threads),
     "rollback": Row("undoing all atoms ÷ running them (serial)", MAIN, rollback),
     "scale": Row(
         f"time an atom of a large flow ÷ of one with {SMALL:,}; declare, compile and run (serial); "

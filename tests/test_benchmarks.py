@@ -15,6 +15,7 @@ import pytest
 from benchmarks import __main__ as command_line, harness, loops, peers, rows, workloads
 from taskflowx import engines
 
+PLACES = ["pool", "asyncio", "dask"]
 DURABLE = ["commits", "dbos", "taskflow-sqlite", "resume"]
 
 
@@ -49,7 +50,7 @@ def test_list_names_every_row_and_measures_nothing():
     done = run_benchmarks("--list")
     assert done.returncode == 0, done.stderr
     named = [line.split()[0] for line in done.stdout.splitlines()]
-    assert named == ["serial", "threads", "processes", "rollback", "scale", "import", "taskflow", *DURABLE]
+    assert named == ["serial", "threads", "processes", *PLACES, "rollback", "scale", "import", "taskflow", *DURABLE]
 
 
 @pytest.mark.parametrize("option", ["--only", "--shape"])

@@ -63,6 +63,8 @@ META_NOT_CALLED = "not_called"
 META_LEFT_OUT_BY = "left_out_by"
 
 _WAKE = (None, None)
+#: how many plain calls are got ready before they are handed over
+_PART = 512
 #: at least so long lies between commits that carry nothing but progress
 _SECONDS_FOR_PROGRESS = 1.0
 
@@ -232,13 +234,13 @@ class Scheduler:
 
     def _hand_over(self) -> None:
         """Hand what can start to the executor; retries, which keep state of their own, run here on every executor."""
+        undo, ready = self._take_undo(), self._take_ready()
+        if self._touched is None and not undo:
+            ready = self._hand_over_plain(ready)
         calls: list[base.Call] = []
         retries: list[base.Call] = []
         try:
-            for prepare, batch in (
-                (self._prepare_undo, self._take_undo()),
-                (self._prepare_execute, self._take_ready()),
-            ):
+            for prepare, batch in ((self._prepare_undo, undo), (self._prepare_execute, ready)):
                 for i in batch:
                     if failpoints.on:
                         failpoints.hit("in a batch")
@@ -255,12 +257,52 @@ class Scheduler:
             self._put_back([*calls, *retries])
             raise
         if calls:
-            if failpoints.on:
-                failpoints.hit("before submit")
-            self._in_flight += len(calls)
-            self._executor.submit(calls)
-            if failpoints.on:
-                failpoints.hit("after submit")
+            self._submit(calls)
+
+    def _submit(self, calls: list[base.Call]) -> None:
+        if failpoints.on:
+            failpoints.hit("before submit")
+        self._in_flight += len(calls)
+        self._executor.submit(calls)
+        if failpoints.on:
+            failpoints.hit("after submit")
+
+    def _hand_over_plain(self, batch: list[int]) -> list[int]:
+        """Hand plain tasks over, a part at a time, so that the first run while the last are got ready.
+
+        Returns what is left, from the first that is not plain on. The short path of `_prepare_execute`.
+        """
+        atoms, details, plain, notifier = self._atoms, self._details, self._walk.plain, self._notifier
+        bindings, storage, epoch = self._binder.bindings, self._storage, self._binder.epoch
+        execute, running, success = states.EXECUTE, states.RUNNING, states.SUCCESS
+        calls: list[base.Call] = []
+        left = len(batch)
+        try:
+            for position, i in enumerate(batch):
+                if not plain[i] or notifier._topics or (bindings[i] and epoch != storage.injections):
+                    left = position
+                    break
+                arguments = {}
+                try:
+                    for name, source, key in bindings[i]:
+                        if source.state != success:
+                            raise LookupError
+                        arguments[name] = source.results if key is None else source.results[key]
+                except Exception:
+                    left = position
+                    break
+                details[i].state = running
+                calls.append(base.Call(i, atoms[i], execute, arguments))
+                if len(calls) == _PART:
+                    part, calls = calls, []
+                    self._submit(part)
+            part, calls = calls, []
+            if part:
+                self._submit(part)
+        except BaseException:
+            self._put_back(calls)
+            raise
+        return batch[left:]
 
     def _stops(self) -> bool:
         if self._deadline is not None and time.monotonic() >= self._deadline:
@@ -322,15 +364,28 @@ class Scheduler:
         :raises BaseException: what came out of a call and is no `Exception`
         """
         interrupt: base.Interrupt | None = None
-        left = iter(completed)
+        details, plain, ran, notifier = self._details, self._short or self._walk.plain, self._walk.ran, self._notifier
+        execute, left = states.EXECUTE, iter(completed)
         try:
             for call, outcome in left:
                 if type(call) is base.Call:
                     self._in_flight -= 1
-                    if type(outcome) is base.Interrupt:
+                    i = call.index
+                    detail = details[i]
+                    if (
+                        plain[i]
+                        and call.verb == execute == detail.intention
+                        and detail._meta is None
+                        and outcome.__class__ not in _ODD
+                        and not notifier._topics
+                    ):  # the short path of `_ended`
+                        detail.results = outcome
+                        detail.state = states.SUCCESS
+                        ran(i)
+                    elif type(outcome) is base.Interrupt:
                         interrupt = outcome
                     else:
-                        self._ended(call.index, call.verb, outcome)
+                        self._ended(i, call.verb, outcome)
                 elif call is not None:
                     self._learn_progress(call, outcome)
         finally:
@@ -974,6 +1029,7 @@ def _forget_part(detail: AtomDetail) -> None:
         detail.results.pop()  # an attempt that did not fail is not followed by another one
 
 
+_ODD = frozenset((Failure, base.Interrupt, base.NotBegun))
 _STATES_WITH_RESULT = frozenset((states.SUCCESS, states.FAILURE, states.REVERTED, states.REVERT_FAILURE))
 _STARTING = frozenset((states.RUNNING, states.REVERTING))
 _DECISIONS = [decision.value for decision in retry.Decision]

@@ -55,7 +55,6 @@ _PATIENCE = 0.002
 _STILLBORN = 3
 #: numbers of calls come round again long after their calls have ended, and stay below that of no call
 _NUMBERS = 1 << 31
-_UNKNOWN_CLASS = (0, None)
 #: our ends of the lines to workers, and the pools: of no use to a process that is forked from this one
 _lines: set[socket.socket] = set()
 _pools: weakref.WeakSet[ProcessPool] = weakref.WeakSet()
@@ -219,7 +218,7 @@ class _Worker:
         self.tokens = (tokens_in, tokens)
         #: number -> call and the seconds that it is thought to take, in the order in which they were sent
         self.sent: dict[int, tuple[base.Call, float]] = {}
-        #: class -> the number under which the worker has what its atoms share, and the signature among that
+        #: class -> the number under which the worker has what its atoms share, 0 for nothing, and their signature
         self.known: dict[type, tuple[int, Any]] = {}
         #: the sum of the seconds in `sent`
         self.load = 0.0
@@ -252,28 +251,29 @@ class _Worker:
     def _send_one(self, number: int, call: base.Call, plain: list[tuple[Any, ...]]) -> None:
         """Have a call sent, or add it to those of which nothing in one can be part of another."""
         atom, kwargs = call.atom, call.kwargs
-        known, sent = None, wire.own_attributes(atom)
-        if sent is not None:
-            known, signature = self.known.get(atom.__class__, _UNKNOWN_CLASS)
-            if signature is not atom._signature:
-                known = self._make_known(atom)
-            entry: tuple[Any, ...] = (number, sent, known, call.verb, kwargs, atom._listened is not None)
-            if not kwargs or all(value.__class__ in wire.ATOMIC for value in kwargs.values()):
+        known, signature = self.known.get(atom.__class__) or self._get_to_know(atom)
+        attributes = wire.own_attributes(atom) if known and atom._signature is signature else None
+        listened = atom._listened is not None
+        if attributes is None:
+            entry = (number, atom, 0, call.verb, kwargs, listened)
+        else:
+            entry = (number, attributes, known, call.verb, kwargs, listened)
+            if not kwargs or wire.ATOMIC.issuperset(map(type, kwargs.values())):
                 plain.append(entry)
                 return
-        else:
-            entry = (number, atom, None, call.verb, kwargs, atom._listened is not None)
         body, descriptor = wire.pack(entry)
         self._send_plain(plain)  # calls arrive in the order in which they may begin
         self.channel.put(wire.CALL, number, body, descriptor)
 
-    def _make_known(self, atom: Any) -> int:
-        """Send what atoms of a class share."""
-        cls, signature = atom.__class__, atom._signature
-        body = wire.dumps((cls, signature))
-        known = len(self.known) + 1
-        self.known[cls] = known, signature
-        self.channel.put(wire.KNOWN, known, body)
+    def _get_to_know(self, atom: Any) -> tuple[int, Any]:
+        """Send what plain atoms of a class share; returns its number, 0 if there is nothing, and the signature."""
+        cls = atom.__class__
+        shared = cls.__dict__.get("_shared")
+        known = (0, None)
+        if shared is not None and wire.is_plain(cls):
+            known = (len(self.known) + 1, shared[2])
+            self.channel.put(wire.KNOWN, known[0], wire.dumps((cls, shared[2])))
+        self.known[cls] = known
         return known
 
     def _send_plain(self, plain: list[tuple[Any, ...]]) -> None:

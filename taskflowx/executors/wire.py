@@ -81,6 +81,10 @@ def _cloudpickle() -> Any:
 
 def pack(value: Any) -> tuple[bytes, int]:
     """Return the body of a frame that carries a value, and the descriptor that goes with it or -1."""
+    if value.__class__ in ATOMIC:
+        stream = pickle.dumps(value, PROTOCOL)
+        if len(stream) < LARGE:
+            return stream, -1
     large: dict[int, memoryview] = {}  # by address: a pickle that fails is made anew
 
     def keep(buffer: pickle.PickleBuffer) -> bool:
@@ -185,29 +189,13 @@ def _can_be_pickled(value: Any) -> bool:
 # once; what is left is a tenth of the work for pickle.
 
 
-def own_attributes(atom: Any) -> dict[str, Any] | None:
-    """Return the attributes from which, with its class, an atom can be made; None when it takes more than that."""
-    cls = atom.__class__
-    plain = _pickled_as_usual.get(cls)
-    if plain is None:
-        plain = _pickled_as_usual[cls] = all(getattr(cls, name, None) is getattr(object, name, None) for name in _HOOKS)
-    shared = cls.__dict__.get("_shared")
-    if not plain or shared is None or cls in copyreg.dispatch_table:
-        return None
-    attributes = {}
-    for name, value in atom.__dict__.items():
-        if value.__class__ in ATOMIC:
-            attributes[name] = value
-        elif name == "_signature":
-            if value is not shared[2]:
-                return None
-        elif name != "_listened":
-            return None
-    return attributes
+def is_plain(cls: type) -> bool:
+    """Tell whether an instance is its class and its attributes, for pickle as well."""
+    return cls not in copyreg.dispatch_table and all(
+        getattr(cls, name, None) is getattr(object, name, None) for name in _HOOKS
+    )
 
 
-#: classes of values of which it does not matter whether two have one object in common
-ATOMIC = frozenset((str, int, float, bool, bytes, type(None)))
 _HOOKS = (
     "__reduce_ex__",
     "__reduce__",
@@ -217,14 +205,25 @@ _HOOKS = (
     "__getnewargs_ex__",
     "__slots__",
 )
-_pickled_as_usual: weakref.WeakKeyDictionary[type, bool] = weakref.WeakKeyDictionary()
+
+
+def own_attributes(atom: Any) -> dict[str, Any] | None:
+    """Return what sets a plain atom apart from others of its signature; None when it is more than plain values."""
+    attributes: dict[str, Any] = atom.__dict__.copy()
+    del attributes["_signature"]
+    attributes.pop("_listened", None)
+    return attributes if ATOMIC.issuperset(map(type, attributes.values())) else None
+
+
+#: classes of values of which it does not matter whether two have one object in common
+ATOMIC = frozenset((str, int, float, bool, bytes, type(None)))
 
 
 def make_atom(shared: tuple[Any, Any], attributes: dict[str, Any]) -> Any:
     """Return an atom that was taken apart by `own_attributes`."""
-    cls, signature = shared
+    cls, attributes["_signature"] = shared
     atom = cls.__new__(cls)
-    atom.__dict__.update(attributes, _signature=signature)
+    atom.__dict__ = attributes
     return atom
 
 
@@ -350,8 +349,8 @@ class WorkerEnd(_End):
         self._descriptors: deque[int] = deque()
 
     def send(self, kind: int, call: int, body: bytes, descriptor: int = -1, microseconds: int = 0) -> None:
-        """Send a frame."""
-        frame = _HEADER.pack(kind, descriptor >= 0, call, min(microseconds, 0xFFFFFFFF), len(body)) + body
+        """Send a frame; `microseconds` are at most as many as four bytes hold."""
+        frame = _HEADER.pack(kind, descriptor >= 0, call, microseconds, len(body)) + body
         try:
             if descriptor >= 0:
                 _send(self.socket, b"!", descriptor)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 TOKEN = struct.Struct("=I")
 #: in place of the number of a call: there will be no more
 STOP = 0xFFFFFFFF
+_LONGEST = 0xFFFFFFFF  # microseconds
 #: as long is what was sent of a call that has not been unpickled
 _UNREAD = 3
 
@@ -158,7 +159,7 @@ class Worker:
             if len(sent) == _UNREAD:
                 sent = wire.unpack(sent[1], sent[2])
             _, atom, known, verb, kwargs, listened = sent
-            if known is not None:
+            if known:
                 atom = wire.make_atom(self._shared_by(known), atom)
             if listened:
                 vars(atom)["_listened"] = self._forwarding(atom)
@@ -176,24 +177,27 @@ class Worker:
         for output in self._outputs:
             if output.line:
                 output.write("\n")
-        body, descriptor = b"", -1
-        if outcome is not None:
-            try:
-                body, descriptor = wire.pack(outcome)
-            except Exception as error:
-                body, descriptor = self._unsendable(atom, kind, outcome, error)
-        self._send(kind, body, descriptor, (time.perf_counter_ns() - started) // 1000)
+        body, descriptor = (b"", -1) if outcome is None else self._packed(atom, kind, outcome)
+        took = min((time.perf_counter_ns() - started) // 1000, _LONGEST)
+        with self._sending:
+            self._channel.send(kind, number, body, descriptor, took)
+        if self._channel.closed:
+            os._exit(1)
 
     @staticmethod
-    def _unsendable(atom: Any, kind: int, outcome: Any, error: Exception) -> tuple[bytes, int]:
-        if kind == wire.EXITED:
-            return wire.pack(SystemExit(str(outcome)))
-        what = wire.culprit(outcome, "result")
-        unsendable = TypeError(
-            f"The result of atom '{atom.name}' cannot be pickled, as it must be to leave its process: {what} ({error})"
-        )
-        unsendable.__cause__ = error
-        return wire.pack(Failure.from_exception(unsendable))
+    def _packed(atom: Any, kind: int, outcome: Any) -> tuple[bytes, int]:
+        """Return what came of a call as the body of a frame, or why it cannot be that."""
+        try:
+            return wire.pack(outcome)
+        except Exception as error:
+            if kind == wire.EXITED:
+                return wire.pack(SystemExit(str(outcome)))
+            unsendable = TypeError(
+                f"The result of atom '{atom.name}' cannot be pickled, as it must be to leave its process: "
+                f"{wire.culprit(outcome, 'result')} ({error})"
+            )
+            unsendable.__cause__ = error
+            return wire.pack(Failure.from_exception(unsendable))
 
     def _forwarding(self, atom: Any) -> _Forwarded:
         forwarded = _Forwarded(atom.TASK_EVENTS, atom)
@@ -206,14 +210,10 @@ class Worker:
 
     def send(self, kind: int, value: Any) -> None:
         """Send a value that belongs to the call that runs."""
-        self._send(kind, *wire.pack(value))
-
-    def _send(self, kind: int, body: bytes, descriptor: int = -1, microseconds: int = 0) -> None:
-        channel = self._channel
         with self._sending:
-            channel.send(kind, self._call, body, descriptor, microseconds)
-            if channel.closed:
-                os._exit(1)
+            self._channel.send(kind, self._call, *wire.pack(value))
+        if self._channel.closed:
+            os._exit(1)
 
 
 # -- what tasks print and log ----------------------------------------------------------------------
