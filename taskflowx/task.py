@@ -29,26 +29,11 @@ REVERT_FLOW_FAILURES = atom.REVERT_FLOW_FAILURES
 EVENT_UPDATE_PROGRESS = "update_progress"
 
 
-class ProgressSink:
-    """Where calls report progress to: set by whoever runs a call, for its thread, green thread or coroutine alone.
-
-    `report(task, details)` is None outside of a run.
-    """
-
-    def __init__(self) -> None:
-        self._report: contextvars.ContextVar[Any] = contextvars.ContextVar("report", default=None)
-
-    @property
-    def report(self) -> Callable[[Task, dict[str, Any]], None] | None:
-        """What takes progress here."""
-        return self._report.get()  # type: ignore[no-any-return]
-
-    @report.setter
-    def report(self, report: Callable[[Task, dict[str, Any]], None] | None) -> None:
-        self._report.set(report)
-
-
-PROGRESS = ProgressSink()
+#: What takes (task, details) of progress, for the current thread, green thread or coroutine alone: set by whoever runs
+#: a call there, and None outside of a run.
+PROGRESS: contextvars.ContextVar[Callable[[Task, dict[str, Any]], None] | None] = contextvars.ContextVar(
+    "taskflowx.task.PROGRESS", default=None
+)
 
 
 class TaskNotifier(notifiers.RestrictedNotifier):
@@ -67,7 +52,7 @@ class TaskNotifier(notifiers.RestrictedNotifier):
         Users' tasks notify here of their own progress, as `update_progress` does.
         """
         super().notify(event_type, details)
-        report = PROGRESS.report
+        report = PROGRESS.get()
         if report is not None and event_type == EVENT_UPDATE_PROGRESS and details and "progress" in details:
             report(self.of, dict(details))
 
@@ -170,7 +155,7 @@ class Task(atom.Atom):
         if self._listened is not None:
             self._listened.notify(EVENT_UPDATE_PROGRESS, details)
             return
-        report = PROGRESS.report
+        report = PROGRESS.get()
         if report is not None:
             report(self, details)
 

@@ -154,16 +154,16 @@ class Scheduler:
             self._deadline = time.monotonic() + timeout
         walk = self._walk
         self._open()
-        kept = task.PROGRESS.report
+        kept = task.PROGRESS.get()
         try:
             self._executor.start(self._queue.put)
             while True:
                 yield states.SCHEDULING
                 try:
-                    task.PROGRESS.report = self._learn_progress
+                    task.PROGRESS.set(self._learn_progress)
                     self._start(stepwise=stepwise)
                 finally:
-                    task.PROGRESS.report = kept
+                    task.PROGRESS.set(kept)
                 yield states.WAITING
                 completed = self._wait()
                 try:

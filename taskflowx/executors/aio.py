@@ -129,7 +129,7 @@ class AsyncioExecutor(base.Executor):
             running.add(loop.create_task(self._run(pending.popleft())))
 
     async def _run(self, call: base.Call) -> None:
-        task.PROGRESS.report = self._report  # in the context of this coroutine alone
+        task.PROGRESS.set(self._report)  # in the context of this coroutine alone
         outcome: Any
         try:
             outcome = await _perform(call.atom, call.verb, call.kwargs)

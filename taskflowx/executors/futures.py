@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import functools
+import uuid
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import task
@@ -52,22 +53,26 @@ class Carrier:
     def __reduce__(self) -> tuple[Any, ...]:
         return Carrier, (self.atom, self.verb, self.kwargs)
 
+    def __dask_tokenize__(self) -> str:
+        """Tell Dask that no call is like another one: it would take the result of the first for both."""
+        return uuid.uuid4().hex
+
     def __call__(self) -> Any:
         """Run the call."""
-        deliver, kept = self.deliver, task.PROGRESS.report
+        deliver, kept = self.deliver, task.PROGRESS.get()
         progress: list[dict[str, Any]] = []
         if deliver is not None:
-            task.PROGRESS.report = lambda reporting, details: deliver((reporting, details))
+            task.PROGRESS.set(lambda reporting, details: deliver((reporting, details)))
         else:
             atom = self.atom
-            task.PROGRESS.report = lambda reporting, details: progress.append(details) if reporting is atom else None
+            task.PROGRESS.set(lambda reporting, details: progress.append(details) if reporting is atom else None)
         outcome: Any
         try:
             outcome = base.perform(self.atom, self.verb, self.kwargs)
         except BaseException as error:  # not raised here: there are executors that it would end
             outcome = base.Interrupt(error)
         finally:
-            task.PROGRESS.report = kept
+            task.PROGRESS.set(kept)
         if deliver is not None:
             return outcome
         return Brought(outcome, progress) if progress else outcome

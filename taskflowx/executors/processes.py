@@ -51,6 +51,8 @@ _MOST_AHEAD, _IN_ONE_GO = 1024, 256
 _MANY, _GATHER = 16, 0.0003
 #: seconds after which calls that wait behind another one are taken from a worker for one that is idle
 _PATIENCE = 0.002
+#: seconds that a worker has to end when it has closed its line
+_TO_END = 5.0
 #: so many workers in a row may die before they have done anything
 _STILLBORN = 3
 #: numbers of calls come round again long after their calls have ended, and stay below that of no call
@@ -189,7 +191,7 @@ def _end(workers: collections.deque[_Worker] | list[_Worker]) -> None:
 class _Worker:
     """A worker process as the engine sees it."""
 
-    __slots__ = ("channel", "heard", "heard_at", "known", "load", "process", "sent", "taken", "tokens")
+    __slots__ = ("channel", "heard_at", "known", "load", "process", "sent", "taken", "tokens")
 
     def __init__(self, context: Any, initializer: Callable[..., Any] | None, initargs: tuple[Any, ...]) -> None:
         ours, theirs = socket.socketpair()
@@ -222,10 +224,9 @@ class _Worker:
         self.known: dict[type, tuple[int, Any]] = {}
         #: the sum of the seconds in `sent`
         self.load = 0.0
-        #: how many calls it has been given
+        #: how many calls it has been given, less those that were taken back
         self.taken = 0
-        #: whether it has ever sent anything, and when it did so last
-        self.heard = False
+        #: when it has last sent something
         self.heard_at = time.monotonic()
 
     def allow(self, numbers: array.array[int]) -> None:
@@ -287,7 +288,9 @@ class _Worker:
             taken = self.tokens[1].recv(worker.TOKEN.size * most, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return []
-        return [self.drop(number) for (number,) in worker.TOKEN.iter_unpack(taken) if number != worker.STOP]
+        calls = [self.drop(number) for (number,) in worker.TOKEN.iter_unpack(taken) if number != worker.STOP]
+        self.taken -= len(calls)
+        return calls
 
     def drop(self, number: int) -> base.Call:
         """Return a call that this worker holds no more."""
@@ -384,7 +387,7 @@ class ProcessesExecutor(base.Executor):
         self._mailbox = Mailbox(self._manage, self._ring)
         self._deliver: Callable[[tuple[Any, Any]], None] = self._refuse
         self._number = 0
-        #: calls in a row that were of no use
+        #: how many workers have died in a row that had not begun a call
         self._stillborn = 0
         self._unfit: Failure | None = None
         #: verb -> kind of atom -> seconds that a call takes
@@ -470,7 +473,7 @@ class ProcessesExecutor(base.Executor):
         assert selector is not None, "somebody waits for an executor that has not been started"
         if self._is_behind():
             timeout = _PATIENCE if timeout is None else min(timeout, _PATIENCE)
-        if all(len(one.sent) >= _MANY for one in self._workers):
+        if self._workers and all(len(one.sent) >= _MANY for one in self._workers):
             time.sleep(_GATHER)  # noqa: TID251 - no worker waits for us, and the more has come, the less each costs
         happened = selector.select(timeout)
         self._mailbox.waiting = False
@@ -498,9 +501,7 @@ class ProcessesExecutor(base.Executor):
         while received and (everything or received == wire.CHUNK):
             received = one.channel.receive()
             if one.channel.frames:
-                one.heard = True
                 one.heard_at = time.monotonic()
-                self._stillborn = 0
                 self._read(one)
 
     def _read(self, one: _Worker) -> None:
@@ -540,14 +541,16 @@ class ProcessesExecutor(base.Executor):
 
     def _bury(self, one: _Worker) -> None:
         """Deal with the death of a worker: what it was at is lost, what it had not begun is not."""
-        one.process.join()  # when its line is closed, it has ended or is about to
+        one.process.join(_TO_END)
+        if one.process.is_alive():  # a call has closed its line
+            one.kill()
+            one.process.join()
         self._hear(one, everything=True)
         self._forget(one)
         self._pending.extendleft(reversed(one.take_back()))
         code = one.process.exitcode
         lost = [call for call, _ in one.sent.values()]
-        if not one.heard and not lost:
-            self._stillborn += 1
+        self._stillborn = 0 if one.taken else self._stillborn + 1
         pid = one.process.pid
         one.close()
         for call in lost:

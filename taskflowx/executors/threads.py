@@ -66,7 +66,7 @@ class ThreadsExecutor(base.Executor):
             put(call)
 
     def _work(self, deliver: Callable[[tuple[Any, Any]], None], calls: queue.SimpleQueue[base.Call | None]) -> None:
-        task.PROGRESS.report = lambda reporting, details: deliver((reporting, details))
+        task.PROGRESS.set(lambda reporting, details: deliver((reporting, details)))
         take, perform = calls.get, base.perform
         while (call := take()) is not None:
             try:

@@ -114,7 +114,7 @@ class Worker:
 
     def run(self) -> None:
         """Take calls and run them, until there are no more."""
-        task.PROGRESS.report = self._report
+        task.PROGRESS.set(self._report)
         take, size = self._tokens.recv, TOKEN.size
         while len(token := take(size)) == size:
             (number,) = TOKEN.unpack(token)

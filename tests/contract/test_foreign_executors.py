@@ -1,42 +1,77 @@
-"""The contract on executors of other packages, where these are installed: real processes, and a real cluster."""
+"""The contract on executors of other packages, each in a program of its own: real processes, and a real cluster."""
 
-import warnings
+import pathlib
+import shutil
+import subprocess
+import sys
 
 import pytest
 
+LOKY = """
+import unittest
+
+import loky
+
 from taskflowx.testing import executor_contract
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # what these packages warn of is theirs
+TestLoky = executor_contract.case(lambda: loky.ProcessPoolExecutor(2))
+
+if __name__ == "__main__":
+    unittest.main()
+"""
+
+DASK = """
+import unittest
+
+import distributed
+
+from taskflowx.testing import executor_contract
+
+TestDask = executor_contract.case(lambda: distributed.default_client().get_executor())
+
+if __name__ == "__main__":
+    cluster = distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None)
+    with cluster, distributed.Client(cluster):
+        unittest.main(exit=False)
+"""
+
+MPI = """
+import unittest
+
+from mpi4py.futures import MPIPoolExecutor
+
+from taskflowx.testing import executor_contract
+
+TestMpi = executor_contract.case(lambda: MPIPoolExecutor(2))
+
+if __name__ == "__main__":
+    unittest.main()
+"""
 
 
-def _loky():
-    loky = pytest.importorskip("loky")
-    return loky.ProcessPoolExecutor(2)
+def run(tmp_path, program, *launcher):
+    script = tmp_path / "script.py"
+    script.write_text(program, encoding="utf-8")
+    ran = subprocess.run(
+        [*launcher, str(script)], capture_output=True, text=True, timeout=55, check=False, cwd=tmp_path
+    )
+    assert "Ran 13 tests" in ran.stderr, ran.stderr
+    assert "\nOK" in ran.stderr, ran.stderr
 
 
-_clients = []
+def test_loky(tmp_path):
+    pytest.importorskip("loky")
+    run(tmp_path, LOKY, sys.executable)
 
 
-def _dask():
-    """Return an executor on a cluster of worker processes, which is started once."""
-    distributed = pytest.importorskip("distributed")
-    if not _clients:
-        cluster = distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50
-        )
-        _clients.append(distributed.Client(cluster))
-    return _clients[0].get_executor()
+def test_dask(tmp_path):
+    if shutil.which("dask", path=pathlib.Path(sys.executable).parent) is None:
+        pytest.skip("dask is not installed")  # imported in the program alone: it changes how exceptions are pickled
+    run(tmp_path, DASK, sys.executable)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _cluster_is_closed():
-    yield
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for client in _clients:
-            client.cluster.close()
-            client.close()
-
-
-TestLoky = executor_contract.case(_loky)
-TestDask = executor_contract.case(_dask)
+def test_mpi(tmp_path):
+    mpiexec = shutil.which("mpiexec", path=pathlib.Path(sys.executable).parent)
+    if mpiexec is None:
+        pytest.skip("mpi4py and mpich are not installed")
+    run(tmp_path, MPI, mpiexec, "-n", "3", sys.executable, "-m", "mpi4py.futures")

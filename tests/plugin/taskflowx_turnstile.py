@@ -37,13 +37,13 @@ class Turnstile(base.Executor):
 
     def _run(self):
         call = self._calls.popleft()
-        kept, task.PROGRESS.report = task.PROGRESS.report, lambda *told: self._deliver(told)
+        kept = task.PROGRESS.set(lambda *told: self._deliver(told))
         try:
             outcome = base.perform(call.atom, call.verb, call.kwargs)
         except BaseException as error:  # noqa: BLE001 - it is raised by the run
             outcome = base.Interrupt(error)
         finally:
-            task.PROGRESS.report = kept
+            task.PROGRESS.reset(kept)
         self._deliver((call, outcome))
 
     def start(self, deliver):

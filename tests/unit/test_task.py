@@ -96,11 +96,12 @@ def heard(one):
 
 
 @pytest.fixture
-def reports(monkeypatch):
+def reports():
     """What is reported to whoever runs the calls of this thread."""
     made = []
-    monkeypatch.setattr(task.PROGRESS, "report", lambda one, details: made.append((one, details)))
-    return made
+    kept = task.PROGRESS.set(lambda one, details: made.append((one, details)))
+    yield made
+    task.PROGRESS.reset(kept)
 
 
 def test_progress_is_told_to_the_listeners_at_once():

@@ -189,6 +189,11 @@ def initialise(value):
     os.environ["INITIALISED"] = value
 
 
+def print_and_end():
+    print("about to end")
+    os._exit(3)
+
+
 def initialise_badly():
     raise LookupError("no such thing")
 

@@ -92,7 +92,7 @@ def test_a_pool_of_futurist_is_waited_for_as_green_threads_are(eventlet):
 
 def test_progress_is_reported_nowhere_after_the_run(eventlet):
     run_notes(eventlet, executor="greenthreads")
-    assert task.PROGRESS.report is None
+    assert task.PROGRESS.get() is None
 
 
 def test_two_engines_run_at_the_same_time_in_two_green_threads(eventlet):

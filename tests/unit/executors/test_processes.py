@@ -322,9 +322,10 @@ def test_an_initializer_that_fails_fails_the_call_and_says_why(notes):
     assert read() == []
 
 
-def test_workers_that_die_before_their_first_call_are_not_replaced_for_ever(notes):
+@pytest.mark.parametrize(("initializer", "arguments"), [(tasks.end, ("exit",)), (tasks.print_and_end, ())])
+def test_workers_that_die_before_their_first_call_are_not_replaced_for_ever(initializer, arguments, notes):
     path, read = notes
-    with processes.ProcessPool(2, initializer=tasks.end, initargs=("exit",)) as pool:
+    with processes.ProcessPool(2, initializer=initializer, initargs=arguments) as pool:
         engine = load(linear_flow.Flow("f").add(tasks.Noted("t", path)), pool)
         with pytest.raises(exceptions.WorkerLost, match="before its first call"):
             engine.run()
