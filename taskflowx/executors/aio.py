@@ -85,6 +85,7 @@ class AsyncioExecutor(base.Executor):
         self._pending: deque[base.Call] = deque()
         #: the coroutines that run
         self._running: set[asyncio.Task[None]] = set()
+        self._starting = False
         self._cancelled = False
 
     def check_start(self) -> None:
@@ -125,8 +126,12 @@ class AsyncioExecutor(base.Executor):
     def _start_pending(self) -> None:
         pending, running, loop = self._pending, self._running, self._loop
         assert loop is not None, "calls come between start and stop"
+        self._starting = True
         while pending and len(running) < self._most:
-            running.add(loop.create_task(self._run(pending.popleft())))
+            one = loop.create_task(self._run(pending.popleft()))
+            if not one.done():  # as it is with the loop's `eager_task_factory`, when it had nothing to wait for
+                running.add(one)
+        self._starting = False
 
     async def _run(self, call: base.Call) -> None:
         task.PROGRESS.set(self._report)  # in the context of this coroutine alone
@@ -142,7 +147,7 @@ class AsyncioExecutor(base.Executor):
             outcome = base.Interrupt(error)
         self._deliver((call, outcome))
         self._running.discard(asyncio.current_task())
-        if self._pending and not self._cancelled:
+        if self._pending and not self._starting and not self._cancelled:
             self._start_pending()
 
     def _report(self, reporting: Any, details: dict[str, Any]) -> None:

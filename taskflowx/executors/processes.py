@@ -89,6 +89,7 @@ class ProcessPool:
     :param start_method: 'forkserver' (the default where there is one: it is safe with threads), 'spawn' or 'fork'
     :raises ValueError: when a number is not positive, or there is no such start method
     :raises TypeError: when the initializer cannot reach a worker
+    :raises RuntimeError: where eventlet has monkey-patched sockets
     """
 
     def __init__(
@@ -100,6 +101,12 @@ class ProcessPool:
         initargs: tuple[Any, ...] = (),
         start_method: str | None = None,
     ) -> None:
+        patcher = sys.modules.get("eventlet.patcher")
+        if patcher is not None and patcher.is_monkey_patched("socket"):
+            raise RuntimeError(
+                "Worker processes do not work in a process that eventlet has monkey-patched: its sockets do not reach "
+                "other processes; use executor='threads' or 'greenthreads'"
+            )
         counts: dict[str, Any] = {"max_workers": max_workers, "max_tasks_per_worker": max_tasks_per_worker}
         for name, value in counts.items():
             if value is not None and (not isinstance(value, int) or value < 1):

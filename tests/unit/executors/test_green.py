@@ -199,6 +199,14 @@ for executor in ("serial", "threads", "greenthreads"):
     )
     print(executor, sorted(engines.run(flow, engine="parallel", executor=executor).items()))
 """
+    code += """
+try:
+    engines.load(flow, executor="processes")
+except RuntimeError as error:
+    print(error)
+"""
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50, check=False)
+    *got, refused = ran.stdout.splitlines()
+    assert refused.startswith("Worker processes do not work in a process that eventlet has monkey-patched")
     want = [f"{name} [('r0', 0), ('r1', 1), ('r2', 2)]" for name in ("serial", "threads", "greenthreads")]
-    assert (ran.stdout.splitlines(), ran.stderr) == (want, "")
+    assert (got, ran.stderr) == (want, "")
