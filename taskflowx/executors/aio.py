@@ -13,7 +13,6 @@ import asyncio
 import contextlib
 import inspect
 import math
-import queue
 import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -24,45 +23,6 @@ from taskflowx.types.failure import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-
-class Mailbox:
-    """What the scheduler waits on: while it does, the loop of the run turns."""
-
-    def __init__(self, turn: Callable[[float | None], None]) -> None:
-        self._items: deque[tuple[Any, Any]] = deque()
-        self._turn = turn
-        #: called, in any thread, when something is put in that somebody waits for; None while nobody does
-        self.wake: Callable[[], None] | None = None
-
-    def __bool__(self) -> bool:
-        return bool(self._items)
-
-    def put(self, item: tuple[Any, Any]) -> None:
-        """Put something in, from any thread."""
-        self._items.append(item)
-        wake = self.wake
-        if wake is not None:
-            wake()
-
-    def get(self, timeout: float | None = None) -> tuple[Any, Any]:
-        """Take the first item out, and wait for one.
-
-        :raises queue.Empty: when there is none in that many seconds
-        """
-        if not self._items:
-            self._turn(timeout)
-        return self.get_nowait()
-
-    def get_nowait(self) -> tuple[Any, Any]:
-        """Take the first item out.
-
-        :raises queue.Empty: when there is none
-        """
-        try:
-            return self._items.popleft()
-        except IndexError:
-            raise queue.Empty from None
 
 
 class AsyncioExecutor(base.Executor):
@@ -76,7 +36,7 @@ class AsyncioExecutor(base.Executor):
     def __init__(self, max_workers: int | None = None) -> None:
         self._most = math.inf if max_workers is None else max_workers
         self._threads = threads.ThreadsExecutor(max_workers)
-        self._mailbox = Mailbox(self._turn)
+        self._mailbox = base.Mailbox(self._turn)
         self._deliver: Callable[[tuple[Any, Any]], None] = self._mailbox.put
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
@@ -96,9 +56,9 @@ class AsyncioExecutor(base.Executor):
                 "use `await engine.arun()` there"
             )
 
-    def make_queue(self) -> Mailbox:
+    def make_queue(self) -> base.Mailbox:
         """Return a mailbox: who waits on it turns the loop."""
-        self._mailbox = Mailbox(self._turn)
+        self._mailbox = base.Mailbox(self._turn)
         return self._mailbox
 
     def start(self, deliver: Callable[[tuple[Any, Any]], None]) -> None:
@@ -186,21 +146,21 @@ class AsyncioExecutor(base.Executor):
             runner.close()
             self._runner = self._loop = None
 
-    def _turn(self, timeout: float | None) -> None:
-        """Turn the loop of the run until something is delivered, or for so many seconds."""
+    def _turn(self, timeout: float | None) -> bool:
+        """Turn the loop of the run while the scheduler waits."""
         runner, loop = self._runner, self._loop
         if runner is None or loop is None:
-            return  # the loop of the caller: it has been awaited
-        deadline = None if timeout is None else loop.time() + timeout
-        timer = None if deadline is None else loop.call_at(deadline, loop.stop)
+            return False  # the loop of the caller: it has been awaited
+        timer = None if timeout is None else loop.call_later(timeout, loop.stop)
         self._mailbox.wake = self._stop_turning
         try:
-            while not self._mailbox and (deadline is None or loop.time() < deadline):
+            if not self._mailbox:
                 loop.run_forever()
         finally:
             self._mailbox.wake = None
             if timer is not None:
                 timer.cancel()
+        return True
 
     def _stop_turning(self) -> None:
         loop = self._loop

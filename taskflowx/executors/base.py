@@ -8,8 +8,10 @@ thread, one `(call, outcome)` each; an outcome is a value, a `Failure`, an `Inte
 
 from __future__ import annotations
 
+import collections
 import pickle
 import queue
+import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from taskflowx import states, task
@@ -85,6 +87,57 @@ def perform(atom: Any, verb: str, kwargs: dict[str, Any]) -> Any:
     except Exception as error:
         return Failure.from_exception(error)
     return value
+
+
+class Mailbox:
+    """What the scheduler waits on, for executors that do their own work in its thread while it waits.
+
+    :param wait: does that work until something may have been put in, at most for so many seconds; returns whether it
+        can be asked again when nothing has
+    """
+
+    def __init__(self, wait: Callable[[float | None], bool]) -> None:
+        self._items: collections.deque[tuple[Any, Any]] = collections.deque()
+        self._wait = wait
+        #: called, in any thread, when something is put in; None while nobody has to be woken. Who is about to sleep
+        #: sets it before a last look into the mailbox.
+        self.wake: Callable[[], None] | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self._items)
+
+    def put(self, item: tuple[Any, Any]) -> None:
+        """Put something in, from any thread."""
+        self._items.append(item)
+        wake = self.wake
+        if wake is not None:
+            wake()
+
+    def get(self, timeout: float | None = None) -> tuple[Any, Any]:
+        """Take the first item out, and wait for one.
+
+        :raises queue.Empty: when there is none in that many seconds
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        left = timeout
+        while not self._items:
+            if not self._wait(left):
+                break
+            if deadline is not None:
+                left = max(deadline - time.monotonic(), 0.0)
+                if not left:
+                    break
+        return self.get_nowait()
+
+    def get_nowait(self) -> tuple[Any, Any]:
+        """Take the first item out.
+
+        :raises queue.Empty: when there is none
+        """
+        try:
+            return self._items.popleft()
+        except IndexError:
+            raise queue.Empty from None
 
 
 class Executor:

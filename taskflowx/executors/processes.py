@@ -24,7 +24,6 @@ import logging
 import multiprocessing
 import os
 import pickle
-import queue
 import selectors
 import signal
 import socket
@@ -329,50 +328,6 @@ def _levels() -> dict[str, int]:
     return {one.name: one.level for one in loggers if one.level}
 
 
-class Mailbox:
-    """What the scheduler waits on: while it does, the workers are managed."""
-
-    def __init__(self, manage: Callable[[float | None], None], wake: Callable[[], None]) -> None:
-        self._items: collections.deque[tuple[Any, Any]] = collections.deque()
-        self._manage = manage
-        self._wake = wake
-        #: whether what is put in is to wake who waits
-        self.waiting = False
-
-    def put(self, item: tuple[Any, Any]) -> None:
-        """Put something in, from the thread of the engine or from any other."""
-        self._items.append(item)
-        if self.waiting:
-            self._wake()
-
-    def get(self, timeout: float | None = None) -> tuple[Any, Any]:
-        """Take the first item out, and wait for one.
-
-        :raises queue.Empty: when there is none in that many seconds
-        """
-        items = self._items
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while True:
-            self.waiting = True  # before the look: what is put in after it rings
-            if items:
-                self.waiting = False
-                return items.popleft()
-            left = None if deadline is None else max(deadline - time.monotonic(), 0.0)
-            self._manage(left)
-            if left == 0.0 and not items:
-                raise queue.Empty
-
-    def get_nowait(self) -> tuple[Any, Any]:
-        """Take the first item out.
-
-        :raises queue.Empty: when there is none
-        """
-        try:
-            return self._items.popleft()
-        except IndexError:
-            raise queue.Empty from None
-
-
 class ProcessesExecutor(base.Executor):
     """Runs the calls of one run at a time in the workers of a pool.
 
@@ -391,7 +346,7 @@ class ProcessesExecutor(base.Executor):
         self._workers: list[_Worker] = []
         self._selector: selectors.BaseSelector | None = None
         self._bell: tuple[socket.socket, socket.socket] | None = None
-        self._mailbox = Mailbox(self._manage, self._ring)
+        self._mailbox = base.Mailbox(self._wait)
         self._deliver: Callable[[tuple[Any, Any]], None] = self._refuse
         self._number = 0
         #: how many workers have died in a row that had not begun a call
@@ -408,9 +363,9 @@ class ProcessesExecutor(base.Executor):
         """Pickle a part of an atom, with cloudpickle if it is installed and takes that."""
         return wire.dumps(part)
 
-    def make_queue(self) -> Mailbox:
+    def make_queue(self) -> base.Mailbox:
         """Return a mailbox: who waits on it manages the workers."""
-        self._mailbox = Mailbox(self._manage, self._ring)
+        self._mailbox = base.Mailbox(self._wait)
         return self._mailbox
 
     def start(self, deliver: Callable[[tuple[Any, Any]], None]) -> None:
@@ -474,6 +429,14 @@ class ProcessesExecutor(base.Executor):
 
     # -- the workers -------------------------------------------------------------------------------
 
+    def _wait(self, timeout: float | None) -> bool:
+        """Manage the workers while the scheduler waits."""
+        self._mailbox.wake = self._ring
+        if not self._mailbox:
+            self._manage(timeout)
+        self._mailbox.wake = None
+        return True
+
     def _manage(self, timeout: float | None) -> None:
         """Wait until something happens, or for so many seconds, and deal with it."""
         selector = self._selector
@@ -483,7 +446,7 @@ class ProcessesExecutor(base.Executor):
         if self._workers and all(len(one.sent) >= _MANY for one in self._workers):
             time.sleep(_GATHER)  # noqa: TID251 - no worker waits for us, and the more has come, the less each costs
         happened = selector.select(timeout)
-        self._mailbox.waiting = False
+        self._mailbox.wake = None
         for key, events in happened:
             one: _Worker | None = key.data
             if one is None:
