@@ -16,8 +16,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import workloads
-from benchmarks.harness import ROOT, Figure
-from benchmarks.rows import FULL, QUICK, ROWS, Sizes
+from benchmarks.harness import FULL, QUICK, ROOT, Figure, Sizes
+from benchmarks.rows import ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator

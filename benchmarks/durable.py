@@ -22,7 +22,7 @@ from tests.services import addresses
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from benchmarks.rows import Sizes
+    from benchmarks.harness import Sizes
 
 ATOMS = 2_000
 ROWS_TOGETHER = 64

@@ -77,6 +77,40 @@ class Figure:
         return f"  {self.label:<34} {number(self.value):>8}   {bound:<10} {verdict:<14} ({made_of})"
 
 
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    """How much is measured.
+
+    :param atoms: atoms of a flow
+    :param crossing: atoms of a flow whose calls cross to other processes
+    :param starting: atoms of a flow for which these processes are started
+    :param many: atoms of a large flow
+    :param turns: turns of a figure; `short` where a turn takes a blink, `few` where it takes many seconds
+    :param repeats: how often a small flow is measured before a large one, and again after it
+    :param arrays: tasks that return large arrays, and `burning` those that use a CPU for long
+    """
+
+    atoms: int = 10_000
+    crossing: int = 2_000
+    starting: int = 2_000
+    many: int = 1_000_000
+    short: int = 15
+    turns: int = 5
+    few: int = 3
+    repeats: int = 5
+    arrays: int = 100
+    burning: int = 200
+
+
+FULL = Sizes()
+QUICK = Sizes(crossing=1_000, starting=500, many=50_000, short=5, turns=2, few=1, repeats=2, arrays=10, burning=20)
+
+
+def an_atom(atoms: int) -> dict[str, Any]:
+    """Return what makes a figure of seconds say microseconds an atom."""
+    return {"atoms": atoms, "unit": "µs an atom", "factor": 1e6 / atoms}
+
+
 def number(value: float) -> str:
     """Return a number with three digits that count."""
     if abs(value) >= 100:

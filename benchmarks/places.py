@@ -12,19 +12,19 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import loops, workloads
-from benchmarks.harness import Figure, clock, compared, in_turn
-from taskflowx import engines, task
+from benchmarks.harness import Figure, an_atom, clock, compared, in_turn
+from benchmarks.workloads import ready
+from taskflowx import task
 from taskflowx.executors import processes
 from taskflowx.patterns import unordered_flow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from benchmarks.rows import Sizes
+    from benchmarks.harness import Sizes
     from taskflowx.flow import Flow
 
 WORKERS = 2
-MICROSECONDS = 1e6
 ARRAY = 10_000_000  # bytes
 
 
@@ -74,21 +74,9 @@ def many(cls: type[task.Task], atoms: int) -> Flow:
     return unordered_flow.Flow("many").add(*(cls(f"{number}") for number in range(atoms)))
 
 
-def _ready(flow: Flow, **options: Any) -> Any:
-    engine = engines.load(flow, **options)
-    engine.compile()
-    engine.prepare()
-    engine.validate()
-    return engine
-
-
 def _on(pool: Any, flow: Flow) -> Callable[[], float]:
     """Return a side that runs a flow on a pool, prepared outside of the clock."""
-    return lambda: clock(_ready(flow, executor=pool).run)
-
-
-def _per(atoms: int) -> dict[str, Any]:
-    return {"atoms": atoms, "unit": "µs an atom", "factor": MICROSECONDS / atoms}
+    return lambda: clock(ready(flow, executor=pool).run)
 
 
 def pool(sizes: Sizes, _: str) -> Iterator[Figure]:
@@ -111,7 +99,7 @@ def _chain(sizes: Sizes, ours: Any, theirs: concurrent.futures.Executor) -> Figu
         return clock(lambda: loops.on_pool(graph, sorter, theirs))
 
     label = "chain ÷ graphlib, standard pool"
-    return compared(label, in_turn(sizes.turns, _on(ours, flow), loop), **_per(sizes.crossing), at_most=0.7)
+    return compared(label, in_turn(sizes.turns, _on(ours, flow), loop), **an_atom(sizes.crossing), at_most=0.7)
 
 
 def _arrays(sizes: Sizes, ours: Any, theirs: concurrent.futures.Executor) -> Figure:
@@ -142,7 +130,7 @@ def _unordered(sizes: Sizes, ours: Any) -> Figure:
     def parallel() -> float:
         return clock(lambda: joblib.Parallel(WORKERS)(joblib.delayed(each.execute)() for each in tasks))
 
-    return compared(label, in_turn(sizes.short, _on(ours, flow), parallel), **_per(sizes.atoms), at_most=1.0)
+    return compared(label, in_turn(sizes.short, _on(ours, flow), parallel), **an_atom(sizes.atoms), at_most=1.0)
 
 
 def _speed_up(sizes: Sizes, ours: Any) -> Figure:
@@ -150,7 +138,7 @@ def _speed_up(sizes: Sizes, ours: Any) -> Figure:
     flow = many(Burn, count)
 
     def serial() -> float:
-        return clock(_ready(flow).run)
+        return clock(ready(flow).run)
 
     label = "20 ms of CPU: serial ÷ ours"
     turns = in_turn(sizes.few, serial, _on(ours, flow))
@@ -162,13 +150,13 @@ def coroutines(sizes: Sizes, _: str) -> Iterator[Figure]:
     flow = many(Yield, sizes.atoms)
 
     def awaited() -> float:
-        engine = _ready(flow, executor="asyncio")
+        engine = ready(flow, executor="asyncio")
         return clock(lambda: asyncio.run(engine.arun()))
 
     turns = in_turn(sizes.short, awaited, lambda: clock(lambda: asyncio.run(_calls(sizes.atoms))))
-    yield compared("sleep(0) ÷ asyncio.TaskGroup", turns, **_per(sizes.atoms), at_most=2.0)
+    yield compared("sleep(0) ÷ asyncio.TaskGroup", turns, **an_atom(sizes.atoms), at_most=2.0)
     sleeping = many(Sleep, sizes.atoms)
-    seconds = clock(_ready(sleeping, executor="asyncio").run)
+    seconds = clock(ready(sleeping, executor="asyncio").run)
     yield Figure("all sleep 1 s: seconds", seconds, seconds, seconds, 1, sizes.atoms, at_most=2.0)
 
 
@@ -193,10 +181,10 @@ def dask_threads(sizes: Sizes, shape: str) -> Iterator[Figure]:
     names = list(graph)
 
     def ours() -> float:
-        engine = _ready(flow, executor="threads", max_workers=WORKERS)
+        engine = ready(flow, executor="threads", max_workers=WORKERS)
         return clock(engine.run)
 
     def theirs() -> float:
         return clock(lambda: threaded.get(graph, names, num_workers=WORKERS))
 
-    yield compared(shape, in_turn(sizes.few, ours, theirs), **_per(sizes.atoms), at_most=0.1)
+    yield compared(shape, in_turn(sizes.few, ours, theirs), **an_atom(sizes.atoms), at_most=0.1)

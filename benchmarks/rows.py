@@ -14,48 +14,18 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from benchmarks import durable, loops, peers, places, workloads
-from benchmarks.harness import ROOT, Figure, clock, compared, fresh, in_turn
-from taskflowx import engines, states
+from benchmarks.harness import QUICK, ROOT, Figure, Sizes, an_atom, clock, compared, fresh, in_turn
+from benchmarks.workloads import ready
+from taskflowx import states
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from taskflowx.flow import Flow
 
-MICROSECONDS = 1e6
 WORKERS = 2
-
-
-@dataclasses.dataclass(frozen=True)
-class Sizes:
-    """How much is measured.
-
-    :param atoms: atoms of a flow
-    :param crossing: atoms of a flow whose calls cross to other processes
-    :param starting: atoms of a flow for which these processes are started
-    :param many: atoms of a large flow
-    :param turns: turns of a figure; `short` where a turn takes a blink, `few` where it takes many seconds
-    :param repeats: how often a small flow is measured before a large one, and again after it
-    :param arrays: tasks that return large arrays, and `burning` those that use a CPU for long
-    """
-
-    atoms: int = 10_000
-    crossing: int = 2_000
-    starting: int = 2_000
-    many: int = 1_000_000
-    short: int = 15
-    turns: int = 5
-    few: int = 3
-    repeats: int = 5
-    arrays: int = 100
-    burning: int = 200
-
-
-FULL = Sizes()
-QUICK = Sizes(crossing=1_000, starting=500, many=50_000, short=5, turns=2, few=1, repeats=2, arrays=10, burning=20)
 SMALL = 10_000  # what a large flow is compared with
 CHAIN = 1_000  # atoms of the chain that TaskFlow runs too
 
@@ -72,20 +42,6 @@ class Row:
     title: str
     shapes: tuple[str, ...]
     measure: Callable[[Sizes, str], Iterator[Figure]]
-
-
-def ready(flow: Flow, **options: Any) -> Any:
-    """Return an engine that has only to be run."""
-    engine = engines.load(flow, **options)
-    engine.compile()
-    engine.prepare()
-    engine.validate()
-    return engine
-
-
-def an_atom(atoms: int) -> dict[str, Any]:
-    """Return what makes a figure of seconds say microseconds an atom."""
-    return {"atoms": atoms, "unit": "µs an atom", "factor": MICROSECONDS / atoms}
 
 
 def serial(sizes: Sizes, shape: str) -> Iterator[Figure]:
@@ -202,7 +158,7 @@ def scale(sizes: Sizes, shape: str) -> Iterator[Figure]:
             f"{shape}, {'default gc' if collector else 'gc.disable()'}",
             [(answer["many"], answer["few"]) for answer in taken],
             "µs an atom",
-            factor=MICROSECONDS,
+            factor=1e6,
             atoms=sizes.many,
             at_most=bound if claimed else None,
         )

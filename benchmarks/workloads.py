@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from taskflowx import task
+from taskflowx import engines, task
 from taskflowx.patterns import graph_flow, linear_flow, unordered_flow
 
 if TYPE_CHECKING:
@@ -97,3 +97,12 @@ SHAPES: dict[str, Callable[[int], Flow]] = {
 def with_end(flow: Flow, *, fails: bool) -> Flow:
     """Return a flow that runs another one and then one task more, which fails or does not."""
     return linear_flow.Flow("whole").add(flow, Failing("end") if fails else Step("end"))
+
+
+def ready(flow: Flow, **options: Any) -> Any:
+    """Return an engine that has only to be run."""
+    engine = engines.load(flow, **options)
+    engine.compile()
+    engine.prepare()
+    engine.validate()
+    return engine
