@@ -184,6 +184,7 @@ class Scheduler:
                 yield from self._let_finish()
             raise
         finally:
+            task.PROGRESS.set(kept)  # an interrupt may have come before that above
             try:
                 self._recall()
             finally:
