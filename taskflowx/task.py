@@ -77,7 +77,7 @@ class Task(atom.Atom):
     class by default.
     """
 
-    TASK_EVENTS = (EVENT_UPDATE_PROGRESS,)
+    TASK_EVENTS: tuple[str, ...] = (EVENT_UPDATE_PROGRESS,)
 
     def __init__(
         self,

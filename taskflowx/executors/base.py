@@ -18,7 +18,7 @@ from taskflowx import states, task
 from taskflowx.types.failure import Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 
 class Call:
@@ -60,6 +60,32 @@ class Event(NamedTuple):
     event_type: str
     details: dict[str, Any] | None
     told: bool
+
+
+class _Forwarded(task.TaskNotifier):
+    """The notifier of a task that runs elsewhere than those who listen to it."""
+
+    forward: Callable[[Event], None]
+
+    def notify(self, event_type: str, details: Mapping[str, Any] | None) -> None:
+        """Call those who have begun to listen here, and those who listen there."""
+        self.tell_of(event_type, details)
+        self.forward(Event(event_type, None if details is None else dict(details), told=False))
+
+    def tell(self, progress: float) -> None:
+        """As `notify`, of what the engine knows by itself."""
+        super().tell(progress)
+        self.forward(Event(task.EVENT_UPDATE_PROGRESS, {"progress": progress}, told=True))
+
+
+def forward_events(atom: Any, forward: Callable[[Event], None]) -> None:
+    """Have the events of a task that somebody listens to elsewhere go there.
+
+    :param forward: takes each of them
+    """
+    notifier = _Forwarded(atom.TASK_EVENTS, atom)
+    notifier.forward = forward
+    vars(atom)["_listened"] = notifier
 
 
 def perform(atom: Any, verb: str, kwargs: dict[str, Any]) -> Any:

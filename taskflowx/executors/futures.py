@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 
 class Brought:
-    """What comes back from another process: the outcome, and the progress that was reported on the way."""
+    """What comes back from another process: the outcome, and the progress and events that were told on the way."""
 
     __slots__ = ("outcome", "progress")
 
-    def __init__(self, outcome: Any, progress: list[dict[str, Any]]) -> None:
+    def __init__(self, outcome: Any, progress: list[Any]) -> None:
         self.outcome = outcome
         self.progress = progress
 
@@ -36,7 +36,7 @@ class Brought:
 class Carrier:
     """A call on its way to wherever it runs."""
 
-    __slots__ = ("atom", "deliver", "kwargs", "verb")
+    __slots__ = ("atom", "deliver", "kwargs", "listened", "verb")
 
     def __init__(
         self,
@@ -44,14 +44,17 @@ class Carrier:
         verb: str,
         kwargs: dict[str, Any],
         deliver: Callable[[tuple[Any, Any]], None] | None = None,
+        listened: bool = False,
     ) -> None:
         self.atom = atom
         self.verb = verb
         self.kwargs = kwargs
         self.deliver = deliver
+        self.listened = listened  # whether somebody listens to the task where this comes from
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Carrier, (self.atom, self.verb, self.kwargs)
+        listened = getattr(self.atom, "_listened", None) is not None
+        return Carrier, (self.atom, self.verb, self.kwargs, None, listened)
 
     def __dask_tokenize__(self) -> str:
         """Tell Dask that no call is like another one: it would take the result of the first for both."""
@@ -60,11 +63,13 @@ class Carrier:
     def __call__(self) -> Any:
         """Run the call."""
         deliver, kept = self.deliver, task.PROGRESS.get()
-        progress: list[dict[str, Any]] = []
+        progress: list[Any] = []
         if deliver is not None:
             task.PROGRESS.set(lambda reporting, details: deliver((reporting, details)))
         else:
             atom = self.atom
+            if self.listened:
+                base.forward_events(atom, progress.append)
             task.PROGRESS.set(lambda reporting, details: progress.append(details) if reporting is atom else None)
         outcome: Any
         try:

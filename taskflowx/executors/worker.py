@@ -30,7 +30,7 @@ from taskflowx.types.failure import Failure
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from multiprocessing.connection import Connection
 
 TOKEN = struct.Struct("=I")
@@ -74,23 +74,6 @@ def _end_with(line: int) -> None:
     poll.register(line, 0)  # a hang-up is always told
     poll.poll()
     os._exit(1)
-
-
-class _Forwarded(task.TaskNotifier):
-    """The notifier of a task that somebody listens to on the other side."""
-
-    def forward_to(self, worker: Worker) -> None:
-        self._worker = worker
-
-    def notify(self, event_type: str, details: Mapping[str, Any] | None) -> None:
-        """Call those who listen here, and those who listen there."""
-        self.tell_of(event_type, details)
-        self._worker.send(wire.EVENT, base.Event(event_type, None if details is None else dict(details), told=False))
-
-    def tell(self, progress: float) -> None:
-        """As `notify`, of what the engine knows by itself."""
-        super().tell(progress)
-        self._worker.send(wire.EVENT, base.Event(task.EVENT_UPDATE_PROGRESS, {"progress": progress}, told=True))
 
 
 class Worker:
@@ -162,7 +145,7 @@ class Worker:
             if known:
                 atom = wire.make_atom(self._shared_by(known), atom)
             if listened:
-                vars(atom)["_listened"] = self._forwarding(atom)
+                base.forward_events(atom, self._forward)
         except Exception as error:
             error.add_note("A worker process could not take the call: it must be able to import all that is in it")
             self.send(wire.NOT_BEGUN, Failure.from_exception(error))
@@ -199,10 +182,8 @@ class Worker:
             unsendable.__cause__ = error
             return wire.pack(Failure.from_exception(unsendable))
 
-    def _forwarding(self, atom: Any) -> _Forwarded:
-        forwarded = _Forwarded(atom.TASK_EVENTS, atom)
-        forwarded.forward_to(self)
-        return forwarded
+    def _forward(self, event: base.Event) -> None:
+        self.send(wire.EVENT, event)
 
     def _report(self, reporting: Any, details: dict[str, Any]) -> None:
         if reporting is self._atom:

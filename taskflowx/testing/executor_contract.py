@@ -114,6 +114,18 @@ class Report(task.Task):
             self.update_progress(part, part=str(part))
 
 
+class Stages(task.Task):
+    """Tells of events of its own, and of progress between them."""
+
+    TASK_EVENTS = (task.EVENT_UPDATE_PROGRESS, "stage")
+
+    def execute(self) -> None:
+        """Tell of two stages."""
+        self.notifier.notify("stage", {"number": 1})
+        self.update_progress(0.5)
+        self.notifier.notify("stage", {"number": 2})
+
+
 class LeaveOnce(Note):
     """Raises SystemExit when it runs for the first time."""
 
@@ -223,6 +235,16 @@ class Contract(unittest.TestCase):
         engine.run()
         _equal(seen, [(0.25, "0.25"), (0.5, "0.5")])
         _equal(engine.storage.get_task_progress("report"), 1.0)
+
+    def test_events_of_a_task_reach_its_listeners_in_order(self) -> None:
+        seen: list[Any] = []
+        stages = Stages("stages")
+        for event in Stages.TASK_EVENTS:
+            stages.notifier.register(event, lambda _, details: seen.extend(details.values()))
+        engine = self.load(linear_flow.Flow("f").add(stages))
+        engine.run()
+        _equal(seen, [0.0, 1, 0.5, 2, 1.0])
+        _equal(engine.storage.get_task_progress("stages"), 1.0)
 
     def test_an_exit_in_a_task_is_raised_and_the_run_goes_on_later(self) -> None:
         engine = self.load(linear_flow.Flow("f").add(Give("a", 1), LeaveOnce("leave", self.path)))
