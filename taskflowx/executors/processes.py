@@ -54,6 +54,7 @@ _PATIENCE = 0.002
 _TO_END = 5.0
 #: so many workers in a row may die before they have done anything
 _STILLBORN = 3
+_NONE = array.array("I")
 #: numbers of calls come round again long after their calls have ended, and stay below that of no call
 _NUMBERS = 1 << 31
 #: our ends of the lines to workers, and the pools: of no use to a process that is forked from this one
@@ -197,7 +198,7 @@ def _end(workers: collections.deque[_Worker] | list[_Worker]) -> None:
 class _Worker:
     """A worker process as the engine sees it."""
 
-    __slots__ = ("channel", "heard_at", "known", "load", "process", "sent", "taken", "tokens")
+    __slots__ = ("_to_allow", "channel", "heard_at", "known", "load", "process", "sent", "taken", "tokens")
 
     def __init__(self, context: Any, initializer: Callable[..., Any] | None, initargs: tuple[Any, ...]) -> None:
         ours, theirs = socket.socketpair()
@@ -234,11 +235,26 @@ class _Worker:
         self.taken = 0
         #: when it has last sent something
         self.heard_at = time.monotonic()
+        #: numbers for which there was no room yet
+        self._to_allow = b""
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether there was no room for the numbers of calls that may begin."""
+        return bool(self._to_allow)
 
     def allow(self, numbers: array.array[int]) -> None:
-        """Let calls begin that have been sent."""
-        with contextlib.suppress(OSError):  # it has died, and will be buried
-            self.tokens[0].sendall(numbers.tobytes())
+        """Let calls begin that have been sent, as soon as there is room for their numbers."""
+        self._to_allow += numbers.tobytes()
+        try:
+            sent = self.tokens[0].send(self._to_allow, socket.MSG_DONTWAIT)
+        except (
+            BlockingIOError
+        ):  # it is at one call for long, and many small lots wait: it is tried again when it answers
+            return
+        except OSError:  # it has died, and will be buried
+            return
+        self._to_allow = self._to_allow[sent:]
 
     def send(self, calls: list[base.Call], first: int) -> list[tuple[int, base.Call, Exception]]:
         """Have calls sent, with consecutive numbers; they begin when these are allowed.
@@ -290,10 +306,11 @@ class _Worker:
 
     def take_back(self, most: int = _MOST_AHEAD) -> list[base.Call]:
         """Return calls that have not begun, and now will not; the first of them that would have."""
-        try:
-            taken = self.tokens[1].recv(worker.TOKEN.size * most, socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return []
+        size, taken = worker.TOKEN.size * most, b""
+        with contextlib.suppress(BlockingIOError):
+            taken = self.tokens[1].recv(size, socket.MSG_DONTWAIT)
+        if len(taken) < size:
+            taken, self._to_allow = taken + self._to_allow, b""
         calls = [self.drop(number) for (number,) in worker.TOKEN.iter_unpack(taken) if number != worker.STOP]
         self.taken -= len(calls)
         return calls
@@ -473,6 +490,8 @@ class ProcessesExecutor(base.Executor):
             if one.channel.frames:
                 one.heard_at = time.monotonic()
                 self._read(one)
+        if one.holds_back:
+            one.allow(_NONE)
 
     def _read(self, one: _Worker) -> None:
         frames, deliver = one.channel.frames, self._deliver

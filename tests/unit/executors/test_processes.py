@@ -14,7 +14,7 @@ import threading
 import pytest
 
 from taskflowx import engines, exceptions, retry, states, task
-from taskflowx.executors import processes, wire
+from taskflowx.executors import base, processes, wire
 from taskflowx.patterns import linear_flow, unordered_flow
 from tests.unit.executors import process_tasks as tasks
 
@@ -477,6 +477,32 @@ def test_what_was_sent_and_has_not_begun_is_taken_back_when_the_run_is_suspended
     assert sorted(line.split()[1] for line in read() if line.startswith("ran")) == sorted(
         ["w0", "w1", *(f"t{i}" for i in range(500))]
     )
+
+
+def test_more_lots_of_calls_may_wait_in_a_worker_than_its_queue_has_room_for(notes, tmp_path):
+    path, read = notes
+    gate = tmp_path / "gate"
+    held = tasks.Sometimes("held", path, str(gate))
+    with processes.ProcessPool(1) as pool:
+        executor = processes.ProcessesExecutor(pool)
+        mailbox = executor.make_queue()
+        executor.start(mailbox.put)
+        executor._seconds[states.EXECUTE][tasks.Sometimes] = 0.0
+        executor.submit([base.Call(0, held, states.EXECUTE, {})])
+        while not read():
+            threading.Event().wait(0.01)
+        for i in range(1, 900):  # each lot by itself
+            executor.submit([base.Call(i, tasks.Sometimes(f"t{i}", path), states.EXECUTE, {})])
+        assert executor._workers[0].holds_back
+        recalled = executor.recall()
+        executor.submit(recalled[:100])
+        for call in recalled[100:]:
+            executor.submit([call])
+        gate.touch()
+        ended = [mailbox.get(timeout=30)[0].index for _ in range(900)]
+        executor.stop()
+    assert sorted(ended) == list(range(900))
+    assert len([line for line in read() if line.startswith("ran")]) == 900
 
 
 # -- the end of an engine --------------------------------------------------------------------------
