@@ -59,7 +59,7 @@ def dumps(value: Any, keep: Callable[[pickle.PickleBuffer], bool] | None = None)
 
     :param keep: tells whether a buffer stays in the stream
     """
-    # No worker can import what was defined in an interactive session.
+    # No worker can import what was typed in at a prompt, or in a notebook.
     interactive = not hasattr(sys.modules["__main__"], "__file__")
     if not interactive:
         try:
