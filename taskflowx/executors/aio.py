@@ -218,6 +218,11 @@ class AsyncioExecutor(base.Executor):
 
 _BIT = {states.EXECUTE: atom_module.EXECUTES_ASYNC, states.REVERT: atom_module.REVERTS_ASYNC}
 
+_METHODS = {
+    states.EXECUTE: ("pre_execute", "execute", "post_execute"),
+    states.REVERT: ("pre_revert", "revert", "post_revert"),
+}
+
 
 async def _perform(atom: Any, verb: str, kwargs: dict[str, Any]) -> Any:
     """Do as `base.perform` does, and await what is to be awaited."""
@@ -225,22 +230,14 @@ async def _perform(atom: Any, verb: str, kwargs: dict[str, Any]) -> Any:
         listened = atom._listened
         if listened is not None:
             listened.tell(0.0)
-        if verb == states.EXECUTE:
-            try:
-                atom.pre_execute()
-                value = atom.execute(**kwargs)
-                if inspect.isawaitable(value):
-                    value = await value
-            finally:
-                atom.post_execute()
-        else:
-            try:
-                atom.pre_revert()
-                value = atom.revert(**kwargs)
-                if inspect.isawaitable(value):
-                    value = await value
-            finally:
-                atom.post_revert()
+        before, method, after = _METHODS[verb]
+        try:
+            getattr(atom, before)()
+            value = getattr(atom, method)(**kwargs)
+            if inspect.isawaitable(value):
+                value = await value
+        finally:
+            getattr(atom, after)()
         if listened is not None:
             listened.tell(1.0)
     except Exception as error:
