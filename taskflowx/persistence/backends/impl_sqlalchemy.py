@@ -52,6 +52,9 @@ _DRIVERS = {
 
 _POOL = {"max_pool_size": "pool_size", "max_overflow": "max_overflow", "pool_timeout": "pool_timeout"}
 
+# With these, each connection is to come from the pool.
+_OWN_RULES = ("checkout_ping", "engine_args", "max_pool_size")
+
 _STRICT = "SET SESSION sql_mode = CONCAT(@@SESSION.sql_mode, ',STRICT_ALL_TABLES')"
 
 
@@ -79,6 +82,7 @@ class SQLAlchemyBackend(base.Backend):
             engine,
             max_retries=max(0, _number(self._conf, "max_retries", MAX_RETRIES)),
             in_memory=isinstance(engine.pool, StaticPool),
+            keeps=self._owns_engine and not any(map(self._conf.get, _OWN_RULES)),
             prepare=self._prepare,
         )
         self._upgrade_lock = threading.Lock()
@@ -112,6 +116,7 @@ class SQLAlchemyBackend(base.Backend):
     def close(self) -> None:
         """Close the pool of connections, if it is not the caller's."""
         if self._owns_engine:
+            self._units.let_go()
             self.engine.dispose()
 
     def _prepare(self, raw: Any) -> int:
@@ -206,12 +211,12 @@ class Connection(base.Connection):
         """
         uuid = flow_detail.uuid
         atoms = [self._rows.of_atom(detail, uuid) for detail in atom_details]
-        flow = self._flow_changes(flow_detail)
-        written = self._backend.written
-        is_written = written.pop(uuid, None) == flow[1:] and bool(atoms) and self._backend.checks_parents
+        written, now_written = self._backend.written, self._rows.of_changes(flow_detail)
+        is_written = written.pop(uuid, None) == now_written and bool(atoms) and self._backend.checks_parents
+        flow = () if is_written else self._flow_changes(flow_detail)
 
         def work(unit: Unit) -> Claim | None:
-            return self._save_turn(unit, flow_detail, () if is_written else flow, atoms, owner)
+            return self._save_turn(unit, flow_detail, flow, atoms, owner)
 
         failed = f"Failed saving flow details with uuid '{uuid}'"
         try:
@@ -229,7 +234,7 @@ class Connection(base.Connection):
             owner.took(claim, flow_detail)
         if len(written) >= MOST_WRITTEN:
             written.clear()
-        written[uuid] = flow[1:]
+        written[uuid] = now_written
 
     def _save_turn(
         self, unit: Unit, detail: FlowDetail, flow: tuple[Any, ...], atoms: list[Any], owner: Owner | None
@@ -479,8 +484,7 @@ class Connection(base.Connection):
 
     def _flow_changes(self, detail: FlowDetail) -> tuple[Any, ...]:
         """Return what `update_flow` is given for a detail."""
-        uuid, _, _, now, _, state, meta = self._rows.of_flow(detail, "")
-        return now, state, meta, uuid
+        return self._rows.now(), *self._rows.of_changes(detail), detail.uuid
 
     def _atoms_of(self, detail: FlowDetail) -> list[tuple[Any, ...]]:
         return [self._rows.of_atom(atom, detail.uuid) for atom in detail]
@@ -502,6 +506,7 @@ class Connection(base.Connection):
     def _through_sqlalchemy(self, failed: str, *, writes: bool) -> Iterator[sa.Connection]:
         """Return a connection of SQLAlchemy's, for what is done with the tables themselves."""
         try:
+            self._units.let_go()
             with self._units.turn(writes), self._backend.engine.connect() as connection:
                 yield connection
         except sa_errors.SQLAlchemyError as error:
@@ -625,6 +630,7 @@ def _number(conf: Mapping[str, Any], key: str, default: int) -> int:
 def _prepare_sqlite(raw: Any) -> None:
     cursor = raw.cursor()
     # With a log that is written ahead, readers and the writer do not wait for each other; FULL syncs it at each commit.
-    for setting in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+    # A log that is begun anew after 250 pages stays in space that the file has: to write there is faster than to grow.
+    for setting in ("journal_mode = WAL", "synchronous = FULL", "wal_autocheckpoint = 250", "foreign_keys = ON"):
         cursor.execute(f"PRAGMA {setting}")
     cursor.close()

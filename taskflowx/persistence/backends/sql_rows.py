@@ -70,7 +70,14 @@ class Rows:
 
         :raises StorageFailure: when its metadata cannot be stored
         """
-        return detail.uuid, detail.name, parent, self.now(), None, detail.state, self._meta(detail)
+        return detail.uuid, detail.name, parent, self.now(), None, *self.of_changes(detail)
+
+    def of_changes(self, detail: models.FlowDetail) -> tuple[Any, ...]:
+        """Return what changes in the row of a flow: its state, and its metadata as text.
+
+        :raises StorageFailure: when its metadata cannot be stored
+        """
+        return detail.state, self._meta(detail)
 
     def of_atom(self, detail: models.AtomDetail, parent: str) -> tuple[Any, ...]:
         """Return the row of an atom.

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from sqlalchemy import exc as sa_errors
@@ -34,6 +35,7 @@ _PASSING = frozenset(("40001", "40P01", 1205, 1213))
 _NO_TABLE = frozenset(("42P01", 1146))
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.05, 2.0  # seconds between tries
+_AT_HAND = 1.0  # seconds for which a connection is used again without asking the pool, which would take its time
 _STATEMENT = 4096  # bytes of a statement beside its values, and more
 _ESCAPED = ("\\", '"', "'", "\0", "\n", "\r", "\x1a")
 
@@ -117,13 +119,20 @@ class Units:
     :param engine: where connections come from
     :param max_retries: how often a unit is run again after the database was lost
     :param in_memory: whether all share one connection
+    :param keeps: whether a connection may be kept for the next unit, which the pool then does not see in between
     :param prepare: what is done with a driver's connection before its first use; returns the limit of a statement
     """
 
-    def __init__(self, engine: sa.Engine, max_retries: int, in_memory: bool, prepare: Callable[[Any], int]) -> None:
+    def __init__(
+        self, engine: sa.Engine, max_retries: int, in_memory: bool, keeps: bool, prepare: Callable[[Any], int]
+    ) -> None:
         self.engine = engine
         self._max_retries = max_retries
         self._in_memory = in_memory
+        self._keeps = keeps
+        self._at_hand: tuple[Any, float] | None = None  # a connection, and when it was used last
+        self._waiting = 0  # units that ask the pool, and need what is put back
+        self._hands = threading.Lock()
         self._free: AbstractContextManager[Any] = contextlib.nullcontext()
         self._prepare = prepare
         self._is_sqlite = sql.family_of(engine.dialect.name) == "sqlite"
@@ -185,17 +194,50 @@ class Units:
     def _once(self, failed: str, work: Callable[[Unit], T], writes: bool) -> T:
         self._after_fork()
         with self.turn(writes):
-            pooled = self._connect(failed)
+            pooled = self._take(failed)
             try:
-                return self._transaction(failed, work, writes, pooled)
-            finally:
+                result = self._transaction(failed, work, writes, pooled)
+            except BaseException:
                 pooled.close()
+                raise
+            self._put_back(pooled)
+            return result
+
+    def _take(self, failed: str) -> Any:
+        """Return a connection: the one at hand, or one of the pool, which sees to those that have grown old."""
+        with self._hands:
+            taken, self._at_hand = self._at_hand, None
+            if taken is not None and time.monotonic() - taken[1] < _AT_HAND:
+                return taken[0]
+            self._waiting += 1
+        try:
+            if taken is not None:
+                taken[0].close()
+            return self._connect(failed)
+        finally:
+            with self._hands:
+                self._waiting -= 1
+
+    def _put_back(self, pooled: Any) -> None:
+        if self._keeps:
+            with self._hands:
+                if self._at_hand is None and not self._waiting:
+                    self._at_hand = pooled, time.monotonic()
+                    return
+        pooled.close()
+
+    def let_go(self) -> None:
+        """Give the pool back what is kept of it."""
+        with self._hands:
+            taken, self._at_hand = self._at_hand, None
+        if taken is not None:
+            taken[0].close()
 
     def _transaction(self, failed: str, work: Callable[[Unit], T], writes: bool, pooled: Any) -> T:
         unit = Unit(pooled.dbapi_connection, pooled.info["taskflowx"])
         try:
             if self._is_sqlite:
-                unit.rows("BEGIN IMMEDIATE" if writes else "BEGIN")
+                pooled.dbapi_connection.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
             result = work(unit)
             if writes and failpoints.on:
                 failpoints.hit("in commit")
@@ -230,6 +272,7 @@ class Units:
     def _undo(self, failed: str, error: Any, unit: Unit, pooled: Any) -> NoReturn:
         if self.engine.dialect.is_disconnect(error, pooled.dbapi_connection, None):
             pooled.invalidate(error)
+            self.let_go()
             self.engine.dispose()  # the other connections are as old as this one
             raise _LostError(error, in_doubt=unit.ending) from error
         self._roll_back(pooled)
@@ -250,8 +293,12 @@ class Units:
         """Leave connections and locks to the process that made them."""
         if self._process != os.getpid():
             self._process = os.getpid()
-            self._turns = threading.Lock()
-            self._inherited.append(self.engine.pool)  # not even to be closed, the parent is at the other end
+            self._turns, self._hands, self._waiting = threading.Lock(), threading.Lock(), 0
+            self._inherited += (
+                self.engine.pool,
+                self._at_hand,
+            )  # not even to be closed, the parent is at the other end
+            self._at_hand = None
             self.engine.dispose(close=False)
 
 

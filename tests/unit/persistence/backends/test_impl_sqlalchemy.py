@@ -12,6 +12,7 @@ import threading
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy import event
 from sqlalchemy.pool import QueuePool
 
 from taskflowx import exceptions
@@ -144,6 +145,52 @@ def test_a_pool_that_is_used_up_is_an_error_of_ours(make):
         pytest.raises(exceptions.StorageFailure, match=r"^Failed getting logbook 'x'\n.*TimeoutError"),
     ):
         backend.get_connection().get_logbook("x")
+
+
+def test_one_unit_after_another_has_the_same_connection_without_asking_the_pool(connection):
+    units, pool = connection.backend.units, connection.backend.engine.pool
+
+    def used():
+        return units.run("", lambda unit: unit._raw)
+
+    first = used()
+    assert [used() for _ in range(3)] == [first] * 3
+    assert pool.checkedout() == 1
+    units.let_go()
+    assert pool.checkedout() == 0
+
+
+def test_a_connection_that_was_not_used_for_a_while_goes_back_to_the_pool_first(connection, monkeypatch):
+    units, pool = connection.backend.units, connection.backend.engine.pool
+    checked_out = []
+    event.listen(pool, "checkout", lambda *_: checked_out.append(1))
+    units.run("", lambda _: None)
+    before = len(checked_out)
+    units.run("", lambda _: None)
+    assert len(checked_out) == before
+    monkeypatch.setattr(sql_units, "_AT_HAND", -1.0)
+    units.run("", lambda _: None)
+    assert len(checked_out) == before + 1
+
+
+def test_no_connection_is_kept_from_one_who_waits_for_it(connection):
+    units, pool = connection.backend.units, connection.backend.engine.pool
+    units.let_go()
+
+    def while_another_one_asks(_):
+        units._waiting += 1  # as it does in `_take`, in its thread
+
+    units.run("", while_another_one_asks)
+    assert pool.checkedout() == 0
+    units._waiting -= 1
+
+
+@pytest.mark.parametrize("rule", [{"checkout_ping": True}, {"max_pool_size": 1}, {"engine_args": {"pool_size": 1}}])
+def test_who_sets_rules_for_the_pool_gets_each_connection_from_it(make, rule):
+    backend = make(**rule)
+    backend.get_connection().upgrade()
+    assert list(backend.get_connection().get_logbooks()) == []
+    assert backend.engine.pool.checkedout() == 0
 
 
 def test_sqlite_is_set_up_to_keep_what_was_committed(connection):
@@ -357,7 +404,8 @@ def test_what_others_have_done_to_a_flow_is_written_over(connection):
 def test_the_changes_of_a_flow_that_was_removed_are_refused(connection):
     made = save(connection, "a")
     connection.save_changes(made, made)
-    raw(connection.backend, "DELETE FROM flowdetails")  # by another process
+    raw(connection.backend, "DELETE FROM atomdetails")  # by another process
+    raw(connection.backend, "DELETE FROM flowdetails")
     with pytest.raises(exceptions.NotFound, match=r"^No flow details found with uuid 'f'$"):
         connection.save_changes(made, made)
     assert raw(connection.backend, "SELECT * FROM atomdetails") == []
