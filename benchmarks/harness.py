@@ -84,7 +84,7 @@ class Sizes:
     :param atoms: atoms of a flow
     :param crossing: atoms of a flow whose calls cross to other processes
     :param starting: atoms of a flow for which these processes are started
-    :param many: atoms of a large flow
+    :param large: atoms of a large flow, and `many` of a huge one
     :param turns: turns of a figure; `short` where a turn takes a blink, `few` where it takes many seconds
     :param repeats: how often a small flow is measured before a large one, and again after it
     :param arrays: tasks that return large arrays, and `burning` those that use a CPU for long
@@ -93,6 +93,7 @@ class Sizes:
     atoms: int = 10_000
     crossing: int = 2_000
     starting: int = 2_000
+    large: int = 100_000
     many: int = 1_000_000
     short: int = 15
     turns: int = 5
@@ -103,7 +104,9 @@ class Sizes:
 
 
 FULL = Sizes()
-QUICK = Sizes(crossing=1_000, starting=500, many=50_000, short=5, turns=2, few=1, repeats=2, arrays=10, burning=20)
+QUICK = Sizes(
+    crossing=1_000, starting=500, large=20_000, many=50_000, short=5, turns=2, few=1, repeats=2, arrays=10, burning=20
+)
 
 
 def an_atom(atoms: int) -> dict[str, Any]:

@@ -14,17 +14,23 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from benchmarks import durable, loops, peers, places, workloads
+import networkx as nx
+
+from benchmarks import durable, loops, metg, peers, places, workloads
 from benchmarks.harness import QUICK, ROOT, Figure, Sizes, an_atom, clock, compared, fresh, in_turn
 from benchmarks.workloads import ready
 from taskflowx import states
+from taskflowx.types import notifier
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from taskflowx.flow import Flow
 
+
+MAIN = ("linear", "unordered", "layers")
 WORKERS = 2
 SMALL = 10_000  # what a large flow is compared with
 CHAIN = 1_000  # atoms of the chain that TaskFlow runs too
@@ -46,18 +52,92 @@ class Row:
 
 def serial(sizes: Sizes, shape: str) -> Iterator[Figure]:
     """Compare the engine with the bare loop."""
-    flow = workloads.SHAPES[shape](sizes.atoms)
-    graph = loops.Graph(flow)
+    for atoms in (sizes.atoms, sizes.large) if shape in MAIN else (sizes.atoms,):
+        flow = workloads.SHAPES[shape](atoms)
+        graph = loops.Graph(flow)
+
+        def ours(flow: Flow = flow) -> float:
+            engine = ready(flow)
+            return clock(engine.run)
+
+        def theirs(graph: loops.Graph = graph) -> float:
+            sorter = graph.sorter()
+            return clock(lambda: loops.serial(graph, sorter))
+
+        turns = sizes.short if atoms == sizes.atoms else sizes.turns
+        bound = 1.0 if shape in MAIN else None
+        yield compared(f"{shape}, {atoms:,}", in_turn(turns, ours, theirs), **an_atom(atoms), at_most=bound)
+
+
+def prepare(sizes: Sizes, shape: str) -> Iterator[Figure]:
+    """Compare all that comes before a run with what networkx does for a graph of the same nodes and edges."""
+    atoms = sizes.atoms
+    tasks, before = workloads.tasks_of(shape, atoms), loops.Graph(workloads.SHAPES[shape](atoms)).before
+    edges = [(tasks[other], tasks[node]) for node, others in before.items() for other in others]
 
     def ours() -> float:
-        engine = ready(flow)
-        return clock(engine.run)
+        return clock(lambda: ready(workloads.flow_of(shape, tasks)))
 
     def theirs() -> float:
-        sorter = graph.sorter()
-        return clock(lambda: loops.serial(graph, sorter))
+        def build() -> Any:
+            made: nx.DiGraph[Any] = nx.DiGraph()
+            made.add_nodes_from(tasks)
+            made.add_edges_from(edges)
+            return list(nx.topological_sort(made))
 
-    yield compared(shape, in_turn(sizes.short, ours, theirs), **an_atom(sizes.atoms), at_most=1.5)
+        return clock(build)
+
+    yield compared(shape, in_turn(sizes.short, ours, theirs), **an_atom(atoms), at_most=1.5)
+
+
+def nested(sizes: Sizes, _: str) -> Iterator[Figure]:
+    """Compare flows nested ten deep with a flat one of the same tasks: to run them, and all of it."""
+    deep, flat = (workloads.SHAPES[shape](sizes.atoms) for shape in ("nested", "linear"))
+
+    def run(flow: Flow) -> Callable[[], float]:
+        return lambda: clock(ready(flow).run)
+
+    def everything(shape: str) -> Callable[[], float]:
+        return lambda: clock(lambda: ready(workloads.SHAPES[shape](sizes.atoms)).run())
+
+    facts = an_atom(sizes.atoms)
+    yield compared("run", in_turn(sizes.short, run(deep), run(flat)), **facts, at_most=1.3)
+    turns = in_turn(sizes.short, everything("nested"), everything("linear"))
+    yield compared("declare, compile and run", turns, **facts, at_most=1.3)
+
+
+def listeners(sizes: Sizes, _: str) -> Iterator[Figure]:
+    """Compare a run that somebody listens to with one that nobody listens to."""
+    flow = workloads.linear(sizes.atoms)
+
+    def alone() -> float:
+        return clock(ready(flow).run)
+
+    def heard() -> float:
+        engine = ready(flow)
+        engine.atom_notifier.register(notifier.Notifier.ANY, _hear)
+        return clock(engine.run)
+
+    yield compared("one listener", in_turn(sizes.short, heard, alone), **an_atom(sizes.atoms), at_most=1.5)
+
+
+def _hear(event: str, details: dict[str, Any]) -> None:
+    """Do nothing."""
+
+
+def failures(sizes: Sizes, _: str) -> Iterator[Figure]:
+    """Compare a flow of which many tasks fail at once with one of which one fails; a retry runs all of it again."""
+
+    def failing(count: int) -> Callable[[], float]:
+        def run() -> float:
+            engine = ready(workloads.shaky(sizes.atoms, count))
+            return clock(engine.run)
+
+        return run
+
+    turns = in_turn(sizes.turns, failing(sizes.atoms // 10), failing(1))
+    label = f"{sizes.atoms // 10:,} failures ÷ 1"
+    yield compared(label, turns, **an_atom(sizes.atoms), at_most=3.0)
 
 
 def threads(sizes: Sizes, shape: str) -> Iterator[Figure]:
@@ -224,10 +304,22 @@ def taskflow(sizes: Sizes, shape: str) -> Iterator[Figure]:
     yield compared(shape, measured, "ms", factor=1e3, atoms=CHAIN, at_least=bound)
 
 
-MAIN = ("linear", "unordered", "layers")
-
 ROWS = {
-    "serial": Row("engine.run() ÷ a bare graphlib loop that calls the same functions", MAIN, serial),
+    "serial": Row(
+        "engine.run() ÷ a bare graphlib loop that calls the same functions",
+        (*MAIN, "graph", "tree", "random", "diamonds"),
+        serial,
+    ),
+    "prepare": Row(
+        "add tasks that are there to a flow, compile, prepare and validate ÷ networkx.DiGraph of the same tasks and "
+        "edges, and topological_sort",
+        MAIN,
+        prepare,
+    ),
+    "metg": Row("METG(50%): how long tasks must be so that half of the time goes into them", ("",), metg.measure),
+    "nested": Row("flows nested ten deep ÷ a flat flow (serial)", ("",), nested),
+    "listeners": Row("a run that somebody listens to ÷ one that nobody listens to (serial)", ("",), listeners),
+    "failures": Row("many failures under one retry ÷ one failure (serial)", ("",), failures),
     "threads": Row("executor='threads' ÷ a loop of graphlib and ThreadPoolExecutor, 2 workers", MAIN, threads),
     "processes": Row(
         "engine.run() ÷ a loop of graphlib, both on one warm ProcessPoolExecutor, 2 workers; "

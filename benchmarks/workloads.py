@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from taskflowx import engines, task
+from benchmarks import graphs
+from taskflowx import engines, retry, task
 from taskflowx.patterns import graph_flow, linear_flow, unordered_flow
 
 if TYPE_CHECKING:
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
 
     from taskflowx.flow import Flow
 
-WIDTH = 50
-INPUTS = 3
+DEPTH = 10  # how deep flows are nested
+FANOUT = 2  # flows in a flow that has more flows in it
 
 
 class Step(task.Task):
@@ -57,41 +58,137 @@ class Failing(Step):
         raise RuntimeError("this task always fails")
 
 
+class Pair(Step):
+    """A task with two inputs."""
+
+    def execute(self, left: int, right: int) -> int:  # type: ignore[override]
+        """Hand one of the inputs on."""
+        return left
+
+
+BY_INPUTS: tuple[type[Step], ...] = (Step, Relay, Pair, Join)
+
+
+class Yes(Step):
+    """A task whose result lets in what comes after it."""
+
+    def execute(self) -> bool:
+        """Agree."""
+        return True
+
+
+def steps(atoms: int) -> list[Step]:
+    """Return tasks that neither take nor provide anything."""
+    return [Step(f"atom-{i}") for i in range(atoms)]
+
+
+def joined(graph: graphs.Graph) -> list[Step]:
+    """Return tasks that take the results of others."""
+    names = [f"atom-{i}" for i in range(len(graph))]
+    return [
+        BY_INPUTS[len(before)](name, provides=name, rebind=[names[i] for i in before])
+        for name, before in zip(names, graph, strict=True)
+    ]
+
+
 def linear(atoms: int) -> Flow:
     """Return tasks that run one after another, with nothing passed on."""
-    return linear_flow.Flow("linear").add(*[Step(f"atom-{i}") for i in range(atoms)])
+    return flow_of("linear", steps(atoms))
 
 
 def unordered(atoms: int) -> Flow:
     """Return tasks that do not depend on each other."""
-    return unordered_flow.Flow("unordered").add(*[Step(f"atom-{i}") for i in range(atoms)])
+    return flow_of("unordered", steps(atoms))
 
 
-def graph(atoms: int) -> Flow:
-    """Return a chain with inferred links: each task but the first takes what the one before it provides."""
-    names = [f"atom-{i}" for i in range(atoms)]
-    tasks: list[Step] = [Step(names[0], provides=names[0])]
-    tasks += [Relay(names[i], provides=names[i], rebind=[names[i - 1]]) for i in range(1, atoms)]
-    return graph_flow.Flow("graph").add(*tasks)
+def tasks_of(shape: str, atoms: int) -> list[Step]:
+    """Return the tasks of a flow of a shape that has no flows in it."""
+    graph = _GRAPHS.get(shape)
+    return steps(atoms) if graph is None else joined(graph(atoms))
 
 
-def layers(atoms: int) -> Flow:
-    """Return layers of 50 tasks; each task but those of the first takes three results of the one above."""
-    names = [f"atom-{i}" for i in range(atoms)]
-    tasks: list[Step] = [Step(name, provides=name) for name in names[:WIDTH]]
-    for i in range(WIDTH, atoms):
-        above = i - i % WIDTH - WIDTH
-        inputs = [names[above + (i + k) % WIDTH] for k in range(INPUTS)]
-        tasks.append(Join(names[i], provides=names[i], rebind=inputs))
-    return graph_flow.Flow("layers").add(*tasks)
+def flow_of(shape: str, tasks: list[Step]) -> Flow:
+    """Return a flow of tasks; which depend on each other, their inputs say."""
+    pattern: type[Flow] = _PATTERNS.get(shape, graph_flow.Flow)
+    return pattern(shape).add(*tasks)
+
+
+def _of(shape: str) -> Callable[[int], Flow]:
+    return lambda atoms: flow_of(shape, tasks_of(shape, atoms))
+
+
+_PATTERNS: dict[str, type[Flow]] = {"linear": linear_flow.Flow, "unordered": unordered_flow.Flow}
+_GRAPHS = {
+    "graph": graphs.chain,
+    "layers": graphs.layers,
+    "tree": graphs.tree,
+    "random": graphs.random,
+    "diamonds": graphs.diamonds,
+}
+
+
+def nested(atoms: int) -> Flow:
+    """Return the tasks of `linear` in flows nested ten deep, a few tasks in each of the innermost."""
+    return _nest(steps(atoms), DEPTH, "all")
+
+
+def _nest(tasks: list[Step], depth: int, name: str) -> Flow:
+    flow = linear_flow.Flow(name)
+    if depth == 1 or len(tasks) < FANOUT:
+        return flow.add(*tasks)
+    share = -(-len(tasks) // FANOUT)
+    parts = [tasks[first : first + share] for first in range(0, len(tasks), share)]
+    return flow.add(*[_nest(part, depth - 1, f"{name}.{number}") for number, part in enumerate(parts)])
+
+
+def deciders(atoms: int) -> Flow:
+    """Return a binary tree in which each task decides whether the two below it are let in; all are."""
+    flow = graph_flow.Flow("deciders")
+    tasks = [Yes(f"atom-{i}", provides=f"atom-{i}") for i in range(atoms)]
+    flow.add(*tasks)
+    for i in range(1, atoms):
+        flow.link(tasks[(i - 1) // 2], tasks[i], decider=_all_agree)
+    return flow
+
+
+def _all_agree(history: dict[str, Any]) -> bool:
+    return all(history.values())
 
 
 SHAPES: dict[str, Callable[[int], Flow]] = {
-    "linear": linear,
-    "unordered": unordered,
-    "graph": graph,
-    "layers": layers,
+    **{shape: _of(shape) for shape in (*_PATTERNS, *_GRAPHS)},
+    "nested": nested,
+    "deciders": deciders,
 }
+
+
+class Shaky(task.Task):
+    """A task that fails the first time it is called, or always succeeds.
+
+    :param shaken: whether it fails
+    """
+
+    def __init__(self, name: str, shaken: bool) -> None:
+        super().__init__(name)
+        self.shaken = shaken
+
+    def execute(self) -> None:
+        """Fail once.
+
+        :raises RuntimeError: the first time
+        """
+        if self.shaken:
+            self.shaken = False
+            raise RuntimeError("the first time, this task fails")
+
+    def revert(self, result: Any, flow_failures: Any) -> None:
+        """Undo nothing."""
+
+
+def shaky(atoms: int, failures: int) -> Flow:
+    """Return unordered tasks under one retry; the first of them fail in its first round."""
+    tasks = [Shaky(f"atom-{i}", i < failures) for i in range(atoms)]
+    return unordered_flow.Flow("shaky", retry=retry.Times(3, "again")).add(*tasks)
 
 
 def with_end(flow: Flow, *, fails: bool) -> Flow:

@@ -6,15 +6,18 @@ No test here says how fast anything is.
 from __future__ import annotations
 
 import concurrent.futures
+import hashlib
 import json
 import subprocess
 import sys
 
 import pytest
 
-from benchmarks import __main__ as command_line, harness, loops, peers, rows, workloads
+from benchmarks import __main__ as command_line, grain, graphs, harness, loops, metg, peers, rows, workloads
 from taskflowx import engines
+from taskflowx.flow import Flow
 
+ENGINE = ["prepare", "metg", "nested", "listeners", "failures"]
 PLACES = ["pool", "asyncio", "dask"]
 DURABLE = ["commits", "dbos", "taskflow-sqlite", "resume"]
 
@@ -28,10 +31,13 @@ def test_a_quick_run_prints_a_ratio_and_a_verdict_for_each_shape():
     done = run_benchmarks("--quick", "--only", "serial")
     assert done.returncode == 0, done.stderr
     lines = [line.split() for line in done.stdout.splitlines() if line.startswith("  ")]
-    assert [line[0] for line in lines] == ["linear", "unordered", "layers"]
-    for line in lines:
-        assert float(line[1]) > 0
-        assert line[2:4] == ["≤", "1.50"]
+    assert [line[0] for line in lines] == [
+        *("linear,", "linear,", "unordered,", "unordered,", "layers,", "layers,"),
+        *("graph,", "tree,", "random,", "diamonds,"),
+    ]
+    for line in lines[:6]:
+        assert float(line[2]) > 0
+        assert line[3:5] == ["≤", "1.00"]
         assert ("holds" in line) != ("HOLD" in line)
 
 
@@ -50,7 +56,18 @@ def test_list_names_every_row_and_measures_nothing():
     done = run_benchmarks("--list")
     assert done.returncode == 0, done.stderr
     named = [line.split()[0] for line in done.stdout.splitlines()]
-    assert named == ["serial", "threads", "processes", *PLACES, "rollback", "scale", "import", "taskflow", *DURABLE]
+    assert named == [
+        "serial",
+        *ENGINE,
+        "threads",
+        "processes",
+        *PLACES,
+        "rollback",
+        "scale",
+        "import",
+        "taskflow",
+        *DURABLE,
+    ]
 
 
 @pytest.mark.parametrize("option", ["--only", "--shape"])
@@ -91,7 +108,7 @@ def test_only_a_run_of_everything_leaves_its_figures_behind(one_row, option):
     assert json.loads(latest.read_text(encoding="utf-8"))["rows"]["only"]["figures"][0]["value"] == 1.0
 
 
-@pytest.mark.parametrize("shape", list(workloads.SHAPES))
+@pytest.mark.parametrize("shape", [shape for shape in workloads.SHAPES if shape not in {"nested", "deciders"}])
 def test_engine_and_loops_run_the_same_tasks_to_the_same_results(shape):
     flow = workloads.SHAPES[shape](120)
     graph = loops.Graph(flow)
@@ -104,8 +121,70 @@ def test_engine_and_loops_run_the_same_tasks_to_the_same_results(shape):
         assert loops.on_pool(graph, graph.sorter(), pool) == recorded
 
 
+@pytest.mark.parametrize("shape", ["nested", "deciders"])
+def test_flows_of_flows_and_of_deciders_have_all_their_tasks_run(shape):
+    engine = engines.load(workloads.SHAPES[shape](1_030))
+    engine.run()
+    assert {engine.storage.get_atom_state(f"atom-{i}") for i in range(1_030)} == {"SUCCESS"}
+
+
+def test_flows_are_nested_ten_deep():
+    flow, depth = workloads.nested(10_000), 0
+    while isinstance(flow, Flow):
+        flow, depth = next(iter(flow)), depth + 1
+    assert depth == 10
+
+
+def test_of_many_shaky_tasks_all_run_again_when_some_have_failed():
+    engine = engines.load(workloads.shaky(50, 7))
+    engine.run()
+    assert {engine.storage.get_atom_state(f"atom-{i}") for i in range(50)} == {"SUCCESS"}
+    assert len(engine.storage.get_retry_history("again")) == 2  # rounds
+
+
+@pytest.mark.parametrize("shape", list(graphs.GRAPHS))
+@pytest.mark.parametrize("nodes", [1, 2, 3, 49, 50, 51, 1_000])
+def test_nodes_of_a_graph_take_earlier_ones(shape, nodes):
+    graph = graphs.GRAPHS[shape](nodes)
+    assert len(graph) == nodes
+    for node, before in enumerate(graph):
+        assert len(set(before)) == len(before)
+        assert set(before) <= set(range(node))
+    assert graph == graphs.GRAPHS[shape](nodes)
+
+
+def test_a_tree_ends_in_one_node_that_takes_from_all_leaves():
+    graph = graphs.tree(31)
+    below = [{node} for node in range(31)]
+    for node, before in enumerate(graph):
+        below[node] |= set().union(*(below[other] for other in before))
+    assert below[30] == set(range(31))
+
+
+def test_work_takes_as_long_as_it_has_bytes(monkeypatch):
+    hashed = []
+    monkeypatch.setattr(grain.hashlib, "sha256", lambda block: hashed.append(len(block)) or hashlib.blake2b())
+    assert grain.work(10_000_000, "what", "others returned") == 10_000_000
+    assert hashed == [1 << 22, 1 << 22, 10_000_000 - (2 << 22)]
+
+
+@pytest.mark.parametrize(("overhead", "found"), [(100e-6, 50e-6), (20e-6, 10e-6)])
+def test_metg_is_where_half_of_the_time_goes_into_the_work(monkeypatch, overhead, found):
+    monkeypatch.setattr(grain, "size_of", lambda seconds: round(seconds * 1e9))
+    monkeypatch.setattr(grain, "seconds_of", lambda size: size / 1e9)
+    points = metg.curve(lambda count, size: count * (size / 1e9 / 2 + overhead / 4), 2)  # perfect but for the overhead
+    assert points[0].efficiency > 0.95
+    assert points[-1].efficiency < 0.2
+    assert metg.metg(points) == pytest.approx(found, rel=0.01)
+
+
+def test_without_a_crossing_there_is_no_metg():
+    assert metg.metg([metg.Point(1e-3, 0.9), metg.Point(5e-4, 0.8)]) is None
+    assert metg.metg([metg.Point(1e-3, 0.4), metg.Point(5e-4, 0.3)]) is None
+
+
 def test_layers_are_fifty_wide_with_three_inputs_from_the_layer_above():
-    graph = loops.Graph(workloads.layers(150))
+    graph = loops.Graph(workloads.SHAPES["layers"](150))
     assert [len(inputs) for inputs in graph.inputs] == [0] * 50 + [3] * 100
     for node, inputs in enumerate(graph.inputs):
         assert {other // 50 for other in inputs} <= {node // 50 - 1}
