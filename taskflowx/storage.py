@@ -136,6 +136,8 @@ class Storage:
         self._scope_fetcher = scope_fetcher
         self._places: dict[str, int] = {}  # atom name -> where its detail is in _rows
         self._rows: list[Any] = []
+        #: whether all details have just been made, and nobody has asked for one
+        self.untouched = False
         self._failures: dict[str, Failure] = {}
         self._revert_failures: dict[str, Failure] = {}
         self._transients = Values("transient flow arguments", {})
@@ -205,6 +207,7 @@ class Storage:
         self._unindexed = deque([atom for atom in atoms if atom is not None])
         self._providers.clear()
         self._keyed.clear()
+        self.untouched = not (known or self._kept)
         self._save_new()
         return self._rows
 
@@ -361,6 +364,7 @@ class Storage:
         codec.dumps(result, f"{'revert ' if verb == states.REVERT else ''}result of atom '{atom_name}'")
 
     def _detail(self, atom_name: str) -> models.AtomDetail:
+        self.untouched = False
         try:
             return self._rows[self._places[atom_name]]  # type: ignore[no-any-return]
         except (KeyError, TypeError) as error:  # unknown, or what cannot be a key

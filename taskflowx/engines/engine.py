@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
+import operator
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -464,7 +465,7 @@ class ActionEngine(base.Engine):
 
     def _conclude(self, current: scheduler.Scheduler) -> str:
         """Work out how the run has ended, and move the flow there."""
-        found = {detail.state for detail in self._details if detail is not None}
+        found = set(map(_state_of, filter(None, self._details)))
         if current.stopping and current.unfinished:
             self._suspend()
             return states.SUSPENDED
@@ -504,6 +505,7 @@ class ParallelActionEngine(ActionEngine):
 _NAMED_IN_FULL = 30
 _FLAGS = frozenset(("defer_reverts", "gather_statistics", "inject_transient", "inline", "never_resolve"))
 _UNDER_WAY = (states.RUNNING, states.REVERTING, states.RETRYING)
+_state_of = operator.attrgetter("state")
 _NO_EFFECT = (None, states.PENDING, states.IGNORE, states.REVERTED)
 
 

@@ -100,6 +100,7 @@ class Plan:
         "plain",
         "pred",
         "rank",
+        "sources",
         "spans",
         "succ",
         "votes",
@@ -119,6 +120,7 @@ class Plan:
         self.degree: list[int] = []  # how many predecessors each node has
         self.fan_out: list[int] = []  # how many successors
         self.plain = b""
+        self.sources: list[int] = []  # nodes without predecessors
         self.rank: list[tuple[int, int]] | None = None
 
     def __len__(self) -> int:
@@ -178,6 +180,7 @@ def _finish(plan: Plan) -> None:
     """Index the names, and work out what the scheduler asks of each atom over and over."""
     names = plan.names
     plan.degree = list(map(len, plan.pred))
+    plan.sources = [i for i, degree in enumerate(plan.degree) if not degree and plan.atoms[i] is not None]
     plan.fan_out = list(map(len, plan.succ))
     plain = bytearray(len(plan.atoms))
     ranked = False

@@ -197,6 +197,17 @@ class Scheduler:
     def _open(self) -> None:
         """Take up the record as it is: a new run, or one that was cut off anywhere."""
         walk = self._walk
+        if self._storage.untouched:
+            self._storage.untouched = False
+            walk.open_new()
+        else:
+            self._take_up()
+        for i in self._binder.told:
+            if _count_attempt(self._details[i]):
+                self._touch(i)
+
+    def _take_up(self) -> None:
+        walk = self._walk
         walk.open()
         if walk.failed and not self._never_resolve:
             # Failures that were recorded, but not resolved before the run was interrupted.
@@ -206,9 +217,6 @@ class Scheduler:
         self._begun = {i for i in walk.ready if self._details[i].state == states.RUNNING}
         for i in self._begun:
             _forget_part(self._details[i])
-        for i in self._binder.told:
-            if _count_attempt(self._details[i]):
-                self._touch(i)
 
     @property
     def unfinished(self) -> bool:
@@ -494,14 +502,14 @@ class Scheduler:
         walk, atoms, details, bindings = self._walk, self._atoms, self._details, self._binder.bindings
         need, plain, succ, reached = walk.need, self._short or walk.plain, self._plan.succ, walk.reached
         running, success = states.RUNNING, states.SUCCESS
-        follow = not stepwise and self._deadline is None
-        serial = self._executor.serial
         notifier, storage, epoch = self._notifier, self._storage, self._binder.epoch
+        timed, serial = self._deadline is not None, self._executor.serial
+        follow = not (stepwise or timed)
         while True:
             ready = walk.ready
             left = iter(batch)
             for i in left:
-                if self.stopping or (self._deadline is not None and self._stops()):
+                if self.stopping or (timed and self._stops()):
                     walk.ready = [i, *left, *walk.ready]
                     return
                 atom = atoms[i]

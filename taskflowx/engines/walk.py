@@ -73,6 +73,14 @@ class Walk:
         #: as `Plan.plain`, with 0 for what is ignored
         self.plain = bytearray()
 
+    def open_new(self) -> None:
+        """Make the counters of a run of which nothing has happened yet, as `open` would."""
+        plan = self._plan
+        self.need = plan.degree.copy()
+        self.hold = [CLEAR] * len(self.need)
+        self.plain = bytearray(plan.plain)
+        self.ready = plan.sources.copy()
+
     def open(self) -> None:  # noqa: C901 - one sweep sees every kind of node
         """Make the counters from the details, in one sweep.
 

@@ -38,6 +38,9 @@ def work(*names):
     return [Work(name) for name in names]
 
 
+COUNTERS = ("need", "hold", "ready", "undo", "turned", "failed", "cut_off", "plain")
+
+
 class Board:
     """A plan, the details of its atoms and a Walk over them, spoken to by name."""
 
@@ -56,6 +59,10 @@ class Board:
             self.put(name, *facts.split())
         self.walk = walks.Walk(self.plan, self.details, go_on=go_on)
         self.walk.open()
+        if not given:  # nothing has happened yet
+            anew = walks.Walk(self.plan, self.details, go_on=go_on)
+            anew.open_new()
+            assert [getattr(anew, name) for name in COUNTERS] == [getattr(self.walk, name) for name in COUNTERS]
 
     def at(self, name):
         return self.plan.names[name]
