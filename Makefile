@@ -21,7 +21,7 @@ unexport PYTHONPATH PYTHONHOME
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check format bench docs services taskflow crash compat openstack clean
+.PHONY: help demo test test-all check format bench profile docs services taskflow crash compat openstack clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -61,6 +61,9 @@ format: $(INSTALLED)-check ## format the code and repair what can be repaired by
 
 bench: $(INSTALLED)-bench ## measure, and print each figure as a ratio
 	$(PY) -m benchmarks $(ARGS)
+
+profile: $(INSTALLED)-bench ## make flame graphs of the hot paths in build/profile; ARGS="serial threads"
+	$(PY) -m benchmarks.flames $(ARGS)
 
 docs: $(INSTALLED)-docs ## build the pages into build/docs; a warning is an error
 	$(BIN)/sphinx-build --quiet --fresh-env --fail-on-warning --nitpicky --keep-going docs build/docs

@@ -1,6 +1,6 @@
 """The command line: picks rows and shapes, prints each figure, and says whether its bound holds.
 
-A run of everything, at full size, also leaves what it found in `results/latest.json`.
+A run of everything, at full size, also leaves what it found in `results/latest.json`, and pictures of it beside that.
 Worker processes import this file again, so it does nothing unless it is the main program.
 """
 
@@ -15,7 +15,7 @@ import platform
 import sys
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import workloads
+from benchmarks import metg, workloads
 from benchmarks.harness import FULL, QUICK, ROOT, Figure, Sizes
 from benchmarks.rows import ROWS
 
@@ -104,6 +104,7 @@ def document(options: argparse.Namespace, sizes: Sizes, figures: dict[str, list[
             }
             for name, row in figures.items()
         },
+        "curves": {label: [dataclasses.asdict(point) for point in points] for label, points in metg.CURVES.items()},
     }
 
 
@@ -122,6 +123,9 @@ def main(arguments: list[str] | None = None) -> int:
     if not (options.quick or options.only or options.shape):
         LATEST.parent.mkdir(exist_ok=True)
         LATEST.write_text(made + "\n", encoding="utf-8")
+        from benchmarks import pictures  # matplotlib takes its time, and other runs draw nothing
+
+        pictures.draw(json.loads(made), LATEST.parent)
     broken = any(figure.holds is False for row in figures.values() for figure in row)
     return int(options.strict and broken)
 

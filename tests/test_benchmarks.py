@@ -6,6 +6,7 @@ No test here says how fast anything is.
 from __future__ import annotations
 
 import concurrent.futures
+import dataclasses
 import hashlib
 import json
 import subprocess
@@ -13,7 +14,19 @@ import sys
 
 import pytest
 
-from benchmarks import __main__ as command_line, grain, graphs, harness, loops, metg, peers, rows, workloads
+from benchmarks import (
+    __main__ as command_line,
+    flames,
+    grain,
+    graphs,
+    harness,
+    loops,
+    metg,
+    peers,
+    pictures,
+    rows,
+    workloads,
+)
 from taskflowx import engines
 from taskflowx.flow import Flow
 
@@ -252,3 +265,42 @@ def test_a_peer_that_cannot_be_installed_says_why(monkeypatch, tmp_path):
     peer = peers.Peer("something", "1.0")
     assert not peer.installed
     assert peer.install() == "something 1.0 cannot be installed: no space left"
+
+
+def document_of(*figures, curves=None):
+    made = [{**dataclasses.asdict(figure), "holds": figure.holds} for figure in figures]
+    return {"rows": {"row": {"title": "something ÷ something else", "figures": made}}, "curves": curves or {}}
+
+
+def test_a_document_is_drawn_as_svg_and_png_and_the_same_each_time(tmp_path):
+    document = document_of(
+        harness.Figure("holds", value=0.5, at_most=1.0),
+        harness.Figure("does not", value=0.5, at_least=1.0),
+        harness.Figure("not measured", at_most=1.0, skipped="no such thing here"),
+        curves={"threads": [{"seconds": 1e-3, "efficiency": 0.9}, {"seconds": 1e-5, "efficiency": 0.2}]},
+    )
+    files = pictures.draw(document, tmp_path / "first")
+    assert [path.name for path in files] == ["bounds.svg", "bounds.png", "efficiency.svg", "efficiency.png"]
+    assert (tmp_path / "first" / "bounds.png").read_bytes().startswith(b"\x89PNG")
+    again = pictures.draw(document, tmp_path / "second")
+    assert [path.read_bytes() for path in again] == [path.read_bytes() for path in files]
+
+
+def test_what_a_document_lacks_is_not_drawn(tmp_path):
+    assert pictures.draw(document_of(harness.Figure("no bound", value=1.0)), tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["prepare", "serial", "heard", "rollback", "threads", "asyncio", "durable"])
+def test_a_hot_path_becomes_a_page(monkeypatch, tmp_path, capsys, name):
+    monkeypatch.setattr(flames, "ATOMS", 500)
+    monkeypatch.setattr(flames, "FEWER", 100)
+    monkeypatch.setattr(flames, "FOLDER", tmp_path)
+    assert flames.main([name]) == 0
+    assert capsys.readouterr().out.startswith(name)
+    assert "<html" in (tmp_path / f"{name}.html").read_text(encoding="utf-8").lower()
+
+
+def test_an_unknown_path_is_refused_with_the_known_ones(capsys):
+    with pytest.raises(SystemExit):
+        flames.main(["nonsense"])
+    assert "unknown: nonsense; the known ones are prepare, serial" in capsys.readouterr().err

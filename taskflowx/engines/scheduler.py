@@ -513,7 +513,7 @@ class Scheduler:
                     walk.ready = [i, *left, *walk.ready]
                     return
                 atom = atoms[i]
-                if not plain[i] or notifier._topics or atom._listened is not None:
+                if not plain[i] or atom._listened is not None:
                     self._execute_one(i)
                     continue
                 binding = bindings[i]
@@ -530,7 +530,10 @@ class Scheduler:
                         self._execute_one(i)
                         continue
                     detail = details[i]
-                    detail.state = running
+                    if notifier._topics:
+                        self._move(i, running)
+                    else:
+                        detail.state = running
                     try:
                         try:
                             atom.pre_execute()
@@ -542,7 +545,10 @@ class Scheduler:
                         continue
                 else:
                     detail = details[i]
-                    detail.state = running
+                    if notifier._topics:
+                        self._move(i, running)
+                    else:
+                        detail.state = running
                     try:
                         try:
                             atom.pre_execute()
@@ -556,7 +562,11 @@ class Scheduler:
                     self._ended(i, states.EXECUTE, result)
                     continue
                 detail.results = result
-                detail.state = success
+                if notifier._topics:
+                    _complete_progress(detail)
+                    self._move(i, success, result)
+                else:
+                    detail.state = success
                 for s in succ[i]:
                     count = need[s] - 1
                     need[s] = count
@@ -752,12 +762,17 @@ class Scheduler:
 
     def _tell(self, i: int, old: str | None, state: str, result: Any = None) -> None:
         """Tell those who listen to atoms that one has moved to a state."""
-        detail = self._details[i]
-        kind = "retry" if isinstance(self._atoms[i], retry.Retry) else "task"
-        facts = {f"{kind}_name": detail.name, f"{kind}_uuid": detail.uuid, "old_state": old}
-        if state in _STATES_WITH_RESULT:
-            facts["result"] = result
-        self._notifier.notify(state, facts)
+        listeners = self._notifier.listeners_of(state)
+        if listeners:
+            detail = self._details[i]
+            facts: dict[str, Any]
+            if isinstance(self._atoms[i], retry.Retry):
+                facts = {"retry_name": detail.name, "retry_uuid": detail.uuid, "old_state": old}
+            else:
+                facts = {"task_name": detail.name, "task_uuid": detail.uuid, "old_state": old}
+            if state in _STATES_WITH_RESULT:
+                facts["result"] = result
+            self._notifier.call_all(listeners, state, facts)
 
     def _prepare_execute(self, i: int, *, let_in: bool = False) -> base.Call | None:
         """Get an atom ready to execute; None when there is nothing to call.
@@ -871,7 +886,7 @@ class Scheduler:
             _count_round(self._details[r])
         self._details[r].intention = states.EXECUTE
 
-    def _ended(self, i: int, verb: str, outcome: Any) -> None:  # noqa: C901 - what comes of a call, case by case
+    def _ended(self, i: int, verb: str, outcome: Any) -> None:
         """Record what came of a call, tell of it, and release what waited for it."""
         if failpoints.on:
             failpoints.hit("after completion")
@@ -894,8 +909,7 @@ class Scheduler:
                 self._failed.append(i)
             else:
                 detail._store(outcome)
-                if detail._meta and META_PROGRESS in detail._meta:
-                    detail._meta[META_PROGRESS] = 1.0  # stores are read without us, too
+                _complete_progress(detail)
                 self._move(i, states.SUCCESS, outcome)
                 if not self._plan.plain[i] and isinstance(self._atoms[i], task.Task):
                     self._storage.warn_of_missing(detail.name)
@@ -1027,6 +1041,12 @@ def _count_attempt(detail: AtomDetail) -> bool:
         return False
     detail.meta[counted] = detail.meta.get(counted, 1) + 1
     return True
+
+
+def _complete_progress(detail: Any) -> None:
+    """Note that all of a task is done, where its progress is on record: stores are read without us, too."""
+    if detail._meta and META_PROGRESS in detail._meta:
+        detail._meta[META_PROGRESS] = 1.0
 
 
 def _forget_part(detail: AtomDetail) -> None:

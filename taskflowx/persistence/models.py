@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import copy
 import datetime as dt
+import itertools
+import os
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from taskflowx import exceptions, states
@@ -24,11 +26,46 @@ if TYPE_CHECKING:
 STATES_OF_EXECUTE_RESULTS = (states.SUCCESS, states.FAILURE)
 
 
+class _Series:
+    """Makes identities of atoms: to draw each at random would cost more than the atom.
+
+    They end in numbers that follow each other. What they begin with is drawn at random with each identity of a flow,
+    and in each process.
+    """
+
+    def __init__(self) -> None:
+        self._begin = ""
+        self._numbers: Iterator[int] = iter(())
+
+    def begin(self) -> str:
+        """Return a random identity, and begin a series that differs from all others."""
+        import uuid
+
+        made = str(uuid.uuid4())
+        other = uuid.uuid4()
+        # Twelve decimal digits, and far from thirteen: they are what is written fastest.
+        self._numbers, self._begin = itertools.count(10**11 + other.node % 10**11), str(other)[:24]
+        return made
+
+    def next(self) -> str:
+        """Return an identity of the series."""
+        if not self._begin:
+            self.begin()
+        return f"{self._begin}{next(self._numbers)}"
+
+    def forget(self) -> None:
+        """Have the next identity begin a new series."""
+        self._begin = ""
+
+
+_series = _Series()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_series.forget)
+
+
 def make_uuid() -> str:
     """Return a new unique identity."""
-    import uuid
-
-    return str(uuid.uuid4())
+    return _series.begin()
 
 
 def _utcnow() -> dt.datetime:
@@ -109,7 +146,7 @@ class AtomDetail:
     def uuid(self) -> str:
         """The unique identity of this detail."""
         if self._uuid is None:
-            self._uuid = make_uuid()
+            self._uuid = _series.next()
         return self._uuid
 
     @property

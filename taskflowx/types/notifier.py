@@ -44,7 +44,7 @@ class Listener:
     :raises ValueError: if the callback, or the filter, cannot be called like that
     """
 
-    __slots__ = ("_callback", "_args", "_kwargs", "_details_filter", "_by_name")
+    __slots__ = ("_callback", "_args", "_bare", "_kwargs", "_details_filter", "_by_name")
 
     def __init__(
         self,
@@ -65,6 +65,7 @@ class Listener:
         self._kwargs = dict(kwargs or {})
         self._details_filter = details_filter
         self._by_name = _takes_details_by_name(callback, self._args, self._kwargs)
+        self._bare = not (self._args or self._kwargs or details_filter is not None)
 
     @property
     def callback(self) -> Callback:
@@ -88,6 +89,12 @@ class Listener:
 
     def __call__(self, event_type: str, details: dict[str, Any]) -> None:
         """Call the callback, unless the filter says no."""
+        if self._bare:
+            if self._by_name:
+                self._callback(event_type, details=details)
+            else:
+                self._callback(event_type, details)
+            return
         if self._details_filter is not None and not self._details_filter(details):
             return
         if self._by_name:
@@ -219,17 +226,23 @@ class Notifier:
         if not self.can_trigger_notification(event_type):
             LOG.debug("Event type '%s' is not allowed to trigger notifications", event_type)
             return
-        self._call(topics.get(self.ANY, ()) + topics.get(event_type, ()), event_type, details)
+        self.call_all(self.listeners_of(event_type), event_type, details)
 
     def notify_only(self, event_type: str, details: Mapping[str, Any] | None) -> None:
         """Call those who listen to just this event, as `notify` does, and not those who listen to any.
 
         For events that come beside those that `ANY` stands for.
         """
-        self._call(self._topics.get(event_type, ()), event_type, details)
+        self.call_all(self._topics.get(event_type, ()), event_type, details)
+
+    def listeners_of(self, event_type: str) -> tuple[Listener, ...]:
+        """Return those who listen to any event, and then those who listen to this one."""
+        topics = self._topics
+        return topics.get(self.ANY, ()) + topics.get(event_type, ())
 
     @staticmethod
-    def _call(listeners: Iterable[Listener], event_type: str, details: Mapping[str, Any] | None) -> None:
+    def call_all(listeners: Iterable[Listener], event_type: str, details: Mapping[str, Any] | None) -> None:
+        """Call some of those who listen, as `notify` does."""
         details = details or {}
         for listener in listeners:
             try:

@@ -173,6 +173,47 @@ def test_a_listener_that_raises_is_logged_and_the_run_goes_on(caplog):
     assert engine.storage.get_flow_state() == states.SUCCESS
 
 
+def test_who_begins_to_listen_in_the_middle_of_a_call_hears_how_it_ends():
+    told = []
+
+    class Tells(Work):
+        def execute(self):
+            engine.atom_notifier.register("*", lambda event, details: told.append((event, details)))
+            return 7
+
+    engine = engines.load(linear(Tells("a"), Work("b")))
+    engine.run()
+    assert [(event, details["task_name"]) for event, details in told] == [
+        ("SUCCESS", "a"),
+        ("RUNNING", "b"),
+        ("SUCCESS", "b"),
+    ]
+    assert told[0][1] == {
+        "task_name": "a",
+        "task_uuid": engine.storage.get_atom_uuid("a"),
+        "old_state": states.RUNNING,
+        "result": 7,
+    }
+
+
+def test_a_listener_that_is_interrupted_before_a_call_leaves_the_task_as_it_was():
+    engine = engines.load(linear(Work("a"), Work("b")))
+    log = next(iter(engine._flow)).log
+
+    def interrupt(event, details):
+        raise KeyboardInterrupt
+
+    engine.atom_notifier.register(states.RUNNING, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        engine.run()
+    assert engine.storage.get_atom_state("a") == states.PENDING
+    assert log == []
+    engine.atom_notifier.deregister(states.RUNNING, interrupt)
+    engine.run()
+    assert log == ["+a"]
+    assert engine.storage.get_flow_state() == states.SUCCESS
+
+
 # -- progress --------------------------------------------------------------------------------------
 
 

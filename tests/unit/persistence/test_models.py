@@ -5,6 +5,9 @@ from __future__ import annotations
 import copy
 import datetime as dt
 import itertools
+import os
+import subprocess
+import sys
 import uuid
 
 import pytest
@@ -564,3 +567,29 @@ def test_a_book_is_shown_with_all_that_is_in_it():
     empty = models.LogBook("e", "eu")
     empty.created_at = None
     assert empty.pformat(indent=1, linesep="|") == " LogBook: 'e'|  - uuid = eu"
+
+
+def test_identities_of_atoms_are_uuids_and_all_differ():
+    made = [models.TaskDetail(f"{i}").uuid for i in range(1_000)]
+    for _ in range(3):
+        models.FlowDetail("flow", models.make_uuid())
+        made += [models.TaskDetail(f"{i}").uuid for i in range(1_000)]
+    assert len(set(made)) == 4_000
+    assert {str(uuid.UUID(each)) for each in made} == set(made)
+    assert {uuid.UUID(each).version for each in made} == {4}
+    assert len({each[:24] for each in made}) == 4
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+def test_a_forked_process_makes_other_identities():
+    program = (
+        "import os\n"
+        "from taskflowx.persistence import models\n"
+        "models.TaskDetail('first').uuid  # a series has begun\n"
+        "child = os.fork()\n"
+        "os.write(1, models.TaskDetail('x').uuid.encode() + b'\\n')\n"
+        "child and os.waitpid(child, 0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    first, second = done.stdout.split()
+    assert first[:24] != second[:24]
