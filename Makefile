@@ -21,10 +21,10 @@ unexport PYTHONPATH PYTHONHOME
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check format bench profile docs services taskflow crash compat openstack clean
+.PHONY: help demo test test-all check format bench bench-peers profile docs services taskflow crash compat openstack clean
 
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: $(INSTALLED)-run ## run a real job, let it fail and roll back, and build a tree of files
 	$(PY) $(DEMO) $(ARGS)
@@ -61,6 +61,9 @@ format: $(INSTALLED)-check ## format the code and repair what can be repaired by
 
 bench: $(INSTALLED)-bench ## measure, and print each figure as a ratio
 	$(PY) -m benchmarks $(ARGS)
+
+bench-peers: $(INSTALLED)-bench ## run the same graphs on other engines, and compare; ARGS="dask-threads ray"
+	$(PY) -m benchmarks.against $(ARGS)
 
 profile: $(INSTALLED)-bench ## make flame graphs of the hot paths in build/profile; ARGS="serial threads"
 	$(PY) -m benchmarks.flames $(ARGS)

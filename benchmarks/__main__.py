@@ -10,13 +10,11 @@ import argparse
 import dataclasses
 import datetime as dt
 import json
-import os
-import platform
 import sys
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import metg, workloads
-from benchmarks.harness import FULL, QUICK, ROOT, Figure, Sizes
+from benchmarks.harness import FULL, QUICK, ROOT, Figure, Sizes, machine
 from benchmarks.rows import ROWS
 
 if TYPE_CHECKING:
@@ -56,15 +54,6 @@ def chosen(options: argparse.Namespace) -> Iterator[tuple[str, list[str]]]:
         shapes = [shape for shape in ROWS[name].shapes if options.shape is None or shape in options.shape]
         if shapes:
             yield name, shapes
-
-
-def machine() -> dict[str, Any]:
-    """Say what the figures are taken on."""
-    return {
-        "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "system": platform.platform(terse=True),
-        "processors": os.cpu_count(),
-    }
 
 
 def measure(options: argparse.Namespace, sizes: Sizes) -> dict[str, list[Figure]]:

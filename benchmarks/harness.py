@@ -9,6 +9,8 @@ from __future__ import annotations
 import dataclasses
 import gc
 import json
+import os
+import platform
 import statistics
 import subprocess
 import sys
@@ -107,6 +109,15 @@ FULL = Sizes()
 QUICK = Sizes(
     crossing=1_000, starting=500, large=20_000, many=50_000, short=5, turns=2, few=1, repeats=2, arrays=10, burning=20
 )
+
+
+def machine() -> dict[str, Any]:
+    """Say what the figures are taken on."""
+    return {
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "system": platform.platform(terse=True),
+        "processors": os.cpu_count(),
+    }
 
 
 def an_atom(atoms: int) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import pytest
 
 from benchmarks import (
     __main__ as command_line,
+    against,
     flames,
     grain,
     graphs,
@@ -304,3 +305,61 @@ def test_an_unknown_path_is_refused_with_the_known_ones(capsys):
     with pytest.raises(SystemExit):
         flames.main(["nonsense"])
     assert "unknown: nonsense; the known ones are prepare, serial" in capsys.readouterr().err
+
+
+def ask_side(**asked):
+    asked = {"shape": "layers", "nodes": 120, "seconds": 0.0, "workers": 2, "repeats": 1} | asked
+    command = [sys.executable, "-I", str(against.SCRIPT), json.dumps(asked)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("side", ["taskflowx-serial", "taskflowx-threads", "taskflowx-processes"])
+@pytest.mark.parametrize("shape", ["chain", "layers"])
+def test_a_side_runs_all_of_a_graph_and_answers_with_seconds(side, shape):
+    done = ask_side(side=side, shape=shape, seconds=1e-5)
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert len(answer["seconds"]) == 1
+    assert answer["seconds"][0] > 0
+    assert answer["alone"] > 0
+
+
+@pytest.mark.parametrize("side", ["graphlib-threads", "graphlib-processes"])
+def test_the_loops_by_hand_are_sides_too(side):
+    done = ask_side(side=side)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_rival_that_does_not_run_a_graph_is_shown_with_its_reason(monkeypatch):
+    def refuse(*_):
+        raise against.RefusedError("no such graphs")
+
+    monkeypatch.setattr(against, "side", refuse)
+    figure = against.against(against.RIVALS[0], "layers", "no-op")
+    assert "not measured: no such graphs" in figure.line()
+
+
+def test_a_side_that_fails_says_why():
+    with pytest.raises(against.RefusedError, match="KeyError: 'nonsense'"):
+        against.side(sys.executable, "nonsense", "chain", 10, 0.0)
+
+
+def test_sides_of_a_rival_are_measured_in_turn(monkeypatch):
+    asked = []
+
+    def measured(python, name, *_):
+        asked.append(name)
+        return 2.0 if name == "ray" else 1.0
+
+    monkeypatch.setattr(against, "side", measured)
+    rival = against.Rival("ray", "taskflowx-processes", 100, peers.Peer("ray", "1"))
+    assert against.against(rival, "chain", "no-op").value == 2.0
+    assert asked == ["ray", "taskflowx-processes"] * against.TURNS
+
+
+def test_the_rows_of_a_graph_depend_on_rows_before(monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path, str(against.SCRIPT.parent)])
+    from benchmarks import peer_side
+
+    assert peer_side.levels(graphs.diamonds(6)) == [[0], [1, 2], [3], [4, 5]]
+    assert peer_side.levels(graphs.unordered(3)) == [[0, 1, 2]]
