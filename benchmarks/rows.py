@@ -233,7 +233,7 @@ def scale(sizes: Sizes, shape: str) -> Iterator[Figure]:
     claimed = shape != "layers"
     arguments = {"shape": shape, "many": sizes.many, "few": SMALL, "repeats": sizes.repeats}
     for collector, bound in ((True, 2.0), (False, 1.3)) if claimed else ((True, 0.0),):
-        taken = [fresh("scale", collector=collector, **arguments) for _ in range(sizes.turns if claimed else 1)]
+        taken = [fresh("scale", collector=collector, **arguments) for _ in range(sizes.few if claimed else 1)]
         yield compared(
             f"{shape}, {'default gc' if collector else 'gc.disable()'}",
             [(answer["many"], answer["few"]) for answer in taken],

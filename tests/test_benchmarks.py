@@ -197,6 +197,12 @@ def test_without_a_crossing_there_is_no_metg():
     assert metg.metg([metg.Point(1e-3, 0.4), metg.Point(5e-4, 0.3)]) is None
 
 
+def test_where_even_the_shortest_tasks_are_efficient_metg_is_less_than_these():
+    figure = metg._figure("serial", [metg.Point(1e-3, 0.9), metg.Point(2e-6, 0.8)])
+    assert figure.line().split()[:4] == ["serial,", "less", "than", "2.00"]
+    assert "not measured: the efficiency is 0.40 at best" in metg._figure("x", [metg.Point(1e-3, 0.4)]).line()
+
+
 def test_layers_are_fifty_wide_with_three_inputs_from_the_layer_above():
     graph = loops.Graph(workloads.SHAPES["layers"](150))
     assert [len(inputs) for inputs in graph.inputs] == [0] * 50 + [3] * 100
