@@ -39,7 +39,9 @@ def names_of(known: Collection[str]) -> Callable[[str], list[str]]:
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser("python -m benchmarks", description="Measure, and print each figure as a ratio.")
-    parser.add_argument("--quick", action="store_true", help="smaller flows and fewer turns: about two minutes for all rows")
+    parser.add_argument(
+        "--quick", action="store_true", help="smaller flows and fewer turns: about two minutes for all rows"
+    )
     parser.add_argument("--only", type=names_of(ROWS), metavar="ROW,...", help="only these rows")
     parser.add_argument("--shape", type=names_of(workloads.SHAPES), metavar="SHAPE,...", help="only these shapes")
     parser.add_argument("--list", action="store_true", help="list rows and shapes, and measure nothing")
