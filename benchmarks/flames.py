@@ -17,7 +17,6 @@ from pyinstrument import Profiler
 from benchmarks import durable, places, workloads
 from benchmarks.harness import ROOT
 from benchmarks.workloads import ready
-from taskflowx import engines
 from taskflowx.executors import processes
 from taskflowx.persistence import backends, models
 
@@ -47,12 +46,8 @@ def _serial() -> Iterator[Callable[[], Any]]:
 @contextlib.contextmanager
 def _heard() -> Iterator[Callable[[], Any]]:
     engine = ready(workloads.SHAPES["linear"](ATOMS))
-    engine.atom_notifier.register("*", _hear)
+    engine.atom_notifier.register("*", workloads.hear)
     yield engine.run
-
-
-def _hear(event: str, details: dict[str, Any]) -> None:
-    """Do nothing."""
 
 
 @contextlib.contextmanager
@@ -87,12 +82,7 @@ def _asyncio() -> Iterator[Callable[[], Any]]:
 @contextlib.contextmanager
 def _durable() -> Iterator[Callable[[], Any]]:
     with durable.folder() as path, backends.backend(f"sqlite:///{path}/runs.db") as backend:
-        flow = workloads.SHAPES["linear"](FEWER)
-        engine = engines.load(flow, book=models.LogBook("book"), backend=backend)
-        engine.compile()
-        engine.prepare()
-        engine.validate()
-        yield engine.run
+        yield ready(workloads.SHAPES["linear"](FEWER), book=models.LogBook("book"), backend=backend).run
 
 
 PATHS: dict[str, Callable[[], Prepared]] = {

@@ -115,7 +115,7 @@ def machine() -> dict[str, Any]:
     """Say what the figures are taken on."""
     return {
         "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "system": platform.platform(terse=True),
+        "system": f"{platform.system()} {platform.machine()}",
         "processors": os.cpu_count(),
     }
 

@@ -115,14 +115,10 @@ def listeners(sizes: Sizes, _: str) -> Iterator[Figure]:
 
     def heard() -> float:
         engine = ready(flow)
-        engine.atom_notifier.register(notifier.Notifier.ANY, _hear)
+        engine.atom_notifier.register(notifier.Notifier.ANY, workloads.hear)
         return clock(engine.run)
 
     yield compared("one listener", in_turn(sizes.short, heard, alone), **an_atom(sizes.atoms), at_most=1.5)
-
-
-def _hear(event: str, details: dict[str, Any]) -> None:
-    """Do nothing."""
 
 
 def failures(sizes: Sizes, _: str) -> Iterator[Figure]:

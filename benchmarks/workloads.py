@@ -196,6 +196,10 @@ def with_end(flow: Flow, *, fails: bool) -> Flow:
     return linear_flow.Flow("whole").add(flow, Failing("end") if fails else Step("end"))
 
 
+def hear(event: str, details: dict[str, Any]) -> None:
+    """Listen, and do nothing."""
+
+
 def ready(flow: Flow, **options: Any) -> Any:
     """Return an engine that has only to be run."""
     engine = engines.load(flow, **options)

@@ -15,8 +15,8 @@ The engine makes one `Scheduler` for a run and iterates over it. What must stay 
 - Only the thread that iterates touches Walk and details. Others put completions and progress on the queue.
 - What is ready together is taken together: a failure is resolved after the calls that were taken with it.
 - A turn costs what has changed: nothing here looks at atoms that neither ended nor became ready.
-- On the short path, which is that of a plain task that runs in place with nobody listening, nothing is called but the
-  task, and nothing is made but its arguments.
+- On the short path, which is that of a plain task that runs in place, nothing is called but the task and those who
+  listen, and nothing is made but its arguments and what these are told.
 """
 
 from __future__ import annotations

@@ -294,10 +294,8 @@ class Units:
         if self._process != os.getpid():
             self._process = os.getpid()
             self._turns, self._hands, self._waiting = threading.Lock(), threading.Lock(), 0
-            self._inherited += (
-                self.engine.pool,
-                self._at_hand,
-            )  # not even to be closed, the parent is at the other end
+            # Not even to be closed: the parent is at the other end.
+            self._inherited += (self.engine.pool, self._at_hand)
             self._at_hand = None
             self.engine.dispose(close=False)
 
