@@ -497,7 +497,7 @@ class Atom:
         names = forward.names if len(forward.names) == forward.needed else forward.required_names
         if backward.needed:
             names = tuple(dict.fromkeys((*names, *backward.required_names)))
-        return self._not_injected(names)
+        return self._not_injected(names) if self.inject else names
 
     def _not_injected(self, names: Names) -> Names:
         injected = self.inject

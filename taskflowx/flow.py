@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from taskflowx import atom, exceptions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     Link = tuple[Any, Any, dict[str, Any]]
 
@@ -56,8 +56,7 @@ class Flow:
 
         :raises TypeError: when something is neither an atom nor a flow
         """
-        for item in items:
-            self._check_member(item)
+        self._check_members(items)
         self._members.update(dict.fromkeys(items))
         return self
 
@@ -112,6 +111,11 @@ class Flow:
         :param members: (member, what it needs, what it provides), in iteration order
         """
         raise NotImplementedError
+
+    def _check_members(self, items: Iterable[Any]) -> None:
+        if not all(issubclass(kind, atom.Atom) for kind in set(map(type, items))):
+            for item in items:
+                self._check_member(item)
 
     def _check_member(self, item: Any) -> None:
         """Refuse what is neither an atom nor a flow, and this flow itself."""

@@ -198,11 +198,12 @@ class Storage:
         known = {name: self._rows[place] for name, place in self._places.items()}
         if not known:  # an attempt to prepare may have been interrupted
             self._kept = {detail.name: detail for detail in self._flowdetail if detail is not self._injector}
-        make = self._make_detail
-        self._rows = [
-            None if atom is None else (known and known.get(atom.name)) or make(atom)  # known is empty as a rule
-            for atom in atoms
-        ]
+        if known or self._kept:
+            make = self._make_detail
+            rows = [None if atom is None else known.get(atom.name) or make(atom) for atom in atoms]
+        else:
+            rows = self._make_details(atoms)
+        self._rows = rows
         self._places = places
         self._unindexed = deque([atom for atom in atoms if atom is not None])
         self._providers.clear()
@@ -210,6 +211,27 @@ class Storage:
         self.untouched = not (known or self._kept)
         self._save_new()
         return self._rows
+
+    def _make_details(self, atoms: list[Any]) -> list[Any]:
+        """Return a new detail for each atom of a flow of which nothing is kept; None where there is no atom."""
+        rows: list[Any] = []
+        pending, version, text = states.PENDING, None, ""
+        for atom in atoms:
+            if atom is None:
+                rows.append(None)
+                continue
+            detail = models.RetryDetail(atom.name) if isinstance(atom, retry.Retry) else models.TaskDetail(atom.name)
+            detail.state = pending
+            if atom.version is not version:
+                version = atom.version
+                text = version_text(version)
+            detail.version = text
+            rows.append(detail)
+        made = [detail for detail in rows if detail is not None]
+        self._flowdetail.extend(made)
+        if self.durable:
+            self._unsaved.extend(made)
+        return rows
 
     def _make_detail(self, atom: Atom) -> models.AtomDetail:
         """Return the kept detail of an atom, or a new one.

@@ -91,6 +91,8 @@ class Task(atom.Atom):
         revert_rebind: Any = None,
         revert_requires: Any = None,
     ) -> None:
+        # Set here and not for the class: engines look at it with each call, and find fastest what only objects have.
+        self._listened = None
         if name is None and self.name is None:
             name = atom.full_name(type(self))
         super().__init__(
@@ -105,7 +107,7 @@ class Task(atom.Atom):
             revert_requires,
         )
 
-    _listened: TaskNotifier | None = None  # made when somebody asks for it
+    _listened: TaskNotifier | None  # made when somebody asks for it
 
     @property
     def notifier(self) -> notifiers.RestrictedNotifier:

@@ -1,14 +1,15 @@
 """Where the arguments of each call come from.
 
-`Binder` works out once, before a run, which detail feeds which argument of each atom, so that a call costs one
-attribute read an argument and no name is looked up. What it could not foresee (a provider that was ignored or has no
-such part in its result, a value that was injected since) goes through the one search of storage.
+`Binder` works out once, before a run, which detail feeds which argument of each atom, and finds the caller for these
+arguments (`calling`), so that a call costs one attribute read an argument and no name is looked up. What it could not
+foresee (a provider that was ignored or has no such part in its result, a value that was injected since) goes through
+the one search of storage.
 
 Two required arguments need nobody who provides them: `attempt` and `idempotency_key` tell a call which one of its kind
 it is. They are looked up like all others, and last of all, so a value of that name goes before them.
 
-Invariant: a binding names, for each argument, the source that comes first in the lookup order; it is used only while no
-name has been injected since it was made.
+Invariant: `sources` holds, for each argument, what comes first in the lookup order; it is used only while no name has
+been injected since it was made.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import atom as atom_module, exceptions, retry, states
+from taskflowx.engines import calling, plan as plans
+from taskflowx.engines.calling import BOUND, EXECUTES, NOBODY, TAKES_FAILURES, TAKES_RESULT
 from taskflowx.engines.scope import Scope
 from taskflowx.storage import META_ATTEMPT, META_REVERT_ATTEMPT, META_ROUND
 
@@ -28,13 +31,8 @@ if TYPE_CHECKING:
     from taskflowx.storage import Source, Storage
     from taskflowx.types.failure import Failure
 
-    #: for each argument: its name, what has the value, and the index or key there
-    Binding = tuple[tuple[str, Any, Any], ...]
-
-
-#: what a revert takes: the result, the failures of the flow, arguments that are bound
-TAKES_RESULT, TAKES_FAILURES, BOUND = 1, 2, 4
-TAKES_BOTH = TAKES_RESULT + TAKES_FAILURES
+    #: for each argument, what has the value
+    Sources = tuple[Any, ...]
 
 
 class _LastResult:
@@ -104,84 +102,134 @@ class Binder:
         self._storage = storage
         self._details = details
         self._scope = Scope(plan)
-        self._sources: list[Any] = [
-            _LastResult(detail) if isinstance(atom, retry.Retry) else detail
-            for atom, detail in zip(plan.atoms, details, strict=True)
-        ]
-        #: for each atom, where the arguments of its execute come from; empty when it takes none
-        self.bindings: list[Binding] = []
+        #: each atom as a source: its detail, or what stands for that of a retry
+        self._given: list[Any] = details.copy()
+        for span in plan.spans:
+            if span.retry >= 0:
+                self._given[span.retry] = _LastResult(details[span.retry])
+        #: for each atom, how its execute is called; None when it takes no arguments
+        self.callers: list[calling.Caller | None] = []
+        #: for each atom, where the arguments of its execute come from
+        self.sources: list[Sources] = []
         #: the same for its revert
-        self.undo_bindings: list[Binding] = []
+        self.undo_callers: list[calling.Caller | None] = []
+        self.undo_sources: list[Sources] = []
         #: for each atom, what its revert takes: a sum of TAKES_RESULT, TAKES_FAILURES and BOUND
-        self.undo_shapes = b""
+        self.undo_takes: list[int] = []
+        #: the atoms that may lack something: an argument of execute is not bound, or revert has some
+        self.incomplete: list[int] = []
         #: the atoms that take facts about their calls, so that these are to be counted
         self.told: set[int] = set()
         #: the count of injected names that the bindings know of
         self.epoch = -1
 
-    def prepare(self) -> None:
+    def prepare(self) -> None:  # noqa: C901 - one pass over all atoms, and it counts what each of them costs
         """Work out all bindings."""
-        bindings: list[Binding] = []
-        undo_bindings: list[Binding] = []
-        shapes = bytearray()
+        count = len(self._plan)
+        callers: list[Any] = [None] * count
+        undo_callers = callers.copy()
+        sources: list[Sources] = [_NOTHING] * count
+        undo_sources = sources.copy()
+        undo_takes = [0] * count
+        incomplete: list[int] = []
         injected = self._storage.injected_names()
+        whole: dict[str, int] | None = None
+        caller = calling.caller
         for i, atom in enumerate(self._plan.atoms):
-            binding = undo = _NOTHING
-            shape = 0
-            if atom is not None:
-                _, forward, backward, takes_result, takes_failures, _ = atom._signature
-                if forward.args:
-                    binding = self._bind(i, forward, injected)
-                if backward.args:
-                    if backward.names == forward.names and backward.args == forward.args and i not in self.told:
-                        undo = binding
-                    else:
-                        undo = self._bind(i, backward, injected)
-                    shape = BOUND
-                shape += takes_result * TAKES_RESULT + takes_failures * TAKES_FAILURES
-            bindings.append(binding)
-            undo_bindings.append(undo)
-            shapes.append(shape)
-        self.bindings, self.undo_bindings, self.undo_shapes = bindings, undo_bindings, bytes(shapes)
+            if atom is None:
+                continue
+            _, forward, backward, takes_result, takes_failures, _ = atom._signature
+            takes = undo_takes[i] = takes_result * TAKES_RESULT + takes_failures * TAKES_FAILURES
+            if not (forward.args or backward.args):
+                continue
+            if whole is None:
+                whole = self._only_providers(injected)
+            args, keys, found = self._bind(i, forward, whole, injected)
+            if args:
+                callers[i], sources[i] = caller(args, keys, EXECUTES), found
+            if len(found) < forward.needed:
+                callers[i] = NOBODY
+                incomplete.append(i)
+            elif backward.needed:
+                incomplete.append(i)
+            if backward.args:
+                if backward.names != forward.names or backward.args != forward.args or i in self.told:
+                    args, keys, found = self._bind(i, backward, whole, injected)
+                if len(found) < backward.needed:
+                    undo_callers[i] = NOBODY
+                elif args:
+                    undo_callers[i], undo_sources[i] = caller(args, keys, takes), found
+                if undo_callers[i] is not None:
+                    undo_takes[i] += BOUND
+        self.callers, self.undo_callers = callers, undo_callers
+        self.sources, self.undo_sources, self.undo_takes = sources, undo_sources, undo_takes
+        self.incomplete = incomplete
         self.epoch = self._storage.injections
 
-    def _bind(self, i: int, wiring: atom_module.Wiring, injected: Collection[str] | None) -> Binding:
-        """Find the first source of each argument; an optional one that nobody provides is left out.
-
-        A binding ends before a required argument that nobody provides: it is then shorter than `wiring.needed`.
+    def _only_providers(self, injected: Collection[str] | None) -> dict[str, int]:
+        """Return the names that nobody but one atom provides, as its whole result.
 
         :param injected: the injected names, or None when some are injected into single atoms
         """
-        atoms, sources, nearest = self._plan.atoms, self._sources, self._scope.nearest
+        if injected is None:
+            return {}
+        whole = self._scope.whole.copy()
+        for name in injected:
+            whole.pop(name, None)
+        return whole
+
+    def _bind(
+        self, i: int, wiring: atom_module.Wiring, whole: dict[str, int], injected: Collection[str] | None
+    ) -> tuple[tuple[str, ...], tuple[Any, ...], Sources]:
+        """Find the first source of each argument; returns the arguments, the keys in their sources, and these.
+
+        :param whole: what `_only_providers` gave
+        :param injected: the injected names, or None when some are injected into single atoms
+        """
+        before, given = self._plan.pred[i], self._given
+        found = []
+        for name in wiring.names:
+            p = whole.get(name, -1)
+            # The only provider of the name is seen when it precedes the atom directly, or in the same linear flow.
+            if p not in before and not self._is_in_row(p, i):
+                return self._search_sources(i, wiring, injected)
+            found.append(given[p])
+        return wiring.args, _WHOLE * len(found), tuple(found)
+
+    def _is_in_row(self, p: int, i: int) -> bool:
+        home = self._plan.home
+        return 0 <= p < i and home[p] == home[i] and self._plan.spans[home[i]].kind is plans.LINEAR
+
+    def _search_sources(
+        self, i: int, wiring: atom_module.Wiring, injected: Collection[str] | None
+    ) -> tuple[tuple[str, ...], tuple[Any, ...], Sources]:
+        """As `_bind`; an optional argument that nobody provides is left out.
+
+        What is found ends before a required argument that nobody provides: it is then shorter than `wiring.needed`.
+        """
+        atoms, given, nearest = self._plan.atoms, self._given, self._scope.nearest
         found: list[tuple[str, Any, Any]] = []
         for position, (arg, name) in enumerate(zip(wiring.args, wiring.names, strict=True)):
             if injected is None or name in injected:
                 source = self._storage.injected_source(atoms[i].name, name)
                 if source is not None:
-                    found.append((arg, *source))
+                    found.append((arg, source[1], source[0]))
                     continue
             p = nearest(i, name)
             if p >= 0:
-                found.append((arg, sources[p], _key(atoms[p], name)))
+                found.append((arg, _key(atoms[p], name), given[p]))
             elif position < wiring.needed:
                 if name not in _Facts.NAMES:
                     break
-                found.append((arg, self._facts(i, wiring), name))
+                found.append((arg, name, self._facts(i, wiring)))
                 self.told.add(i)
-        return tuple(found)
+        args, keys, sources = zip(*found, strict=True) if found else (_NOTHING,) * 3
+        return args, keys, sources
 
     def _facts(self, i: int, wiring: atom_module.Wiring) -> _Facts:
         """Return what a call of atom `i` can know about itself."""
         executes = wiring is self._plan.atoms[i]._signature.execute
         return _Facts(self._details[i], META_ATTEMPT if executes else META_REVERT_ATTEMPT)
-
-    def incomplete(self) -> Iterator[int]:
-        """Iterate over the atoms that may lack something: an argument of execute is not bound, or revert has some."""
-        for i, atom in enumerate(self._plan.atoms):
-            if atom is not None:
-                signature = atom._signature
-                if len(self.bindings[i]) < signature.execute.needed or signature.revert.needed:
-                    yield i
 
     def missing(self, i: int) -> list[tuple[str, list[tuple[str, str]]]]:
         """Return, for each method that lacks something, its name and (argument, stored name) pairs."""
@@ -224,7 +272,7 @@ class Binder:
         if injected is not None:
             yield injected
         for p in self._scope.candidates(i, name):
-            yield self._sources[p], _key(self._plan.atoms[p], name)
+            yield self._given[p], _key(self._plan.atoms[p], name)
 
     def _search(self, i: int, wiring: atom_module.Wiring) -> dict[str, Any]:
         arguments = {}
@@ -246,24 +294,19 @@ class Binder:
         :raises NotFound: when a required one has no value
         """
         atom = self._plan.atoms[i]
-        arguments = self._fill(i, self.bindings[i], atom._signature.execute)
+        arguments = self._fill(i, self.callers[i], self.sources[i], atom._signature.execute)
         if isinstance(atom, retry.Retry):
             self._add_history(arguments, i, atom.execute)
         return arguments
 
-    def _fill(self, i: int, binding: Binding, wiring: atom_module.Wiring) -> dict[str, Any]:
+    def _fill(
+        self, i: int, caller: calling.Caller | None, sources: Sources, wiring: atom_module.Wiring
+    ) -> dict[str, Any]:
         """Return the arguments of one method, from its binding if all of that has values."""
-        if self.epoch == self._storage.injections and len(binding) >= wiring.needed:
-            arguments = {}
-            try:
-                for name, source, key in binding:
-                    if source.state != states.SUCCESS:
-                        break
-                    arguments[name] = source.results if key is None else source.results[key]
-                else:
-                    return arguments
-            except Exception:  # noqa: S110 - the search below looks further, or says what is missing
-                pass
+        if self.epoch == self._storage.injections:
+            arguments = {} if caller is None else caller.fill(sources)
+            if arguments is not None:
+                return arguments
         return self._search(i, wiring)
 
     def revert_arguments(self, i: int, failures: Callable[[], dict[str, Failure]]) -> dict[str, Any]:
@@ -274,11 +317,13 @@ class Binder:
         """
         atom = self._plan.atoms[i]
         signature = atom._signature
-        arguments = self._fill(i, self.undo_bindings[i], signature.revert) if signature.revert.args else {}
+        arguments: dict[str, Any] = {}
+        if signature.revert.args:
+            arguments = self._fill(i, self.undo_callers[i], self.undo_sources[i], signature.revert)
         if isinstance(atom, retry.Retry):
             self._add_history(arguments, i, atom.revert)
         elif signature.takes_result:
-            detail = self._sources[i]
+            detail = self._given[i]
             arguments[atom_module.REVERT_RESULT] = detail.results if detail.failure is None else detail.failure
         if signature.takes_failures:
             arguments[atom_module.REVERT_FLOW_FAILURES] = failures()
@@ -298,7 +343,8 @@ class Binder:
             arguments[retry.EXECUTE_REVERT_HISTORY] = self._storage.get_retry_history(self._plan.atoms[r].name)
 
 
-_NOTHING: Binding = ()
+_NOTHING: tuple[()] = ()
+_WHOLE = (None,)
 
 
 def _key(atom: Any, name: str) -> Any:

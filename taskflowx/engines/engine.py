@@ -201,7 +201,7 @@ class ActionEngine(base.Engine):
             binder.prepare()
         if self._validated == binder.epoch:
             return
-        lacking = [(i, lack) for i in binder.incomplete() if (lack := binder.missing(i))]
+        lacking = [(i, lack) for i in binder.incomplete if (lack := binder.missing(i))]
         if lacking:
             raise _missing(compiled, binder, lacking)
         self._validated = binder.epoch

@@ -16,6 +16,7 @@ What must stay true:
 from __future__ import annotations
 
 import itertools
+import operator
 from bisect import bisect_right
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -25,7 +26,7 @@ from taskflowx.atom import Atom, full_name
 from taskflowx.patterns import graph_flow, linear_flow, unordered_flow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     Nodes = tuple[int, ...]
 
@@ -93,6 +94,7 @@ class Plan:
         "degree",
         "fan_out",
         "flow",
+        "gates",
         "awaits",
         "home",
         "looked_at",
@@ -110,16 +112,17 @@ class Plan:
         self.flow = root
         self.atoms: list[Any] = []
         self.pred: list[Nodes] = []
-        self.succ: list[list[int] | tuple[()]] = []
+        self.succ: list[list[int] | Nodes] = []
         self.home: list[int] = []
         self.spans: list[Span] = []
         self.votes: dict[int, tuple[Vote, ...]] = {}
         self.names: dict[str, int] = {}
+        self.gates = 0  # how many of the nodes are gates
         self.awaits = False  # whether it is to run where coroutines are awaited
         self.looked_at: set[type] = set()  # classes of atoms whose methods have been checked
         self.degree: list[int] = []  # how many predecessors each node has
         self.fan_out: list[int] = []  # how many successors
-        self.plain = b""
+        self.plain: list[int] = []
         self.sources: list[int] = []  # nodes without predecessors
         self.rank: list[tuple[int, int]] | None = None
 
@@ -178,34 +181,43 @@ def compile_flow(root: Any, *, awaits: bool = False) -> Plan:
 
 def _finish(plan: Plan) -> None:
     """Index the names, and work out what the scheduler asks of each atom over and over."""
-    names = plan.names
     plan.degree = list(map(len, plan.pred))
-    plan.sources = [i for i, degree in enumerate(plan.degree) if not degree and plan.atoms[i] is not None]
     plan.fan_out = list(map(len, plan.succ))
-    plain = bytearray(len(plan.atoms))
-    ranked = False
+    plan.sources = [i for i, degree in enumerate(plan.degree) if not degree and plan.atoms[i] is not None]
+    atoms: list[Any] = plan.atoms
+    plain = plan.plain = [0] * len(atoms)
+    places: Sequence[int]
+    if plan.gates:
+        places = [i for i, atom in enumerate(atoms) if atom is not None]
+        atoms = [atoms[i] for i in places]
+    else:
+        places = range(len(atoms))
     try:
-        for i, atom in enumerate(plan.atoms):
-            if atom is None:
-                continue
-            names[atom.name] = i
-            if atom.priority:
-                ranked = True
-            if isinstance(atom, task.Task):
-                outputs = atom._signature.outputs
-                plain[i] = not outputs or (len(outputs) == 1 and outputs[0][1] is None)
+        names = plan.names = dict(zip(map(_name, atoms), places, strict=True))
     except TypeError:
         _check_kinds_of_names(plan)  # one that cannot be a key
         raise
     if set(map(type, names)) - {str}:
         _check_kinds_of_names(plan)
+    ranked = any(map(_priority, atoms))
+    last, is_plain = None, False
+    for i, atom in zip(places, atoms, strict=True):
+        signature = atom._signature
+        if signature is not last:
+            outputs = signature.outputs
+            last, is_plain = signature, not outputs or (len(outputs) == 1 and outputs[0][1] is None)
+        if is_plain and isinstance(atom, task.Task):
+            plain[i] = 1
     for i in plan.votes:
         plain[i] = 0
-    plan.plain = bytes(plain)
-    if len(names) != len(plan.atoms):
+    if len(names) != len(atoms):
         _check_names(plan)
     if ranked:
         plan.rank = [(-_priority_of(atom) if atom is not None else 0, i) for i, atom in enumerate(plan.atoms)]
+
+
+_name = operator.attrgetter("name")
+_priority = operator.attrgetter("priority")
 
 
 def _check_kinds_of_names(plan: Plan) -> None:
@@ -236,17 +248,32 @@ def _check_names(plan: Plan) -> None:
 def _emit(plan: Plan, atom: Any, preds: Nodes, home: int) -> int:
     i = len(plan.atoms)
     plan.atoms.append(atom)
+    plan.gates += atom is None
     plan.pred.append(preds)
     plan.succ.append(())
     plan.home.append(home)
+    _follow(plan, preds, (i,))
+    return i
+
+
+def _follow(plan: Plan, preds: Nodes, nodes: Nodes) -> None:
+    """Add nodes to the successors of others."""
     succ = plan.succ
     for p in preds:
         after = succ[p]
-        if after:
-            after.append(i)
-        else:
-            succ[p] = [i]
-    return i
+        if type(after) is list:
+            after.extend(nodes)
+        else:  # a tuple may be shared
+            succ[p] = [*after, *nodes] if after else nodes
+
+
+def _emit_atoms(plan: Plan, members: list[Any], home: int) -> int:
+    """Add atoms without their edges; returns the index of the first."""
+    first, count = len(plan.atoms), len(members)
+    plan.atoms.extend(members)
+    plan.home.extend(itertools.repeat(home, count))
+    plan.succ.extend(itertools.repeat((), count))
+    return first
 
 
 def _emit_member(plan: Plan, member: Any, preds: Nodes, home: int) -> int:
@@ -334,6 +361,23 @@ class _Frame:
     def votes_on_entry(self) -> tuple[Vote, ...]:
         return self.votes if self.preds is self.entry else ()
 
+    def just_atoms(self, plan: Plan) -> list[Any] | None:
+        """Return the members when all are atoms, of which none is asked for by a decider; None otherwise.
+
+        :raises TypeError, CompilationFailure: as `compile_flow`
+        """
+        if self.votes:
+            return None
+        members = list(self.flow)
+        kinds = set(map(type, members))
+        if any(issubclass(kind, flow.Flow) for kind in kinds):
+            return None
+        if not kinds <= plan.looked_at:
+            for member in members:
+                if type(member) not in plan.looked_at:
+                    _check_member(plan, member)
+        return members
+
     def advance(self, plan: Plan) -> Any:
         """Compile members up to the next flow among them, and return that; None at the end."""
         raise NotImplementedError
@@ -349,6 +393,9 @@ class _Row(_Frame):
     __slots__ = ()
 
     def advance(self, plan: Plan) -> Any:
+        if self.preds is self.entry and (members := self.just_atoms(plan)):
+            self.all_at_once(plan, members)
+            return None
         home = self.home
         for member in self.members:
             if isinstance(member, flow.Flow):
@@ -359,6 +406,16 @@ class _Row(_Frame):
             self.preds = (i,)
         self.exits = self.preds
         return None
+
+    def all_at_once(self, plan: Plan, members: list[Any]) -> None:
+        first = _emit_atoms(plan, members, self.home)
+        last = len(plan.atoms) - 1
+        single = list(zip(range(first, last + 1)))
+        plan.pred.append(self.preds)
+        plan.pred.extend(single[:-1])
+        _follow(plan, self.preds, single[0])
+        plan.succ[first:last] = single[1:]
+        self.exits = single[-1]
 
     def closed(self, plan: Plan, exits: Nodes) -> None:
         self.preds = exits
@@ -377,6 +434,12 @@ class _Fan(_Frame):
         return len(self.flow)
 
     def advance(self, plan: Plan) -> Any:
+        if not self.ends and (members := self.just_atoms(plan)):
+            first = _emit_atoms(plan, members, self.home)
+            plan.pred.extend(itertools.repeat(self.preds, len(members)))
+            self.exits = tuple(range(first, len(plan.atoms)))
+            _follow(plan, self.preds, self.exits)
+            return None
         home, preds = self.home, self.preds
         for member in self.members:
             if isinstance(member, flow.Flow):
@@ -413,10 +476,7 @@ class _Net(_Frame):
                 depth = attributes.get(flow.LINK_DECIDER_DEPTH) or deciders.Depth.ALL
                 shown = -1 if kinds[source] else source
                 self.asked.setdefault(target, []).append((shown, attributes[flow.LINK_DECIDER], depth))
-        self.fan_out = [0] * len(self.before)
-        for before in self.before:
-            for source in before:
-                self.fan_out[source] += 1
+        self.fan_out: list[int] = []  # by position, how many members follow; for flows that have flows in them
         self.position = -1
         self.ends: list[Nodes] = []  # by position, what is to have run when the member has
         plan.spans[home].before = self.before
@@ -434,6 +494,11 @@ class _Net(_Frame):
         )
 
     def advance(self, plan: Plan) -> Any:
+        if self.position < 0 and not self.asked and (members := self.just_atoms(plan)):
+            self.all_at_once(plan, members)
+            return None
+        if not self.fan_out:
+            self.count_followers()
         starts, before, ends = plan.spans[self.home].starts, self.before, self.ends
         for member in self.members:
             self.position += 1
@@ -457,6 +522,30 @@ class _Net(_Frame):
         if last:
             self.exits = last[0] if len(last) == 1 else tuple(dict.fromkeys(itertools.chain.from_iterable(last)))
         return None
+
+    def count_followers(self) -> None:
+        self.fan_out = [0] * len(self.before)
+        for source in itertools.chain.from_iterable(self.before):
+            self.fan_out[source] += 1
+
+    def all_at_once(self, plan: Plan, members: list[Any]) -> None:
+        before, pred, succ = self.before, plan.pred, plan.succ
+        first = _emit_atoms(plan, members, self.home)
+        plan.spans[self.home].starts.extend(range(first, first + len(members)))
+        for i, positions in enumerate(before, first):
+            if not positions:
+                pred.append(self.entry)
+                _follow(plan, self.entry, (i,))
+                continue
+            previous = tuple([first + position for position in positions]) if first else positions
+            pred.append(previous)
+            for p in previous:
+                after = succ[p]
+                if type(after) is list:
+                    after.append(i)
+                else:
+                    succ[p] = [i]
+        self.exits = tuple([i for i in range(first, len(succ)) if not succ[i]])
 
     def closed(self, plan: Plan, exits: Nodes) -> None:
         if len(exits) > 1 and self.fan_out[self.position] > 1:

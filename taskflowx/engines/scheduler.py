@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 from taskflowx import deciders, exceptions, retry, states, task
 from taskflowx._util import failpoints
 from taskflowx.engines import resolve
-from taskflowx.engines.binding import BOUND, TAKES_BOTH, TAKES_FAILURES, TAKES_RESULT
+from taskflowx.engines.calling import BOUND, TAKES_BOTH, TAKES_RESULT, UNBOUND
 from taskflowx.engines.walk import CLEAR
 from taskflowx.executors import base
 from taskflowx.storage import (
@@ -127,7 +127,7 @@ class Scheduler:
         #: (index, state before, state) of what is about to start: told after the commit
         self._unannounced: list[tuple[int, str | None, str]] = []
         #: which atoms may take the short path; without one what a call does is on record before the next one begins
-        self._short = None if self._touched is None else bytes(len(plan))
+        self._short = None if self._touched is None else [0] * len(plan)
         #: atoms that are executed again, because an earlier run was cut off in them
         self._begun: set[int] = set()
         self._flow_failures: dict[str, Failure] | None = None
@@ -282,22 +282,15 @@ class Scheduler:
         Returns what is left, from the first that is not plain on. The short path of `_prepare_execute`.
         """
         atoms, details, plain, notifier = self._atoms, self._details, self._walk.plain, self._notifier
-        bindings, storage, epoch = self._binder.bindings, self._storage, self._binder.epoch
-        execute, running, success = states.EXECUTE, states.RUNNING, states.SUCCESS
+        callers, sources, storage, epoch = self._binder.callers, self._binder.sources, self._storage, self._binder.epoch
+        execute, running = states.EXECUTE, states.RUNNING
         calls: list[base.Call] = []
         left = len(batch)
         try:
             for position, i in enumerate(batch):
-                if not plain[i] or notifier._topics or (bindings[i] and epoch != storage.injections):
-                    left = position
-                    break
-                arguments = {}
-                try:
-                    for name, source, key in bindings[i]:
-                        if source.state != success:
-                            raise LookupError
-                        arguments[name] = source.results if key is None else source.results[key]
-                except Exception:
+                caller = callers[i]
+                arguments = {} if caller is None else caller.fill(sources[i])
+                if not plain[i] or notifier._topics or arguments is None or epoch != storage.injections:
                     left = position
                     break
                 details[i].state = running
@@ -385,7 +378,7 @@ class Scheduler:
                         plain[i]
                         and call.verb == execute == detail.intention
                         and detail._meta is None
-                        and outcome.__class__ not in _ODD
+                        and type(outcome) not in _ODD
                         and not notifier._topics
                     ):  # the short path of `_ended`
                         detail.results = outcome
@@ -499,10 +492,12 @@ class Scheduler:
         This is the one long function of the engine. The short path does what `_prepare_execute`, `perform` and `_ended`
         do for a plain task, with their calls unfolded.
         """
-        walk, atoms, details, bindings = self._walk, self._atoms, self._details, self._binder.bindings
+        walk, atoms, details = self._walk, self._atoms, self._details
+        callers, sources = self._binder.callers, self._binder.sources
         need, plain, succ, reached = walk.need, self._short or walk.plain, self._plan.succ, walk.reached
         running, success = states.RUNNING, states.SUCCESS
         notifier, storage, epoch = self._notifier, self._storage, self._binder.epoch
+        topics, on_running, on_success = self._hear()
         timed, serial = self._deadline is not None, self._executor.serial
         follow = not (stepwise or timed)
         while True:
@@ -512,61 +507,70 @@ class Scheduler:
                 if self.stopping or (timed and self._stops()):
                     walk.ready = [i, *left, *walk.ready]
                     return
-                atom = atoms[i]
-                if not plain[i] or atom._listened is not None:
+                atom, caller = atoms[i], callers[i]
+                if not plain[i] or atom._listened is not None or (caller is not None and epoch != storage.injections):
                     self._execute_one(i)
                     continue
-                binding = bindings[i]
-                if binding:
-                    arguments = {}
-                    try:
-                        if epoch != storage.injections:
-                            raise LookupError
-                        for name, source, key in binding:
-                            if source.state != success:
-                                raise LookupError
-                            arguments[name] = source.results if key is None else source.results[key]
-                    except Exception:
+                detail = details[i]
+                if notifier._topics is not topics:
+                    topics, on_running, on_success = self._hear()
+                if on_running:
+                    if caller is not None and caller.fill(sources[i]) is None:  # looked at before anything is told
                         self._execute_one(i)
                         continue
-                    detail = details[i]
-                    if notifier._topics:
-                        self._move(i, running)
-                    else:
-                        detail.state = running
+                    old, detail.state = detail.state, running
                     try:
-                        try:
-                            atom.pre_execute()
-                            result = atom.execute(**arguments)
-                        finally:
-                            atom.post_execute()
-                    except Exception as error:
-                        self._ended(i, states.EXECUTE, Failure.from_exception(error))
-                        continue
+                        for listener, target in on_running:
+                            facts = {
+                                "task_name": detail.name,
+                                "task_uuid": detail._uuid or detail.uuid,
+                                "old_state": old,
+                            }
+                            try:
+                                target(running, facts)
+                            except Exception:
+                                notifier.complain(listener, running, facts)
+                    except BaseException:  # a listener was interrupted, and the call will not be made
+                        detail.state = old
+                        raise
                 else:
-                    detail = details[i]
-                    if notifier._topics:
-                        self._move(i, running)
-                    else:
-                        detail.state = running
-                    try:
+                    detail.state = running
+                try:
+                    if caller is None:
                         try:
                             atom.pre_execute()
                             result = atom.execute()
                         finally:
                             atom.post_execute()
-                    except Exception as error:
-                        self._ended(i, states.EXECUTE, Failure.from_exception(error))
-                        continue
-                if result.__class__ is Failure:
-                    self._ended(i, states.EXECUTE, result)
+                    else:
+                        result = caller.call(atom, sources[i])
+                except Exception as error:
+                    self._ended(i, states.EXECUTE, Failure.from_exception(error))
+                    continue
+                if type(result) is Failure:
+                    if result is UNBOUND:
+                        self._execute_one(i)
+                    else:
+                        self._ended(i, states.EXECUTE, result)
                     continue
                 detail.results = result
-                if notifier._topics:
+                if notifier._topics is not topics:
+                    topics, on_running, on_success = self._hear()
+                if topics and detail._meta:
                     _complete_progress(detail)
-                    self._move(i, success, result)
-                else:
-                    detail.state = success
+                detail.state = success
+                if on_success:
+                    for listener, target in on_success:
+                        facts = {
+                            "task_name": detail.name,
+                            "task_uuid": detail._uuid or detail.uuid,
+                            "old_state": running,
+                            "result": result,
+                        }
+                        try:
+                            target(success, facts)
+                        except Exception:
+                            notifier.complain(listener, success, facts)
                 for s in succ[i]:
                     count = need[s] - 1
                     need[s] = count
@@ -582,6 +586,18 @@ class Scheduler:
                 self._arrange(batch)
             elif not batch:
                 return
+
+    def _hear(self) -> tuple[Any, list[tuple[Any, Any]], list[tuple[Any, Any]]]:
+        """Return who listens to tasks that begin, and that succeed, each with what is to be called.
+
+        Before them come the topics of the notifier: others take their place when somebody joins or leaves.
+        """
+        notifier = self._notifier
+        on_running, on_success = (
+            [(listener, listener.target) for listener in notifier.listeners_of(state)]
+            for state in (states.RUNNING, states.SUCCESS)
+        )
+        return notifier._topics, on_running, on_success
 
     def _execute_one(self, i: int) -> None:
         call = self._prepare_execute(i)
@@ -603,11 +619,11 @@ class Scheduler:
         The short path does what `_prepare_undo`, `perform` and `_ended` do for a plain task.
         """
         walk, atoms, details, notifier = self._walk, self._atoms, self._details, self._notifier
-        hold, pred, bindings, shapes = walk.hold, self._plan.pred, self._binder.undo_bindings, self._binder.undo_shapes
+        hold, pred, takes_of = walk.hold, self._plan.pred, self._binder.undo_takes
+        callers, sources = self._binder.undo_callers, self._binder.undo_sources
         revert, reverting, reverted, success = states.REVERT, states.REVERTING, states.REVERTED, states.SUCCESS
         storage, epoch, plain = self._storage, self._binder.epoch, self._short or walk.plain
         failures = self._failures_now()
-        arguments: dict[str, Any] = {}
         follow = not stepwise and self._deadline is None
         serial = self._executor.serial
         while True:
@@ -621,44 +637,35 @@ class Scheduler:
                 if not plain[i] or detail.state != success or notifier._topics or atom._listened is not None:
                     self._undo_one(i)
                     continue
-                takes = shapes[i]
-                if takes >= BOUND:
-                    arguments = {}
-                    try:
-                        if epoch != storage.injections:
-                            raise LookupError
-                        for name, source, key in bindings[i]:
-                            if source.state != success:
-                                raise LookupError
-                            arguments[name] = source.results if key is None else source.results[key]
-                    except Exception:
-                        self._undo_one(i)
-                        continue
-                    if takes & TAKES_RESULT:
-                        arguments["result"] = detail.results
-                    if takes & TAKES_FAILURES:
-                        arguments["flow_failures"] = failures
+                takes = takes_of[i]
                 detail.state = reverting
                 try:
-                    try:
-                        atom.pre_revert()
-                        if takes == TAKES_BOTH:
-                            outcome = atom.revert(result=detail.results, flow_failures=failures)
-                        elif takes >= BOUND:
-                            outcome = atom.revert(**arguments)
-                        elif takes == TAKES_RESULT:
-                            outcome = atom.revert(result=detail.results)
-                        elif takes:
-                            outcome = atom.revert(flow_failures=failures)
-                        else:
-                            outcome = atom.revert()
-                    finally:
-                        atom.post_revert()
+                    if takes >= BOUND:
+                        outcome = UNBOUND
+                        if epoch == storage.injections:
+                            outcome = callers[i].call(atom, sources[i], detail.results, failures)  # type: ignore[union-attr]
+                    else:
+                        try:
+                            atom.pre_revert()
+                            if takes == TAKES_BOTH:
+                                outcome = atom.revert(result=detail.results, flow_failures=failures)
+                            elif takes == TAKES_RESULT:
+                                outcome = atom.revert(result=detail.results)
+                            elif takes:
+                                outcome = atom.revert(flow_failures=failures)
+                            else:
+                                outcome = atom.revert()
+                        finally:
+                            atom.post_revert()
                 except Exception as error:
                     self._ended(i, revert, Failure.from_exception(error))
                     continue
-                if outcome.__class__ is Failure:
-                    self._ended(i, revert, outcome)
+                if type(outcome) is Failure:
+                    if outcome is UNBOUND:
+                        detail.state = success  # what it gets says what it was
+                        self._undo_one(i)
+                    else:
+                        self._ended(i, revert, outcome)
                     continue
                 detail.revert_results = outcome
                 detail.state = reverted

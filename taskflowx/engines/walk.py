@@ -71,14 +71,14 @@ class Walk:
         #: the ranges (lo, hi) that turn round
         self.turned: list[tuple[int, int]] = []
         #: as `Plan.plain`, with 0 for what is ignored
-        self.plain = bytearray()
+        self.plain: list[int] = []
 
     def open_new(self) -> None:
         """Make the counters of a run of which nothing has happened yet, as `open` would."""
         plan = self._plan
         self.need = plan.degree.copy()
         self.hold = [CLEAR] * len(self.need)
-        self.plain = bytearray(plan.plain)
+        self.plain = plan.plain.copy()
         self.ready = plan.sources.copy()
 
     def open(self) -> None:  # noqa: C901 - one sweep sees every kind of node
@@ -90,7 +90,7 @@ class Walk:
         plan, details = self._plan, self._details
         need = self.need = plan.degree.copy()
         self.hold = [CLEAR] * len(need)
-        self.plain = bytearray(plan.plain)
+        self.plain = plan.plain.copy()
         self.ready, self.undo, self.turned, self.failed = [], [], [], []
         self.cut_off = set()
         ready, succ = self.ready, plan.succ

@@ -222,6 +222,7 @@ ATOMIC = frozenset((str, int, float, bool, bytes, type(None)))
 def make_atom(shared: tuple[Any, Any], attributes: dict[str, Any]) -> Any:
     """Return an atom that was taken apart by `own_attributes`."""
     cls, attributes["_signature"] = shared
+    attributes["_listened"] = None
     atom = cls.__new__(cls)
     atom.__dict__ = attributes
     return atom

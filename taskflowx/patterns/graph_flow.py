@@ -67,35 +67,34 @@ _set_rank = vars(_Node)["rank"].__set__
 class _Index:
     """Members by name; most names have one, which is held without a list around it."""
 
-    __slots__ = ("_nodes",)
+    __slots__ = ("nodes",)
 
     def __init__(self) -> None:
-        self._nodes: dict[str, _Node | list[_Node]] = {}
+        self.nodes: dict[str, _Node | list[_Node]] = {}
 
     def get(self, name: str) -> list[_Node] | tuple[_Node, ...]:
-        found = self._nodes.get(name, ())
+        found = self.nodes.get(name, ())
         return (found,) if isinstance(found, _Node) else found
 
     def add(self, name: str, node: _Node) -> None:
-        found = self._nodes.get(name)
-        if found is None:
-            self._nodes[name] = node
-        elif isinstance(found, _Node):
-            self._nodes[name] = [found, node]
-        else:
-            found.append(node)
+        found = self.nodes.setdefault(name, node)
+        if found is not node:
+            if isinstance(found, _Node):
+                self.nodes[name] = [found, node]
+            else:
+                found.append(node)
 
     def drop_last(self, name: str, node: _Node) -> None:
         """Take a node out again if it was the last to come under this name."""
-        found = self._nodes.get(name)
+        found = self.nodes.get(name)
         if found is node:
-            del self._nodes[name]
+            del self.nodes[name]
         elif isinstance(found, list) and found[-1:] == [node]:
             found.pop()
 
     def positions(self, place: dict[_Node, int]) -> dict[str, list[int]]:
         """Return the index with positions in the place of the members."""
-        return {name: [place[node] for node in self.get(name)] for name in self._nodes}
+        return {name: [place[node] for node in self.get(name)] for name in self.nodes}
 
     @classmethod
     def at(cls, positions: dict[str, list[int]], nodes: list[_Node]) -> _Index:
@@ -118,7 +117,7 @@ class Flow(flow.Flow):
         self._between = 0  # how many were put between others since the ranks were last spread out
         self._sorted = True  # whether the members are held in the order of their ranks
         self._providers = _Index()
-        self._needers = _Index()
+        self._needers = _Index()  # by what nobody provided when they were added
         # What the flow's own retry provides is there already: nobody is linked for it.
         self._given: frozenset[str] = frozenset() if retry is None else frozenset(retry.provides)
 
@@ -133,8 +132,7 @@ class Flow(flow.Flow):
         :raises TypeError: when something is neither an atom nor a flow
         """
         new = [item for item in dict.fromkeys(nodes) if item not in self._members]
-        for item in new:
-            self._check_member(item)
+        self._check_members(new)
         added: list[_Node] = []
         moved: dict[_Node, int] = {}
         end, between = self._end, self._between
@@ -160,52 +158,81 @@ class Flow(flow.Flow):
         """Put a member in with its links; it is not ranked yet."""
         item = node.item
         requires, provides = self._names_of(item)
+        providers, needers = self._providers, self._needers
         before: dict[_Node, None] = {}
-        for name in requires if resolve_requires else ():
-            providers = self._providers.get(name)
-            if len(providers) > 1:
-                msg = (
-                    f"Resolution error detected when adding '{item.name}', multiple providers "
-                    f"{sorted(str(p.item.name) for p in providers)} found for required symbol '{name}'"
-                )
-                raise exceptions.AmbiguousDependency(msg)
-            if providers:
-                before[providers[0]] = None
-        after, served = self._to_follow(provides if resolve_existing else ())
+        unmet = []
+        for name in requires:
+            found = providers.nodes.get(name) if resolve_requires else None
+            if type(found) is _Node:
+                before[found] = None
+            elif found:
+                before[self._only(found, name, item)] = None
+            else:
+                unmet.append(name)
+        after = self._to_follow(provides) if needers.nodes and resolve_existing else None
         self._members[item] = node
-        node.needed = tuple(before)
-        for provider in before:
-            provider.precede(node)
+        if before:
+            node.needed = tuple(before)
+            for provider in before:
+                provider.precede(node)
+        if after:
+            self._put_in_front(node, provides, after)
+        for name in unmet:
+            needers.add(name, node)
+        for name in provides:
+            providers.add(name, node)
+
+    def _put_in_front(self, node: _Node, provides: Iterable[str], after: dict[_Node, list[str]]) -> None:
+        """Link a new provider to those who are to follow it.
+
+        :param after: for each of them, for which of the names it provides
+        """
+        served = [needer for needer in after if self._is_served(needer, provides)]
         for needer, names in after.items():
             needer.needed = (*needer.needed, node)
             node.precede(needer)
             if needer in served:
                 needer.linked = {**(needer.linked or {}), node: {flow.LINK_REASONS: set(names)}}
-        for name in requires:
-            self._needers.add(name, node)
-        for name in provides:
-            self._providers.add(name, node)
 
-    def _to_follow(self, provides: Iterable[str]) -> tuple[dict[_Node, list[str]], set[_Node]]:
-        """Return who is to follow a new provider, and for what; and whom others give a part of what it provides."""
+    @staticmethod
+    def _only(providers: Any, name: str, item: Any) -> _Node:
+        """Return the only one of some providers of a name that an item requires.
+
+        :raises AmbiguousDependency: when there are several
+        """
+        if len(providers) > 1:
+            msg = (
+                f"Resolution error detected when adding '{item.name}', multiple providers "
+                f"{sorted(str(p.item.name) for p in providers)} found for required symbol '{name}'"
+            )
+            raise exceptions.AmbiguousDependency(msg)
+        return providers[0]  # type: ignore[no-any-return]
+
+    def _to_follow(self, provides: Iterable[str]) -> dict[_Node, list[str]]:
+        """Return who is to follow a new provider, and for which of the names it provides."""
         after: dict[_Node, list[str]] = {}
-        served: set[_Node] = set()
         for name in provides:
-            others = self._providers.get(name)
-            for needer in self._needers.get(name):
-                followed = needer.before() if others else ()
-                if any(other in followed for other in others):  # one provider of a name is enough
-                    served.add(needer)
-                else:
-                    after.setdefault(needer, []).append(name)
-        return after, served
+            if name in self._needers.nodes:
+                others = self._providers.get(name)
+                for needer in self._needers.get(name):
+                    followed = needer.before() if others else ()
+                    if not any(other in followed for other in others):  # one provider of a name is enough
+                        after.setdefault(needer, []).append(name)
+        return after
+
+    def _is_served(self, needer: _Node, provides: Iterable[str]) -> bool:
+        """Tell whether a member follows somebody who gives it one of some names."""
+        followed, required = needer.before(), self._names_of(needer.item)[0]
+        return any(other in followed for name in provides if name in required for other in self._providers.get(name))
 
     def _names_of(self, item: Any) -> tuple[Sequence[str], Sequence[str]]:
         """Return what a member requires of other members, and what it provides."""
         requires: Sequence[str]
         if isinstance(item, atom.Atom):
-            requires = item.wanted_names()
-            provides = [name for name, _ in item._signature.outputs]  # noqa: SLF001 - of the same house
+            outputs, (_, requires, needed), backward, _, _, _ = item._signature  # noqa: SLF001 - of the same house
+            if backward.needed or item.inject or len(requires) != needed:
+                requires = item.wanted_names()
+            provides = outputs[0][:1] if len(outputs) == 1 else [name for name, _ in outputs]
         else:
             # Sorted, as sets are in another order in each process.
             requires, provides = sorted(item.requires), sorted(item.provides)

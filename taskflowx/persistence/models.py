@@ -13,6 +13,7 @@ from __future__ import annotations
 import copy
 import datetime as dt
 import itertools
+import operator
 import os
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -21,7 +22,7 @@ from taskflowx._util import arguments
 from taskflowx.types.failure import Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 STATES_OF_EXECUTE_RESULTS = (states.SUCCESS, states.FAILURE)
 
@@ -33,9 +34,19 @@ class _Series:
     and in each process.
     """
 
+    _ENDS = tuple(f"{number:03}" for number in range(1000))
+
     def __init__(self) -> None:
-        self._begin = ""
-        self._numbers: Iterator[int] = iter(())
+        self.forget()
+
+    def forget(self) -> None:
+        """Have the next identity begin a new series."""
+        #: returns an identity of the series
+        self.next: Callable[[], str] = self._first
+
+    def _first(self) -> str:
+        self.begin()
+        return self.next()
 
     def begin(self) -> str:
         """Return a random identity, and begin a series that differs from all others."""
@@ -43,19 +54,12 @@ class _Series:
 
         made = str(uuid.uuid4())
         other = uuid.uuid4()
-        # Twelve decimal digits, and far from thirteen: they are what is written fastest.
-        self._numbers, self._begin = itertools.count(10**11 + other.node % 10**11), str(other)[:24]
+        # An identity is the beginning of its thousand and one of the ends: one step, and no Python, as more than one
+        # thread may ask.
+        thousands = map((str(other)[:24] + "{:09}").format, itertools.count(other.node % 10**8))
+        adders = map(operator.attrgetter("__add__"), thousands)
+        self.next = itertools.chain.from_iterable(map(map, adders, itertools.repeat(self._ENDS))).__next__
         return made
-
-    def next(self) -> str:
-        """Return an identity of the series."""
-        if not self._begin:
-            self.begin()
-        return f"{self._begin}{next(self._numbers)}"
-
-    def forget(self) -> None:
-        """Have the next identity begin a new series."""
-        self._begin = ""
 
 
 _series = _Series()
@@ -412,6 +416,11 @@ class _Container:
         else:
             self._members[self._members.index(known)] = member
         self._indexed()[member.uuid] = member
+
+    def extend(self, members: Iterable[AtomDetail]) -> None:
+        """Put details in of which nobody has seen the identity yet."""
+        self._members.extend(members)
+        self._index = None
 
     def find(self, uuid: str) -> Any:
         """Return the member with this uuid, or None."""

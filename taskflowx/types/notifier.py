@@ -44,7 +44,7 @@ class Listener:
     :raises ValueError: if the callback, or the filter, cannot be called like that
     """
 
-    __slots__ = ("_callback", "_args", "_bare", "_kwargs", "_details_filter", "_by_name")
+    __slots__ = ("_callback", "_args", "_directly", "_kwargs", "_details_filter", "_by_name")
 
     def __init__(
         self,
@@ -65,7 +65,9 @@ class Listener:
         self._kwargs = dict(kwargs or {})
         self._details_filter = details_filter
         self._by_name = _takes_details_by_name(callback, self._args, self._kwargs)
-        self._bare = not (self._args or self._kwargs or details_filter is not None)
+        bare = not (self._args or self._kwargs or details_filter is not None)
+        #: what can be called with event and details in the place of this listener, or None
+        self._directly = callback if bare and (not self._by_name or _takes_details_second(callback)) else None
 
     @property
     def callback(self) -> Callback:
@@ -89,11 +91,8 @@ class Listener:
 
     def __call__(self, event_type: str, details: dict[str, Any]) -> None:
         """Call the callback, unless the filter says no."""
-        if self._bare:
-            if self._by_name:
-                self._callback(event_type, details=details)
-            else:
-                self._callback(event_type, details)
+        if self._directly is not None:
+            self._directly(event_type, details)
             return
         if self._details_filter is not None and not self._details_filter(details):
             return
@@ -101,6 +100,11 @@ class Listener:
             self._callback(event_type, *self._args, details=details, **self._kwargs)
         else:
             self._callback(event_type, details, *self._args, **self._kwargs)
+
+    @property
+    def target(self) -> Callback:
+        """What to call with an event and its details: the callback itself, where there is nothing to add."""
+        return self if self._directly is None else self._directly
 
     def is_equivalent(self, callback: Callback | None, details_filter: DetailsFilter | None = None) -> bool:
         """Tell whether this listener has that callback and that filter; its arguments do not count."""
@@ -151,6 +155,15 @@ def _takes_details_by_name(callback: Callback, args: tuple[Any, ...], kwargs: di
         f"Event callback {getattr(callback, '__qualname__', callback)}{own} cannot be called with"
         f" ({', '.join(['event_type', 'details', *further])})"
     )
+
+
+def _takes_details_second(callback: Callback) -> bool:
+    """Tell whether a callback that takes the details by name has them as its second argument, which is faster."""
+    function = getattr(callback, "__func__", callback)
+    if not inspect.isfunction(function):
+        return False
+    code, place = function.__code__, 1 + (function is not callback)
+    return code.co_argcount > place and code.co_varnames[place] == "details"
 
 
 def _fits(signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
@@ -247,11 +260,16 @@ class Notifier:
         for listener in listeners:
             try:
                 listener(event_type, dict(details))
-            except Exception:  # what a listener does must not stop a run
-                LOG.warning(
-                    "Failure calling listener %s to notify about event %s, details: %s",
-                    listener, event_type, details, exc_info=True,
-                )  # fmt: skip
+            except Exception:  # noqa: BLE001 - what a listener does must not stop a run
+                Notifier.complain(listener, event_type, details)
+
+    @staticmethod
+    def complain(listener: Any, event_type: str, details: Mapping[str, Any]) -> None:
+        """Log the exception that a listener has raised, and that is being handled."""
+        LOG.warning(
+            "Failure calling listener %s to notify about event %s, details: %s",
+            listener, event_type, details, exc_info=True,  # noqa: LOG014 - called by those who handle one
+        )  # fmt: skip
 
     def register(
         self,

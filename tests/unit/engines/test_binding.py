@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from taskflowx import engines, exceptions, retry, states, task
-from taskflowx.engines import binding as bindings, plan as plans
+from taskflowx.engines import binding as bindings, calling, plan as plans
 from taskflowx.patterns import graph_flow, linear_flow, unordered_flow
 from taskflowx.persistence import models
 from taskflowx.storage import Storage
@@ -60,7 +60,9 @@ class Bound:
         return self.binder.revert_arguments(self.at(name), lambda: failures or {})
 
     def binding(self, name):
-        return self.binder.bindings[self.at(name)]
+        """Return, for each argument, its name, what has the value, and the index or key there."""
+        caller, sources = self.binder.callers[self.at(name)], self.binder.sources[self.at(name)]
+        return () if caller is None else tuple(zip(caller.args, sources, caller.keys, strict=True))
 
 
 # -- the order of the lookup -----------------------------------------------------------------------
@@ -202,7 +204,7 @@ class Both(task.Task):
 
 def test_an_optional_argument_does_not_stand_for_a_required_one_that_is_missing():
     bound = Bound(Both("c"), store={"y": 1})
-    assert list(bound.binder.incomplete()) == [0]
+    assert bound.binder.incomplete == [0]
     assert bound.binder.missing(0) == [("execute", [("x", "x")])]
     with pytest.raises(exceptions.NotFound, match="argument 'x'"):
         bound.arguments("c")
@@ -235,7 +237,7 @@ def test_revert_gets_the_failure_of_the_atom_as_its_result():
 
 def test_a_missing_argument_of_revert_is_told_with_the_method():
     bound = Bound(Undoes("b"))
-    assert list(bound.binder.incomplete()) == [0]
+    assert bound.binder.incomplete == [0]
     assert bound.binder.missing(0) == [("revert", [("y", "y")])]
     with pytest.raises(exceptions.NotFound, match="'b' has no value for its argument 'y'"):
         bound.undo_arguments("b")
@@ -250,7 +252,7 @@ def test_revert_that_takes_what_execute_takes_shares_its_binding():
             return None
 
     bound = Bound(Same("b"), store={"x": 1})
-    assert bound.binder.undo_bindings[0] is bound.binder.bindings[0]
+    assert bound.binder.undo_sources[0] is bound.binder.sources[0]
 
 
 def test_what_revert_takes_is_known_beforehand():
@@ -262,7 +264,7 @@ def test_what_revert_takes_is_known_beforehand():
             return None
 
     bound = Bound(Undoes("a"), Nothing("b"), store={"y": 1})
-    assert list(bound.binder.undo_shapes) == [bindings.BOUND + bindings.TAKES_BOTH, 0]
+    assert list(bound.binder.undo_takes) == [calling.BOUND + calling.TAKES_BOTH, 0]
 
 
 # -- retries ---------------------------------------------------------------------------------------
@@ -341,7 +343,7 @@ def test_a_gate_has_no_bindings():
     first = unordered_flow.Flow("u").add(Gives("a"), Gives("b"))
     second = unordered_flow.Flow("v").add(Takes("c"), Takes("d"))
     bound = Bound(first, second, store={"x": 1})
-    assert [len(binding) for binding in bound.binder.bindings] == [0, 0, 0, 1, 1]
+    assert [len(sources) for sources in bound.binder.sources] == [0, 0, 0, 1, 1]
 
 
 def test_in_a_graph_flow_an_argument_comes_from_the_linked_provider():
