@@ -35,6 +35,7 @@ from taskflowx.engines import resolve
 from taskflowx.engines.calling import BOUND, TAKES_BOTH, TAKES_RESULT, UNBOUND
 from taskflowx.engines.walk import CLEAR
 from taskflowx.executors import base
+from taskflowx.persistence import models
 from taskflowx.storage import (
     META_ATTEMPT,
     META_PROGRESS,
@@ -200,6 +201,8 @@ class Scheduler:
         if self._storage.untouched:
             self._storage.untouched = False
             walk.open_new()
+            if any(self._hear()[1:]):
+                models.identify(filter(None, self._details))
         else:
             self._take_up()
         for i in self._binder.told:
@@ -313,9 +316,7 @@ class Scheduler:
 
     def _wait(self) -> list[tuple[Any, Any]]:
         """Block for one completion, then take all that are there."""
-        completed: list[tuple[Any, Any]] = []
-        if self._in_flight:
-            completed.append(self._next())
+        completed = [self._next()] if self._in_flight else []
         get_nowait = self._queue.get_nowait
         try:
             while True:
@@ -327,6 +328,8 @@ class Scheduler:
         """Return what is delivered next, or nothing when time is up; commits that fall due meanwhile are made."""
         while True:
             try:
+                if self._deadline is None and not self._touched:
+                    return self._queue.get()
                 seconds = self.seconds_to_wait()
                 return self._queue.get() if seconds is None else self._queue.get(timeout=seconds)
             except queue.Empty:
@@ -520,7 +523,7 @@ class Scheduler:
                         continue
                     old, detail.state = detail.state, running
                     try:
-                        for listener, target in on_running:
+                        for target in on_running:
                             facts = {
                                 "task_name": detail.name,
                                 "task_uuid": detail._uuid or detail.uuid,
@@ -529,7 +532,7 @@ class Scheduler:
                             try:
                                 target(running, facts)
                             except Exception:
-                                notifier.complain(listener, running, facts)
+                                notifier.complain(target, running, facts)
                     except BaseException:  # a listener was interrupted, and the call will not be made
                         detail.state = old
                         raise
@@ -560,7 +563,7 @@ class Scheduler:
                     _complete_progress(detail)
                 detail.state = success
                 if on_success:
-                    for listener, target in on_success:
+                    for target in on_success:
                         facts = {
                             "task_name": detail.name,
                             "task_uuid": detail._uuid or detail.uuid,
@@ -570,7 +573,7 @@ class Scheduler:
                         try:
                             target(success, facts)
                         except Exception:
-                            notifier.complain(listener, success, facts)
+                            notifier.complain(target, success, facts)
                 for s in succ[i]:
                     count = need[s] - 1
                     need[s] = count
@@ -587,15 +590,14 @@ class Scheduler:
             elif not batch:
                 return
 
-    def _hear(self) -> tuple[Any, list[tuple[Any, Any]], list[tuple[Any, Any]]]:
-        """Return who listens to tasks that begin, and that succeed, each with what is to be called.
+    def _hear(self) -> tuple[Any, list[Any], list[Any]]:
+        """Return the topics of the notifier, and what is to be called when tasks begin, and when they succeed.
 
-        Before them come the topics of the notifier: others take their place when somebody joins or leaves.
+        It is so until other topics take the place of these, when somebody joins or leaves.
         """
         notifier = self._notifier
         on_running, on_success = (
-            [(listener, listener.target) for listener in notifier.listeners_of(state)]
-            for state in (states.RUNNING, states.SUCCESS)
+            [listener.target for listener in notifier.listeners_of(state)] for state in (states.RUNNING, states.SUCCESS)
         )
         return notifier._topics, on_running, on_success
 

@@ -21,10 +21,11 @@ import array
 import collections
 import contextlib
 import logging
+import math
 import multiprocessing
 import os
 import pickle
-import selectors
+import select
 import signal
 import socket
 import sys
@@ -275,7 +276,7 @@ class _Worker:
         """Have a call sent, or add it to those of which nothing in one can be part of another."""
         atom, kwargs = call.atom, call.kwargs
         known, signature = self.known.get(atom.__class__) or self._get_to_know(atom)
-        attributes = wire.own_attributes(atom) if known and atom._signature is signature else None
+        attributes = wire.own_attributes(atom, signature) if known else None
         listened = atom._listened is not None
         if attributes is None:
             entry = (number, atom, 0, call.verb, kwargs, listened)
@@ -289,13 +290,13 @@ class _Worker:
         self.channel.put(wire.CALL, number, body, descriptor)
 
     def _get_to_know(self, atom: Any) -> tuple[int, Any]:
-        """Send what plain atoms of a class share; returns its number, 0 if there is nothing, and the signature."""
+        """Send what plain atoms of a class share; returns its number, 0 if they are none, and the signature of most."""
         cls = atom.__class__
-        shared = cls.__dict__.get("_shared")
         known = (0, None)
-        if shared is not None and wire.is_plain(cls):
-            known = (len(self.known) + 1, shared[2])
-            self.channel.put(wire.KNOWN, known[0], wire.dumps((cls, shared[2])))
+        if wire.is_plain(cls):
+            shared = cls.__dict__.get("_shared")
+            known = (len(self.known) + 1, None if shared is None else shared[2])
+            self.channel.put(wire.KNOWN, known[0], wire.dumps((cls, known[1])))
         self.known[cls] = known
         return known
 
@@ -361,7 +362,10 @@ class ProcessesExecutor(base.Executor):
         self._keep = keep
         self._pending: collections.deque[base.Call] = collections.deque()
         self._workers: list[_Worker] = []
-        self._selector: selectors.BaseSelector | None = None
+        #: waits for what the workers send; None while no run is under way
+        self._poll: Any = None
+        #: descriptor -> the worker at its other end, None for the bell
+        self._lines: dict[int, _Worker | None] = {}
         self._bell: tuple[socket.socket, socket.socket] | None = None
         self._mailbox = base.Mailbox(self._wait)
         self._deliver: Callable[[tuple[Any, Any]], None] = self._refuse
@@ -391,11 +395,11 @@ class ProcessesExecutor(base.Executor):
         self._deliver = deliver
         self._stillborn = 0
         self._unfit = None
-        self._selector = selectors.DefaultSelector()
+        self._poll, self._lines = select.poll(), {}
         self._bell = socket.socketpair()
         for end in self._bell:
             end.setblocking(False)
-        self._selector.register(self._bell[0], selectors.EVENT_READ)
+        self._listen(self._bell[0].fileno(), None)
 
     def _ring(self) -> None:
         """Wake the thread of the engine, when it waits."""
@@ -420,7 +424,7 @@ class ProcessesExecutor(base.Executor):
 
         When the wait is interrupted, the workers are killed: their calls are as if the engine had been.
         """
-        if self._selector is None:
+        if self._poll is None:
             return
         try:
             while self._pending or any(one.sent for one in self._workers):
@@ -431,8 +435,7 @@ class ProcessesExecutor(base.Executor):
             self._keep_nothing()
             raise
         finally:
-            selector, self._selector = self._selector, None
-            selector.close()
+            self._poll = None
             for end in self._bell or ():
                 end.close()
             self._bell = None
@@ -456,28 +459,41 @@ class ProcessesExecutor(base.Executor):
 
     def _manage(self, timeout: float | None) -> None:
         """Wait until something happens, or for so many seconds, and deal with it."""
-        selector = self._selector
-        assert selector is not None, "somebody waits for an executor that has not been started"
-        if self._is_behind():
+        poll, lines, workers = self._poll, self._lines, self._workers
+        assert poll is not None, "somebody waits for an executor that has not been started"
+        behind = self._is_behind()
+        if behind:
             timeout = _PATIENCE if timeout is None else min(timeout, _PATIENCE)
-        if self._workers and all(len(one.sent) >= _MANY for one in self._workers):
+        elif workers and len(workers[0].sent) >= _MANY and all(len(one.sent) >= _MANY for one in workers):
             time.sleep(_GATHER)  # noqa: TID251 - no worker waits for us, and the more has come, the less each costs
-        happened = selector.select(timeout)
+        happened = poll.poll(None if timeout is None else math.ceil(timeout * 1000))
         self._mailbox.wake = None
-        for key, events in happened:
-            one: _Worker | None = key.data
+        for line, events in happened:
+            one = lines.get(line)
             if one is None:
-                self._bell[0].recv(4096)  # type: ignore[index]
-            elif one in self._workers:
-                if events & selectors.EVENT_WRITE and one.channel.flush():
-                    selector.unregister(one.channel.socket)
-                self._hear(one)
-                if one.channel.closed or key.fileobj == one.process.sentinel:
-                    self._bury(one)
+                if line in lines:
+                    self._bell[0].recv(4096)  # type: ignore[index]
+                continue
+            if events & select.POLLOUT and one.channel.flush():
+                self._leave(line)
+            self._hear(one)
+            if one.channel.closed or line == one.process.sentinel:
+                self._bury(one)
         if self._pending:
             self._share_out()
-        elif self._is_behind():
+        elif behind and self._is_behind():
             self._even_out()
+
+    def _listen(self, line: int, one: _Worker | None, events: int = select.POLLIN) -> None:
+        """Wait for something on a line, too."""
+        self._lines[line] = one
+        self._poll.register(line, events)
+
+    def _leave(self, line: int) -> None:
+        """Wait for a line no more, if it was waited for."""
+        if line in self._lines:
+            del self._lines[line]
+            self._poll.unregister(line)
 
     def _hear(self, one: _Worker, *, everything: bool = False) -> None:
         """Deal with what a worker has sent.
@@ -554,6 +570,15 @@ class ProcessesExecutor(base.Executor):
     def _share_out(self) -> None:
         """Send calls to the workers that have room for them."""
         pending, workers, pool = self._pending, self._workers, self._pool
+        if pool.max_tasks_per_worker is None and len(pending) == 1:  # the short way, of calls one by one
+            for one in workers:
+                if not one.sent:
+                    self._send(one, 1)
+                    return
+        self._share_out_many()
+
+    def _share_out_many(self) -> None:
+        pending, workers, pool = self._pending, self._workers, self._pool
         if pool.max_tasks_per_worker is not None:
             self._let_go([one for one in workers if not one.sent and pool.is_worn(one)])
         busy = sum(len(one.sent) for one in workers)
@@ -577,10 +602,8 @@ class ProcessesExecutor(base.Executor):
 
     def _add(self) -> None:
         one = self._pool.take()
-        selector = self._selector
-        assert selector is not None
-        selector.register(one.channel.pipe, selectors.EVENT_READ, one)
-        selector.register(one.process.sentinel, selectors.EVENT_READ, one)
+        self._listen(one.channel.pipe, one)
+        self._listen(one.process.sentinel, one)
         self._workers.append(one)
 
     def _send(self, one: _Worker, most: int) -> int:
@@ -616,8 +639,7 @@ class ProcessesExecutor(base.Executor):
             one.heard_at = time.monotonic()
         one.taken += len(numbers)
         if not one.channel.flush():
-            with contextlib.suppress(KeyError):  # it is waited for already
-                self._selector.register(one.channel.socket, selectors.EVENT_WRITE, one)  # type: ignore[union-attr]
+            self._listen(one.channel.socket.fileno(), one, select.POLLOUT)
         one.allow(numbers)
 
     def _let_go(self, worn: list[_Worker]) -> None:
@@ -628,9 +650,8 @@ class ProcessesExecutor(base.Executor):
 
     def _forget(self, one: _Worker) -> None:
         self._workers.remove(one)
-        for line in (one.channel.pipe, one.process.sentinel, one.channel.socket):
-            with contextlib.suppress(KeyError):  # nothing is waited for there
-                self._selector.unregister(line)  # type: ignore[union-attr]
+        for line in (one.channel.pipe, one.process.sentinel, one.channel.socket.fileno()):
+            self._leave(line)
 
     def _is_behind(self) -> bool:
         """Tell whether calls wait in a worker while another one is idle."""

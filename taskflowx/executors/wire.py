@@ -23,6 +23,8 @@ import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from taskflowx import atom as atom_module
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -207,12 +209,23 @@ _HOOKS = (
 )
 
 
-def own_attributes(atom: Any) -> dict[str, Any] | None:
-    """Return what sets a plain atom apart from others of its signature; None when it is more than plain values."""
+def own_attributes(atom: Any, shared: Any) -> dict[str, Any] | None:
+    """Return what sets a plain atom apart from others of its class; None when it is more than plain values.
+
+    :param shared: the signature of atoms that have none of their own
+    """
     attributes: dict[str, Any] = atom.__dict__.copy()
-    del attributes["_signature"]
+    signature = attributes.pop("_signature")
     attributes.pop("_listened", None)
-    return attributes if ATOMIC.issuperset(map(type, attributes.values())) else None
+    if not ATOMIC.issuperset(map(type, attributes.values())):
+        return None
+    if signature is not shared:
+        outputs, execute, revert, *flags = signature
+        if not ATOMIC.issuperset([type(key) for _, key in outputs]):
+            return None
+        # As tuples without names, which pickle knows by itself.
+        attributes["_signature"] = (outputs, execute[:], revert[:], *flags)
+    return attributes
 
 
 #: classes of values of which it does not matter whether two have one object in common
@@ -221,8 +234,11 @@ ATOMIC = frozenset((str, int, float, bool, bytes, type(None)))
 
 def make_atom(shared: tuple[Any, Any], attributes: dict[str, Any]) -> Any:
     """Return an atom that was taken apart by `own_attributes`."""
-    cls, attributes["_signature"] = shared
-    attributes["_listened"] = None
+    cls, signature = shared
+    if "_signature" in attributes:
+        outputs, execute, revert, *flags = attributes["_signature"]
+        signature = atom_module.Signature(outputs, atom_module.Wiring(*execute), atom_module.Wiring(*revert), *flags)
+    attributes.update(_signature=signature, _listened=None)
     atom = cls.__new__(cls)
     atom.__dict__ = attributes
     return atom

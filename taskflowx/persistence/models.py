@@ -10,6 +10,7 @@ Invariants: `results` is set only by a success, `failure` only by a failure, and
 
 from __future__ import annotations
 
+import collections
 import copy
 import datetime as dt
 import itertools
@@ -272,6 +273,15 @@ class AtomDetail:
         version = ".".join(map(str, self.version)) if isinstance(self.version, (list, tuple)) else self.version
         facts = [("state", self.state), ("version", version), ("results", self.results)]
         return _describe(self, [*facts, ("failure", bool(self.failure))], indent, linesep)
+
+
+def identify(details: Iterable[AtomDetail]) -> None:
+    """Give details their identities, where they are all about to be asked for."""
+    new = [detail for detail in details if detail._uuid is None]
+    collections.deque(map(_set_uuid, new, iter(_series.next, None)), maxlen=0)  # all of it in C, as there are many
+
+
+_set_uuid = vars(AtomDetail)["_uuid"].__set__
 
 
 class TaskDetail(AtomDetail):
