@@ -43,6 +43,24 @@ class Dies(Noted):
         end(self.how)
 
 
+class Tells(task.Task):
+    """Returns what it knows of itself."""
+
+    def execute(self, x=None, **_):
+        return {
+            "name": self.name,
+            "x": x,
+            "rebind": self.rebind,
+            "requires": list(self.requires),
+            "provides": list(self.provides),
+            "save_as": self.save_as,
+            "revert_rebind": self.revert_rebind,
+        }
+
+    def revert(self, y=1, **_):
+        return None
+
+
 def end(how):
     if how == "kill":
         os.kill(os.getpid(), signal.SIGKILL)

@@ -45,6 +45,41 @@ def descriptors():
     return len(list(folder.iterdir())) if folder.is_dir() else 0
 
 
+# -- what a worker knows of an atom -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "declared",
+    [
+        {},
+        {"provides": "p"},
+        {"provides": ("p", "q")},
+        {"provides": {"p": "k", "q": 3}},
+        {"provides": {"p": ("no", "plain", "key")}},
+        {"rebind": {"x": "given"}, "provides": "p"},
+        {"requires": ["given"], "revert_rebind": {"y": "given"}},
+    ],
+    ids=str,
+)
+def test_an_atom_is_in_its_worker_what_it_is_here(declared, warm, monkeypatch):
+    sent = []
+    own = wire.own_attributes
+    monkeypatch.setattr(wire, "own_attributes", lambda *args: sent.append(own(*args)) or sent[-1])
+    for round_ in ("first", "second"):  # the second time, the worker knows the class
+        here = tasks.Tells(f"{round_}", **declared)
+        flow = unordered_flow.Flow("f").add(here)
+        engine = load(flow, warm, store={"given": 5}, inline=False)
+        engine.run()
+        arguments = {"x": 5} if "rebind" in declared else {}
+        assert engine.storage._detail(round_).results == here.execute(**arguments)
+    assert [attributes is not None for attributes in sent] == [("no", "plain", "key") not in _keys(declared)] * 2
+
+
+def _keys(declared):
+    provides = declared.get("provides")
+    return provides.values() if isinstance(provides, dict) else ()
+
+
 # -- a worker dies ---------------------------------------------------------------------------------
 
 
