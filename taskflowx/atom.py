@@ -152,7 +152,7 @@ def _parameters_of_code(code: Any, defaults: int, by_keyword: frozenset[str], *,
 def outputs_of(provides: Any) -> tuple[tuple[str, Any], ...]:
     """Turn a `provides` declaration into pairs of provided name and index or key in the result.
 
-    Raises TypeError when it is no str, tuple, list, set or mapping (provided name -> key) of strings.
+    Raises TypeError when it is no str, tuple, list, set or mapping (provided name -> key) of strings, or a key is none.
     """
     if provides is None:
         return ()
@@ -166,6 +166,11 @@ def outputs_of(provides: Any) -> tuple[tuple[str, Any], ...]:
             msg = f"Atom provides parameter should hold names (str), not {name!r} in {provides!r}"
             raise TypeError(msg)
     if isinstance(provides, dict):
+        for name, key in provides.items():
+            try:
+                hash(key)
+            except TypeError:
+                arguments.refuse(f"The key of '{name}' in provides={provides!r}", key, "an index, or a key of a dict")
         return tuple(provides.items())
     if isinstance(provides, AbstractSet):
         return tuple((name, name) for name in _in_order(provides))

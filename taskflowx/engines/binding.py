@@ -173,10 +173,10 @@ class Binder:
         """
         if injected is None:
             return {}
-        whole = self._scope.whole.copy()
-        for name in injected:
-            whole.pop(name, None)
-        return whole
+        whole = self._scope.whole
+        if not injected:
+            return whole
+        return {name: p for name, p in whole.items() if name not in injected}
 
     def _bind(
         self, i: int, wiring: atom_module.Wiring, whole: dict[str, int], injected: Collection[str] | None

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import keyword
+import math
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import states
@@ -53,14 +54,16 @@ class Caller:
         self.args = args
         self.keys = keys
         self.takes = takes
-        self._used = 0
+        self._used = 0.0
         self.fill = self._fill
         self.call = self._execute if takes == EXECUTES else self._revert
 
     def _fill(self, sources: tuple[Any, ...]) -> dict[str, Any] | None:
         self._used += 1
-        if self._used == _OFTEN and all(map(_can_be_written, self.args)):
-            self.fill, self.call = _written(self.args, self.keys, self.takes)
+        if self._used >= _OFTEN:
+            self._used = -math.inf
+            if all(map(_can_be_written, self.args)):
+                self.fill, self.call = _written(self.args, self.keys, self.takes)
         arguments = {}
         try:
             for arg, key, source in zip(self.args, self.keys, sources, strict=True):

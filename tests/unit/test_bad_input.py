@@ -170,6 +170,11 @@ REFUSED = {
         ("Work(provides=[['a']])", TypeError, "Atom provides parameter should hold names (str), not ['a'] in [['a']]"),
         ("Work(provides={5: 'k'})", TypeError, "Atom provides parameter should hold names (str), not 5 in {5: 'k'}"),
         (
+            "Work(provides={'a': (1, [2])})",
+            TypeError,
+            "The key of 'a' in provides={'a': (1, [2])} must be an index, or a key of a dict, not (1, [2])",
+        ),
+        (
             "kind('K', default_provides=5)()",
             TypeError,
             "Atom provides parameter should be str, set or tuple/list, not 5",
