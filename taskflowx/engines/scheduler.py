@@ -426,7 +426,7 @@ class Scheduler:
                 detail.state = states.SUCCESS
                 if not turned:
                     detail.intention = states.RETRY
-                    walk.turned.append((i, i + 1))
+                    walk.note_turned(i, i + 1)
                     walk.need[i] = self._plan.degree[i]
                     walk.hold[i] = 0
                     walk.undo.append(i)
@@ -971,12 +971,13 @@ class Scheduler:
             lo, hi, restart = resolve.resolve(
                 plan, i, functools.partial(self._ask, failure), defer_reverts=self._defer_reverts
             )
-            if (lo, hi) in walk.turned:
+            around = walk.turned_with(lo, hi)
+            if around == (lo, hi):
                 # The last word counts while the retry has not been reached.
                 if isinstance(self._atoms[lo], retry.Retry) and self._details[lo].state == states.SUCCESS:
                     self._details[lo].intention = states.RETRY if restart >= 0 else states.REVERT
                     self._touch(lo)
-            elif not walk.is_turned(lo, hi):
+            elif around is None:
                 self._touch_region(lo, hi)
                 walk.turn(lo, hi, restart, i)
 

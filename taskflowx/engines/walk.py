@@ -16,6 +16,8 @@ in `undo`.
 
 from __future__ import annotations
 
+import operator
+from bisect import bisect_left, bisect_right, insort
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import states
@@ -29,9 +31,12 @@ if TYPE_CHECKING:
 CLEAR = -1
 
 _NOTHING_TO_UNDO = (states.PENDING, states.REVERTED, states.IGNORE)
+_MAY_START = (None, states.PENDING, states.RUNNING)
 _CUT_OFF = (states.RUNNING, states.REVERTING, states.REVERT_FAILURE)
 _FINISHED = (states.SUCCESS, states.FAILURE)
 _TURNED = (states.REVERT, states.RETRY)
+
+_first = operator.itemgetter(0)
 
 
 class Walk:
@@ -68,7 +73,7 @@ class Walk:
         self.failed: list[int] = []
         #: atoms to be undone that were under way, or whose revert had failed, when `open` met them; until taken
         self.cut_off: set[int] = set()
-        #: the ranges (lo, hi) that turn round
+        #: the ranges (lo, hi) that turn round, in order; none is within another one
         self.turned: list[tuple[int, int]] = []
         #: as `Plan.plain`, with 0 for what is ignored
         self.plain: list[int] = []
@@ -235,9 +240,22 @@ class Walk:
                         if not hold[p]:
                             stack.append(p)
 
-    def is_turned(self, lo: int, hi: int) -> bool:
-        """Tell whether the whole region turns round already."""
-        return any(first <= lo and hi <= last for first, last in self.turned)
+    def turned_with(self, lo: int, hi: int) -> tuple[int, int] | None:
+        """Return the range that turns round already and that holds the whole region, or None."""
+        place = bisect_right(self.turned, lo, key=_first)
+        around = self.turned[place - 1] if place else None
+        return around if around is not None and hi <= around[1] else None
+
+    def note_turned(self, lo: int, hi: int) -> None:
+        """Note that a range turns round."""
+        insort(self.turned, (lo, hi))
+
+    def _forget_turned(self, lo: int, hi: int) -> bool:
+        """Forget the ranges within another one; returns whether there were any."""
+        low, high = (bisect_left(self.turned, end, key=_first) for end in (lo, hi))
+        within = self.turned[low:high]
+        self.turned[low:high] = [(first, last) for first, last in within if last > hi]
+        return bool(within)
 
     def turn(self, lo: int, hi: int, restart: int = -1, cause: int = -1) -> None:
         """Turn a region round: all of it gets the intention REVERT, and what can be undone first goes to `undo`.
@@ -250,12 +268,15 @@ class Walk:
         """
         if hi < len(self.need):
             self._withdraw(lo, hi)
-        self.ready = [i for i in self.ready if not lo <= i < hi]
-        self.undo = [i for i in self.undo if not lo <= i < hi]
-        self.turned = [(first, last) for first, last in self.turned if not (lo <= first and last <= hi)]
-        self.turned.append((lo, hi))
-        self.need[lo:hi] = self._plan.degree[lo:hi]
-        details = self._details
+        # The two lists are looked through only where something of this region can be in them: of a flow in which many
+        # regions turn round, each costs its own atoms, and not those of all others.
+        details, need = self._details, self.need
+        if self.ready and any(not need[i] and getattr(details[i], "state", "") in _MAY_START for i in range(lo, hi)):
+            self.ready = [i for i in self.ready if not lo <= i < hi]
+        if self._forget_turned(lo, hi):
+            self.undo = [i for i in self.undo if not lo <= i < hi]
+        self.note_turned(lo, hi)
+        need[lo:hi] = self._plan.degree[lo:hi]
         if cause >= 0 and details[cause].state == states.FAILURE:
             details[cause].intention = states.EXECUTE
         for i in range(lo, hi):
@@ -293,7 +314,7 @@ class Walk:
         self.hold[lo:hi] = [CLEAR] * (hi - lo)
         self.need[r] = 0  # it stands outside of what it controls: all before it has run
         self.plain[lo:hi] = self._plan.plain[lo:hi]
-        self.turned = [(first, last) for first, last in self.turned if not (lo <= first and last <= hi)]
+        self._forget_turned(lo, hi)
         for i in let_in:
             self.plain[i] = self._plan.plain[i]
         # Those after it first: while a refusal in it is on record, it is known whom it has left out.

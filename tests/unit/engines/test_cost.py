@@ -144,6 +144,50 @@ def test_calls_an_atom_are_few_and_do_not_grow_with_the_flow(measure, shape, bou
     assert large <= small * 1.03  # the first of the layers, which has no inputs, weighs more in the small one
 
 
+class Once(task.Task):
+    """Fails the first time."""
+
+    def __init__(self, name):
+        super().__init__(name)
+        self.failed = False
+
+    def execute(self):
+        if not self.failed:
+            self.failed = True
+            raise ValueError("once")
+
+
+def storm(count):
+    """All atoms fail once, each under a retry of its own."""
+    return unordered_flow.Flow("storm").add(
+        *(linear_flow.Flow("part", retry=retry.Times(2, f"r{i}")).add(Once(f"t{i}")) for i in range(count // 2))
+    )
+
+
+def steps_of(function):
+    """Return how many instructions of Python are executed: those of a loop in one expression are among them."""
+    count = 0
+
+    def trace(frame, event, _arg):
+        nonlocal count
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        count += event == "opcode"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        function()
+    finally:
+        sys.settrace(before)
+    return count
+
+
+def test_regions_that_turn_round_at_once_cost_each_its_own_atoms_and_not_those_of_all():
+    small, large = (steps_of(prepared(storm(count)).run) / count for count in (100, 800))
+    assert large <= small * 1.1
+
+
 def test_a_failure_costs_one_sweep_of_its_region_not_one_sweep_a_failure():
     def run_with(failures):
         flow = unordered_flow.Flow("wide", retry=retry.AlwaysRevert("r"))

@@ -324,8 +324,8 @@ def test_a_region_turns_round_alone_and_what_it_had_released_is_taken_back():
     assert board.undo == ["b", "c"]
     assert board.details[board.at("r")].intention == states.RETRY
     assert board.details[board.at("a")].intention == states.EXECUTE
-    assert not board.walk.is_turned(0, len(board.plan))
-    assert board.walk.is_turned(lo, hi)
+    assert board.walk.turned_with(0, len(board.plan)) is None
+    assert board.walk.turned_with(lo, hi) == (lo, hi)
     board.same_as_rebuilt()
     board.reverted("b", "c")
     assert board.undo == ["r"]
@@ -399,7 +399,7 @@ def test_a_region_in_a_wider_one_that_turns_round_counts_as_turned():
     board.ran("a", "r")
     board.failed("b")
     board.turn_all()
-    assert board.walk.is_turned(*region(board, "r"))
+    assert board.walk.turned_with(*region(board, "r")) == (0, len(board.plan))
 
 
 def test_two_regions_that_turn_round_stay_apart():
