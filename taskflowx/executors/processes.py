@@ -302,7 +302,7 @@ class _Worker:
 
     def _send_plain(self, plain: list[tuple[Any, ...]]) -> None:
         if plain:
-            self.channel.put(wire.PLAIN_CALLS, 0, *wire.pack(plain))
+            self.channel.put(wire.PLAIN_CALLS, 0, *wire.pack_plain(plain))
             plain.clear()
 
     def take_back(self, most: int = _MOST_AHEAD) -> list[base.Call]:
@@ -573,7 +573,7 @@ class ProcessesExecutor(base.Executor):
         if pool.max_tasks_per_worker is None and len(pending) == 1:  # the short way, of calls one by one
             for one in workers:
                 if not one.sent:
-                    self._send(one, 1)
+                    self._send_alone(one, pending.popleft())
                     return
         self._share_out_many()
 
@@ -627,6 +627,13 @@ class ProcessesExecutor(base.Executor):
             one.load = load
             self._send_off(one, calls, first + 1)
         return len(calls)
+
+    def _send_alone(self, one: _Worker, call: base.Call) -> None:
+        """Send a call to a worker that has none: the short path of `_send`."""
+        number = self._number = (self._number + 1) % _NUMBERS
+        seconds = one.load = min(self._expected(call), _AHEAD)
+        one.sent[number] = (call, seconds)
+        self._send_off(one, [call], number)
 
     def _send_off(self, one: _Worker, calls: list[base.Call], first: int) -> None:
         """Send calls that a worker has been given."""

@@ -84,9 +84,7 @@ def _cloudpickle() -> Any:
 def pack(value: Any) -> tuple[bytes, int]:
     """Return the body of a frame that carries a value, and the descriptor that goes with it or -1."""
     if value.__class__ in ATOMIC:
-        stream = pickle.dumps(value, PROTOCOL)
-        if len(stream) < LARGE:
-            return stream, -1
+        return pack_plain(value)
     large: dict[int, memoryview] = {}  # by address: a pickle that fails is made anew
 
     def keep(buffer: pickle.PickleBuffer) -> bool:
@@ -103,6 +101,12 @@ def pack(value: Any) -> tuple[bytes, int]:
     if not large and len(stream) < LARGE:
         return stream, -1
     return _write_out([memoryview(stream), *large.values()])
+
+
+def pack_plain(value: Any) -> tuple[bytes, int]:
+    """As `pack`, for values that are made of nothing but plain ones: there is no buffer to look for."""
+    stream = pickle.dumps(value, PROTOCOL)
+    return (stream, -1) if len(stream) < LARGE else _write_out([memoryview(stream)])
 
 
 def _write_out(parts: list[memoryview]) -> tuple[bytes, int]:
@@ -216,7 +220,7 @@ def own_attributes(atom: Any, shared: Any) -> dict[str, Any] | None:
     """
     attributes: dict[str, Any] = atom.__dict__.copy()
     signature = attributes.pop("_signature")
-    attributes.pop("_listened", None)
+    del attributes["_listened"]
     if not ATOMIC.issuperset(map(type, attributes.values())):
         return None
     if signature is not shared:
@@ -235,10 +239,11 @@ ATOMIC = frozenset((str, int, float, bool, bytes, type(None)))
 def make_atom(shared: tuple[Any, Any], attributes: dict[str, Any]) -> Any:
     """Return an atom that was taken apart by `own_attributes`."""
     cls, signature = shared
-    if "_signature" in attributes:
-        outputs, execute, revert, *flags = attributes["_signature"]
+    own = attributes.get("_signature")
+    if own is not None:
+        outputs, execute, revert, *flags = own
         signature = atom_module.Signature(outputs, atom_module.Wiring(*execute), atom_module.Wiring(*revert), *flags)
-    attributes.update(_signature=signature, _listened=None)
+    attributes["_signature"], attributes["_listened"] = signature, None
     atom = cls.__new__(cls)
     atom.__dict__ = attributes
     return atom
