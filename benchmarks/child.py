@@ -8,13 +8,11 @@ from __future__ import annotations
 import contextlib
 import gc
 import json
-import resource
 import statistics
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import harness, workloads
+from benchmarks import harness, held, workloads
 from taskflowx import engines
 from taskflowx.persistence import backends, models
 
@@ -26,7 +24,7 @@ def build_and_run(shape: str, atoms: int) -> Any:
     """Declare a flow, compile and run it; returns what holds all that was made."""
     flow = workloads.SHAPES[shape](atoms)
     engine = engines.load(flow)
-    engine.run()
+    workloads.finish(engine)
     return engine
 
 
@@ -45,12 +43,27 @@ def scale(shape: str, many: int, few: int, repeats: int, *, collector: bool) -> 
     """
     if not collector:
         gc.disable()
-    resident = _held("VmRSS")
+    resident = held.now()
     seconds_an_atom(shape, few)
     small = [seconds_an_atom(shape, few) for _ in range(repeats)]
     large = seconds_an_atom(shape, many)
     small += [seconds_an_atom(shape, few) for _ in range(repeats)]
-    return {"many": large, "few": statistics.median(small), "memory": (_held("VmHWM") - resident) / many}
+    return {"many": large, "few": statistics.median(small), "memory": (held.at_peak() - resident) / many}
+
+
+def grow(shape: str, atoms: int, together: int) -> tuple[float, float]:
+    """Return the seconds and the bytes that an atom takes; the latter are those by which the process has grown.
+
+    :param together: so many atoms are made at least, in several flows if these are small; all of them are kept
+    """
+    build_and_run(shape, 10)  # what is imported and worked out once is not counted
+    resident = held.now()
+    kept: list[Any] = []
+    seconds = [
+        harness.clock(lambda: kept.append(build_and_run(shape, atoms)), collect=False) / atoms
+        for _ in range(max(1, together // atoms))
+    ]
+    return statistics.median(seconds), (held.at_peak() - resident) / (atoms * len(kept))
 
 
 def chain(atoms: int, repeats: int) -> float:
@@ -86,20 +99,13 @@ def resume(connection: str, atoms: int) -> float:
         return harness.clock(go_on)
 
 
-def _held(field: str) -> int:
-    """Return the memory that this process holds now (`VmRSS`), or held at its peak (`VmHWM`), in bytes.
-
-    Where the system does not tell them apart it is the peak. On Linux `getrusage` would not do: its peak begins with
-    what the program held that started this one.
-    """
-    try:
-        status = Path("/proc/self/status").read_text(encoding="utf-8")
-    except OSError:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return int(status.partition(f"{field}:")[2].split()[0]) * 1024
-
-
-_COMMANDS: dict[str, Callable[..., Any]] = {"scale": scale, "chain": chain, "finish": finish, "resume": resume}
+_COMMANDS: dict[str, Callable[..., Any]] = {
+    "scale": scale,
+    "grow": grow,
+    "chain": chain,
+    "finish": finish,
+    "resume": resume,
+}
 
 if __name__ == "__main__":
     print(json.dumps(_COMMANDS[sys.argv[1]](**json.loads(sys.argv[2]))))

@@ -1,4 +1,4 @@
-"""Rows for runs whose record is kept in a database: what a commit costs beside the driver's own, and a resume.
+"""Rows for runs whose record is kept in a database: beside the driver's own commits, beside memory, and a resume.
 
 All sides of a figure write to the same disk, in a folder of the project. Flows are declared and compiled outside the
 clock.
@@ -12,9 +12,8 @@ import tempfile
 import time
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import peers, workloads
-from benchmarks.harness import ROOT, Figure, clock, compared, fresh, in_turn
-from taskflowx import engines
+from benchmarks import beside, workloads
+from benchmarks.harness import MICROSECONDS, ROOT, Figure, alone, an_atom, clock, compared, fresh, in_turn
 from taskflowx.persistence import backends, models
 from taskflowx.persistence.backends import sql
 from tests.services import addresses
@@ -23,10 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from benchmarks.harness import Sizes
+    from benchmarks.peers import Peer
 
-ATOMS = 2_000
 ROWS_TOGETHER = 64
-MICROSECONDS = 1e6
 
 _COLUMNS = tuple(sql.names(sql.ATOMS))
 _ROW = ("name", "p" * 36, "2026-01-01 00:00:00.000000", None, "TASK_DETAIL", "1.0", "SUCCESS", "EXECUTE", "{}", "1")
@@ -40,28 +38,30 @@ def folder() -> Iterator[str]:
         yield path
 
 
-def run(connection: str, shape: str, count: list[int] | None = None, atoms: int = ATOMS, **options: Any) -> float:
-    """Return how many seconds the run of a flow takes, with its record in a store.
-
-    :param count: the number of commits of the run is added to it
-    """
+def run(connection: str, shape: str, atoms: int, **options: Any) -> float:
+    """Return how many seconds the run of a flow takes, with its record in a store."""
     with backends.backend(connection) as backend:
-        engine = engines.load(workloads.SHAPES[shape](atoms), book=models.LogBook("book"), backend=backend, **options)
-        engine.compile()
-        engine.prepare()
-        engine.validate()
-        if count is not None:
-            commit = engine.storage.commit
-
-            def counted(details: Any) -> None:
-                count.append(1)
-                commit(details)
-
-            engine.storage.commit = counted
-        return clock(engine.run)
+        return workloads.seconds(shape, atoms, book=models.LogBook("book"), backend=backend, **options)
 
 
-def raw(connection: str, together: int, atoms: int = ATOMS) -> float:
+def commits_of(connection: str, shape: str, atoms: int, **options: Any) -> int:
+    """Return how many commits a run makes."""
+    count: list[int] = []
+    with backends.backend(connection) as backend:
+        flow = workloads.SHAPES[shape](atoms)
+        engine = workloads.ready(flow, book=models.LogBook("book"), backend=backend, **options)
+        commit = engine.storage.commit
+
+        def counted(details: Any) -> None:
+            count.append(1)
+            commit(details)
+
+        engine.storage.commit = counted
+        engine.run()
+    return len(count)
+
+
+def raw(connection: str, together: int, atoms: int) -> float:
     """Return how many seconds the driver takes for as many rows as a flow has atoms, so many of them in one commit."""
     mark, driver = ("?", _sqlite(connection)) if connection.startswith("sqlite") else ("%s", _postgresql(connection))
     begin, commit, cursor = driver
@@ -101,6 +101,7 @@ def _postgresql(connection: str) -> tuple[Callable[[], Any], Callable[[], Any], 
 
 def commits(sizes: Sizes, _: str) -> Iterator[Figure]:
     """Compare a run with commits that the driver makes alone, and count how many it needs."""
+    atoms = sizes.committed
     for database in ("sqlite", "postgresql"):
         lacks = addresses.POSTGRESQL.lacks() if database == "postgresql" else None
         for shape, together, bound, options in (
@@ -112,65 +113,70 @@ def commits(sizes: Sizes, _: str) -> Iterator[Figure]:
                 yield Figure(label, at_least=bound, skipped=lacks)
                 continue
             with folder() as path:
-                count: list[int] = []
 
                 def address(database: str = database, path: str = path) -> str:
-                    where = f"sqlite:///{path}/{time.perf_counter_ns()}.db"
-                    return where if database == "sqlite" else addresses.new_database(addresses.POSTGRESQL)
+                    return new_file(path) if database == "sqlite" else addresses.new_database(addresses.POSTGRESQL)
 
                 sides = in_turn(
                     sizes.turns,
-                    lambda together=together, address=address: raw(address(), together),
-                    lambda shape=shape, address=address, options=options: run(address(), shape, **options),
+                    lambda together=together, address=address: raw(address(), together, atoms),
+                    lambda shape=shape, address=address, options=options: run(address(), shape, atoms, **options),
+                    warm_up=not sizes.quick,
                 )
-                yield compared(
-                    label, sides, "µs a row ÷ an atom", factor=MICROSECONDS / ATOMS, atoms=ATOMS, at_least=bound
-                )
-                run(address(), shape, count, **options)
-                most = 1.01 if together == 1 else 1 / 16  # the run's own beginning and end are in it
-                each = len(count) / ATOMS
-                yield Figure(f"{label}, commits", each, each, each, 1, ATOMS, unit="an atom", at_most=most)
+                facts = an_atom(atoms) | {"unit": "µs a row ÷ an atom"}
+                yield compared(label, sides, **facts, at_least=bound)
+                each = commits_of(address(), shape, atoms, **options) / atoms
+                most = None if sizes.quick else 1.01 if together == 1 else 1 / 16  # the run's own are in it
+                yield alone(f"{label}, commits", [each], "an atom", atoms=atoms, at_most=most)
 
 
-def against(peer: peers.Peer, bound: float, atoms: int) -> Callable[[Sizes, str], Iterator[Figure]]:
+def new_file(folder: str) -> str:
+    """Return the address of a database in a file that is not there yet."""
+    return f"sqlite:///{folder}/{time.perf_counter_ns()}.db"
+
+
+def against_memory(sizes: Sizes, shape: str) -> Iterator[Figure]:
+    """Compare a run whose record is kept in SQLite, each step before the next one, with one that is kept in memory."""
+    atoms = sizes.committed
+    with folder() as path:
+        turns = in_turn(
+            sizes.rare,
+            lambda: run(new_file(path), shape, atoms),
+            lambda: workloads.seconds(shape, atoms),
+            warm_up=False,
+        )
+    yield compared(shape, turns, **an_atom(atoms))
+
+
+def against(peer: Peer, bound: float, atoms: int | None = None) -> Callable[[Sizes, str], Iterator[Figure]]:
     """Return what compares another engine with us, running a chain, both with their record in SQLite."""
 
     def measure(sizes: Sizes, shape: str) -> Iterator[Figure]:
-        reason = None if peer.installed else f"{peer.name} {peer.version} is not installed here; a full run installs it"
-        if sizes.atoms and sizes.crossing > 1_000:  # not a quick one
-            reason = peer.install()
-        if reason is not None:
-            yield Figure(shape, at_least=bound, skipped=reason)
-            return
+        size = min(atoms or sizes.chain, sizes.chain)
         with folder() as path:
-
-            def theirs() -> float:
-                return peer.seconds(atoms, f"{path}/{time.perf_counter_ns()}.theirs")
-
-            def ours() -> float:
-                return run(f"sqlite:///{path}/{time.perf_counter_ns()}.db", "linear", atoms=atoms)
-
-            run(f"sqlite:///{path}/first.db", "linear", atoms=10)  # as the others do: what is imported is not counted
-            try:
-                sides = in_turn(sizes.few, theirs, ours, warm_up=False)
-            except RuntimeError as error:
-                yield Figure(shape, at_least=bound, skipped=str(error).splitlines()[-1])
-                return
-        yield compared(shape, sides, "ms an atom", factor=1e3 / atoms, atoms=atoms, at_least=bound)
+            run(new_file(path), "linear", 10)  # as the others do: what is imported is not counted
+            sides = (
+                lambda: peer.seconds(size, f"{path}/{time.perf_counter_ns()}.theirs"),
+                lambda: run(new_file(path), "linear", size),
+            )
+            facts = {"unit": "ms an atom", "factor": 1e3 / size, "atoms": size}
+            yield beside.figure(peer, sizes, shape, sides, at_least=bound, **facts)
 
     return measure
 
 
 def resume(sizes: Sizes, _: str) -> Iterator[Figure]:
     """Measure what it costs to read the record of a run, and to open it, when all of it has been done."""
-    small, large = 10_000, 100_000 if sizes.crossing > 1_000 else 20_000
+    small, large = sizes.atoms, sizes.large
     taken = {}
-    for atoms in (small, large):
+    for atoms in dict.fromkeys((small, large)):
         with folder() as path:
             connection = f"sqlite:///{path}/runs.db"
             fresh("finish", connection=connection, atoms=atoms)
             taken[atoms] = [fresh("resume", connection=connection, atoms=atoms) / atoms for _ in range(sizes.turns)]
-    each = sorted(seconds * MICROSECONDS for seconds in taken[small])
-    yield Figure("resume", each[len(each) // 2], each[0], each[-1], len(each), small, unit="µs an atom", at_most=30.0)
-    pairs = list(zip(taken[large], taken[small], strict=True))
-    yield compared(f"resume, {large:,} ÷ {small:,}", pairs, "µs an atom", factor=MICROSECONDS, atoms=large, at_most=1.5)
+    micros = [seconds * MICROSECONDS for seconds in taken[small]]
+    yield alone("resume", micros, "µs an atom", seconds=True, atoms=small, at_most=30.0)
+    if large != small:
+        pairs = list(zip(taken[large], taken[small], strict=True))
+        label = f"resume, {large:,} ÷ {small:,}"
+        yield compared(label, pairs, "µs an atom", factor=MICROSECONDS, atoms=large, at_most=1.5)

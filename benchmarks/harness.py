@@ -1,7 +1,8 @@
 """How a figure is taken, judged and printed.
 
 A figure compares two sides that are measured in turn (A B A B ...), so that whatever else the machine does
-meets both. It is the ratio of the medians of the sides; its spread is the smallest and largest of a turn.
+meets both. It is the ratio of the medians of the sides; its spread is the smallest and largest of a turn. pyperf gives
+the clock, and `record` keeps the seconds of both sides as benchmarks of pyperf's: its own runner cannot go in turns.
 """
 
 from __future__ import annotations
@@ -14,14 +15,18 @@ import platform
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyperf
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
 ROOT = Path(__file__).resolve().parent.parent
+MICROSECONDS = 1e6  # of a second
+A_THOUSAND = 1_000  # atoms of a flow that others are compared with
+EXECUTORS = ("serial", "threads", "processes", "asyncio")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +41,7 @@ class Figure:
     :param first: the median of the side that is divided, and `second` that of the other, in `unit`
     :param at_most: the bound if small is good, and `at_least` if large is; neither if nothing is claimed
     :param skipped: why there is no value
+    :param sides: what each turn has measured, side by side, in seconds; empty where it is not seconds
     """
 
     label: str
@@ -50,6 +56,7 @@ class Figure:
     at_most: float | None = None
     at_least: float | None = None
     skipped: str | None = None
+    sides: tuple[tuple[float, ...], ...] = ()
 
     @property
     def holds(self) -> bool | None:
@@ -86,10 +93,24 @@ class Sizes:
     :param atoms: atoms of a flow
     :param crossing: atoms of a flow whose calls cross to other processes
     :param starting: atoms of a flow for which these processes are started
-    :param large: atoms of a large flow, and `many` of a huge one
-    :param turns: turns of a figure; `short` where a turn takes a blink, `few` where it takes many seconds
+    :param large: atoms of a large flow, `many` of a huge one, and `small` of what that is compared with
+    :param growing: atoms of the flows by which cost is shown to grow; a huge one follows
+    :param together: atoms of as many small flows as it takes for their memory to show
+    :param chain: atoms of a chain that another engine runs too
+    :param committed: atoms of a flow with a commit for each of them
+    :param turns: turns of a figure; `short` where a turn takes a blink, `few` where it takes many seconds, `rare` where
+        it takes minutes
     :param repeats: how often a small flow is measured before a large one, and again after it
     :param arrays: tasks that return large arrays, and `burning` those that use a CPU for long
+    :param lengths: seconds of a task
+    :param payloads: bytes of a result
+    :param a_run: about how many seconds a run of such tasks takes
+    :param fewest: tasks of a run at least, on a curve of efficiency
+    :param exactly: how many it has instead, if that is not 0
+    :param step: how many times shorter the next tasks on a curve of efficiency are
+    :param patience: seconds that another engine has to show how its cost grows
+    :param executors: where tasks run, in the rows that have several places
+    :param quick: whether bounds that need full sizes are left out, and nothing is installed
     """
 
     atoms: int = 10_000
@@ -97,17 +118,73 @@ class Sizes:
     starting: int = 2_000
     large: int = 100_000
     many: int = 1_000_000
-    short: int = 15
+    small: int = 10_000
+    growing: tuple[int, ...] = (100, 1_000, 10_000, 100_000)
+    together: int = 50_000
+    chain: int = 1_000
+    committed: int = 2_000
+    short: int = 11
     turns: int = 5
     few: int = 3
+    rare: int = 2
     repeats: int = 5
-    arrays: int = 100
-    burning: int = 200
+    arrays: int = 50
+    burning: int = 100
+    lengths: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1)
+    payloads: tuple[int, ...] = (1_000, 100_000, 10_000_000)
+    a_run: float = 0.1
+    fewest: int = 200
+    exactly: int = 0
+    step: float = 2.0
+    patience: float = 60.0
+    executors: tuple[str, ...] = EXECUTORS
+    quick: bool = False
+
+    def tasks(self, length: float, workers: int, fewest: int, most: int) -> int:
+        """Return how many tasks of a length a run has."""
+        return self.exactly or max(fewest, min(most, round(self.a_run * workers / length)))
+
+    def of(self, atoms: int) -> Sizes:
+        """Return the same with flows of so many atoms, in fewer turns where these are many."""
+        turns = max(1, 200_000 // atoms)
+        return dataclasses.replace(
+            self,
+            **dict.fromkeys(_CHOSEN, atoms),
+            **{name: min(getattr(self, name), turns) for name in _TURNS},
+            growing=() if atoms == A_THOUSAND else (A_THOUSAND,),
+        )
+
+
+_CHOSEN = ("atoms", "crossing", "starting", "large", "many", "committed", "exactly")
+_TURNS = ("short", "turns", "few", "rare", "repeats")
 
 
 FULL = Sizes()
 QUICK = Sizes(
-    crossing=1_000, starting=500, large=20_000, many=50_000, short=5, turns=2, few=1, repeats=2, arrays=10, burning=20
+    atoms=2_000,
+    crossing=200,
+    starting=100,
+    large=5_000,
+    many=10_000,
+    small=1_000,
+    growing=(1_000,),
+    together=5_000,
+    chain=50,
+    committed=100,
+    short=2,
+    turns=1,
+    few=1,
+    rare=1,
+    repeats=1,
+    arrays=4,
+    burning=6,
+    lengths=(1e-3,),
+    payloads=(1_000, 100_000),
+    a_run=0.02,
+    fewest=20,
+    step=4.0,
+    patience=1.0,
+    quick=True,
 )
 
 
@@ -122,7 +199,7 @@ def machine() -> dict[str, Any]:
 
 def an_atom(atoms: int) -> dict[str, Any]:
     """Return what makes a figure of seconds say microseconds an atom."""
-    return {"atoms": atoms, "unit": "µs an atom", "factor": 1e6 / atoms}
+    return {"atoms": atoms, "unit": "µs an atom", "factor": MICROSECONDS / atoms}
 
 
 def number(value: float) -> str:
@@ -132,12 +209,13 @@ def number(value: float) -> str:
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
-def clock(function: Callable[[], Any]) -> float:
+def clock(function: Callable[[], Any], *, collect: bool = True) -> float:
     """Return how many seconds a call takes; to collect earlier garbage and to let go of the result is not counted."""
-    gc.collect()
-    started = time.perf_counter()
+    if collect:
+        gc.collect()
+    started = pyperf.perf_counter()
     kept = function()
-    seconds = time.perf_counter() - started
+    seconds = pyperf.perf_counter() - started
     del kept
     return seconds
 
@@ -166,11 +244,12 @@ def compared(
 ) -> Figure:
     """Make a figure of the first side divided by the second.
 
-    :param pairs: what each turn has measured of the two
-    :param factor: what turns a measurement into one in `unit`
+    :param pairs: the seconds that each turn has measured of the two
+    :param factor: what turns seconds into `unit`
     """
-    turns = [(first * factor, second * factor) for first, second in pairs]
-    first, second = (statistics.median(side) for side in zip(*turns, strict=True))
+    turns = list(pairs)
+    sides = tuple(zip(*turns, strict=True))
+    first, second = (statistics.median(side) for side in sides)
     ratios = [one / other for one, other in turns]
     return Figure(
         label,
@@ -179,11 +258,29 @@ def compared(
         high=max(ratios),
         turns=len(turns),
         atoms=atoms,
-        first=first,
-        second=second,
+        first=first * factor,
+        second=second * factor,
         unit=unit,
         at_most=at_most,
         at_least=at_least,
+        sides=sides,
+    )
+
+
+def alone(label: str, values: Sequence[float], unit: str = "", *, seconds: bool = False, **facts: Any) -> Figure:
+    """Make a figure of what has but one side, such as an amount of memory: the median of some values in `unit`.
+
+    :param seconds: whether `unit` are microseconds
+    """
+    return Figure(
+        label,
+        value=statistics.median(values),
+        low=min(values),
+        high=max(values),
+        turns=len(values),
+        unit=unit,
+        sides=(tuple(value / MICROSECONDS for value in values),) if seconds else (),
+        **facts,
     )
 
 

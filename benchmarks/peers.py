@@ -6,12 +6,23 @@ and prints seconds.
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
+import signal
 import subprocess
 import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
 
 from benchmarks.harness import ROOT, answer
 
 INSTALLING = 300  # seconds
+TIDYING = 5.0  # seconds that what a program has started may take to end after it
+#: a measurement is nobody's use, and no engine is to report it to its makers
+SILENT = {"DO_NOT_TRACK": "1", "HAMILTON_TELEMETRY_ENABLED": "false", "RAY_USAGE_STATS_ENABLED": "0"}
 
 
 class Peer:
@@ -74,6 +85,68 @@ class Peer:
         :raises RuntimeError: when it does not run
         """
         return float(answer([str(self.python), "-I", str(self._script), str(atoms), *further]))
+
+
+def ask(command: list[str], patience: float) -> tuple[list[Any], str | None]:
+    """Run a program that prints lines of JSON, in the folder of the project; nothing that it starts outlives it.
+
+    Returns what it has printed, and why it did not end well; None if it did.
+
+    :param patience: seconds after which it is ended
+    """
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        out, err = Path(folder, "out"), Path(folder, "err")
+        with out.open("wb") as stdout, err.open("wb") as stderr:
+            process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env={**os.environ, **SILENT, "TMPDIR": folder},
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                start_new_session=True,
+            )
+        try:
+            code: int | None = process.wait(patience)
+        except subprocess.TimeoutExpired:
+            code = None
+        finally:
+            process.kill()
+            process.wait()
+            _end(process.pid)
+        whole = out.read_text(encoding="utf-8").splitlines(keepends=True)
+        answers = [json.loads(line) for line in whole if line.endswith("\n")]
+        said = err.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    if code is None:
+        return answers, f"it took more than {patience:g} seconds"
+    if code != 0:
+        return answers, (said or [f"it ended with {code}"])[-1][:200]
+    return answers, None
+
+
+def _end(session: int) -> None:
+    """End all processes of a session whose leader has ended; those that see this and tidy up get a moment for it."""
+    if not Path("/proc/self").exists():
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(session, signal.SIGKILL)
+    started = time.monotonic()
+    while (left := _running(session)) and time.monotonic() < started + 2 * TIDYING:
+        if time.monotonic() > started + TIDYING:
+            for pid in left:  # daemons of an engine may have a group of their own
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        time.sleep(0.02)
+
+
+def _running(session: int) -> list[int]:
+    """Return the processes of a session; none where there is no /proc."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has just ended
+            state, _, _, of = stat.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[:4]
+            if of == str(session) and state != "Z":
+                found.append(int(stat.parent.name))
+    return found
 
 
 def _said(command: list[str], timeout: float | None = None) -> subprocess.CompletedProcess[str]:

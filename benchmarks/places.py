@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import multiprocessing
 import time
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import loops, workloads
-from benchmarks.harness import Figure, an_atom, clock, compared, in_turn
+from benchmarks.harness import Figure, alone, an_atom, clock, compared, in_turn
 from benchmarks.workloads import ready
 from taskflowx import task
 from taskflowx.executors import processes
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
     from benchmarks.harness import Sizes
     from taskflowx.flow import Flow
+
+    Run = Callable[[Flow], float]
 
 WORKERS = 2
 ARRAY = 10_000_000  # bytes
@@ -74,23 +77,50 @@ def many(cls: type[task.Task], atoms: int) -> Flow:
     return unordered_flow.Flow("many").add(*(cls(f"{number}") for number in range(atoms)))
 
 
-def _on(pool: Any, flow: Flow) -> Callable[[], float]:
-    """Return a side that runs a flow on a pool, prepared outside of the clock."""
-    return lambda: clock(ready(flow, executor=pool).run)
+@contextlib.contextmanager
+def on(executor: str, workers: int | None = WORKERS) -> Iterator[Run]:
+    """Give what returns how many seconds a run of a flow takes on an executor; it is prepared outside of the clock.
+
+    Worker processes are kept, so all but the first run find them warm.
+
+    :param workers: how many calls are made at once; None for as many as the executor makes by itself
+    """
+    if executor == "processes":
+        with processes.ProcessPool(workers) as kept:
+            yield lambda flow: clock(ready(flow, executor=kept).run)
+    elif executor == "asyncio":
+
+        def run(flow: Flow) -> float:
+            engine = ready(flow, executor=executor, max_workers=workers)
+            return clock(lambda: asyncio.run(engine.arun()))
+
+        yield run
+    elif executor == "threads":
+        yield lambda flow: clock(ready(flow, executor=executor, max_workers=workers).run)
+    else:
+        yield lambda flow: clock(ready(flow).run)
+
+
+def standard_pool(executor: str) -> concurrent.futures.Executor:
+    """Return the standard library's pool of the same kind, whose processes start as ours do."""
+    if executor == "threads":
+        return concurrent.futures.ThreadPoolExecutor(WORKERS)
+    known = multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if "forkserver" in known else "spawn")
+    return concurrent.futures.ProcessPoolExecutor(WORKERS, mp_context=context)
 
 
 def pool(sizes: Sizes, _: str) -> Iterator[Figure]:
     """Compare our worker processes with those of the standard library, and with joblib's."""
-    context = multiprocessing.get_context("forkserver")
-    with processes.ProcessPool(WORKERS) as ours:
-        with concurrent.futures.ProcessPoolExecutor(WORKERS, mp_context=context) as theirs:
+    with on("processes") as ours:
+        with standard_pool("processes") as theirs:
             yield _chain(sizes, ours, theirs)
             yield _arrays(sizes, ours, theirs)
         yield _unordered(sizes, ours)
         yield _speed_up(sizes, ours)
 
 
-def _chain(sizes: Sizes, ours: Any, theirs: concurrent.futures.Executor) -> Figure:
+def _chain(sizes: Sizes, ours: Run, theirs: concurrent.futures.Executor) -> Figure:
     flow = workloads.linear(sizes.crossing)
     graph = loops.Graph(flow)
 
@@ -98,27 +128,29 @@ def _chain(sizes: Sizes, ours: Any, theirs: concurrent.futures.Executor) -> Figu
         sorter = graph.sorter()
         return clock(lambda: loops.on_pool(graph, sorter, theirs))
 
-    label = "chain ÷ graphlib, standard pool"
-    return compared(label, in_turn(sizes.turns, _on(ours, flow), loop), **an_atom(sizes.crossing), at_most=0.7)
+    turns = in_turn(sizes.turns, lambda: ours(flow), loop)
+    return compared("chain ÷ graphlib, standard pool", turns, **an_atom(sizes.crossing), at_most=0.7)
 
 
-def _arrays(sizes: Sizes, ours: Any, theirs: concurrent.futures.Executor) -> Figure:
+def submitted(pool: concurrent.futures.Executor, function: Callable[..., Any], count: int, *arguments: Any) -> float:
+    """Return how many seconds it takes to submit a call so many times to a pool, and to have all results."""
+
+    def work() -> list[Any]:
+        futures = [pool.submit(function, *arguments) for _ in range(count)]
+        return [future.result() for future in futures]
+
+    return clock(work)
+
+
+def _arrays(sizes: Sizes, ours: Run, theirs: concurrent.futures.Executor) -> Figure:
     count = sizes.arrays
     flow = many(Array, count)
-
-    def submit() -> float:
-        def work() -> list[Any]:
-            futures = [theirs.submit(an_array) for _ in range(count)]
-            return [future.result() for future in futures]
-
-        return clock(work)
-
+    turns = in_turn(sizes.turns, lambda: ours(flow), lambda: submitted(theirs, an_array, count))
     label = "10 MB arrays ÷ standard pool"
-    turns = in_turn(sizes.turns, _on(ours, flow), submit)
     return compared(label, turns, "ms", factor=1e3 / count, atoms=count, at_most=0.5)
 
 
-def _unordered(sizes: Sizes, ours: Any) -> Figure:
+def _unordered(sizes: Sizes, ours: Run) -> Figure:
     label = "unordered ÷ joblib.Parallel"
     try:
         import joblib
@@ -130,34 +162,28 @@ def _unordered(sizes: Sizes, ours: Any) -> Figure:
     def parallel() -> float:
         return clock(lambda: joblib.Parallel(WORKERS)(joblib.delayed(each.execute)() for each in tasks))
 
-    return compared(label, in_turn(sizes.short, _on(ours, flow), parallel), **an_atom(sizes.atoms), at_most=1.0)
+    turns = in_turn(sizes.turns, lambda: ours(flow), parallel)
+    return compared(label, turns, **an_atom(sizes.atoms), at_most=1.0)
 
 
-def _speed_up(sizes: Sizes, ours: Any) -> Figure:
+def _speed_up(sizes: Sizes, ours: Run) -> Figure:
     count = sizes.burning
     flow = many(Burn, count)
-
-    def serial() -> float:
-        return clock(ready(flow).run)
-
+    with on("serial") as serial:
+        turns = in_turn(sizes.few, lambda: serial(flow), lambda: ours(flow))
     label = "20 ms of CPU: serial ÷ ours"
-    turns = in_turn(sizes.few, serial, _on(ours, flow))
     return compared(label, turns, "ms", factor=1e3 / count, atoms=count, at_least=1.9)
 
 
 def coroutines(sizes: Sizes, _: str) -> Iterator[Figure]:
     """Compare coroutines of tasks with bare ones, and have many of them sleep."""
     flow = many(Yield, sizes.atoms)
-
-    def awaited() -> float:
-        engine = ready(flow, executor="asyncio")
-        return clock(lambda: asyncio.run(engine.arun()))
-
-    turns = in_turn(sizes.short, awaited, lambda: clock(lambda: asyncio.run(_calls(sizes.atoms))))
+    with on("asyncio", None) as ours:
+        turns = in_turn(sizes.short, lambda: ours(flow), lambda: clock(lambda: asyncio.run(_calls(sizes.atoms))))
     yield compared("sleep(0) ÷ asyncio.TaskGroup", turns, **an_atom(sizes.atoms), at_most=2.0)
     sleeping = many(Sleep, sizes.atoms)
     seconds = clock(ready(sleeping, executor="asyncio").run)
-    yield Figure("all sleep 1 s: seconds", seconds, seconds, seconds, 1, sizes.atoms, at_most=2.0)
+    yield alone("all sleep 1 s: seconds", [seconds], atoms=sizes.atoms, at_most=2.0)
 
 
 async def _calls(count: int) -> None:
@@ -180,11 +206,9 @@ def dask_threads(sizes: Sizes, shape: str) -> Iterator[Figure]:
     graph = {each.name: (each.execute,) for each in flow}
     names = list(graph)
 
-    def ours() -> float:
-        engine = ready(flow, executor="threads", max_workers=WORKERS)
-        return clock(engine.run)
-
     def theirs() -> float:
         return clock(lambda: threaded.get(graph, names, num_workers=WORKERS))
 
-    yield compared(shape, in_turn(sizes.few, ours, theirs), **an_atom(sizes.atoms), at_most=0.1)
+    with on("threads") as ours:
+        turns = in_turn(sizes.few, lambda: ours(flow), theirs)
+    yield compared(shape, turns, **an_atom(sizes.atoms), at_most=0.1)

@@ -5,12 +5,11 @@ The command line picks rows and shapes. Sides are prepared outside the clock unl
 
 from __future__ import annotations
 
-import concurrent.futures
 import contextlib
 import dataclasses
-import multiprocessing
+import functools
+import io
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -18,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import networkx as nx
 
-from benchmarks import durable, loops, metg, peers, places, workloads
-from benchmarks.harness import QUICK, ROOT, Figure, Sizes, an_atom, clock, compared, fresh, in_turn
+from benchmarks import beside, durable, growth, loops, metg, peers, places, work, workloads
+from benchmarks.harness import EXECUTORS, FULL, ROOT, Figure, Sizes, an_atom, clock, compared, fresh, in_turn
 from benchmarks.workloads import ready
-from taskflowx import states
+from taskflowx import engines, states
 from taskflowx.types import notifier
 
 if TYPE_CHECKING:
@@ -31,9 +30,7 @@ if TYPE_CHECKING:
 
 
 MAIN = ("linear", "unordered", "layers")
-WORKERS = 2
-SMALL = 10_000  # what a large flow is compared with
-CHAIN = 1_000  # atoms of the chain that TaskFlow runs too
+WORKERS = places.WORKERS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,16 +40,23 @@ class Row:
     :param title: what is divided by what
     :param shapes: the shapes of flows that it is made for; one empty name if it has nothing to do with flows
     :param measure: takes the sizes and one shape, and yields figures
+    :param sides: what is divided, and by what, in a word each
+    :param executors: where tasks run
+    :param further: shapes that it is made for as well when they are asked for
     """
 
     title: str
     shapes: tuple[str, ...]
     measure: Callable[[Sizes, str], Iterator[Figure]]
+    sides: tuple[str, str] = ("taskflowx", "other")
+    executors: tuple[str, ...] = ("serial",)
+    further: tuple[str, ...] = ()
 
 
 def serial(sizes: Sizes, shape: str) -> Iterator[Figure]:
     """Compare the engine with the bare loop."""
-    for atoms in (sizes.atoms, sizes.large) if shape in MAIN else (sizes.atoms,):
+    claimed = shape in MAIN
+    for atoms in dict.fromkeys((sizes.atoms, sizes.large) if claimed else (sizes.atoms,)):
         flow = workloads.SHAPES[shape](atoms)
         graph = loops.Graph(flow)
 
@@ -64,8 +68,8 @@ def serial(sizes: Sizes, shape: str) -> Iterator[Figure]:
             sorter = graph.sorter()
             return clock(lambda: loops.serial(graph, sorter))
 
-        turns = sizes.short if atoms == sizes.atoms else sizes.turns
-        bound = 1.0 if shape in MAIN else None
+        turns = sizes.few if atoms == sizes.large else sizes.short if claimed else sizes.turns
+        bound = 1.0 if claimed else None
         yield compared(f"{shape}, {atoms:,}", in_turn(turns, ours, theirs), **an_atom(atoms), at_most=bound)
 
 
@@ -108,17 +112,59 @@ def nested(sizes: Sizes, _: str) -> Iterator[Figure]:
 
 def listeners(sizes: Sizes, _: str) -> Iterator[Figure]:
     """Compare a run that somebody listens to with one that nobody listens to."""
-    flow = workloads.linear(sizes.atoms)
+    for label, atoms, listen, bound in (
+        ("one listener, to all events", sizes.atoms, _to(notifier.Notifier.ANY), 1.5),
+        ("one listener, to one event", sizes.atoms, _to(states.SUCCESS), None),
+        ("progress bar", sizes.atoms, _progress_bar, 1.3),
+        ("progress bar, long run", sizes.large, _progress_bar, 1.3),
+    ):
+        flow = workloads.linear(atoms)
 
-    def alone() -> float:
-        return clock(ready(flow).run)
+        def run(listen: Any, flow: Flow = flow) -> float:
+            engine = ready(flow)
+            with listen(engine):
+                return clock(engine.run)
 
-    def heard() -> float:
-        engine = ready(flow)
-        engine.atom_notifier.register(notifier.Notifier.ANY, workloads.hear)
-        return clock(engine.run)
+        turns = sizes.turns if atoms == sizes.large else sizes.short
+        measured = in_turn(turns, functools.partial(run, listen), functools.partial(run, contextlib.nullcontext))
+        yield compared(label, measured, **an_atom(atoms), at_most=bound)
 
-    yield compared("one listener", in_turn(sizes.short, heard, alone), **an_atom(sizes.atoms), at_most=1.5)
+    def everything(listen: Any) -> float:
+        def run() -> None:
+            engine = engines.load(workloads.linear(sizes.atoms))
+            with listen(engine):
+                engine.run()
+
+        return clock(run)
+
+    listen = _to(notifier.Notifier.ANY)
+    measured = in_turn(sizes.short, lambda: everything(listen), lambda: everything(contextlib.nullcontext))
+    label = "one listener; declare, compile and run"
+    yield compared(label, measured, **an_atom(sizes.atoms))
+
+
+def _to(event: str) -> Callable[[Any], contextlib.AbstractContextManager[None]]:
+    @contextlib.contextmanager
+    def listen(engine: Any) -> Iterator[None]:
+        engine.atom_notifier.register(event, workloads.hear)
+        yield
+
+    return listen
+
+
+def _progress_bar(engine: Any) -> contextlib.AbstractContextManager[Any]:
+    from rich.console import Console
+
+    from taskflowx.listeners.progress import ProgressBarListener
+
+    return ProgressBarListener(engine, console=Console(file=io.StringIO(), force_terminal=True))
+
+
+def special(sizes: Sizes, shape: str) -> Iterator[Figure]:
+    """Compare a flow that is more than tasks in some order with a linear one of as many atoms."""
+    atoms = sizes.atoms
+    turns = in_turn(sizes.rare, lambda: workloads.seconds(shape, atoms), lambda: workloads.seconds("linear", atoms))
+    yield compared(shape, turns, **an_atom(atoms))
 
 
 def failures(sizes: Sizes, _: str) -> Iterator[Figure]:
@@ -146,33 +192,26 @@ def threads(sizes: Sizes, shape: str) -> Iterator[Figure]:
         return clock(engine.run)
 
     def theirs() -> float:
-        return _loop_with_start_up(graph, lambda: concurrent.futures.ThreadPoolExecutor(WORKERS))
+        return _loop_with_start_up(graph, "threads")
 
     yield compared(shape, in_turn(sizes.turns, ours, theirs), **an_atom(sizes.atoms), at_most=0.5)
 
 
-def _loop_with_start_up(graph: loops.Graph, make: Callable[[], concurrent.futures.Executor]) -> float:
+def _loop_with_start_up(graph: loops.Graph, kind: str) -> float:
     sorter = graph.sorter()
 
     def loop() -> None:
-        with make() as pool:
+        with places.standard_pool(kind) as pool:
             loops.on_pool(graph, sorter, pool)
 
     return clock(loop)
-
-
-def _process_pool() -> concurrent.futures.Executor:
-    """Return a pool whose processes start as those of our engine do."""
-    known = multiprocessing.get_all_start_methods()
-    context = multiprocessing.get_context("forkserver" if "forkserver" in known else "spawn")
-    return concurrent.futures.ProcessPoolExecutor(WORKERS, mp_context=context)
 
 
 def processes(sizes: Sizes, shape: str) -> Iterator[Figure]:
     """Compare the engine with the loop on one warm pool, and then with each making a pool of its own."""
     flow = workloads.SHAPES[shape](sizes.crossing)
     graph = loops.Graph(flow)
-    with _process_pool() as pool:
+    with places.standard_pool("processes") as pool:
 
         def ours() -> float:
             engine = ready(flow, executor=pool)
@@ -182,7 +221,7 @@ def processes(sizes: Sizes, shape: str) -> Iterator[Figure]:
             sorter = graph.sorter()
             return clock(lambda: loops.on_pool(graph, sorter, pool))
 
-        yield compared(shape, in_turn(sizes.short, ours, theirs), **an_atom(sizes.crossing), at_most=1.3)
+        yield compared(shape, in_turn(sizes.turns, ours, theirs), **an_atom(sizes.crossing), at_most=1.3)
 
     small = workloads.SHAPES[shape](sizes.starting)
     small_graph = loops.Graph(small)
@@ -192,10 +231,11 @@ def processes(sizes: Sizes, shape: str) -> Iterator[Figure]:
         return clock(engine.run)
 
     def theirs_with_start_up() -> float:
-        return _loop_with_start_up(small_graph, _process_pool)
+        return _loop_with_start_up(small_graph, "processes")
 
     label = f"{shape}, with start-up"
-    yield compared(label, in_turn(sizes.few, ours_by_name, theirs_with_start_up), **an_atom(sizes.starting))
+    turns = in_turn(sizes.few, ours_by_name, theirs_with_start_up, warm_up=not sizes.quick)
+    yield compared(label, turns, **an_atom(sizes.starting))
 
 
 def rollback(sizes: Sizes, shape: str) -> Iterator[Figure]:
@@ -224,34 +264,6 @@ def rollback(sizes: Sizes, shape: str) -> Iterator[Figure]:
     yield compared(shape, pairs, **an_atom(sizes.atoms), at_most=1.5)
 
 
-def scale(sizes: Sizes, shape: str) -> Iterator[Figure]:
-    """Compare the time an atom of a large flow with that of a small one, and see how much memory an atom takes."""
-    claimed = shape != "layers"
-    arguments = {"shape": shape, "many": sizes.many, "few": SMALL, "repeats": sizes.repeats}
-    for collector, bound in ((True, 2.0), (False, 1.3)) if claimed else ((True, 0.0),):
-        taken = [fresh("scale", collector=collector, **arguments) for _ in range(sizes.few if claimed else 1)]
-        yield compared(
-            f"{shape}, {'default gc' if collector else 'gc.disable()'}",
-            [(answer["many"], answer["few"]) for answer in taken],
-            "µs an atom",
-            factor=1e6,
-            atoms=sizes.many,
-            at_most=bound if claimed else None,
-        )
-        if collector:
-            kilobytes = [answer["memory"] / 1024 for answer in taken]
-            yield Figure(
-                f"{shape}, peak memory",
-                value=statistics.median(kilobytes),
-                low=min(kilobytes),
-                high=max(kilobytes),
-                turns=len(kilobytes),
-                atoms=sizes.many,
-                unit="KB an atom",
-                at_most=2.0 if claimed else None,
-            )
-
-
 OURS = (
     "import taskflowx.engines, taskflowx.task, taskflowx.retry, taskflowx.patterns.linear_flow, "
     "taskflowx.patterns.unordered_flow, taskflowx.patterns.graph_flow"
@@ -270,95 +282,157 @@ def imports(sizes: Sizes, _: str) -> Iterator[Figure]:
             command = [sys.executable, "-c", code]
             return lambda: clock(lambda: subprocess.run(command, cwd=ROOT, env=environment, check=True))
 
-        measured = in_turn(sizes.short, starting(OURS), starting("import networkx"), starting("pass"))
+        measured = in_turn(sizes.short, *map(starting, (OURS, "import networkx", "pass")))
     pairs = [(ours - bare, theirs - bare) for ours, theirs, bare in measured]
     yield compared("import", pairs, "ms", factor=1e3, at_most=0.3)
 
 
 def taskflow(sizes: Sizes, shape: str) -> Iterator[Figure]:
-    """Compare OpenStack TaskFlow with us; a quick run does not install it."""
-    peer, bound = peers.TASKFLOW, 1000.0
-    if sizes is QUICK and not peer.installed:
-        reason: str | None = f"{peer.name} {peer.version} is not installed here; a full run installs it"
-    else:
-        reason = peer.install()
-    if reason is not None:
-        yield Figure(shape, at_least=bound, skipped=reason)
-        return
-
-    def theirs() -> float:
-        return peer.seconds(CHAIN)
-
-    def ours() -> float:
-        return float(fresh("chain", atoms=CHAIN, repeats=50))
-
-    try:
-        measured = in_turn(sizes.few, theirs, ours, warm_up=False)
-    except RuntimeError as error:
-        yield Figure(shape, at_least=bound, skipped=str(error).splitlines()[-1])
-        return
-    yield compared(shape, measured, "ms", factor=1e3, atoms=CHAIN, at_least=bound)
+    """Compare OpenStack TaskFlow with us."""
+    atoms = sizes.chain
+    sides = (
+        lambda: peers.TASKFLOW.seconds(atoms),
+        lambda: float(fresh("chain", atoms=atoms, repeats=50)),
+    )
+    yield beside.figure(peers.TASKFLOW, sizes, shape, sides, unit="ms", factor=1e3, atoms=atoms, at_least=1000.0)
 
 
 ROWS = {
     "serial": Row(
         "engine.run() ÷ a bare graphlib loop that calls the same functions",
-        (*MAIN, "graph", "tree", "random", "diamonds"),
+        workloads.PLAIN,
         serial,
+        ("taskflowx", "loop"),
+    ),
+    "special": Row(
+        "engine.run() of flows that nest, decide, retry all or undo all ÷ of a linear flow of as many atoms (serial)",
+        tuple(workloads.SPECIAL),
+        special,
+        ("special", "linear"),
     ),
     "prepare": Row(
         "add tasks that are there to a flow, compile, prepare and validate ÷ networkx.DiGraph of the same tasks and "
         "edges, and topological_sort",
         MAIN,
         prepare,
+        ("taskflowx", "networkx"),
     ),
-    "metg": Row("METG(50%): how long tasks must be so that half of the time goes into them", ("",), metg.measure),
-    "nested": Row("flows nested ten deep ÷ a flat flow (serial)", ("",), nested),
-    "listeners": Row("a run that somebody listens to ÷ one that nobody listens to (serial)", ("",), listeners),
-    "failures": Row("many failures under one retry ÷ one failure (serial)", ("",), failures),
-    "threads": Row("executor='threads' ÷ a loop of graphlib and ThreadPoolExecutor, 2 workers", MAIN, threads),
+    "metg": Row(
+        "METG(50%): how long tasks must be so that half of the time goes into them",
+        ("",),
+        metg.measure,
+        executors=EXECUTORS,
+    ),
+    "work": Row(
+        "the least time that tasks of a length could take ÷ what they take, 2 workers; 1.00 is perfect",
+        ("unordered", "linear"),
+        work.efficiency,
+        ("least", "taskflowx"),
+        EXECUTORS,
+        ("layers", "graph", "tree", "random", "diamonds"),
+    ),
+    "results": Row(
+        "tasks with large results on our threads and processes ÷ the same calls on the standard pools, 2 workers",
+        ("",),
+        work.results,
+        ("taskflowx", "standard"),
+        ("threads", "processes"),
+    ),
+    "nested": Row("flows nested ten deep ÷ a flat flow (serial)", ("nested",), nested, ("nested", "flat")),
+    "listeners": Row(
+        "a run that somebody listens to ÷ one that nobody listens to (serial)",
+        ("linear",),
+        listeners,
+        ("heard", "unheard"),
+    ),
+    "failures": Row("many failures under one retry ÷ one failure (serial)", ("",), failures, ("many", "one")),
+    "threads": Row(
+        "executor='threads' ÷ a loop of graphlib and ThreadPoolExecutor, 2 workers",
+        MAIN,
+        threads,
+        ("taskflowx", "loop"),
+        ("threads",),
+    ),
     "processes": Row(
         "engine.run() ÷ a loop of graphlib, both on one warm ProcessPoolExecutor, 2 workers; "
         "and with start-up: executor='processes' ÷ a pool made for the loop",
         MAIN,
         processes,
+        ("taskflowx", "loop"),
+        ("processes",),
     ),
-    "pool": Row("our worker processes ÷ others, both warm, 2 workers", ("",), places.pool),
+    "pool": Row("our worker processes ÷ others, both warm, 2 workers", ("",), places.pool, executors=("processes",)),
     "asyncio": Row(
-        "executor='asyncio', engine.arun() ÷ bare coroutines; and many that sleep", ("",), places.coroutines
+        "executor='asyncio', engine.arun() ÷ bare coroutines; and many that sleep",
+        ("",),
+        places.coroutines,
+        ("taskflowx", "bare"),
+        ("asyncio",),
     ),
-    "dask": Row("executor='threads' ÷ dask.threaded.get, 2 workers", ("unordered",), places.dask_threads),
-    "rollback": Row("undoing all atoms ÷ running them (serial)", MAIN, rollback),
+    "dask": Row(
+        "executor='threads' ÷ dask.threaded.get, 2 workers",
+        ("unordered",),
+        places.dask_threads,
+        ("taskflowx", "dask"),
+        ("threads",),
+    ),
+    "rollback": Row("undoing all atoms ÷ running them (serial)", MAIN, rollback, ("undoing", "running")),
     "scale": Row(
-        f"time an atom of a large flow ÷ of one with {SMALL:,}; declare, compile and run (serial); "
+        f"time an atom of a large flow ÷ of one with {FULL.small:,}; declare, compile and run (serial); "
         "and peak memory an atom of the large one, tasks included",
         ("linear", "graph", "layers"),
-        scale,
+        growth.scale,
+        ("large", "small"),
     ),
-    "import": Row("import of engines, task, retry and the three patterns ÷ import of networkx", ("",), imports),
+    "growth": Row(
+        "time and memory an atom of a large flow ÷ of one with 1,000; declare, compile and run (serial); "
+        "what lies between is in the picture",
+        growth.SHAPES,
+        growth.growth,
+        ("large", "small"),
+        further=("tree", "random", "diamonds", *workloads.SPECIAL),
+    ),
+    "import": Row(
+        "import of engines, task, retry and the three patterns ÷ import of networkx",
+        ("",),
+        imports,
+        ("taskflowx", "networkx"),
+        (),
+    ),
     "taskflow": Row(
         f"OpenStack TaskFlow {peers.TASKFLOW.version} ÷ taskflowx; declare, compile and run (serial)",
         ("linear",),
         taskflow,
+        ("taskflow", "taskflowx"),
     ),
     "commits": Row(
         "rows a second of the bare driver, synced, and atoms a second of a durable run; and its commits",
         ("",),
         durable.commits,
+        ("driver", "taskflowx"),
+    ),
+    "durable": Row(
+        "a run with each step kept in SQLite before the next one ÷ a run in memory (serial)",
+        tuple(workloads.SHAPES),
+        durable.against_memory,
+        ("durable", "memory"),
     ),
     "dbos": Row(
         f"DBOS {peers.DBOS.version}, seconds a step ÷ taskflowx, seconds an atom; both on SQLite",
         ("linear",),
-        durable.against(peers.DBOS, 5.0, 1_000),
+        durable.against(peers.DBOS, 5.0),
+        ("dbos", "taskflowx"),
     ),
     "taskflow-sqlite": Row(
         f"OpenStack TaskFlow {peers.TASKFLOW.version} ÷ taskflowx, both on SQLite; run (serial)",
         ("linear",),
         durable.against(peers.TASKFLOW_ON_SQLITE, 50.0, 200),
+        ("taskflow", "taskflowx"),
     ),
     "resume": Row(
         "read the record of a finished run from SQLite, load and open it; declaring the flow is not counted",
         ("",),
         durable.resume,
+        ("large", "small"),
     ),
 }

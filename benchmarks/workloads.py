@@ -5,10 +5,12 @@ Rows and children build them. A builder makes the tasks too, so its time is that
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import graphs
-from taskflowx import engines, retry, task
+from benchmarks.harness import clock
+from taskflowx import engines, retry, states, task
 from taskflowx.patterns import graph_flow, linear_flow, unordered_flow
 
 if TYPE_CHECKING:
@@ -155,13 +157,6 @@ def _all_agree(history: dict[str, Any]) -> bool:
     return all(history.values())
 
 
-SHAPES: dict[str, Callable[[int], Flow]] = {
-    **{shape: _of(shape) for shape in (*_PATTERNS, *_GRAPHS)},
-    "nested": nested,
-    "deciders": deciders,
-}
-
-
 class Shaky(task.Task):
     """A task that fails the first time it is called, or always succeeds.
 
@@ -196,6 +191,47 @@ def with_end(flow: Flow, *, fails: bool) -> Flow:
     return linear_flow.Flow("whole").add(flow, Failing("end") if fails else Step("end"))
 
 
+def storm(atoms: int) -> Flow:
+    """Return tasks that all fail once, each under a retry of its own."""
+    flow = unordered_flow.Flow("storm")
+    for i in range(atoms // 2):
+        again = retry.Times(2, f"again-{i}")
+        flow.add(linear_flow.Flow(f"part-{i}", retry=again).add(Shaky(f"atom-{i}", True)))
+    return flow
+
+
+def rollback(atoms: int) -> Flow:
+    """Return a linear flow whose last task fails, so that all of it is undone."""
+    return with_end(linear(atoms - 1), fails=True)
+
+
+#: shapes that are nothing but tasks and what depends on what, and those that use more of an engine
+PLAIN = (*_PATTERNS, *_GRAPHS)
+SPECIAL: dict[str, Callable[[int], Flow]] = {
+    "nested": nested,
+    "deciders": deciders,
+    "storm": storm,
+    "rollback": rollback,
+}
+SHAPES: dict[str, Callable[[int], Flow]] = {**{shape: _of(shape) for shape in PLAIN}, **SPECIAL}
+
+
+def linked(tasks: list[task.Task], graph: graphs.Graph) -> Flow:
+    """Return a flow of tasks that take nothing from each other, in the order that a graph asks for."""
+    flow = graph_flow.Flow("linked").add(*tasks)
+    for node, before in enumerate(graph):
+        for other in before:
+            flow.link(tasks[other], tasks[node])
+    return flow
+
+
+def graph_of(shape: str, nodes: int) -> graphs.Graph:
+    """Return what depends on what in a plain shape."""
+    if shape == "unordered":
+        return graphs.unordered(nodes)
+    return _GRAPHS.get(shape, graphs.chain)(nodes)
+
+
 def hear(event: str, details: dict[str, Any]) -> None:
     """Listen, and do nothing."""
 
@@ -207,3 +243,17 @@ def ready(flow: Flow, **options: Any) -> Any:
     engine.prepare()
     engine.validate()
     return engine
+
+
+def seconds(shape: str, atoms: int, **options: Any) -> float:
+    """Return how long a run of a flow takes that is declared and prepared before; see that it ends as it should."""
+    engine = ready(SHAPES[shape](atoms), **options)
+    taken = clock(lambda: finish(engine))
+    assert engine.storage.get_flow_state() == (states.REVERTED if shape == "rollback" else states.SUCCESS)
+    return taken
+
+
+def finish(engine: Any) -> None:
+    """Run an engine to its end, also to the end of undoing all."""
+    with contextlib.suppress(RuntimeError):  # what a failing task raises
+        engine.run()
