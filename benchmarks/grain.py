@@ -6,6 +6,7 @@ read in the environments of other engines.
 
 import functools
 import hashlib
+import statistics
 import time
 
 _BLOCK = memoryview(bytes(1 << 22))
@@ -27,13 +28,16 @@ def size_of(seconds: float) -> int:
 
 
 def seconds_of(size: int, repeats: int = 25) -> float:
-    """Return how long it takes to hash so many bytes with a CPU for it alone: the shortest of a few times."""
-    shortest = float("inf")
+    """Return how long it takes to hash so many bytes with a CPU for it alone: the median of a few times.
+
+    Not the shortest: many machines are faster at times, and a run of many calls meets all of these.
+    """
+    taken = []
     for _ in range(repeats):
         started = time.perf_counter()
         work(size)
-        shortest = min(shortest, time.perf_counter() - started)
-    return shortest
+        taken.append(time.perf_counter() - started)
+    return statistics.median(taken)
 
 
 @functools.cache

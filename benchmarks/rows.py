@@ -325,11 +325,11 @@ ROWS = {
     ),
     "work": Row(
         "the least time that tasks of a length could take ÷ what they take, 2 workers; 1.00 is perfect",
-        ("unordered", "linear"),
+        ("unordered",),
         work.efficiency,
         ("least", "taskflowx"),
         EXECUTORS,
-        ("layers", "graph", "tree", "random", "diamonds"),
+        ("linear", "layers", "graph", "tree", "random", "diamonds"),
     ),
     "results": Row(
         "tasks with large results on our threads and processes ÷ the same calls on the standard pools, 2 workers",
