@@ -62,7 +62,7 @@ def scale(sizes: Sizes, shape: str) -> Iterator[Figure]:
     """Compare the time an atom of a large flow with that of a small one, and see how much memory an atom takes."""
     claimed = shape != "layers"
     for collector, bound in ((True, 2.0), (False, 1.3)) if claimed else ((True, None),):
-        taken = huge(sizes, shape, sizes.rare if shape == "linear" else 1, collector=collector)
+        taken = huge(sizes, shape, 1, collector=collector)
         yield compared(
             f"{shape}, {'default gc' if collector else 'gc.disable()'}",
             [(answer["many"], answer["few"]) for answer in taken],

@@ -234,7 +234,7 @@ def processes(sizes: Sizes, shape: str) -> Iterator[Figure]:
         return _loop_with_start_up(small_graph, "processes")
 
     label = f"{shape}, with start-up"
-    turns = in_turn(sizes.few, ours_by_name, theirs_with_start_up, warm_up=not sizes.quick)
+    turns = in_turn(sizes.rare, ours_by_name, theirs_with_start_up, warm_up=not sizes.quick)
     yield compared(label, turns, **an_atom(sizes.starting))
 
 
