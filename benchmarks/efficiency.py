@@ -98,8 +98,9 @@ def _point(run: Run, workers: int, count: int, size: int, repeats: int) -> Point
     taken = []
     started = time.monotonic()
     while len(taken) < repeats and (not taken or time.monotonic() < started + ENOUGH):
-        alone = _alone(size)
-        taken.append((alone, count * alone / workers / run(count, size)))
+        before, seconds, after = _alone(size), run(count, size), _alone(size)
+        alone = (before + after) / 2  # a machine that is faster at times may become so, or slower, during a run
+        taken.append((alone, count * alone / workers / seconds))
     return Point(*(statistics.median(column) for column in zip(*taken, strict=True)))
 
 
