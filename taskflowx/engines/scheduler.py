@@ -574,14 +574,16 @@ class Scheduler:
                             target(success, facts)
                         except Exception:
                             notifier.complain(target, success, facts)
-                for s in succ[i]:
-                    count = need[s] - 1
-                    need[s] = count
-                    if not count:
-                        if plain[s]:
-                            ready.append(s)
-                        else:
-                            reached(s)
+                after = succ[i]
+                if after:  # to begin a loop over nothing takes longer than to look
+                    for s in after:
+                        count = need[s] - 1
+                        need[s] = count
+                        if not count:
+                            if plain[s]:
+                                ready.append(s)
+                            else:
+                                reached(s)
             if not follow or self._failed or walk.undo or not (serial or len(ready) == 1):
                 return
             batch, walk.ready = ready, []
