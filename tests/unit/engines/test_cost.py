@@ -175,6 +175,7 @@ def steps_of(function):
         return trace
 
     before = sys.gettrace()
+    sys._getframe().f_trace_opcodes = True  # Python 3.12 tells of instructions only if some frame asks before it begins
     sys.settrace(trace)
     try:
         function()
@@ -185,7 +186,7 @@ def steps_of(function):
 
 def test_regions_that_turn_round_at_once_cost_each_its_own_atoms_and_not_those_of_all():
     small, large = (steps_of(prepared(storm(count)).run) / count for count in (100, 800))
-    assert large <= small * 1.1
+    assert 0 < large <= small * 1.1
 
 
 def test_a_failure_costs_one_sweep_of_its_region_not_one_sweep_a_failure():
