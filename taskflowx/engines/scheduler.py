@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 from taskflowx import deciders, exceptions, retry, states, task
 from taskflowx._util import failpoints
 from taskflowx.engines import resolve
-from taskflowx.engines.calling import BOUND, TAKES_BOTH, TAKES_RESULT, UNBOUND
+from taskflowx.engines.calling import BOUND, NOBODY, TAKES_BOTH, TAKES_RESULT, UNBOUND
 from taskflowx.engines.walk import CLEAR
 from taskflowx.executors import base
 from taskflowx.persistence import models
@@ -157,6 +157,7 @@ class Scheduler:
         self._open()
         kept = task.PROGRESS.get()
         try:
+            self._executor.follower_of = self._follower_of if self._touched is None and not stepwise else None
             self._executor.start(self._queue.put)
             while True:
                 yield states.SCHEDULING
@@ -174,8 +175,8 @@ class Scheduler:
                         self._queue.put(delivered)
                     raise
                 self._learn(completed)
-                if self.stopping and self._in_flight:
-                    self._recall()
+                if self.stopping:
+                    self._take_back()
                 if not self._in_flight and (self.stopping or not (walk.ready or walk.undo)):
                     break
         except GeneratorExit:
@@ -186,6 +187,7 @@ class Scheduler:
             raise
         finally:
             task.PROGRESS.set(kept)  # an interrupt may have come before that above
+            self._executor.follower_of = None
             try:
                 self._recall()
             finally:
@@ -309,6 +311,57 @@ class Scheduler:
             raise
         return batch[left:]
 
+    def _follower_of(self, call: base.Call) -> base.Follower | None:
+        """Return what follows a call for certain once it has succeeded: a plain task that waits for nothing else."""
+        i, succ, plain, binder = call.index, self._plan.succ, self._walk.plain, self._binder
+        if self.stopping or not plain[i] or len(succ[i]) != 1 or self._notifier._topics:
+            return None
+        s = succ[i][0]
+        before, detail, atom, caller = self._details[i], self._details[s], self._atoms[s], binder.callers[s]
+        if (
+            not plain[s]
+            or self._plan.degree[s] != 1
+            or detail.state not in _NOT_BEGUN
+            or not (states.EXECUTE == call.verb == before.intention == detail.intention)
+            or atom._listened is not None
+            or caller is NOBODY
+            or binder.epoch != self._storage.injections
+        ):
+            return None
+        if caller is None:
+            return base.Follower(s, atom, {}, ())
+        arguments, awaited = {}, []
+        try:
+            for arg, key, source in zip(caller.args, caller.keys, binder.sources[s], strict=True):
+                if source is before:
+                    awaited.append(arg)
+                elif source.state == states.SUCCESS:
+                    arguments[arg] = source.results if key is None else source.results[key]
+                else:
+                    return None
+        except Exception:  # a result has no such part: that is told when it is to begin
+            return None
+        return base.Follower(s, atom, arguments, tuple(awaited))
+
+    def _hand_in(self, i: int, delivered: list[tuple[Any, Any]]) -> None:
+        """Note that a follower is under way, as it is ready; adds what would have been delivered of it by now."""
+        detail = self._details[i]
+        old, detail.state = detail.state, states.RUNNING
+        self._in_flight += 1
+        call = base.Call(i, self._atoms[i], states.EXECUTE, self._binder.execute_arguments(i))
+        delivered += self._executor.hand_in(call)
+        if self._notifier._topics:
+            self._tell(i, old, states.RUNNING)
+
+    def _withdraw(self) -> None:
+        """Take back the followers that have not begun; those that have are under way, as all that we have begun."""
+        executor = self._executor
+        follower_of, executor.follower_of = executor.follower_of, None
+        executor.withdraw()
+        if executor.followers:
+            self._record(self._delivered([]))
+        executor.follower_of = follower_of
+
     def _stops(self) -> bool:
         if self._deadline is not None and time.monotonic() >= self._deadline:
             self.stopping = self.timed_out = True
@@ -316,7 +369,10 @@ class Scheduler:
 
     def _wait(self) -> list[tuple[Any, Any]]:
         """Block for one completion, then take all that are there."""
-        completed = [self._next()] if self._in_flight else []
+        return self._delivered([self._next()] if self._in_flight else [])
+
+    def _delivered(self, completed: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
+        """Take all that has been delivered, after what has been taken already."""
         get_nowait = self._queue.get_nowait
         try:
             while True:
@@ -368,8 +424,18 @@ class Scheduler:
 
         :raises BaseException: what came out of a call and is no `Exception`
         """
+        self._record(completed)
+        if self._failed:
+            self._resolve_failures()
+
+    def _record(self, completed: list[tuple[Any, Any]]) -> None:
+        """Record what has been delivered.
+
+        :raises BaseException: what came out of a call and is no `Exception`
+        """
         interrupt: base.Interrupt | None = None
         details, plain, ran, notifier = self._details, self._short or self._walk.plain, self._walk.ran, self._notifier
+        ready, followers = self._walk.ready, self._executor.followers
         execute, left = states.EXECUTE, iter(completed)
         try:
             for call, outcome in left:
@@ -391,6 +457,8 @@ class Scheduler:
                         interrupt = outcome
                     else:
                         self._ended(i, call.verb, outcome)
+                    if followers and ready and ready[-1] in followers:
+                        self._hand_in(ready.pop(), completed)
                 elif call is not None:
                     self._learn_progress(call, outcome)
         finally:
@@ -398,6 +466,12 @@ class Scheduler:
                 self._queue.put(delivered)
         if interrupt is not None:
             raise interrupt.exception
+
+    def _take_back(self) -> None:
+        """Leave under way, as the run is to stop, nothing but what has begun."""
+        if self._in_flight:
+            self._recall()
+        self._withdraw()
         if self._failed:
             self._resolve_failures()
 
@@ -442,6 +516,7 @@ class Scheduler:
 
     def _save_completed(self) -> None:
         """Record what was delivered while the run was stopping; a failure among it is resolved when the run goes on."""
+        ready, followers = self._walk.ready, self._executor.followers
         while True:
             try:
                 call, outcome = self._queue.get_nowait()
@@ -451,6 +526,11 @@ class Scheduler:
                 self._in_flight -= 1
                 if type(outcome) is not base.Interrupt:
                     self._ended(call.index, call.verb, outcome)
+                if ready and ready[-1] in followers:
+                    kept: list[tuple[Any, Any]] = []
+                    self._hand_in(ready.pop(), kept)
+                    for delivered in kept:
+                        self._queue.put(delivered)
             elif call is not None:
                 self._learn_progress(call, outcome)
 
@@ -954,6 +1034,7 @@ class Scheduler:
 
     def _resolve_failures(self) -> None:
         """Turn round what the failures of this turn turn round."""
+        self._withdraw()
         failed, self._failed = self._failed, []
         if not self._never_resolve:
             self._turn_round(failed)
@@ -1072,6 +1153,7 @@ def _forget_part(detail: AtomDetail) -> None:
 
 _ODD = frozenset((Failure, base.Interrupt, base.NotBegun))
 _STATES_WITH_RESULT = frozenset((states.SUCCESS, states.FAILURE, states.REVERTED, states.REVERT_FAILURE))
+_NOT_BEGUN = (None, states.PENDING)
 _STARTING = frozenset((states.RUNNING, states.REVERTING))
 _DECISIONS = [decision.value for decision in retry.Decision]
 

@@ -18,7 +18,7 @@ from taskflowx import states, task
 from taskflowx.types.failure import Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
 
 class Call:
@@ -31,6 +31,25 @@ class Call:
         self.atom = atom
         self.verb = verb
         self.kwargs = kwargs
+
+
+class Follower(Call):
+    """A call that is sent together with the one that it follows, to begin as soon as that has succeeded.
+
+    It is handed in when the scheduler learns of that success; what has come of it until then is kept.
+
+    :param awaited: the names of the arguments that are the result of the call before
+    """
+
+    __slots__ = ("awaited", "before", "kept")
+
+    def __init__(self, index: int, atom: Any, kwargs: dict[str, Any], awaited: tuple[str, ...]) -> None:
+        super().__init__(index, atom, states.EXECUTE, kwargs)
+        self.awaited = awaited
+        #: the number of the call before, for the executor
+        self.before = -1
+        #: what would have been delivered, in order: with the task for progress, with None for the outcome
+        self.kept: list[tuple[Any, Any]] = []
 
 
 class Interrupt:
@@ -189,6 +208,11 @@ class Executor:
     can_cancel = True
     #: whether calls that have begun can be ended from outside: they are when the wait for them is interrupted
     can_kill = False
+    #: gives what follows a call for certain once it has succeeded, or None; the scheduler sets it before `start`, to
+    #: None where nothing may begin before it has been handed in. Only our own processes ask.
+    follower_of: Callable[[Call], Follower | None] | None = None
+    #: the indices of the followers that were sent and have not been handed in
+    followers: Collection[int] = ()
 
     @property
     def within_a_loop(self) -> bool:
@@ -221,6 +245,13 @@ class Executor:
     def recall(self) -> list[Call]:
         """Give back the calls that have not begun; they never will, and are not delivered."""
         raise NotImplementedError
+
+    def hand_in(self, call: Call) -> list[tuple[Any, Any]]:
+        """Have a call take the place of the follower that was sent for it; returns what was not delivered of that."""
+        raise NotImplementedError
+
+    def withdraw(self) -> None:
+        """Take back the followers that have not begun, and deliver what has come of the calls before the others."""
 
     def stop(self) -> None:
         """Return when all calls have ended and nothing of ours is left."""

@@ -12,6 +12,9 @@ them. What must stay true:
 - Short calls are sent ahead, as many as take about `_AHEAD` seconds by what calls of their kind have taken so far;
   long ones, and those of a kind that has not been seen, one by one. So a worker has something to do while the engine
   is busy. What has been sent and has not begun can be taken back: for a worker that is idle, and when the run stops.
+- What follows a call for certain once that has succeeded is sent with it, where nothing else waits to be sent: a worker
+  that is at a chain of short calls does not wait for the engine between them. What has begun so and what came of it is
+  kept until the scheduler hands the call in; what has not begun can be taken back, as all calls can.
 - Nothing here waits for a worker to take something in. A worker may wait for the engine, which always comes back.
 """
 
@@ -47,7 +50,7 @@ LOG = logging.getLogger(__name__)
 _AHEAD = 0.01
 #: how many calls at most, whatever they take, and how many in one go
 _MOST_AHEAD, _IN_ONE_GO = 1024, 256
-#: while each worker has so many calls, what they send is gathered for so many seconds before it is read
+#: while each worker has so many calls, what they send is gathered for so many seconds at least before it is read
 _MANY, _GATHER = 16, 0.0003
 #: seconds after which calls that wait behind another one are taken from a worker for one that is idle
 _PATIENCE = 0.002
@@ -196,10 +199,22 @@ def _end(workers: collections.deque[_Worker] | list[_Worker]) -> None:
         one.close()
 
 
+class _Kind:
+    """What is known of calls that are thought to be alike."""
+
+    __slots__ = ("followed", "seconds")
+
+    def __init__(self) -> None:
+        #: how many seconds one is thought to take; None while none has ended
+        self.seconds: float | None = None
+        #: whether what follows one is sent with it; not where results are not flat
+        self.followed = True
+
+
 class _Worker:
     """A worker process as the engine sees it."""
 
-    __slots__ = ("_to_allow", "channel", "heard_at", "known", "load", "process", "sent", "taken", "tokens")
+    __slots__ = ("_to_allow", "ahead", "channel", "heard_at", "known", "load", "process", "sent", "taken", "tokens")
 
     def __init__(self, context: Any, initializer: Callable[..., Any] | None, initargs: tuple[Any, ...]) -> None:
         ours, theirs = socket.socketpair()
@@ -226,8 +241,10 @@ class _Worker:
         pipe.close()
         #: what numbers go into, and can be taken out of
         self.tokens = (tokens_in, tokens)
-        #: number -> call and the seconds that it is thought to take, in the order in which they were sent
-        self.sent: dict[int, tuple[base.Call, float]] = {}
+        #: number -> call, its kind and the seconds that it is thought to take, in the order in which they were sent
+        self.sent: dict[int, tuple[base.Call, _Kind, float]] = {}
+        #: how many of these are followers that have not been handed in
+        self.ahead = 0
         #: class -> the number under which the worker has what its atoms share, 0 for nothing, and their signature
         self.known: dict[type, tuple[int, Any]] = {}
         #: the sum of the seconds in `sent`
@@ -278,13 +295,16 @@ class _Worker:
         known, signature = self.known.get(atom.__class__) or self._get_to_know(atom)
         attributes = wire.own_attributes(atom, signature) if known else None
         listened = atom._listened is not None
+        entry: tuple[Any, ...]
         if attributes is None:
             entry = (number, atom, 0, call.verb, kwargs, listened)
         else:
             entry = (number, attributes, known, call.verb, kwargs, listened)
-            if not kwargs or wire.ATOMIC.issuperset(map(type, kwargs.values())):
-                plain.append(entry)
-                return
+        if isinstance(call, base.Follower):
+            entry += (call.before, call.awaited)
+        if attributes is not None and (not kwargs or wire.ATOMIC.issuperset(map(type, kwargs.values()))):
+            plain.append(entry)
+            return
         body, descriptor = wire.pack(entry)
         self._send_plain(plain)  # calls arrive in the order in which they may begin
         self.channel.put(wire.CALL, number, body, descriptor)
@@ -307,19 +327,39 @@ class _Worker:
 
     def take_back(self, most: int = _MOST_AHEAD) -> list[base.Call]:
         """Return calls that have not begun, and now will not; the first of them that would have."""
+        calls = [self.drop(number) for number in self._take_numbers(most)]
+        self.taken -= len(calls)
+        return calls
+
+    def take_back_followers(self) -> list[base.Call]:
+        """Return the followers that have not begun, and now will not; other calls begin as they would have."""
+        followers, others = [], array.array("I")
+        for number in self._take_numbers(_MOST_AHEAD):
+            if isinstance(self.sent[number][0], base.Follower):
+                followers.append(self.drop(number))
+            else:
+                others.append(number)
+        self.taken -= len(followers)
+        if others:
+            self.allow(others)
+        return followers
+
+    def _take_numbers(self, most: int) -> list[int]:
+        """Take out the numbers of calls that have not begun."""
         size, taken = worker.TOKEN.size * most, b""
         with contextlib.suppress(BlockingIOError):
             taken = self.tokens[1].recv(size, socket.MSG_DONTWAIT)
         if len(taken) < size:
             taken, self._to_allow = taken + self._to_allow, b""
-        calls = [self.drop(number) for (number,) in worker.TOKEN.iter_unpack(taken) if number != worker.STOP]
-        self.taken -= len(calls)
-        return calls
+        # That of a follower which was dropped is passed over, as the worker would.
+        return [number for (number,) in worker.TOKEN.iter_unpack(taken) if number in self.sent]
 
     def drop(self, number: int) -> base.Call:
         """Return a call that this worker holds no more."""
-        call, seconds = self.sent.pop(number)
+        call, _, seconds = self.sent.pop(number)
         self.load = self.load - seconds if self.sent else 0.0
+        if self.ahead and isinstance(call, base.Follower):
+            self.ahead -= 1
         return call
 
     def tell_to_end(self) -> None:
@@ -373,8 +413,10 @@ class ProcessesExecutor(base.Executor):
         #: how many workers have died in a row that had not begun a call
         self._stillborn = 0
         self._unfit: Failure | None = None
-        #: verb -> kind of atom -> seconds that a call takes
-        self._seconds: dict[str, dict[Any, float]] = {states.EXECUTE: {}, states.REVERT: {}}
+        #: verb -> the class of an atom, or the function that it calls -> what is known of such calls
+        self._kinds: dict[str, dict[Any, _Kind]] = {states.EXECUTE: {}, states.REVERT: {}}
+        #: index of the atom -> a follower that has not been handed in, its worker and its number
+        self.followers: dict[int, tuple[base.Follower, _Worker, int]] = {}
 
     @staticmethod
     def _refuse(item: tuple[Any, Any]) -> None:
@@ -395,6 +437,9 @@ class ProcessesExecutor(base.Executor):
         self._deliver = deliver
         self._stillborn = 0
         self._unfit = None
+        self.followers.clear()
+        if self._pool.max_tasks_per_worker is not None:
+            self.follower_of = None
         self._poll, self._lines = select.poll(), {}
         self._bell = socket.socketpair()
         for end in self._bell:
@@ -411,13 +456,46 @@ class ProcessesExecutor(base.Executor):
         """Send calls to the workers, or keep them until these have room."""
         self._pending.extend(calls)
         self._share_out()
+        if self._pending:  # more may be to come, and the workers are to have something to do until it has
+            self._manage(0.0)
+
+    def hand_in(self, call: base.Call) -> list[tuple[Any, Any]]:
+        """Have a call take the place of the follower that was sent for it; returns what was not delivered of that."""
+        follower, one, number = self.followers.pop(call.index)
+        if number in one.sent:
+            one.sent[number] = call, *one.sent[number][1:]
+            one.ahead -= 1
+            if not self._pending and len(one.sent) <= _IN_ONE_GO // 2 and one.load <= _AHEAD / 2:
+                self._number %= _NUMBERS
+                first = self._number + 1
+                followers = self._add_followers(one)
+                if followers:
+                    self._send_off(one, followers, first)
+        return [(call if reporting is None else reporting, what) for reporting, what in follower.kept]
 
     def recall(self) -> list[base.Call]:
         """Give back the calls that no worker has begun."""
-        left = [call for one in self._workers for call in one.take_back()]
+        left = [call for one in self._workers for call in self._handed_in(one.take_back())]
         left.extend(self._pending)
         self._pending.clear()
         return left
+
+    def withdraw(self) -> None:
+        """Take back the followers that have not begun, and deliver what has come of the calls before the others."""
+        for one in self._workers:
+            if one.ahead:
+                self._handed_in(one.take_back_followers())
+                self._hear(one, everything=True)
+
+    def _handed_in(self, calls: list[base.Call]) -> list[base.Call]:
+        """Return the calls without the followers among them, which are forgotten."""
+        handed_in = []
+        for call in calls:
+            if isinstance(call, base.Follower):
+                del self.followers[call.index]
+            else:
+                handed_in.append(call)
+        return handed_in
 
     def stop(self) -> None:
         """Wait until all calls have been delivered, and end the workers or give them back.
@@ -444,7 +522,11 @@ class ProcessesExecutor(base.Executor):
 
     def _keep_nothing(self) -> None:
         while self._workers:
-            self._workers.pop().close()
+            one = self._workers.pop()
+            one.process.join()
+            self._hear(one, everything=True)  # a follower may have begun: what came of the call before it is recorded
+            self._handed_in(one.take_back())
+            one.close()
         self._pending.clear()
 
     # -- the workers -------------------------------------------------------------------------------
@@ -464,8 +546,9 @@ class ProcessesExecutor(base.Executor):
         behind = self._is_behind()
         if behind:
             timeout = _PATIENCE if timeout is None else min(timeout, _PATIENCE)
-        elif workers and len(workers[0].sent) >= _MANY and all(len(one.sent) >= _MANY for one in workers):
-            time.sleep(_GATHER)  # noqa: TID251 - no worker waits for us, and the more has come, the less each costs
+        elif timeout != 0.0 and workers and all(len(one.sent) >= _MANY for one in workers):
+            # No worker waits for us for long yet, and the more has come, the less each costs.
+            time.sleep(max(_GATHER, min(map(_load, workers)) / 8))  # noqa: TID251
         happened = poll.poll(None if timeout is None else math.ceil(timeout * 1000))
         self._mailbox.wake = None
         for line, events in happened:
@@ -514,35 +597,66 @@ class ProcessesExecutor(base.Executor):
         while frames:
             kind, number, microseconds, body, descriptor = frames.popleft()
             if kind == wire.ENDED:
-                call = one.drop(number)
-                self._learn(call, microseconds * 1e-6)
-                deliver((call, _outcome(call, body, descriptor) if body else None))
+                call, alike, _ = one.sent[number]
+                ahead, seconds, before = one.ahead, microseconds * 1e-6, alike.seconds or 0.0
+                one.drop(number)
+                # One is thought to take as long as the slowest, and soon less again.
+                alike.seconds = seconds if seconds > before else before + (seconds - before) / 8
+                outcome = _outcome(call, body, descriptor) if body else None
+                if ahead:
+                    self._learn_ahead(one, number, call, alike, outcome, flat=descriptor < 0)
+                else:
+                    deliver((call, outcome))
                 continue
             value = wire.unpack(body, descriptor)
             if kind == wire.UNFIT:
                 self._unfit = value
-            elif kind == wire.NOT_BEGUN:
-                self._deliver((one.drop(number), base.NotBegun(value)))
-            elif kind == wire.EXITED:
-                self._deliver((one.drop(number), base.Interrupt(value)))
+            elif kind in (wire.NOT_BEGUN, wire.EXITED):
+                call = one.drop(number)
+                self._drop_followers(one, number)
+                self._tell(call, None, base.NotBegun(value) if kind == wire.NOT_BEGUN else base.Interrupt(value))
             else:
-                atom = one.sent[number][0].atom if number in one.sent else None
+                under_way = one.sent[number][0] if number in one.sent else None
+                atom = None if under_way is None else under_way.atom
                 if kind in (wire.WROTE, wire.LOGGED):
                     _show(kind, value, atom)
-                elif atom is not None:
-                    self._deliver((atom, value))
+                elif under_way is not None:
+                    self._tell(under_way, atom, value)
 
-    def _expected(self, call: base.Call) -> float:
-        """Return how many seconds a call is thought to take."""
-        atom = call.atom
-        return self._seconds[call.verb].get(atom.__dict__.get("_execute") or atom.__class__, _AHEAD)
+    def _learn_ahead(
+        self, one: _Worker, number: int, call: base.Call, kind: _Kind, outcome: Any, *, flat: bool
+    ) -> None:
+        """Deal with the outcome of a call in a worker that has followers."""
+        if not (flat and wire.is_flat(outcome)):
+            self._drop_followers(one, number)
+            kind.followed = isinstance(outcome, Failure)
+        self._tell(call, None, outcome)
 
-    def _learn(self, call: base.Call, seconds: float) -> None:
-        """Note how long a call took: one of its kind is thought to take as long as the slowest, and soon less again."""
-        known, atom = self._seconds[call.verb], call.atom
-        kind = atom.__dict__.get("_execute") or atom.__class__  # tasks of functions differ by these
-        before = known.get(kind, 0.0)
-        known[kind] = seconds if seconds > before else before + (seconds - before) / 8
+    def _tell(self, call: base.Call, reporting: Any, what: Any) -> None:
+        """Deliver what came of a call, or of a follower when it is handed in.
+
+        :param reporting: the task that reports progress, None for the outcome of the call
+        """
+        if isinstance(call, base.Follower):
+            call.kept.append((reporting, what))
+        else:
+            self._deliver((call if reporting is None else reporting, what))
+
+    def _drop_followers(self, one: _Worker, number: int) -> None:
+        """Forget what was sent with a call and does not begin, as this has failed or its result is not flat."""
+        for following, (follower, *_) in list(one.sent.items()):
+            if isinstance(follower, base.Follower) and follower.before == number:
+                number = following
+                self._handed_in([one.drop(number)])
+
+    def _kind_of(self, call: base.Call) -> _Kind:
+        """Return what is known of calls like this one."""
+        kinds, atom = self._kinds[call.verb], call.atom
+        alike = atom.__dict__.get("_execute") or atom.__class__  # tasks of functions differ by these
+        kind = kinds.get(alike)
+        if kind is None:
+            kind = kinds[alike] = _Kind()
+        return kind
 
     def _bury(self, one: _Worker) -> None:
         """Deal with the death of a worker: what it was at is lost, what it had not begun is not."""
@@ -552,14 +666,14 @@ class ProcessesExecutor(base.Executor):
             one.process.join()
         self._hear(one, everything=True)
         self._forget(one)
-        self._pending.extendleft(reversed(one.take_back()))
+        self._pending.extendleft(reversed(self._handed_in(one.take_back())))
         code = one.process.exitcode
-        lost = [call for call, _ in one.sent.values()]
+        lost = [one.drop(number) for number in list(one.sent)]
         self._stillborn = 0 if one.taken else self._stillborn + 1
         pid = one.process.pid
         one.close()
         for call in lost:
-            self._deliver((call, Failure.from_exception(_lost(pid, code, call.atom.name))))
+            self._tell(call, None, Failure.from_exception(_lost(pid, code, call.atom.name)))
         if self._unfit is not None or self._stillborn >= _STILLBORN:
             self._refuse_pending(self._unfit or Failure.from_exception(_lost(pid, code)))
 
@@ -581,7 +695,7 @@ class ProcessesExecutor(base.Executor):
         pending, workers, pool = self._pending, self._workers, self._pool
         if pool.max_tasks_per_worker is not None:
             self._let_go([one for one in workers if not one.sent and pool.is_worn(one)])
-        busy = sum(len(one.sent) for one in workers)
+        busy = sum(len(one.sent) - one.ahead for one in workers)
         while len(workers) < min(pool.max_workers, busy + len(pending)):
             try:
                 self._add()
@@ -613,35 +727,75 @@ class ProcessesExecutor(base.Executor):
         if limit is not None:
             most = min(most, limit - one.taken)
         calls: list[base.Call] = []
-        first, load, room = self._number, one.load, _MOST_AHEAD - len(sent)
+        first, load, room = self._number % _NUMBERS, one.load, _MOST_AHEAD - len(sent)
         while pending and len(calls) < most and len(calls) < room:
-            seconds = min(self._expected(pending[0]), _AHEAD)
-            if (sent or calls) and load + seconds > _AHEAD:
+            call = pending[0]
+            kind = self._kind_of(call)
+            seconds = kind.seconds
+            if seconds is None or seconds > _AHEAD:
+                seconds = _AHEAD
+            if sent and load + seconds > _AHEAD:
                 break
             load += seconds
-            call = pending.popleft()
+            pending.popleft()
             calls.append(call)
-            sent[first + len(calls)] = (call, seconds)
+            sent[first + len(calls)] = call, kind, seconds
         if calls:
-            self._number = (first + len(calls)) % _NUMBERS
+            self._number = first + len(calls)
             one.load = load
+            if not pending:
+                calls += self._add_followers(one)
             self._send_off(one, calls, first + 1)
         return len(calls)
 
     def _send_alone(self, one: _Worker, call: base.Call) -> None:
         """Send a call to a worker that has none: the short path of `_send`."""
-        number = self._number = (self._number + 1) % _NUMBERS
-        seconds = one.load = min(self._expected(call), _AHEAD)
-        one.sent[number] = (call, seconds)
-        self._send_off(one, [call], number)
+        number = self._number = self._number % _NUMBERS + 1
+        kind = self._kind_of(call)
+        one.load = _AHEAD if kind.seconds is None else min(kind.seconds, _AHEAD)
+        one.sent[number] = call, kind, one.load
+        self._send_off(one, [call, *self._add_followers(one)], number)
+
+    def _add_followers(self, one: _Worker) -> list[base.Call]:
+        """Note that a worker is sent what follows the last of its calls, as much as it has room for; returns that."""
+        followers: list[base.Call] = []
+        follower_of, sent, ahead = self.follower_of, one.sent, self.followers
+        if follower_of is None or not sent:
+            return followers
+        number, before = self._number, next(reversed(sent))
+        call, kind, _ = sent[before]
+        load = one.load
+        while len(sent) < _IN_ONE_GO and kind.followed:
+            follower = follower_of(call)
+            if follower is None:
+                break
+            kind = self._kind_of(follower)
+            if kind.seconds is None or load + kind.seconds > _AHEAD:
+                break
+            load += kind.seconds
+            number += 1
+            follower.before = before
+            sent[number] = follower, kind, kind.seconds
+            ahead[follower.index] = follower, one, number
+            followers.append(follower)
+            call, before = follower, number
+        one.load = load
+        one.ahead += len(followers)
+        self._number = number
+        return followers
 
     def _send_off(self, one: _Worker, calls: list[base.Call], first: int) -> None:
         """Send calls that a worker has been given."""
         numbers = array.array("I", range(first, first + len(calls)))
-        for number, call, error in one.send(calls, first):
-            numbers.remove(number)
-            one.drop(number)
-            self._deliver((call, base.NotBegun(Failure.from_exception(_unsendable(call, error)))))
+        refused = one.send(calls, first)
+        for number, call, error in refused:
+            if number in one.sent:  # it does not follow another one that cannot be sent
+                one.drop(number)
+                self._drop_followers(one, number)
+                if self._handed_in([call]):
+                    self._deliver((call, base.NotBegun(Failure.from_exception(_unsendable(call, error)))))
+        if refused:
+            numbers = array.array("I", [number for number in numbers if number in one.sent])
         if len(numbers) == len(one.sent):
             one.heard_at = time.monotonic()
         one.taken += len(numbers)
@@ -667,7 +821,7 @@ class ProcessesExecutor(base.Executor):
             return False
         idle = waits = False
         for one in workers:
-            count = len(one.sent)
+            count = len(one.sent) - one.ahead  # a follower waits for the call before it
             idle |= not count
             waits |= count > 1
         return idle and waits
@@ -676,7 +830,8 @@ class ProcessesExecutor(base.Executor):
         """Take calls that have not begun from a worker that has been at one for long, for one that is idle."""
         now = time.monotonic()
         for one in self._workers:
-            if len(one.sent) > 1 and (one.load > _PATIENCE or now - one.heard_at > _PATIENCE):
+            if len(one.sent) - one.ahead > 1 and (one.load > _PATIENCE or now - one.heard_at > _PATIENCE):
+                self._handed_in(one.take_back_followers())
                 # Those that would begin first: what is left behind is as long.
                 self._pending.extend(one.take_back(len(one.sent) // 2))
         if self._pending:

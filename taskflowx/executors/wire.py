@@ -105,6 +105,8 @@ def pack(value: Any) -> tuple[bytes, int]:
 
 def pack_plain(value: Any) -> tuple[bytes, int]:
     """As `pack`, for values that are made of nothing but plain ones: there is no buffer to look for."""
+    if value is None:
+        return b"", -1
     stream = pickle.dumps(value, PROTOCOL)
     return (stream, -1) if len(stream) < LARGE else _write_out([memoryview(stream)])
 
@@ -234,6 +236,16 @@ def own_attributes(atom: Any, shared: Any) -> dict[str, Any] | None:
 
 #: classes of values of which it does not matter whether two have one object in common
 ATOMIC = frozenset((str, int, float, bool, bytes, type(None)))
+
+
+def is_flat(value: Any) -> bool:
+    """Tell whether a value is plain, or a list, tuple or dict of plain ones, so that it is the same when unpickled."""
+    cls = value.__class__
+    if cls in ATOMIC:
+        return True
+    if cls is dict:
+        return ATOMIC.issuperset(map(type, value)) and ATOMIC.issuperset(map(type, value.values()))
+    return (cls is list or cls is tuple) and ATOMIC.issuperset(map(type, value))
 
 
 def make_atom(shared: tuple[Any, Any], attributes: dict[str, Any]) -> Any:

@@ -7,6 +7,10 @@ Calls may be sent ahead. To begin one, a worker takes its number from `tokens`, 
 engine takes numbers, too: so whoever has taken a number knows that the other one has not, and when a worker has died,
 the numbers that are left are those of calls that have not begun.
 
+A follower is sent together with the call before it, and begins when that has succeeded: it takes the result of that
+call, as it was before it was pickled, so this must be flat. Where it does not begin, the engine knows that by the same
+rule, and nothing is sent.
+
 A worker ends when it is told to, and at once when the engine is gone: nobody would hear of what it does.
 """
 
@@ -37,8 +41,10 @@ TOKEN = struct.Struct("=I")
 #: in place of the number of a call: there will be no more
 STOP = 0xFFFFFFFF
 _LONGEST = 0xFFFFFFFF  # microseconds
-#: as long is what was sent of a call that has not been unpickled
-_UNREAD = 3
+#: as long is what was sent of a call that has not been unpickled, and of one that follows no other
+_UNREAD, _CALL = 3, 6
+#: in place of the last call: nothing may follow it
+_NOBODY = (STOP, None)
 
 
 class Setup(NamedTuple):
@@ -94,16 +100,21 @@ class Worker:
         self._ahead: deque[tuple[Any, ...]] = deque()
         #: number -> what atoms of a class share: pickled, and when that was needed
         self._known: dict[int, tuple[bytes, Any]] = {}
+        #: number and result of the last call, if something may follow it
+        self._last: tuple[int, Any] = _NOBODY
 
     def run(self) -> None:
         """Take calls and run them, until there are no more."""
         task.PROGRESS.set(self._report)
-        take, size = self._tokens.recv, TOKEN.size
+        take, size, ahead = self._tokens.recv, TOKEN.size, self._ahead
         while len(token := take(size)) == size:
             (number,) = TOKEN.unpack(token)
             if number == STOP:
                 return
-            self._run_one(number, self._sent_as(number))
+            if ahead and ahead[0][0] == number:
+                self._run_one(number, ahead.popleft())
+            else:
+                self._run_one(number, self._sent_as(number))
 
     def _sent_as(self, number: int) -> tuple[Any, ...]:
         """Return what was sent of a call, and forget those before it: the engine has taken these back."""
@@ -141,6 +152,10 @@ class Worker:
         try:
             if len(sent) == _UNREAD:
                 sent = wire.unpack(sent[1], sent[2])
+            if len(sent) > _CALL:
+                if not self._follow(sent):
+                    return
+                sent = sent[:_CALL]
             _, atom, known, verb, kwargs, listened = sent
             if known:
                 atom = wire.make_atom(self._shared_by(known), atom)
@@ -160,12 +175,31 @@ class Worker:
         for output in self._outputs:
             if output.line:
                 output.write("\n")
-        body, descriptor = (b"", -1) if outcome is None else self._packed(atom, kind, outcome)
-        took = min((time.perf_counter_ns() - started) // 1000, _LONGEST)
+        self._deliver(number, kind, atom, outcome, started)
+
+    def _deliver(self, number: int, kind: int, atom: Any, outcome: Any, started: int) -> None:
+        """Send what came of a call.
+
+        :param started: nanoseconds of the clock when it began
+        """
+        if wire.is_flat(outcome):
+            body, descriptor = wire.pack_plain(outcome)
+            self._last = (number, outcome) if descriptor < 0 else _NOBODY
+        else:
+            body, descriptor = self._packed(atom, kind, outcome)
+            self._last = _NOBODY
+        took = (time.perf_counter_ns() - started) // 1000
         with self._sending:
-            self._channel.send(kind, number, body, descriptor, took)
+            self._channel.send(kind, number, body, descriptor, min(took, _LONGEST))
         if self._channel.closed:
             os._exit(1)
+
+    def _follow(self, sent: tuple[Any, ...]) -> bool:
+        """Give a follower the result of the call before it; returns whether that was the last one, and succeeded."""
+        kwargs, before, awaited = sent[4], sent[_CALL], sent[_CALL + 1]
+        number, result = self._last
+        kwargs.update(dict.fromkeys(awaited, result))
+        return bool(before == number)
 
     @staticmethod
     def _packed(atom: Any, kind: int, outcome: Any) -> tuple[bytes, int]:

@@ -116,7 +116,6 @@ class Calls:
         functools.partial(coroutine),
         functools.partial(Calls().method, 1),
     ],
-    ids=str,
 )
 def test_coroutine_functions_are_known_in_every_shape(function):
     assert arguments.is_async(function)
@@ -127,7 +126,7 @@ def test_coroutine_functions_are_known_in_every_shape(function):
 
 
 @pytest.mark.parametrize(
-    "function", [len, print, lambda: 1, Calls, functools.partial(len), mock.Mock(), mock.MagicMock(), "".join], ids=str
+    "function", [len, print, lambda: 1, Calls, functools.partial(len), mock.Mock(), mock.MagicMock(), "".join]
 )
 def test_everything_else_that_can_be_called_is_plain(function):
     assert not arguments.is_async(function)

@@ -219,3 +219,55 @@ def initialise_badly():
 class Pid(task.Task):
     def execute(self):
         return os.getpid()
+
+
+class Follows(Noted):
+    """Notes what it got from the task before."""
+
+    def execute(self, before):
+        write(self.path, f"got {before}")
+        return self.name
+
+
+class Reports(task.Task):
+    """Reports that it is half done."""
+
+    def execute(self):
+        self.update_progress(0.5)
+
+
+def same(value):
+    return value
+
+
+def fails(what):
+    raise ValueError(what)
+
+
+class Step(task.Task):
+    """Notes that it is done or undone; fails the first few times, dies or returns something odd if asked to."""
+
+    def __init__(self, name, path, **kwargs):
+        super().__init__(name, **kwargs)
+        self.path = path
+        self.fails, self.how, self.odd = 0, "", None
+
+    def execute(self):
+        write(self.path, f"did {self.name}")
+        if self.fails and pathlib.Path(self.path).read_text().splitlines().count(f"did {self.name}") <= self.fails:
+            raise ValueError(self.name)
+        end(self.how)
+        return self.odd or self.name
+
+    def revert(self, **_):
+        write(self.path, f"undid {self.name}")
+
+
+class NextStep(Step):
+    """One that takes what the one before has returned."""
+
+    def execute(self, before):
+        return super().execute()
+
+    def revert(self, before, **_):
+        super().revert()

@@ -1,0 +1,363 @@
+"""Calls that are sent to a worker together with those that they follow: when they begin, and what becomes of them."""
+
+import collections
+import os
+import pathlib
+import random
+import signal
+import threading
+
+import pytest
+
+from taskflowx import engines, exceptions, retry, states
+from taskflowx.executors import base, processes
+from taskflowx.patterns import linear_flow, unordered_flow
+from taskflowx.types.failure import Failure
+from tests.unit.executors import process_tasks as tasks
+
+
+@pytest.fixture(scope="module")
+def warm():
+    """Give a pool whose workers are kept between tests."""
+    with processes.ProcessPool(2) as pool:
+        yield pool
+
+
+class Line:
+    """An executor, and one chain of calls in place of a flow: what follows a call is the next one.
+
+    :param pool: where its workers come from
+    :param chain: the tasks; each takes the result of the one before as `before`, if its class has that argument
+    """
+
+    def __init__(self, pool, chain):
+        self.chain = chain
+        self.executor = executor = processes.ProcessesExecutor(pool)
+        self.mailbox = executor.make_queue()
+        executor.follower_of = self.follower_of
+        executor.start(self.mailbox.put)
+        for call in map(
+            self.call, range(len(chain))
+        ):  # nothing is sent ahead that may take long, for all that is known
+            executor._kind_of(call).seconds = 1e-6
+
+    def follower_of(self, call):
+        following = call.index + 1
+        if following == len(self.chain):
+            return None
+        one = self.chain[following]
+        return base.Follower(following, one, {}, ("before",) if isinstance(one, tasks.Follows) else ())
+
+    def begin(self):
+        self.executor.submit([base.Call(0, self.chain[0], states.EXECUTE, {})])
+
+    def call(self, index, **arguments):
+        return base.Call(index, self.chain[index], states.EXECUTE, arguments)
+
+    def hear(self):
+        """Return the index and the outcome of the next call that is delivered."""
+        call, outcome = self.mailbox.get(timeout=30)
+        return call.index, outcome
+
+    def hear_until(self, is_so):
+        """Take in what the workers send, until something is so."""
+        while not is_so():
+            self.executor._manage(0.01)
+
+
+@pytest.fixture
+def line(warm):
+    made = []
+
+    def make(*chain):
+        made.append(Line(warm, chain))
+        return made[-1]
+
+    yield make
+    for one in made:
+        for worker in one.executor._workers:
+            if worker.sent:  # the test has failed
+                worker.kill()
+        one.executor.stop()
+
+
+@pytest.fixture
+def path(tmp_path):
+    return str(tmp_path / "notes")
+
+
+@pytest.fixture
+def gate(tmp_path):
+    return tmp_path / "gate"
+
+
+def read(path):
+    """Return the first two words of each note."""
+    noted = pathlib.Path(path)
+    return [" ".join(row.split()[:2]) for row in noted.read_text().splitlines()] if noted.exists() else []
+
+
+# -- in the executor -------------------------------------------------------------------------------
+
+
+def test_followers_begin_without_the_engine_and_what_came_of_them_is_kept_until_they_are_handed_in(line, path):
+    one = line(tasks.Noted("a", path), tasks.Follows("b", path), tasks.Follows("c", path))
+    one.begin()
+    assert sorted(one.executor.followers) == [1, 2]
+    one.hear_until(lambda: not any(worker.sent for worker in one.executor._workers))
+    assert read(path) == ["ran a", "got a", "got b"]
+    assert one.hear() == (0, "a")
+    assert not one.mailbox
+    for index, name in ((1, "b"), (2, "c")):
+        call = one.call(index, before="not asked for")
+        assert one.executor.hand_in(call) == [(call, name)]
+    assert not one.executor.followers
+
+
+def test_progress_of_a_follower_is_kept_in_its_order(line, path):
+    one = line(tasks.Noted("a", path), tasks.Reports("b"))
+    one.begin()
+    one.hear_until(lambda: not any(worker.sent for worker in one.executor._workers))
+    call = one.call(1)
+    kept = one.executor.hand_in(call)
+    assert kept == [(call.atom, {"progress": 0.5}), (call, None)]
+
+
+@pytest.mark.parametrize(
+    ("result", "follows"),
+    [
+        ("x", True),
+        (None, True),
+        ([1, "x", None], True),
+        ({"k": 1.5}, True),
+        ((1, b"x", True), True),
+        ([[1]], False),
+        ({"k": (1,)}, False),
+        ("x" * 100_000, False),
+        (set(), False),
+    ],
+    ids=lambda value: repr(value)[:20],
+)
+def test_only_after_a_flat_result_does_another_call_begin_at_once(line, path, result, follows):
+    one = line(tasks.Gives("a", "same", result), tasks.Follows("b", path), tasks.Follows("c", path))
+    one.begin()
+    index, outcome = one.hear()
+    assert (index, outcome) == (0, result)
+    assert sorted(one.executor.followers) == ([1, 2] if follows else [])
+    if follows:
+        assert one.executor.hand_in(one.call(1)) or one.hear() == (1, "b")
+        assert pathlib.Path(path).read_text().startswith(f"got {outcome}\n")
+    else:
+        assert one.executor._kinds[states.EXECUTE][tasks.Gives].followed is False
+        one.executor.submit([one.call(1, before=outcome)])  # as the scheduler does with what is not under way
+        assert one.hear() == (1, "b")
+
+
+def test_nothing_follows_a_failure(line, path):
+    one = line(tasks.Noted("a", path), tasks.Gives("b", "fails", "wrong"), tasks.Follows("c", path))
+    one.begin()
+    assert one.hear() == (0, "a")
+    call = one.call(1)
+    delivered = one.executor.hand_in(call) or [one.mailbox.get(timeout=30)]
+    assert delivered[0][0] is call
+    assert isinstance(delivered[0][1], Failure)
+    assert not one.executor.followers
+    assert read(path) == ["ran a"]
+    assert one.executor._kinds[states.EXECUTE][tasks.Gives].followed is True  # it may succeed another time
+
+
+def test_what_has_not_begun_is_taken_back_and_what_was_handed_in_is_not(line, path, gate):
+    one = line(tasks.Waits("a", path, gate), *(tasks.Follows(f"f{i}", path) for i in range(5)))
+    one.begin()
+    one.hear_until(lambda: read(path) == ["began a"])
+    assert one.executor.hand_in(one.call(1)) == []
+    one.executor.withdraw()
+    assert not one.executor.followers
+    gate.touch()
+    assert [one.hear(), one.hear()] == [(0, "a"), (1, "f0")]
+    assert read(path) == ["began a", "ran a", "got a"]
+
+
+def test_what_has_begun_is_known_when_the_rest_is_taken_back(line, path, gate):
+    one = line(tasks.Noted("a", path), tasks.Waits("b", path, gate), tasks.Follows("c", path))
+    one.begin()
+    while read(path) != ["ran a", "began b"]:  # the engine hears nothing meanwhile
+        threading.Event().wait(0.01)
+    one.executor.follower_of = None
+    one.executor.withdraw()
+    assert one.hear() == (0, "a")
+    assert sorted(one.executor.followers) == [1]
+    assert one.executor.hand_in(one.call(1)) == []
+    gate.touch()
+    assert one.hear() == (1, "b")
+    assert read(path) == ["ran a", "began b", "ran b"]
+
+
+def test_a_follower_in_which_its_worker_dies_is_lost_and_no_other(line, path):
+    one = line(tasks.Noted("a", path), tasks.Dies("b", path, "kill"), tasks.Follows("c", path))
+    one.begin()
+    assert one.hear() == (0, "a")
+    one.hear_until(lambda: not any(worker.sent for worker in one.executor._workers))
+    assert sorted(one.executor.followers) == [1]
+    [(_, outcome)] = one.executor.hand_in(one.call(1))
+    assert outcome.check(exceptions.WorkerLost)
+    assert "atom 'b'" in str(outcome)
+    assert read(path) == ["ran a", "dies b"]
+
+
+def test_a_call_that_was_handed_in_and_had_not_begun_goes_with_its_arguments_to_another_worker(line, path, gate):
+    one = line(tasks.Waits("a", path, gate), tasks.Follows("b", path))
+    one.begin()
+    one.hear_until(lambda: read(path)[:1] == ["began a"])
+    assert one.executor.hand_in(one.call(1, before="given")) == []
+    (busy,) = [worker for worker in one.executor._workers if worker.sent]
+    os.kill(busy.process.pid, signal.SIGKILL)
+    lost, follower = sorted([one.hear(), one.hear()])
+    assert lost[1].check(exceptions.WorkerLost)
+    assert follower == (1, "b")
+    assert read(path) == ["began a", "got given"]
+
+
+def test_it_is_known_that_a_follower_had_begun_when_the_workers_are_killed(line, path, gate, monkeypatch):
+    one = line(tasks.Noted("a", path), tasks.Waits("b", path, gate), tasks.Follows("c", path))
+    one.begin()
+    while read(path) != ["ran a", "began b"]:
+        threading.Event().wait(0.01)
+    one.executor.follower_of = None
+    one.executor.recall()
+
+    def interrupted(timeout):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(one.executor, "_manage", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        one.executor.stop()
+    assert one.hear() == (0, "a")
+    assert sorted(one.executor.followers) == [1]
+    assert one.executor.hand_in(one.call(1)) == []
+
+
+def test_a_follower_that_cannot_be_sent_is_left_to_the_scheduler(line, path):
+    one = line(tasks.Noted("a", path), tasks.HoldsALock("b"), tasks.Follows("c", path))
+    one.begin()
+    assert not one.executor.followers
+    assert one.hear() == (0, "a")
+    one.executor.submit([one.call(1)])
+    index, outcome = one.hear()
+    assert (index, type(outcome)) == (1, base.NotBegun)
+
+
+# -- in a run --------------------------------------------------------------------------------------
+
+
+def chain_of(name, path, count, **options):
+    """Return a linear flow of which every second task takes the result of the one before."""
+    flow = linear_flow.Flow(name, **options)
+    flow.add(tasks.Step(f"{name}.0", path, provides=f"{name}.0"))
+    for i in range(1, count):
+        cls = tasks.NextStep if i % 2 else tasks.Step
+        further = {"rebind": [f"{name}.{i - 1}"]} if i % 2 else {}
+        flow.add(cls(f"{name}.{i}", path, provides=f"{name}.{i}", **further))
+    return flow
+
+
+def test_a_chain_of_short_tasks_needs_few_turns_of_the_engine(warm, path, monkeypatch):
+    waits = []
+    manage = processes.ProcessesExecutor._manage
+    monkeypatch.setattr(
+        processes.ProcessesExecutor, "_manage", lambda self, timeout: waits.append(1) or manage(self, timeout)
+    )
+    engine = engines.load(chain_of("c", path, 400), executor=warm)
+    engine.run()
+    assert [engine.storage.get(f"c.{i}") for i in range(400)] == [f"c.{i}" for i in range(400)]
+    assert len(waits) < 400  # 800 without
+
+
+@pytest.mark.parametrize("reason", ["listener", "store", "worn"])
+def test_nothing_is_sent_ahead_where_it_may_not_begin_unseen(reason, warm, path, tmp_path, monkeypatch):
+    made = []
+    init = base.Follower.__init__
+    monkeypatch.setattr(base.Follower, "__init__", lambda self, *args: made.append(1) or init(self, *args))
+    options = {"backend": f"sqlite:///{tmp_path}/s.db"} if reason == "store" else {}
+    pool = processes.ProcessPool(2, max_tasks_per_worker=500) if reason == "worn" else warm
+    engine = engines.load(chain_of("c", path, 50), executor=pool, **options)
+    if reason == "listener":
+        engine.atom_notifier.register("*", lambda state, details: None)
+    engine.run()
+    pool.close()
+    assert not made
+
+
+def test_chains_that_fail_die_or_are_suspended_anywhere_leave_a_record_of_all_that_has_begun(warm, tmp_path):
+    ended = collections.Counter()
+    for seed in range(40):
+        path = tmp_path / str(seed)
+        path.touch()
+        ended[run_chains(random.Random(seed), warm, path, seed)] += 1
+    assert min(ended[states.SUCCESS], ended[states.REVERTED]) > 3, ended
+
+
+def run_chains(rng, pool, path, seed):
+    """Run random chains to their end, and compare the record with what has happened; returns the state of the flow."""
+    fails, dies, odd = rng.choice([0, 0, 0.005, 0.02]), rng.choice([0, 0, 0, 0.01]), rng.choice([0, 0, 0.05])
+    flow = unordered_flow.Flow("f")
+    for c in range(rng.randint(1, 4)):
+        controller = retry.Times(3, name=f"retry {c}") if rng.random() < 0.2 else None
+        chain = chain_of(f"{c}", str(path), rng.randint(5, 150), retry=controller)
+        for atom in chain:
+            atom.fails = rng.choice([1, 1, 5]) if rng.random() < fails else 0
+            atom.how = "exit" if rng.random() < dies else ""
+            atom.odd = rng.choice([[[1], [2]], "x" * 100_000]) if rng.random() < odd else None
+        flow.add(chain)
+    engine = engines.load(flow, executor=pool)
+    suspensions = rng.randint(1, 4) if rng.random() < 0.4 else 0
+    while True:
+        stop_at = rng.randint(1, 150) if suspensions else None
+        suspensions -= 1
+        try:
+            run_until(engine, path, stop_at)
+        except (ValueError, exceptions.WorkerLost, exceptions.WrappedFailure):
+            assert engine.storage.get_flow_state() in {states.REVERTED, states.SUSPENDED}
+        check_record(engine, path, seed)
+        if engine.storage.get_flow_state() != states.SUSPENDED:
+            return engine.storage.get_flow_state()
+
+
+def run_until(engine, path, lines):
+    """Run an engine, and suspend it when so many lines are written."""
+    over = threading.Event()
+
+    def watch():
+        while not over.is_set():
+            if path.read_text().count("\n") >= lines:
+                engine.suspend()
+                return
+
+    watcher = threading.Thread(target=watch) if lines is not None else None
+    if watcher is not None:
+        watcher.start()
+    try:
+        engine.run()
+    finally:
+        over.set()
+        if watcher is not None:
+            watcher.join()
+
+
+def check_record(engine, path, seed):
+    """Check the order of what has happened, and that what stands is on record, and nothing else."""
+    standing = set()
+    for row in path.read_text().splitlines():
+        verb, name = row.split()
+        chain, step = name.split(".")
+        before, after = f"{chain}.{int(step) - 1}", f"{chain}.{int(step) + 1}"
+        if verb == "did":
+            assert name not in standing, (seed, f"{name} twice")
+            assert step == "0" or before in standing, (seed, f"{name} before {before}")
+            standing.add(name)
+        else:
+            assert name in standing, (seed, f"{name} undone and never done")
+            assert after not in standing, (seed, f"{name} undone before {after}")
+            standing.remove(name)
+    for name, state in ((name, engine.storage.get_atom_state(name)) for name in engine._plan.names if "." in name):
+        assert (name in standing) == (state in {states.SUCCESS, states.FAILURE}), (seed, name, state)
