@@ -135,6 +135,9 @@ class Binder:
         injected = self._storage.injected_names()
         whole: dict[str, int] | None = None
         caller = calling.caller
+        last_args: tuple[str, ...] = ()
+        last_keys: tuple[Any, ...] = ()
+        called = None
         for i, atom in enumerate(self._plan.atoms):
             if atom is None:
                 continue
@@ -146,7 +149,9 @@ class Binder:
                 whole = self._only_providers(injected)
             args, keys, found = self._bind(i, forward, whole, injected)
             if args:
-                callers[i], sources[i] = caller(args, keys, EXECUTES), found
+                if args != last_args or keys != last_keys:  # most are called as the one before
+                    last_args, last_keys, called = args, keys, caller(args, keys, EXECUTES)
+                callers[i], sources[i] = called, found
             if len(found) < forward.needed:
                 callers[i] = NOBODY
                 incomplete.append(i)

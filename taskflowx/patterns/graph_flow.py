@@ -31,7 +31,10 @@ _MANUAL: dict[str, Any] = {flow.LINK_MANUAL: True}  # shared by all links made b
 
 
 class _Node:
-    """One member: its rank, whom it follows for what it requires, what is said of its links, and who follows it."""
+    """One member: its rank, whom it follows for what it requires, what is said of its links, and who follows it.
+
+    Who follows it is empty until the flow has worked that out: most flows are never asked.
+    """
 
     __slots__ = ("after", "item", "linked", "needed", "rank")
 
@@ -116,6 +119,7 @@ class Flow(flow.Flow):
         self._end = 0  # the rank for the next one at the end
         self._between = 0  # how many were put between others since the ranks were last spread out
         self._sorted = True  # whether the members are held in the order of their ranks
+        self._knows_after = False  # whether the members know who follows them
         self._providers = _Index()
         self._needers = _Index()  # by what nobody provided when they were added
         # What the flow's own retry provides is there already: nobody is linked for it.
@@ -137,14 +141,7 @@ class Flow(flow.Flow):
         moved: dict[_Node, int] = {}
         end, between = self._end, self._between
         try:
-            for item in new:
-                node = _Node(item)
-                added.append(node)
-                self._join(node, resolve_requires=resolve_requires, resolve_existing=resolve_existing)
-                node.rank = self._end
-                self._end += ROOM
-                if node.after:
-                    self._settle(node, moved)
+            self._join(new, added, moved, resolve_requires=resolve_requires, resolve_existing=resolve_existing)
         except Exception:
             for node in reversed(added):
                 self._remove(node)
@@ -154,45 +151,77 @@ class Flow(flow.Flow):
             raise
         return self
 
-    def _join(self, node: _Node, *, resolve_requires: bool, resolve_existing: bool) -> None:
-        """Put a member in with its links; it is not ranked yet."""
-        item = node.item
-        requires, provides = self._names_of(item)
-        providers, needers = self._providers, self._needers
-        before: dict[_Node, None] = {}
-        unmet = []
-        for name in requires:
-            found = providers.nodes.get(name) if resolve_requires else None
-            if type(found) is _Node:
-                before[found] = None
-            elif found:
-                before[self._only(found, name, item)] = None
-            else:
-                unmet.append(name)
-        after = self._to_follow(provides) if needers.nodes and resolve_existing else None
-        self._members[item] = node
-        if before:
-            node.needed = tuple(before)
-            for provider in before:
-                provider.precede(node)
-        if after:
-            self._put_in_front(node, provides, after)
-        for name in unmet:
-            needers.add(name, node)
-        for name in provides:
-            providers.add(name, node)
+    def _join(  # noqa: C901 - one pass over many members, and it counts what each of them costs
+        self,
+        items: list[Any],
+        added: list[_Node],
+        moved: dict[_Node, int],
+        *,
+        resolve_requires: bool,
+        resolve_existing: bool,
+    ) -> None:
+        """Put members in with their links, one after another.
+
+        :param added: learns who has been put in, also in part
+        :param moved: learns the rank that each of those that move had at first
+        """
+        members, providers, needers = self._members, self._providers, self._needers
+        provided, names_of = providers.nodes, self._names_of
+        for item in items:
+            node = _Node(item)
+            added.append(node)
+            requires, provides = names_of(item)
+            before: dict[_Node, None] = {}
+            unmet = []
+            for name in requires:
+                found = provided.get(name) if resolve_requires else None
+                if type(found) is _Node:
+                    before[found] = None
+                elif found:
+                    before[self._only(found, name, item)] = None
+                else:
+                    unmet.append(name)
+            after = self._to_follow(provides) if needers.nodes and resolve_existing else None
+            members[item] = node
+            if before:
+                node.needed = tuple(before)
+                if self._knows_after:
+                    for provider in before:
+                        provider.precede(node)
+            if after:
+                self._put_in_front(node, provides, after)
+            for name in unmet:
+                needers.add(name, node)
+            for name in provides:
+                if provided.setdefault(name, node) is not node:
+                    providers.add(name, node)
+            node.rank = self._end
+            self._end += ROOM
+            if after:
+                self._settle(node, moved)
 
     def _put_in_front(self, node: _Node, provides: Iterable[str], after: dict[_Node, list[str]]) -> None:
         """Link a new provider to those who are to follow it.
 
         :param after: for each of them, for which of the names it provides
         """
+        self._work_out_after()
         served = [needer for needer in after if self._is_served(needer, provides)]
         for needer, names in after.items():
             needer.needed = (*needer.needed, node)
             node.precede(needer)
             if needer in served:
                 needer.linked = {**(needer.linked or {}), node: {flow.LINK_REASONS: set(names)}}
+
+    def _work_out_after(self) -> None:
+        """Let the members know who follows them, from now on."""
+        if not self._knows_after:
+            for node in self._members.values():  # one that was interrupted may have begun
+                node.after = ()
+            for node in self._members.values():
+                for earlier in node.before():
+                    earlier.precede(node)
+            self._knows_after = True
 
     @staticmethod
     def _only(providers: Any, name: str, item: Any) -> _Node:
@@ -289,8 +318,9 @@ class Flow(flow.Flow):
         """Take the newest member out again, as far as it has been put in: it is the last wherever it is."""
         if self._members.pop(node.item, None) is None:
             return
-        for provider in node.needed:
-            provider.forget_last()
+        if self._knows_after:
+            for provider in node.needed:
+                provider.forget_last()
         for needer in node.after:
             needer.needed = needer.needed[:-1]
             if needer.linked:
@@ -330,7 +360,8 @@ class Flow(flow.Flow):
         if known is None or flow.LINK_MANUAL not in known:
             if earlier not in later.needed:
                 self._put_before(earlier, later, {})
-                earlier.precede(later)
+                if self._knows_after:
+                    earlier.precede(later)
             known = _MANUAL if known is None else known | _MANUAL
         if later.linked is None:
             later.linked = {}
@@ -358,6 +389,7 @@ class Flow(flow.Flow):
         low, high = v.rank, u.rank
         if high < low:
             return
+        self._work_out_after()
         # What follows v and what precedes u, between the two: looked up in turn, until one of them is complete.
         following, preceding = [v], [u]
         ahead, behind = {v}, {u}
@@ -447,22 +479,20 @@ class Flow(flow.Flow):
                 node.rank,
                 [place[earlier] for earlier in node.needed],
                 None if node.linked is None else [(place[earlier], has) for earlier, has in node.linked.items()],
-                [place[later] for later in node.after],
             )
             for node in nodes
         ]
         indices = {"_providers": self._providers.positions(place), "_needers": self._needers.positions(place)}
-        return {**self.__dict__, "_members": rows, **indices}
+        return {**self.__dict__, "_members": rows, "_knows_after": False, **indices}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         rows = state["_members"]
         nodes = [_Node(row[0]) for row in rows]
-        for node, (_, rank, needed, linked, after) in zip(nodes, rows, strict=True):
+        for node, (_, rank, needed, linked) in zip(nodes, rows, strict=True):
             node.rank = rank
             node.needed = tuple([nodes[position] for position in needed])
             if linked is not None:
                 node.linked = {nodes[position]: _MANUAL if has == _MANUAL else has for position, has in linked}
-            node.after = [nodes[position] for position in after]
         self.__dict__.update(state)
         self._members = {node.item: node for node in nodes}
         self._providers = _Index.at(state["_providers"], nodes)
