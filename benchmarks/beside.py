@@ -28,15 +28,19 @@ def figure(
     *,
     atoms: int,
     at_least: float,
+    turns: int | None = None,
     **facts: Any,
 ) -> Figure:
-    """Compare another engine, which comes first, with ours; the bound is for full sizes."""
+    """Compare another engine, which comes first, with ours; the bound is for full sizes.
+
+    :param turns: how many, where two take too long and one is enough to tell
+    """
     bound = None if sizes.quick else at_least
     reason = lacks(peer, sizes)
     if reason is None:
         try:
-            turns = in_turn(sizes.rare, *sides, warm_up=False)
-            return compared(label, turns, atoms=atoms, at_least=bound, **facts)
+            measured = in_turn(turns or sizes.rare, *sides, warm_up=False)
+            return compared(label, measured, atoms=atoms, at_least=bound, **facts)
         except RuntimeError as error:
             reason = str(error).splitlines()[-1]
     return Figure(label, at_least=bound, skipped=reason)

@@ -122,7 +122,7 @@ class Sizes:
     growing: tuple[int, ...] = (100, 1_000, 10_000, 100_000)
     together: int = 50_000
     chain: int = 1_000
-    committed: int = 2_000
+    committed: int = 1_000
     short: int = 11
     turns: int = 5
     few: int = 3

@@ -221,7 +221,7 @@ def processes(sizes: Sizes, shape: str) -> Iterator[Figure]:
             sorter = graph.sorter()
             return clock(lambda: loops.on_pool(graph, sorter, pool))
 
-        yield compared(shape, in_turn(sizes.turns, ours, theirs), **an_atom(sizes.crossing), at_most=1.3)
+        yield compared(shape, in_turn(sizes.few, ours, theirs), **an_atom(sizes.crossing), at_most=1.3)
 
     small = workloads.SHAPES[shape](sizes.starting)
     small_graph = loops.Graph(small)
@@ -294,7 +294,8 @@ def taskflow(sizes: Sizes, shape: str) -> Iterator[Figure]:
         lambda: peers.TASKFLOW.seconds(atoms),
         lambda: float(fresh("chain", atoms=atoms, repeats=50)),
     )
-    yield beside.figure(peers.TASKFLOW, sizes, shape, sides, unit="ms", factor=1e3, atoms=atoms, at_least=1000.0)
+    facts = {"unit": "ms", "factor": 1e3, "atoms": atoms}
+    yield beside.figure(peers.TASKFLOW, sizes, shape, sides, at_least=1000.0, turns=1, **facts)
 
 
 ROWS = {
