@@ -28,18 +28,17 @@ def figure(
     *,
     atoms: int,
     at_least: float,
-    turns: int | None = None,
     **facts: Any,
 ) -> Figure:
     """Compare another engine, which comes first, with ours; the bound is for full sizes.
 
-    :param turns: how many, where two take too long and one is enough to tell
+    One turn is enough to tell: the others take many times as long, and up to half a minute.
     """
     bound = None if sizes.quick else at_least
     reason = lacks(peer, sizes)
     if reason is None:
         try:
-            measured = in_turn(turns or sizes.rare, *sides, warm_up=False)
+            measured = in_turn(1, *sides, warm_up=False)
             return compared(label, measured, atoms=atoms, at_least=bound, **facts)
         except RuntimeError as error:
             reason = str(error).splitlines()[-1]

@@ -5,10 +5,7 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import textwrap
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
@@ -18,14 +15,14 @@ mpl.use("Agg")  # no window, whatever the settings of the machine say
 from matplotlib import pyplot as plt, ticker
 from matplotlib.patches import Patch
 
-from benchmarks.harness import ROOT
-from benchmarks.pictures import BLUE, HALF, QUIET, SETTINGS, VERMILION, WIDTH
+from benchmarks.pictures import BLUE, HALF, QUIET, RESULTS, SETTINGS, VERMILION, WIDTH, redraw, save
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-RESULTS = ROOT / "benchmarks" / "results"
 COLUMNS = 4  # of panels
 
 
@@ -34,16 +31,11 @@ def draw(document: dict[str, Any], folder: Path = RESULTS) -> list[Path]:
     sides = {name: facts for name, facts in document["sides"].items() if "metg" in facts}
     if not sides:
         return []
-    folder.mkdir(exist_ok=True)
-    files = []
     with mpl.rc_context(SETTINGS):
-        for name, made in (("peers-metg", _metg(sides)), ("peers-efficiency", _efficiency(sides))):
-            for kind, options in (("svg", {"metadata": {"Date": None}}), ("png", {"dpi": 150})):
-                path = folder / f"{name}.{kind}"
-                made.savefig(path, bbox_inches="tight", **options)  # type: ignore[arg-type]
-                files.append(path)
-            plt.close(made)
-    return files
+        return [
+            *save(_metg(sides), "peers-metg", folder),
+            *save(_efficiency(sides), "peers-efficiency", folder),
+        ]
 
 
 def _metg(sides: dict[str, Any]) -> Figure:
@@ -161,14 +153,5 @@ def _two(value: float) -> str:
     return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Draw what a document has, `results/peers.json` by default; returns the exit code."""
-    given = sys.argv[1:] if arguments is None else arguments
-    source = Path(given[0]) if given else RESULTS / "peers.json"
-    for path in draw(json.loads(source.read_text(encoding="utf-8"))):
-        print(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    redraw(draw, "peers.json")

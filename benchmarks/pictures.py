@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,8 @@ from matplotlib import pyplot as plt, ticker
 from benchmarks.harness import MICROSECONDS, ROOT
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from matplotlib.figure import Figure
 
 RESULTS = ROOT / "benchmarks" / "results"
@@ -54,18 +56,18 @@ SETTINGS = {
 
 def draw(document: dict[str, Any], folder: Path = RESULTS) -> list[Path]:
     """Draw all that a document has; returns the files."""
-    folder.mkdir(exist_ok=True)
-    files = []
     with mpl.rc_context(SETTINGS):
-        for name, drawing in PICTURES.items():
-            made = drawing(document)
-            if made is None:
-                continue
-            for kind, options in (("svg", {"metadata": {"Date": None}}), ("png", {"dpi": 150})):
-                path = folder / f"{name}.{kind}"
-                made.savefig(path, bbox_inches="tight", **options)  # type: ignore[arg-type]
-                files.append(path)
-            plt.close(made)
+        made = {name: drawing(document) for name, drawing in PICTURES.items()}
+        return [path for name, picture in made.items() if picture is not None for path in save(picture, name, folder)]
+
+
+def save(picture: Figure, name: str, folder: Path) -> list[Path]:
+    """Write a picture as SVG and PNG, the same each time; returns the files."""
+    folder.mkdir(exist_ok=True)
+    files = [folder / f"{name}.svg", folder / f"{name}.png"]
+    picture.savefig(files[0], bbox_inches="tight", metadata={"Date": None})
+    picture.savefig(files[1], bbox_inches="tight", dpi=150)
+    plt.close(picture)
     return files
 
 
@@ -171,14 +173,13 @@ def _plain(value: float, _: object = None) -> str:
     return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Draw what a document has, `results/latest.json` by default; returns the exit code."""
-    given = sys.argv[1:] if arguments is None else arguments
-    source = Path(given[0]) if given else RESULTS / "latest.json"
-    for path in draw(json.loads(source.read_text(encoding="utf-8"))):
+def redraw(draw_it: Callable[[dict[str, Any]], list[Path]], name: str) -> None:
+    """Draw what a document has that is named on the command line, or one of the results."""
+    parser = argparse.ArgumentParser(description="Make pictures of the figures that a run has left behind.")
+    parser.add_argument("document", nargs="?", type=Path, default=RESULTS / name, help="the file with the figures")
+    for path in draw_it(json.loads(parser.parse_args().document.read_text(encoding="utf-8"))):
         print(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    redraw(draw, "latest.json")

@@ -194,7 +194,7 @@ def threads(sizes: Sizes, shape: str) -> Iterator[Figure]:
     def theirs() -> float:
         return _loop_with_start_up(graph, "threads")
 
-    yield compared(shape, in_turn(sizes.turns, ours, theirs), **an_atom(sizes.atoms), at_most=0.5)
+    yield compared(shape, in_turn(sizes.few, ours, theirs), **an_atom(sizes.atoms), at_most=0.5)
 
 
 def _loop_with_start_up(graph: loops.Graph, kind: str) -> float:
@@ -294,8 +294,7 @@ def taskflow(sizes: Sizes, shape: str) -> Iterator[Figure]:
         lambda: peers.TASKFLOW.seconds(atoms),
         lambda: float(fresh("chain", atoms=atoms, repeats=50)),
     )
-    facts = {"unit": "ms", "factor": 1e3, "atoms": atoms}
-    yield beside.figure(peers.TASKFLOW, sizes, shape, sides, at_least=1000.0, turns=1, **facts)
+    yield beside.figure(peers.TASKFLOW, sizes, shape, sides, unit="ms", factor=1e3, atoms=atoms, at_least=1000.0)
 
 
 ROWS = {
