@@ -1,6 +1,7 @@
 """Calls that are sent to a worker together with those that they follow: when they begin, and what becomes of them."""
 
 import collections
+import contextlib
 import os
 import pathlib
 import random
@@ -12,6 +13,7 @@ import pytest
 from taskflowx import engines, exceptions, retry, states
 from taskflowx.executors import base, processes
 from taskflowx.patterns import linear_flow, unordered_flow
+from taskflowx.persistence import backends
 from taskflowx.types.failure import Failure
 from tests.unit.executors import process_tasks as tasks
 
@@ -278,12 +280,15 @@ def test_nothing_is_sent_ahead_where_it_may_not_begin_unseen(reason, warm, path,
     made = []
     init = base.Follower.__init__
     monkeypatch.setattr(base.Follower, "__init__", lambda self, *args: made.append(1) or init(self, *args))
-    options = {"backend": f"sqlite:///{tmp_path}/s.db"} if reason == "store" else {}
     pool = processes.ProcessPool(2, max_tasks_per_worker=500) if reason == "worn" else warm
-    engine = engines.load(chain_of("c", path, 50), executor=pool, **options)
-    if reason == "listener":
-        engine.atom_notifier.register("*", lambda state, details: None)
-    engine.run()
+    address = f"sqlite:///{tmp_path}/s.db" if reason == "store" else "memory"
+    with contextlib.closing(backends.fetch({"connection": address})) as backend:
+        with contextlib.closing(backend.get_connection()) as connection:
+            connection.upgrade()
+        engine = engines.load(chain_of("c", path, 50), executor=pool, backend=backend)
+        if reason == "listener":
+            engine.atom_notifier.register("*", lambda state, details: None)
+        engine.run()
     pool.close()
     assert not made
 
