@@ -113,8 +113,8 @@ def main(arguments: list[str] | None = None) -> int:
                 run()
         page = FOLDER / f"{name}.html"
         page.write_text(profiler.output_html(), encoding="utf-8")
-        session = profiler.last_session
-        seconds = session.duration if session is not None else 0.0
+        profiled = profiler.last_session
+        seconds = profiled.duration if profiled is not None else 0.0
         print(f"{name:<10} {seconds:6.2f} s   {page}", flush=True)
     return 0
 

@@ -124,13 +124,13 @@ def ask(command: list[str], patience: float) -> tuple[list[Any], str | None]:
     return answers, None
 
 
-def _end(session: int) -> None:
-    """End all processes of a session whose leader has ended; those that see this and tidy up get a moment for it."""
+def _end(leader: int) -> None:
+    """End all processes that one has left behind; those that see that it is gone and tidy up get a moment for it."""
     if not Path("/proc/self").exists():
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(session, signal.SIGKILL)
+            os.killpg(leader, signal.SIGKILL)
     started = time.monotonic()
-    while (left := _running(session)) and time.monotonic() < started + 2 * TIDYING:
+    while (left := _running(leader)) and time.monotonic() < started + 2 * TIDYING:
         if time.monotonic() > started + TIDYING:
             for pid in left:  # daemons of an engine may have a group of their own
                 with contextlib.suppress(ProcessLookupError):
@@ -138,13 +138,13 @@ def _end(session: int) -> None:
         time.sleep(0.02)
 
 
-def _running(session: int) -> list[int]:
-    """Return the processes of a session; none where there is no /proc."""
+def _running(leader: int) -> list[int]:
+    """Return the processes that descend from one and have not left it; none where there is no /proc."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):  # it has just ended
             state, _, _, of = stat.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[:4]
-            if of == str(session) and state != "Z":
+            if of == str(leader) and state != "Z":
                 found.append(int(stat.parent.name))
     return found
 

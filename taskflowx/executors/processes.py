@@ -612,6 +612,8 @@ class ProcessesExecutor(base.Executor):
             if kind == wire.UNFIT:
                 self._unfit = value
             elif kind in (wire.NOT_BEGUN, wire.EXITED):
+                if number not in one.sent:
+                    continue  # a follower that was dropped, and could not be read either
                 call = one.drop(number)
                 self._drop_followers(one, number)
                 self._tell(call, None, base.NotBegun(value) if kind == wire.NOT_BEGUN else base.Interrupt(value))

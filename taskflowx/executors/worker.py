@@ -182,12 +182,8 @@ class Worker:
 
         :param started: nanoseconds of the clock when it began
         """
-        if wire.is_flat(outcome):
-            body, descriptor = wire.pack_plain(outcome)
-            self._last = (number, outcome) if descriptor < 0 else _NOBODY
-        else:
-            body, descriptor = self._packed(atom, kind, outcome)
-            self._last = _NOBODY
+        self._last = _NOBODY
+        body, descriptor = self._packed(number, atom, kind, outcome)
         took = (time.perf_counter_ns() - started) // 1000
         with self._sending:
             self._channel.send(kind, number, body, descriptor, min(took, _LONGEST))
@@ -201,11 +197,13 @@ class Worker:
         kwargs.update(dict.fromkeys(awaited, result))
         return bool(before == number)
 
-    @staticmethod
-    def _packed(atom: Any, kind: int, outcome: Any) -> tuple[bytes, int]:
-        """Return what came of a call as the body of a frame, or why it cannot be that."""
+    def _packed(self, number: int, atom: Any, kind: int, outcome: Any) -> tuple[bytes, int]:
+        """Return what came of a call as the body of a frame, or why it cannot be that; notes what may be followed."""
         try:
-            return wire.pack(outcome)
+            body, descriptor = wire.pack(outcome)
+            if descriptor < 0 and wire.is_flat(outcome):
+                self._last = number, outcome
+            return body, descriptor
         except Exception as error:
             if kind == wire.EXITED:
                 return wire.pack(SystemExit(str(outcome)))

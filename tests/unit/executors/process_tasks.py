@@ -271,3 +271,13 @@ class NextStep(Step):
 
     def revert(self, before, **_):
         super().revert()
+
+
+class Unreadable(task.Task):
+    """Can be sent, and cannot be read."""
+
+    def __reduce__(self):
+        return fails, ("cannot be read",)
+
+    def execute(self):
+        raise AssertionError

@@ -38,14 +38,13 @@ class Line:
         self.mailbox = executor.make_queue()
         executor.follower_of = self.follower_of
         executor.start(self.mailbox.put)
-        for call in map(
-            self.call, range(len(chain))
-        ):  # nothing is sent ahead that may take long, for all that is known
+        # Nothing is sent ahead that may take long, for all that is known.
+        for call in map(self.call, range(len(chain))):
             executor._kind_of(call).seconds = 1e-6
 
     def follower_of(self, call):
         following = call.index + 1
-        if following == len(self.chain):
+        if following >= len(self.chain):
             return None
         one = self.chain[following]
         return base.Follower(following, one, {}, ("before",) if isinstance(one, tasks.Follows) else ())
@@ -168,6 +167,17 @@ def test_nothing_follows_a_failure(line, path):
     assert one.executor._kinds[states.EXECUTE][tasks.Gives].followed is True  # it may succeed another time
 
 
+def test_a_follower_of_a_failure_that_cannot_be_read_is_no_matter(line, path):
+    one = line(tasks.Gives("a", "fails", "wrong"), tasks.Unreadable("b"))
+    one.begin()
+    index, outcome = one.hear()
+    assert (index, type(outcome)) == (0, Failure)
+    assert not one.executor.followers
+    other = base.Call(5, tasks.Noted("other", path), states.EXECUTE, {})
+    one.executor.submit([other])
+    assert one.hear() == (5, "other")
+
+
 def test_what_has_not_begun_is_taken_back_and_what_was_handed_in_is_not(line, path, gate):
     one = line(tasks.Waits("a", path, gate), *(tasks.Follows(f"f{i}", path) for i in range(5)))
     one.begin()
@@ -263,16 +273,16 @@ def chain_of(name, path, count, **options):
     return flow
 
 
-def test_a_chain_of_short_tasks_needs_few_turns_of_the_engine(warm, path, monkeypatch):
-    waits = []
-    manage = processes.ProcessesExecutor._manage
+def test_most_of_a_chain_of_short_tasks_is_sent_ahead(warm, path, monkeypatch):
+    ahead = []
+    hand_in = processes.ProcessesExecutor.hand_in
     monkeypatch.setattr(
-        processes.ProcessesExecutor, "_manage", lambda self, timeout: waits.append(1) or manage(self, timeout)
+        processes.ProcessesExecutor, "hand_in", lambda self, call: ahead.append(call.index) or hand_in(self, call)
     )
     engine = engines.load(chain_of("c", path, 400), executor=warm)
     engine.run()
     assert [engine.storage.get(f"c.{i}") for i in range(400)] == [f"c.{i}" for i in range(400)]
-    assert len(waits) < 400  # 800 without
+    assert len(ahead) > 200
 
 
 @pytest.mark.parametrize("reason", ["listener", "store", "worn"])
