@@ -597,22 +597,17 @@ class Scheduler:
                 detail = details[i]
                 if notifier._topics is not topics:
                     topics, on_running, on_success = self._hear()
-                if on_running:
+                if on_running is not None:
                     if caller is not None and caller.fill(sources[i]) is None:  # looked at before anything is told
                         self._execute_one(i)
                         continue
                     old, detail.state = detail.state, running
                     try:
-                        for target in on_running:
-                            facts = {
-                                "task_name": detail.name,
-                                "task_uuid": detail._uuid or detail.uuid,
-                                "old_state": old,
-                            }
-                            try:
-                                target(running, facts)
-                            except Exception:
-                                notifier.complain(target, running, facts)
+                        facts = {"task_name": detail.name, "task_uuid": detail._uuid or detail.uuid, "old_state": old}
+                        try:
+                            on_running(running, facts)
+                        except Exception:
+                            notifier.complain(on_running, running, facts)
                     except BaseException:  # a listener was interrupted, and the call will not be made
                         detail.state = old
                         raise
@@ -642,18 +637,17 @@ class Scheduler:
                 if topics and detail._meta:
                     _complete_progress(detail)
                 detail.state = success
-                if on_success:
-                    for target in on_success:
-                        facts = {
-                            "task_name": detail.name,
-                            "task_uuid": detail._uuid or detail.uuid,
-                            "old_state": running,
-                            "result": result,
-                        }
-                        try:
-                            target(success, facts)
-                        except Exception:
-                            notifier.complain(target, success, facts)
+                if on_success is not None:
+                    facts = {
+                        "task_name": detail.name,
+                        "task_uuid": detail._uuid or detail.uuid,
+                        "old_state": running,
+                        "result": result,
+                    }
+                    try:
+                        on_success(success, facts)
+                    except Exception:
+                        notifier.complain(on_success, success, facts)
                 after = succ[i]
                 if after:  # to begin a loop over nothing takes longer than to look
                     for s in after:
@@ -672,16 +666,13 @@ class Scheduler:
             elif not batch:
                 return
 
-    def _hear(self) -> tuple[Any, list[Any], list[Any]]:
-        """Return the topics of the notifier, and what is to be called when tasks begin, and when they succeed.
+    def _hear(self) -> tuple[Any, Any, Any]:
+        """Return the topics of the notifier, and what is to be called when a task begins, and when one succeeds.
 
         It is so until other topics take the place of these, when somebody joins or leaves.
         """
         notifier = self._notifier
-        on_running, on_success = (
-            [listener.target for listener in notifier.listeners_of(state)] for state in (states.RUNNING, states.SUCCESS)
-        )
-        return notifier._topics, on_running, on_success
+        return notifier._topics, notifier.target_of(states.RUNNING), notifier.target_of(states.SUCCESS)
 
     def _execute_one(self, i: int) -> None:
         call = self._prepare_execute(i)

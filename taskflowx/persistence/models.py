@@ -10,7 +10,6 @@ Invariants: `results` is set only by a success, `failure` only by a failure, and
 
 from __future__ import annotations
 
-import collections
 import copy
 import datetime as dt
 import itertools
@@ -35,7 +34,7 @@ class _Series:
     and in each process.
     """
 
-    _ENDS = tuple(f"{number:03}" for number in range(1000))
+    ENDS = tuple(f"{number:03}" for number in range(1000))
 
     def __init__(self) -> None:
         self.forget()
@@ -44,10 +43,16 @@ class _Series:
         """Have the next identity begin a new series."""
         #: returns an identity of the series
         self.next: Callable[[], str] = self._first
+        #: returns what a thousand identities of the series begin with, which end in `ENDS`
+        self.next_start: Callable[[], str] = self._first_start
 
     def _first(self) -> str:
         self.begin()
         return self.next()
+
+    def _first_start(self) -> str:
+        self.begin()
+        return self.next_start()
 
     def begin(self) -> str:
         """Return a random identity, and begin a series that differs from all others."""
@@ -59,7 +64,8 @@ class _Series:
         # thread may ask.
         thousands = map((str(other)[:24] + "{:09}").format, itertools.count(other.node % 10**8))
         adders = map(operator.attrgetter("__add__"), thousands)
-        self.next = itertools.chain.from_iterable(map(map, adders, itertools.repeat(self._ENDS))).__next__
+        self.next_start = thousands.__next__
+        self.next = itertools.chain.from_iterable(map(map, adders, itertools.repeat(self.ENDS))).__next__
         return made
 
 
@@ -278,10 +284,11 @@ class AtomDetail:
 def identify(details: Iterable[AtomDetail]) -> None:
     """Give details their identities, where they are all about to be asked for."""
     new = [detail for detail in details if detail._uuid is None]
-    collections.deque(map(_set_uuid, new, iter(_series.next, None)), maxlen=0)  # all of it in C, as there are many
-
-
-_set_uuid = vars(AtomDetail)["_uuid"].__set__
+    ends = _series.ENDS
+    for first in range(0, len(new), len(ends)):
+        start = _series.next_start()
+        for detail, end in zip(new[first : first + len(ends)], ends):  # noqa: B905 - the last ones are fewer
+            detail._uuid = start + end
 
 
 class TaskDetail(AtomDetail):

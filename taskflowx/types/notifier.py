@@ -16,6 +16,7 @@ costs.
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import logging
 import threading
@@ -252,6 +253,13 @@ class Notifier:
         """Return those who listen to any event, and then those who listen to this one."""
         topics = self._topics
         return topics.get(self.ANY, ()) + topics.get(event_type, ())
+
+    def target_of(self, event_type: str) -> Callback | None:
+        """Return what to call with an event and a dict of details of its own; None when nobody listens."""
+        listeners = self.listeners_of(event_type)
+        if len(listeners) == 1:
+            return listeners[0].target
+        return functools.partial(self.call_all, listeners) if listeners else None
 
     @staticmethod
     def call_all(listeners: Iterable[Listener], event_type: str, details: Mapping[str, Any] | None) -> None:

@@ -67,6 +67,18 @@ def test_an_identity_is_made_when_it_is_asked_for(cls):
     assert cls("a").uuid != made.uuid
 
 
+def test_identities_given_to_many_at_once_are_like_those_that_are_asked_for():
+    details = [models.TaskDetail(f"{number}") for number in range(2_500)]
+    kept = details[7].uuid
+    others = [models.TaskDetail("a").uuid for _ in range(3)]
+    models.identify(details)
+    others += [models.TaskDetail("a").uuid for _ in range(1_500)]
+    given = [detail.uuid for detail in details]
+    assert details[7].uuid == kept
+    assert len({*given, *others}) == 4_003
+    assert all(str(uuid.UUID(one)) == one for one in given)
+
+
 def test_details_take_no_further_attributes(cls):
     with pytest.raises(AttributeError):
         cls("a").other = 1
