@@ -2,6 +2,9 @@
 
 The scheduler puts calls on one queue, from which the workers take them; a worker delivers what came of a call and
 takes the next. Threads are started when there are more calls than threads, up to the limit, and end with the run.
+
+While much is queued, the thread of the scheduler sleeps for a part of the time that it will take, and then finds many
+results at once: to be woken for each of them would take the interpreter's lock from the workers as often.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ import contextlib
 import os
 import queue
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import task
@@ -17,6 +21,45 @@ from taskflowx.executors import base
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+#: at most so many seconds pass, and so large a part of what is queued, before results are looked at
+_AT_MOST, _PART = 0.002, 1 / 8
+#: to sleep for fewer seconds is not worth it
+_AT_LEAST = 0.0001
+
+
+class _Gathering:
+    """What the scheduler waits on: a `queue.SimpleQueue` that is not looked at while the workers have much to do."""
+
+    def __init__(self, executor: ThreadsExecutor) -> None:
+        delivered: queue.SimpleQueue[tuple[Any, Any]] = queue.SimpleQueue()
+        self._get = delivered.get
+        self.put = delivered.put
+        self.get_nowait = delivered.get_nowait
+        self._executor = executor
+        self._looked_at = time.monotonic()
+        self._taken = 0  # how many calls the workers had taken then
+
+    def get(self, timeout: float | None = None) -> tuple[Any, Any]:
+        """Take the first item out, and wait for one.
+
+        :raises queue.Empty: when there is none in that many seconds
+        """
+        seconds = self._pause(time.monotonic())
+        if seconds >= _AT_LEAST:
+            if timeout is not None:
+                seconds = min(seconds, timeout)
+                timeout -= seconds
+            time.sleep(seconds)  # noqa: TID251 - the workers go on meanwhile, and nobody waits for us yet
+        return self._get(timeout=timeout)
+
+    def _pause(self, now: float) -> float:
+        """Return for how many seconds the workers will not need anybody, as fast as they have been of late."""
+        queued, taken = self._executor.queued_and_taken()
+        interval = (now - self._looked_at) / max(taken - self._taken, 1)
+        self._looked_at, self._taken = now, taken
+        return min(queued * interval * _PART, _AT_MOST)
 
 
 class ThreadsExecutor(base.Executor):
@@ -40,6 +83,15 @@ class ThreadsExecutor(base.Executor):
         self._deliver = deliver
         self._submitted = 0
         self._calls = queue.SimpleQueue()
+
+    def make_queue(self) -> _Gathering:
+        """Return what the scheduler waits on."""
+        return _Gathering(self)
+
+    def queued_and_taken(self) -> tuple[int, int]:
+        """Return how many calls wait for a worker, and how many did in this run and do so no more."""
+        queued = self._calls.qsize()
+        return queued, self._submitted - queued
 
     def submit(self, calls: list[base.Call]) -> None:
         """Queue calls for the workers."""
