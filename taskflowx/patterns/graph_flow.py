@@ -4,10 +4,11 @@ The links of a graph flow are inferred from what its members require and provide
 its members ranked in a topological order while it grows, after the idea of Pearce and Kelly ("A dynamic topological
 sort algorithm for directed acyclic graphs", 2006) that a link concerns only the ranks between its ends: one that
 agrees with the ranks costs nothing, and for another one the smaller of two sides moves, what follows one end or what
-precedes the other. As there is room between ranks, nobody else has to. A cycle is found by the call that closes it.
+precedes the other. Where there is room between ranks, nobody else has to, and where there is none all are given some. A
+cycle is found by the call that closes it.
 
 Invariants: ranks are unique, and for each link (u, v) the rank of u is lower than that of v. While the members are
-held in the order of their ranks, the rank at a position is that position shifted by ROOM_BITS.
+held in the order of their ranks, each has its position for its rank.
 """
 
 from __future__ import annotations
@@ -24,8 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
 CYCLE = "No path through the node(s) in the graph produces an ordering that will allow for logical edge traversal"
-ROOM_BITS = 64  # two neighbours that nothing was put between have ranks that differ by ROOM
-ROOM = 1 << ROOM_BITS
+ROOM = 1 << 64  # by so much the ranks of two neighbours differ when room has been made
 STEP = 1 << 24  # the bits below it tell apart those that are put at the same place
 _MANUAL: dict[str, Any] = {flow.LINK_MANUAL: True}  # shared by all links made by hand that have nothing more
 
@@ -38,10 +38,10 @@ class _Node:
 
     __slots__ = ("after", "item", "linked", "needed", "rank")
 
-    def __init__(self, item: Any) -> None:
+    def __init__(self, item: Any, rank: int, needed: tuple[_Node, ...]) -> None:
         self.item = item
-        self.rank = 0
-        self.needed: tuple[_Node, ...] = ()
+        self.rank = rank
+        self.needed = needed
         self.linked: dict[_Node, dict[str, Any]] | None = None
         self.after: list[_Node] | tuple[()] = ()
 
@@ -57,9 +57,9 @@ class _Node:
         else:
             self.after = [later]
 
-    def forget_last(self) -> None:
-        """Undo the last `precede`."""
-        if isinstance(self.after, list):
+    def no_longer_precede(self, last: _Node) -> None:
+        """Undo the last `precede`, if it was for this one."""
+        if isinstance(self.after, list) and self.after[-1:] == [last]:
             self.after.pop()
 
 
@@ -117,6 +117,7 @@ class Flow(flow.Flow):
     def __init__(self, name: str, retry: Any = None) -> None:
         super().__init__(name, retry)
         self._end = 0  # the rank for the next one at the end
+        self._step = 1  # how much higher that of the one after it will be
         self._between = 0  # how many were put between others since the ranks were last spread out
         self._sorted = True  # whether the members are held in the order of their ranks
         self._knows_after = False  # whether the members know who follows them
@@ -139,15 +140,15 @@ class Flow(flow.Flow):
         self._check_members(new)
         added: list[_Node] = []
         moved: dict[_Node, int] = {}
-        end, between = self._end, self._between
+        end, step, between = self._end, self._step, self._between
         try:
             self._join(new, added, moved, resolve_requires=resolve_requires, resolve_existing=resolve_existing)
-        except Exception:
+        except BaseException:
             for node in reversed(added):
                 self._remove(node)
             for node, rank in moved.items():
                 node.rank = rank
-            self._end, self._between = end, between
+            self._end, self._step, self._between = end, step, between
             raise
         return self
 
@@ -168,35 +169,34 @@ class Flow(flow.Flow):
         members, providers, needers = self._members, self._providers, self._needers
         provided, names_of = providers.nodes, self._names_of
         for item in items:
-            node = _Node(item)
-            added.append(node)
             requires, provides = names_of(item)
             before: dict[_Node, None] = {}
-            unmet = []
+            unmet = None
             for name in requires:
                 found = provided.get(name) if resolve_requires else None
                 if type(found) is _Node:
                     before[found] = None
                 elif found:
                     before[self._only(found, name, item)] = None
+                elif unmet is None:
+                    unmet = [name]
                 else:
                     unmet.append(name)
+            node = _Node(item, self._end, tuple(before))
+            added.append(node)
             after = self._to_follow(provides) if needers.nodes and resolve_existing else None
             members[item] = node
-            if before:
-                node.needed = tuple(before)
-                if self._knows_after:
-                    for provider in before:
-                        provider.precede(node)
+            self._end += self._step
+            if self._knows_after:
+                for provider in before:
+                    provider.precede(node)
             if after:
                 self._put_in_front(node, provides, after)
-            for name in unmet:
+            for name in unmet or ():
                 needers.add(name, node)
             for name in provides:
                 if provided.setdefault(name, node) is not node:
                     providers.add(name, node)
-            node.rank = self._end
-            self._end += ROOM
             if after:
                 self._settle(node, moved)
 
@@ -208,8 +208,8 @@ class Flow(flow.Flow):
         self._work_out_after()
         served = [needer for needer in after if self._is_served(needer, provides)]
         for needer, names in after.items():
+            node.precede(needer)  # first, as it tells whom to undo
             needer.needed = (*needer.needed, node)
-            node.precede(needer)
             if needer in served:
                 needer.linked = {**(needer.linked or {}), node: {flow.LINK_REASONS: set(names)}}
 
@@ -300,18 +300,18 @@ class Flow(flow.Flow):
     def _make_room(self, moved: dict[_Node, int]) -> None:
         for node in self._members.values():
             moved.setdefault(node, node.rank)
-        self._spread_out()
+        self._number(ROOM)
 
-    def _spread_out(self) -> list[_Node]:
-        """Give the members ranks with room between them, and return them in order."""
+    def _number(self, step: int) -> list[_Node]:
+        """Give the members ranks that differ by so much, and return them in order."""
         nodes = sorted(self._members.values(), key=_by_rank)
-        end = len(nodes) << ROOM_BITS
-        ranks = list(range(0, end, ROOM))
-        # Without a step in Python, nor arithmetic of large numbers, which looks for signals too: an interrupt in
-        # between would leave ranks of which some are old and some new.
+        end = len(nodes) * step
+        ranks = list(range(0, end, step))
+        # An interrupt must leave nobody behind the end. To give the ranks takes no step in Python, nor arithmetic of
+        # large numbers, which looks for signals too: there would be some that are old and some that are new.
+        self._end, self._step = max(end, self._end), step
         collections.deque(map(_set_rank, nodes, ranks), maxlen=0)
-        self._end = end
-        self._between = 0
+        self._end, self._between = end, 0
         return nodes
 
     def _remove(self, node: _Node) -> None:
@@ -320,9 +320,10 @@ class Flow(flow.Flow):
             return
         if self._knows_after:
             for provider in node.needed:
-                provider.forget_last()
+                provider.no_longer_precede(node)
         for needer in node.after:
-            needer.needed = needer.needed[:-1]
+            if needer.needed[-1:] == (node,):
+                needer.needed = needer.needed[:-1]
             if needer.linked:
                 needer.linked.pop(node, None)
         requires, provides = self._names_of(node.item)
@@ -357,15 +358,18 @@ class Flow(flow.Flow):
                 raise ValueError(msg)
             attributes[flow.LINK_DECIDER_DEPTH] = Depth.translate(decider_depth)
         known = later.linked.get(earlier) if later.linked else None
+        knew_after = self._knows_after
         if known is None or flow.LINK_MANUAL not in known:
             if earlier not in later.needed:
                 self._put_before(earlier, later, {})
-                if self._knows_after:
+                knew_after, self._knows_after = self._knows_after, False  # an interrupt may come between the two sides
+                if knew_after:
                     earlier.precede(later)
             known = _MANUAL if known is None else known | _MANUAL
         if later.linked is None:
             later.linked = {}
         later.linked[earlier] = known | attributes if attributes else known
+        self._knows_after = knew_after
         return self
 
     def _node(self, item: Any, end: str) -> _Node:
@@ -430,7 +434,7 @@ class Flow(flow.Flow):
 
     def _ranked(self) -> dict[Any, _Node]:
         if not self._sorted:
-            self._members = {node.item: node for node in self._spread_out()}
+            self._members = {node.item: node for node in self._number(1)}
             self._sorted = True
         return self._members
 
@@ -460,7 +464,7 @@ class Flow(flow.Flow):
         place = {} if whole else {node: position for position, node in enumerate(nodes)}
         for position, node in enumerate(nodes):
             earlier = node.needed if node.linked is None else node.before()
-            places = tuple([e.rank >> ROOM_BITS for e in earlier] if whole else [place[e] for e in earlier])
+            places = tuple([e.rank for e in earlier] if whole else [place[e] for e in earlier])
             before.append(places)
             if node.linked is not None:
                 for other, at in zip(earlier, places, strict=True):
@@ -487,9 +491,8 @@ class Flow(flow.Flow):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         rows = state["_members"]
-        nodes = [_Node(row[0]) for row in rows]
-        for node, (_, rank, needed, linked) in zip(nodes, rows, strict=True):
-            node.rank = rank
+        nodes = [_Node(item, rank, ()) for item, rank, _, _ in rows]
+        for node, (_, _, needed, linked) in zip(nodes, rows, strict=True):
             node.needed = tuple([nodes[position] for position in needed])
             if linked is not None:
                 node.linked = {nodes[position]: _MANUAL if has == _MANUAL else has for position, has in linked}
