@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from taskflowx import atom, exceptions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator, Sequence
 
     Link = tuple[Any, Any, dict[str, Any]]
 
@@ -112,10 +112,11 @@ class Flow:
         """
         raise NotImplementedError
 
-    def _check_members(self, items: Iterable[Any]) -> None:
-        if not all(issubclass(kind, atom.Atom) for kind in set(map(type, items))):
-            for item in items:
-                self._check_member(item)
+    def _check_members(self, items: Sequence[Any]) -> None:
+        for kind in set(map(type, items)):
+            if not issubclass(kind, (atom.Atom, Flow)) or (kind is type(self) and self in items):
+                for item in items:
+                    self._check_member(item)
 
     def _check_member(self, item: Any) -> None:
         """Refuse what is neither an atom nor a flow, and this flow itself."""

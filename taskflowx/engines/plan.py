@@ -370,9 +370,9 @@ class _Frame:
             return None
         members = list(self.flow)
         kinds = set(map(type, members))
-        if any(issubclass(kind, flow.Flow) for kind in kinds):
-            return None
-        if not kinds <= plan.looked_at:
+        if not kinds <= plan.looked_at:  # which has classes of atoms alone
+            if any(issubclass(kind, flow.Flow) for kind in kinds):
+                return None
             for member in members:
                 if type(member) not in plan.looked_at:
                     _check_member(plan, member)
