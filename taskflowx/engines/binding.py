@@ -172,16 +172,15 @@ class Binder:
         self.epoch = self._storage.injections
 
     def _only_providers(self, injected: Collection[str] | None) -> dict[str, int]:
-        """Return the names that nobody but one atom provides, as its whole result.
+        """Return the index of who provides a name as its whole result; -1 where there is another source of it, too.
 
         :param injected: the injected names, or None when some are injected into single atoms
         """
         if injected is None:
             return {}
-        whole = self._scope.whole
-        if not injected:
-            return whole
-        return {name: p for name, p in whole.items() if name not in injected}
+        whole = self._scope.whole()
+        whole.update(dict.fromkeys(injected, -1))
+        return whole
 
     def _bind(
         self, i: int, wiring: atom_module.Wiring, whole: dict[str, int], injected: Collection[str] | None

@@ -32,30 +32,28 @@ class Scope:
     @functools.cached_property
     def providers(self) -> dict[str, int | list[int]]:
         """Name -> index of the only provider, or the sorted list of several."""
-        return self._index[0]
-
-    @functools.cached_property
-    def whole(self) -> dict[str, int]:
-        """Name -> index of its only provider, where it stands for all that this one returns."""
-        return self._index[1]
-
-    @functools.cached_property
-    def _index(self) -> tuple[dict[str, int | list[int]], dict[str, int]]:
         providers: dict[str, int | list[int]] = {}
-        whole = {}
+        for i, atom in enumerate(self._atoms):
+            if atom is not None:
+                for name, _ in atom._signature.outputs:
+                    known = providers.setdefault(name, i)
+                    if known is i:
+                        continue
+                    if isinstance(known, int):
+                        providers[name] = [known, i]
+                    else:
+                        known.append(i)
+        return providers
+
+    def whole(self) -> dict[str, int]:
+        """Return name -> index of its only provider, where it stands for all that this one returns, or else -1."""
+        whole: dict[str, int] = {}
         for i, atom in enumerate(self._atoms):
             if atom is not None:
                 for name, key in atom._signature.outputs:
-                    known = providers.setdefault(name, i)
-                    if known is i:
-                        if key is None:
-                            whole[name] = i
-                    elif isinstance(known, int):
-                        providers[name] = [known, i]
-                        whole.pop(name, None)
-                    else:
-                        known.append(i)
-        return providers, whole
+                    if whole.setdefault(name, i) is not i or key is not None:
+                        whole[name] = -1
+        return whole
 
     def nearest(self, i: int, name: str) -> int:
         """Return the index of the nearest provider of a name that atom `i` sees, or -1."""

@@ -457,10 +457,11 @@ class Flow(flow.Flow):
         The first part has, for each member, the positions of those that it directly follows; the second the
         attributes of the links (earlier position, later position) that have a decider.
         """
-        nodes = [self._members[item] for item in self]
+        members, chosen = self._ranked(), list(self)
+        whole = len(chosen) == len(members)
+        nodes = list(members.values()) if whole else [members[item] for item in chosen]
         deciders: dict[tuple[int, int], dict[str, Any]] = {}
         before: list[tuple[int, ...]] = []
-        whole = len(nodes) == len(self._members)
         place = {} if whole else {node: position for position, node in enumerate(nodes)}
         for position, node in enumerate(nodes):
             earlier = node.needed if node.linked is None else node.before()
