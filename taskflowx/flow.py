@@ -117,6 +117,7 @@ class Flow:
             if not issubclass(kind, (atom.Atom, Flow)) or (kind is type(self) and self in items):
                 for item in items:
                     self._check_member(item)
+                return
 
     def _check_member(self, item: Any) -> None:
         """Refuse what is neither an atom nor a flow, and this flow itself."""

@@ -146,7 +146,7 @@ class Binder:
             if not (forward.args or backward.args):
                 continue
             if whole is None:
-                whole = self._only_providers(injected)
+                whole = self._whole_providers(injected)
             args, keys, found = self._bind(i, forward, whole, injected)
             if args:
                 if args != last_args or keys != last_keys:  # most are called as the one before
@@ -171,7 +171,7 @@ class Binder:
         self.incomplete = incomplete
         self.epoch = self._storage.injections
 
-    def _only_providers(self, injected: Collection[str] | None) -> dict[str, int]:
+    def _whole_providers(self, injected: Collection[str] | None) -> dict[str, int]:
         """Return the index of who provides a name as its whole result; -1 where there is another source of it, too.
 
         :param injected: the injected names, or None when some are injected into single atoms
@@ -187,7 +187,7 @@ class Binder:
     ) -> tuple[tuple[str, ...], tuple[Any, ...], Sources]:
         """Find the first source of each argument; returns the arguments, the keys in their sources, and these.
 
-        :param whole: what `_only_providers` gave
+        :param whole: what `_whole_providers` gave
         :param injected: the injected names, or None when some are injected into single atoms
         """
         before, given = self._plan.pred[i], self._given

@@ -98,6 +98,7 @@ class Plan:
         "awaits",
         "home",
         "looked_at",
+        "looked_at_retries",
         "names",
         "plain",
         "pred",
@@ -119,7 +120,8 @@ class Plan:
         self.names: dict[str, int] = {}
         self.gates = 0  # how many of the nodes are gates
         self.awaits = False  # whether it is to run where coroutines are awaited
-        self.looked_at: set[type] = set()  # classes of atoms whose methods have been checked
+        self.looked_at: set[type] = set()  # classes of tasks whose methods have been checked
+        self.looked_at_retries: set[type] = set()
         self.degree: list[int] = []  # how many predecessors each node has
         self.fan_out: list[int] = []  # how many successors
         self.plain: list[int] = []
@@ -308,7 +310,7 @@ def _check_methods(plan: Plan, atom: Any, names: tuple[str, ...]) -> None:
             )
             raise exceptions.CompilationFailure(msg)
     if not functions:
-        plan.looked_at.add(cls)
+        (plan.looked_at if issubclass(cls, task.Task) else plan.looked_at_retries).add(cls)
 
 
 def _open(plan: Plan, opened: flow.Flow, preds: Nodes, votes: tuple[Vote, ...], parent: int) -> _Frame:
@@ -322,7 +324,7 @@ def _open(plan: Plan, opened: flow.Flow, preds: Nodes, votes: tuple[Vote, ...], 
         if not isinstance(opened.retry, retry.Retry):
             msg = f"The retry of flow {opened} must be a taskflowx.retry.Retry, not {opened.retry!r}"
             raise TypeError(msg)
-        if type(opened.retry) not in plan.looked_at:
+        if type(opened.retry) not in plan.looked_at_retries:
             _check_methods(plan, opened.retry, ("execute", "revert", "on_failure"))
         span.retry = span.controller = _emit(plan, opened.retry, preds, home)
         if votes:
@@ -370,7 +372,7 @@ class _Frame:
             return None
         members = list(self.flow)
         kinds = set(map(type, members))
-        if not kinds <= plan.looked_at:  # which has classes of atoms alone
+        if not kinds <= plan.looked_at:  # which has classes of tasks alone
             if any(issubclass(kind, flow.Flow) for kind in kinds):
                 return None
             for member in members:

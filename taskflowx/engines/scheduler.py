@@ -117,6 +117,8 @@ class Scheduler:
         self._go_on = go_on
         self._arrange = arrange or _arranger(plan)
         self._queue: queue.SimpleQueue[tuple[Any, Any]] = executor.make_queue()
+        #: what was taken from the queue, until all of it is on record
+        self._completed: list[tuple[Any, Any]] = []
         self._in_flight = 0
         self._failed: list[int] = []
         #: atoms whose records have changed since the last commit; None when these live in memory alone
@@ -141,6 +143,7 @@ class Scheduler:
     def stop(self) -> None:
         """Start nothing new; what runs is let finish. May be called from any thread."""
         self.stopping = True
+        self._executor.follower_of = None
         self._queue.put(_WAKE)
 
     # -- the loop ----------------------------------------------------------------------------------
@@ -157,7 +160,8 @@ class Scheduler:
         self._open()
         kept = task.PROGRESS.get()
         try:
-            self._executor.follower_of = self._follower_of if self._touched is None and not stepwise else None
+            alone = self._touched is None and not stepwise and self._plan.rank is None
+            self._executor.follower_of = self._follower_of if alone else None
             self._executor.start(self._queue.put)
             while True:
                 yield states.SCHEDULING
@@ -167,14 +171,9 @@ class Scheduler:
                 finally:
                     task.PROGRESS.set(kept)
                 yield states.WAITING
-                completed = self._wait()
-                try:
-                    yield states.ANALYZING
-                except BaseException:  # closed here: what has been delivered is recorded while the run stops
-                    for delivered in completed:
-                        self._queue.put(delivered)
-                    raise
-                self._learn(completed)
+                self._wait()
+                yield states.ANALYZING
+                self._learn()
                 if self.stopping:
                     self._take_back()
                 if not self._in_flight and (self.stopping or not (walk.ready or walk.undo)):
@@ -203,7 +202,7 @@ class Scheduler:
         if self._storage.untouched:
             self._storage.untouched = False
             walk.open_new()
-            if any(self._hear()[1:]):
+            if self._hear()[1:] != (None, None):
                 models.identify(filter(None, self._details))
         else:
             self._take_up()
@@ -219,7 +218,8 @@ class Scheduler:
             self._failed = walk.failed
             self._resolve_failures()
             walk.open()  # in what they turn round, what was under way then is to be undone
-        self._begun = {i for i in walk.ready if self._details[i].state == states.RUNNING}
+        begun = [(i, self._details[i]) for i in (*walk.ready, *walk.cut_off)]
+        self._begun = {i for i, one in begun if one.state == states.RUNNING and one.intention == states.EXECUTE}
         for i in self._begun:
             _forget_part(self._details[i])
 
@@ -359,26 +359,26 @@ class Scheduler:
         follower_of, executor.follower_of = executor.follower_of, None
         executor.withdraw()
         if executor.followers:
-            self._record(self._delivered([]))
-        executor.follower_of = follower_of
+            self._take_delivered()
+            self._record()
+        executor.follower_of = None if self.stopping else follower_of
 
     def _stops(self) -> bool:
         if self._deadline is not None and time.monotonic() >= self._deadline:
             self.stopping = self.timed_out = True
         return self.stopping
 
-    def _wait(self) -> list[tuple[Any, Any]]:
+    def _wait(self) -> None:
         """Block for one completion, then take all that are there."""
-        return self._delivered([self._next()] if self._in_flight else [])
+        if self._in_flight:
+            self._completed.append(self._next())
+        self._take_delivered()
 
-    def _delivered(self, completed: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
-        """Take all that has been delivered, after what has been taken already."""
-        get_nowait = self._queue.get_nowait
-        try:
+    def _take_delivered(self) -> None:
+        get_nowait, completed = self._queue.get_nowait, self._completed
+        with contextlib.suppress(queue.Empty):
             while True:
                 completed.append(get_nowait())
-        except queue.Empty:
-            return completed
 
     def _next(self) -> tuple[Any, Any]:
         """Return what is delivered next, or nothing when time is up; commits that fall due meanwhile are made."""
@@ -410,60 +410,57 @@ class Scheduler:
     def _let_finish(self) -> Generator[str, None, None]:
         """Have the loop that is not ours finish the calls under way, while an error stops the run."""
         self._recall()
-        delivered: list[tuple[Any, Any]] = []
-        while sum(type(call) is base.Call for call, _ in delivered) < self._in_flight:
+        while sum(type(call) is base.Call and self._is_awaited(call) for call, _ in self._completed) < self._in_flight:
             yield states.WAITING
-            with contextlib.suppress(queue.Empty):
-                while True:
-                    delivered.append(self._queue.get_nowait())
-        for one in delivered:
-            self._queue.put(one)
+            self._take_delivered()
 
-    def _learn(self, completed: list[tuple[Any, Any]]) -> None:
+    def _is_awaited(self, call: base.Call) -> bool:
+        """Tell whether what comes of a call is not on record yet."""
+        under_way = states.RUNNING if call.verb == states.EXECUTE else states.REVERTING
+        return bool(self._details[call.index].state == under_way)
+
+    def _learn(self) -> None:
         """Record what has been delivered, and resolve the failures in it.
 
         :raises BaseException: what came out of a call and is no `Exception`
         """
-        self._record(completed)
+        self._record()
         if self._failed:
             self._resolve_failures()
 
-    def _record(self, completed: list[tuple[Any, Any]]) -> None:
-        """Record what has been delivered.
+    def _record(self) -> None:
+        """Record what has been delivered; what is left of it when that is interrupted is while the run stops.
 
         :raises BaseException: what came out of a call and is no `Exception`
         """
         interrupt: base.Interrupt | None = None
         details, plain, ran, notifier = self._details, self._short or self._walk.plain, self._walk.ran, self._notifier
         ready, followers = self._walk.ready, self._executor.followers
-        execute, left = states.EXECUTE, iter(completed)
-        try:
-            for call, outcome in left:
-                if type(call) is base.Call:
-                    self._in_flight -= 1
-                    i = call.index
-                    detail = details[i]
-                    if (
-                        plain[i]
-                        and call.verb == execute == detail.intention
-                        and detail._meta is None
-                        and type(outcome) not in _ODD
-                        and not notifier._topics
-                    ):  # the short path of `_ended`
-                        detail.results = outcome
-                        detail.state = states.SUCCESS
-                        ran(i)
-                    elif type(outcome) is base.Interrupt:
-                        interrupt = outcome
-                    else:
-                        self._ended(i, call.verb, outcome)
-                    if followers and ready and ready[-1] in followers:
-                        self._hand_in(ready.pop(), completed)
-                elif call is not None:
-                    self._learn_progress(call, outcome)
-        finally:
-            for delivered in left:  # a listener has been interrupted: the others are recorded while the run stops
-                self._queue.put(delivered)
+        execute, completed = states.EXECUTE, self._completed
+        for call, outcome in completed:
+            if type(call) is base.Call:
+                self._in_flight -= 1
+                i = call.index
+                detail = details[i]
+                if (
+                    plain[i]
+                    and call.verb == execute == detail.intention
+                    and detail._meta is None
+                    and type(outcome) not in _ODD
+                    and not notifier._topics
+                ):  # the short path of `_ended`
+                    detail.results = outcome
+                    detail.state = states.SUCCESS
+                    ran(i)
+                elif type(outcome) is base.Interrupt:
+                    interrupt = outcome
+                else:
+                    self._ended(i, call.verb, outcome)
+                if followers and ready and ready[-1] in followers:
+                    self._hand_in(ready.pop(), completed)
+            elif call is not None:
+                self._learn_progress(call, outcome)
+        self._completed = []
         if interrupt is not None:
             raise interrupt.exception
 
@@ -517,22 +514,23 @@ class Scheduler:
     def _save_completed(self) -> None:
         """Record what was delivered while the run was stopping; a failure among it is resolved when the run goes on."""
         ready, followers = self._walk.ready, self._executor.followers
-        while True:
-            try:
-                call, outcome = self._queue.get_nowait()
-            except queue.Empty:
-                return
+        for i in followers and [i for i in ready if i in followers]:  # an interrupt has come before it was handed in
+            ready.remove(i)
+            self._hand_in(i, self._completed)
+        self._take_delivered()
+        for call, outcome in self._completed:
             if type(call) is base.Call:
                 self._in_flight -= 1
-                if type(outcome) is not base.Interrupt:
+                if type(outcome) is not base.Interrupt and self._is_awaited(call):
                     self._ended(call.index, call.verb, outcome)
                 if ready and ready[-1] in followers:
-                    kept: list[tuple[Any, Any]] = []
-                    self._hand_in(ready.pop(), kept)
-                    for delivered in kept:
-                        self._queue.put(delivered)
+                    self._hand_in(ready.pop(), self._completed)
             elif call is not None:
                 self._learn_progress(call, outcome)
+        self._completed = []
+        for i in followers:  # what came of the call before was lost by an interrupt: both have been cut off
+            if self._details[i].state in _NOT_BEGUN:
+                self._details[i].state = states.RUNNING
 
     def _learn_progress(self, reporting: Any, details: Any) -> None:
         index = self._plan.names.get(reporting.name)
@@ -556,6 +554,8 @@ class Scheduler:
 
     def _take_ready(self) -> list[int]:
         batch, self._walk.ready = self._walk.ready, []
+        if self._walk.cut_off:
+            self._walk.cut_off.difference_update(batch)
         if len(batch) > 1:
             self._arrange(batch)
         return batch

@@ -51,7 +51,7 @@ class Scope:
         for i, atom in enumerate(self._atoms):
             if atom is not None:
                 for name, key in atom._signature.outputs:
-                    if whole.setdefault(name, i) is not i or key is not None:
+                    if whole.setdefault(name, i) != i or key is not None:
                         whole[name] = -1
         return whole
 

@@ -71,7 +71,8 @@ class Walk:
         self.undo: list[int] = []
         #: atoms whose failure has turned nothing round when `open` met them
         self.failed: list[int] = []
-        #: atoms to be undone that were under way, or whose revert had failed, when `open` met them; until taken
+        #: atoms that were under way, or whose revert had failed, when `open` met them, and that are to be undone or
+        #: executed again when something else has been; until taken
         self.cut_off: set[int] = set()
         #: the ranges (lo, hi) that turn round, in order; none is within another one
         self.turned: list[tuple[int, int]] = []
@@ -135,6 +136,8 @@ class Walk:
                     self.failed.append(i)
                 elif not ran and not count:
                     ready.append(i)
+                elif state == states.RUNNING:
+                    self.cut_off.add(i)
             if ran:
                 for s in succ[i]:
                     need[s] -= 1

@@ -415,6 +415,8 @@ class ProcessesExecutor(base.Executor):
         self._unfit: Failure | None = None
         #: verb -> the class of an atom, or the function that it calls -> what is known of such calls
         self._kinds: dict[str, dict[Any, _Kind]] = {states.EXECUTE: {}, states.REVERT: {}}
+        #: whether what is known of the workers is so: not while that changes, nor after an interrupt has come meanwhile
+        self._sound = True
         #: index of the atom -> a follower that has not been handed in, its worker and its number
         self.followers: dict[int, tuple[base.Follower, _Worker, int]] = {}
 
@@ -437,6 +439,7 @@ class ProcessesExecutor(base.Executor):
         self._deliver = deliver
         self._stillborn = 0
         self._unfit = None
+        self._sound = True
         self.followers.clear()
         if self._pool.max_tasks_per_worker is not None:
             self.follower_of = None
@@ -454,13 +457,16 @@ class ProcessesExecutor(base.Executor):
 
     def submit(self, calls: list[base.Call]) -> None:
         """Send calls to the workers, or keep them until these have room."""
+        self._sound = False
         self._pending.extend(calls)
         self._share_out()
+        self._sound = True
         if self._pending:  # more may be to come, and the workers are to have something to do until it has
             self._manage(0.0)
 
     def hand_in(self, call: base.Call) -> list[tuple[Any, Any]]:
         """Have a call take the place of the follower that was sent for it; returns what was not delivered of that."""
+        sound, self._sound = self._sound, False
         follower, one, number = self.followers.pop(call.index)
         if number in one.sent:
             one.sent[number] = call, *one.sent[number][1:]
@@ -471,21 +477,26 @@ class ProcessesExecutor(base.Executor):
                 followers = self._add_followers(one)
                 if followers:
                     self._send_off(one, followers, first)
+        self._sound = sound
         return [(call if reporting is None else reporting, what) for reporting, what in follower.kept]
 
     def recall(self) -> list[base.Call]:
         """Give back the calls that no worker has begun."""
+        sound, self._sound = self._sound, False
         left = [call for one in self._workers for call in self._handed_in(one.take_back())]
         left.extend(self._pending)
         self._pending.clear()
+        self._sound = sound
         return left
 
     def withdraw(self) -> None:
         """Take back the followers that have not begun, and deliver what has come of the calls before the others."""
+        self._sound = False
         for one in self._workers:
             if one.ahead:
                 self._handed_in(one.take_back_followers())
                 self._hear(one, everything=True)
+        self._sound = True
 
     def _handed_in(self, calls: list[base.Call]) -> list[base.Call]:
         """Return the calls without the followers among them, which are forgotten."""
@@ -500,17 +511,18 @@ class ProcessesExecutor(base.Executor):
     def stop(self) -> None:
         """Wait until all calls have been delivered, and end the workers or give them back.
 
-        When the wait is interrupted, the workers are killed: their calls are as if the engine had been.
+        When the wait is interrupted, or it is not known for what to wait, the workers are killed: their calls are as if
+        the engine had been.
         """
         if self._poll is None:
             return
         try:
-            while self._pending or any(one.sent for one in self._workers):
+            while self._sound and (self._pending or any(one.sent for one in self._workers)):
                 self._manage(None)
+            if not self._sound:
+                self._kill()
         except BaseException:
-            for one in self._workers:
-                one.kill()
-            self._keep_nothing()
+            self._kill()
             raise
         finally:
             self._poll = None
@@ -520,7 +532,10 @@ class ProcessesExecutor(base.Executor):
             workers, self._workers = self._workers, []
             self._pool.give_back(workers, keep=self._keep)
 
-    def _keep_nothing(self) -> None:
+    def _kill(self) -> None:
+        """Kill the workers, and deliver what they have said until then."""
+        for one in self._workers:
+            one.kill()
         while self._workers:
             one = self._workers.pop()
             one.process.join()
@@ -551,6 +566,7 @@ class ProcessesExecutor(base.Executor):
             time.sleep(max(_GATHER, min(map(_load, workers)) / 8))  # noqa: TID251
         happened = poll.poll(None if timeout is None else math.ceil(timeout * 1000))
         self._mailbox.wake = None
+        sound, self._sound = self._sound, False
         for line, events in happened:
             one = lines.get(line)
             if one is None:
@@ -566,6 +582,7 @@ class ProcessesExecutor(base.Executor):
             self._share_out()
         elif behind and self._is_behind():
             self._even_out()
+        self._sound = sound
 
     def _listen(self, line: int, one: _Worker | None, events: int = select.POLLIN) -> None:
         """Wait for something on a line, too."""

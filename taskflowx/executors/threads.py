@@ -3,12 +3,18 @@
 The scheduler puts calls on one queue, from which the workers take them; a worker delivers what came of a call and
 takes the next. Threads are started when there are more calls than threads, up to the limit, and end with the run.
 
+A call is queued with what follows it for certain, if there is a worker for it. When it has succeeded and no other call
+lacks a worker, its worker goes on with that by itself. Whether it will is decided before the outcome of the
+call is delivered, so that the scheduler hands in what will begin and starts itself what will not; a follower is taken
+from its row after that. Until it is, the scheduler may take it back: who has taken it out of the row has it.
+
 While much is queued, the thread of the scheduler sleeps for a part of the time that it will take, and then finds many
 results at once: to be woken for each of them would take the interpreter's lock from the workers as often.
 """
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import os
 import queue
@@ -18,11 +24,18 @@ from typing import TYPE_CHECKING, Any
 
 from taskflowx import task
 from taskflowx.executors import base
+from taskflowx.types.failure import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    #: what follows a call and has not begun, in order
+    _Row = collections.deque[base.Follower]
+    _Calls = queue.SimpleQueue[tuple[base.Call, _Row | None] | None]
 
+
+#: at most so many calls are queued with the one that they follow
+_AHEAD = 16
 #: at most so many seconds pass, and so large a part of what is queued, before results are looked at
 _AT_MOST, _PART = 0.002, 1 / 8
 #: to sleep for fewer seconds is not worth it
@@ -37,29 +50,20 @@ class _Gathering:
         self._get = delivered.get
         self.put = delivered.put
         self.get_nowait = delivered.get_nowait
-        self._executor = executor
-        self._looked_at = time.monotonic()
-        self._taken = 0  # how many calls the workers had taken then
+        self._seconds_to_gather = executor.seconds_to_gather
 
     def get(self, timeout: float | None = None) -> tuple[Any, Any]:
         """Take the first item out, and wait for one.
 
         :raises queue.Empty: when there is none in that many seconds
         """
-        seconds = self._pause(time.monotonic())
+        seconds = self._seconds_to_gather()
         if seconds >= _AT_LEAST:
             if timeout is not None:
                 seconds = min(seconds, timeout)
                 timeout -= seconds
             time.sleep(seconds)  # noqa: TID251 - the workers go on meanwhile, and nobody waits for us yet
         return self._get(timeout=timeout)
-
-    def _pause(self, now: float) -> float:
-        """Return for how many seconds the workers will not need anybody, as fast as they have been of late."""
-        queued, taken = self._executor.queued_and_taken()
-        interval = (now - self._looked_at) / max(taken - self._taken, 1)
-        self._looked_at, self._taken = now, taken
-        return min(queued * interval * _PART, _AT_MOST)
 
 
 class ThreadsExecutor(base.Executor):
@@ -73,37 +77,50 @@ class ThreadsExecutor(base.Executor):
     def __init__(self, max_workers: int | None = None) -> None:
         self._max_workers = max_workers or min(32, (os.cpu_count() or 1) + 4)
         self._threads: list[threading.Thread] = []
-        self._calls: queue.SimpleQueue[base.Call | None] = queue.SimpleQueue()
+        self._calls: _Calls = queue.SimpleQueue()
+        #: the index of each follower that has not been handed in, and its row
+        self.followers: dict[int, _Row] = {}
         self._deliver: Callable[[tuple[Any, Any]], None] | None = None
         self._submitted = 0
+        self._ended: list[int] = []  # how many of them each worker has ended, with what followed
+        self._looked_at = 0.0  # when the speed of the workers was last looked at
+        self._taken = 0  # how many calls they had taken then
 
     def start(self, deliver: Callable[[tuple[Any, Any]], None]) -> None:
         """Get ready to take calls; threads are started when they are needed."""
         self.stop()  # what is left of a run whose end was interrupted
         self._deliver = deliver
         self._submitted = 0
+        self._ended = []
         self._calls = queue.SimpleQueue()
+        self.followers = {}
 
     def make_queue(self) -> _Gathering:
         """Return what the scheduler waits on."""
         return _Gathering(self)
 
-    def queued_and_taken(self) -> tuple[int, int]:
-        """Return how many calls wait for a worker, and how many did in this run and do so no more."""
+    def seconds_to_gather(self) -> float:
+        """Return for how long the workers will not need anybody, as fast as they have been since the last look."""
+        self._looked_at, since = time.monotonic(), self._looked_at
         queued = self._calls.qsize()
-        return queued, self._submitted - queued
+        self._taken, before = self._submitted - queued, self._taken
+        interval = (self._looked_at - since) / max(self._taken - before, 1)
+        return min(queued * interval * _PART, _AT_MOST)
 
     def submit(self, calls: list[base.Call]) -> None:
         """Queue calls for the workers."""
+        if self._calls.empty():  # how long it has been so tells nothing of how fast they are
+            self._looked_at, self._taken = time.monotonic(), self._submitted
         self._submitted += len(calls)
         while len(self._threads) < min(self._max_workers, self._submitted):
             thread = threading.Thread(
                 target=self._work,
-                args=(self._deliver, self._calls),
+                args=(self._deliver, self._calls, len(self._threads)),
                 name=f"taskflowx-worker-{len(self._threads)}",
                 daemon=True,
             )
             self._threads.append(thread)
+            self._ended.append(0)
             try:
                 thread.start()
             except RuntimeError as error:
@@ -114,28 +131,73 @@ class ThreadsExecutor(base.Executor):
                     break
                 raise
         put = self._calls.put
-        for call in calls:
-            put(call)
+        if self.follower_of is None or self._lacks_workers():
+            for call in calls:
+                put((call, None))
+        else:
+            for call in calls:
+                put((call, self._row_after(call)))
 
-    def _work(self, deliver: Callable[[tuple[Any, Any]], None], calls: queue.SimpleQueue[base.Call | None]) -> None:
+    def _lacks_workers(self) -> bool:
+        """Tell whether some call waits for a worker that is at another one."""
+        return self._submitted - sum(self._ended) > len(self._threads)
+
+    def _row_after(self, call: base.Call) -> _Row | None:
+        """Return what follows a call, one after the other."""
+        follower_of = self.follower_of
+        assert follower_of is not None, "the scheduler does without followers"
+        row: _Row = collections.deque()
+        follower = follower_of(call)
+        while follower is not None and len(row) < _AHEAD:
+            row.append(follower)
+            self.followers[follower.index] = row
+            follower = follower_of(follower)
+        return row or None
+
+    def _work(self, deliver: Callable[[tuple[Any, Any]], None], calls: _Calls, number: int) -> None:
         task.PROGRESS.set(lambda reporting, details: deliver((reporting, details)))
-        take, perform = calls.get, base.perform
-        while (call := take()) is not None:
-            try:
-                outcome = perform(call.atom, call.verb, call.kwargs)
-            except BaseException as error:
-                outcome = base.Interrupt(error)
-            deliver((call, outcome))
-            del call, outcome  # break the reference: what the call held must not live until the next one comes
+        take, perform, ended = calls.get, base.perform, self._ended
+        while (taken := take()) is not None:
+            call, row = taken
+            while True:
+                try:
+                    outcome = perform(call.atom, call.verb, call.kwargs)
+                except BaseException as error:
+                    outcome = base.Interrupt(error)
+                if row and (isinstance(outcome, _NO_SUCCESS) or self.follower_of is None or self._lacks_workers()):
+                    _drop(row, self.followers)
+                deliver((call, outcome))
+                follower = _take(row, outcome) if row else None
+                if follower is None:
+                    break
+                call = follower
+            ended[number] += 1
+            # Break the reference: what the call held must not live until the next one comes.
+            del taken, call, row, outcome
         calls.put(None)  # for the next worker
 
     def recall(self) -> list[base.Call]:
         """Give back the calls that no worker has taken."""
         left = []
         with contextlib.suppress(queue.Empty):
-            while (call := self._calls.get_nowait()) is not None:
-                left.append(call)
+            while (taken := self._calls.get_nowait()) is not None:
+                left.append(taken[0])
+        self._submitted -= len(left)
+        self.withdraw()
         return left
+
+    def hand_in(self, call: base.Call) -> list[tuple[Any, Any]]:
+        """Have a call take the place of its follower; what comes of that is delivered after what came before it."""
+        del self.followers[call.index]
+        return []
+
+    def withdraw(self) -> None:
+        """Take back the followers that no worker has taken."""
+        followers = self.followers
+        for index, row in reversed(list(followers.items())):
+            with contextlib.suppress(IndexError):  # a worker was faster
+                if row[-1].index == index:  # the first in a row may have been handed in
+                    followers.pop(row.pop().index, None)
 
     def stop(self) -> None:
         """Join the workers, which first run what is queued."""
@@ -144,3 +206,23 @@ class ThreadsExecutor(base.Executor):
             if thread.is_alive():  # not so when an interrupt has kept it from being started
                 thread.join()
         self._threads.clear()
+
+
+_NO_SUCCESS = (Failure, base.Interrupt)
+
+
+def _drop(row: _Row, followers: dict[int, _Row]) -> None:
+    """Forget what does not begin by itself."""
+    with contextlib.suppress(IndexError):  # the scheduler was faster
+        while row:
+            followers.pop(row.pop().index, None)
+
+
+def _take(row: _Row, result: Any) -> base.Call | None:
+    """Return the call that follows one with this result; None when the scheduler has taken it back."""
+    try:
+        follower = row.popleft()
+    except IndexError:
+        return None
+    arguments = {**follower.kwargs, **dict.fromkeys(follower.awaited, result)}
+    return base.Call(follower.index, follower.atom, follower.verb, arguments)

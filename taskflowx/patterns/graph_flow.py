@@ -7,8 +7,8 @@ agrees with the ranks costs nothing, and for another one the smaller of two side
 precedes the other. Where there is room between ranks, nobody else has to, and where there is none all are given some. A
 cycle is found by the call that closes it.
 
-Invariants: ranks are unique, and for each link (u, v) the rank of u is lower than that of v. While the members are
-held in the order of their ranks, each has its position for its rank.
+Invariants: for each link (u, v) the rank of u is lower than that of v. While the members are held in the order of their
+ranks, each has its position for its rank.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 CYCLE = "No path through the node(s) in the graph produces an ordering that will allow for logical edge traversal"
 ROOM = 1 << 64  # by so much the ranks of two neighbours differ when room has been made
-STEP = 1 << 24  # the bits below it tell apart those that are put at the same place
 _MANUAL: dict[str, Any] = {flow.LINK_MANUAL: True}  # shared by all links made by hand that have nothing more
 
 
@@ -118,7 +117,6 @@ class Flow(flow.Flow):
         super().__init__(name, retry)
         self._end = 0  # the rank for the next one at the end
         self._step = 1  # how much higher that of the one after it will be
-        self._between = 0  # how many were put between others since the ranks were last spread out
         self._sorted = True  # whether the members are held in the order of their ranks
         self._knows_after = False  # whether the members know who follows them
         self._providers = _Index()
@@ -140,17 +138,21 @@ class Flow(flow.Flow):
         self._check_members(new)
         added: list[_Node] = []
         moved: dict[_Node, int] = {}
-        end, step, between = self._end, self._step, self._between
+        end, step = self._end, self._step
         try:
             self._join(new, added, moved, resolve_requires=resolve_requires, resolve_existing=resolve_existing)
         except BaseException:
             for node in reversed(added):
                 self._remove(node)
-            for node, rank in moved.items():
-                node.rank = rank
-            self._end, self._step, self._between = end, step, between
+            self._put_back(moved, end, step)
             raise
         return self
+
+    def _put_back(self, moved: dict[_Node, int], end: int, step: int) -> None:
+        """Give those that have moved the ranks that they had."""
+        for node, rank in moved.items():
+            node.rank = rank
+        self._end, self._step = end, step
 
     def _join(  # noqa: C901 - one pass over many members, and it counts what each of them costs
         self,
@@ -208,7 +210,7 @@ class Flow(flow.Flow):
         self._work_out_after()
         served = [needer for needer in after if self._is_served(needer, provides)]
         for needer, names in after.items():
-            node.precede(needer)  # first, as it tells whom to undo
+            node.precede(needer)  # first: it tells `_remove` of whom this is to be undone
             needer.needed = (*needer.needed, node)
             if needer in served:
                 needer.linked = {**(needer.linked or {}), node: {flow.LINK_REASONS: set(names)}}
@@ -288,13 +290,12 @@ class Flow(flow.Flow):
     def _move(self, nodes: list[_Node], low: int, high: int, moved: dict[_Node, int]) -> bool:
         """Spread members evenly between two ranks; returns whether there was room, and moves none if not."""
         step = (high - low) // (len(nodes) + 1)
-        if step < 2 * STEP or self._between + len(nodes) >= STEP:
+        if step < 1:
             return False
         for node in nodes:
             moved.setdefault(node, node.rank)
             low += step
-            self._between += 1
-            node.rank = low - low % STEP + self._between
+            node.rank = low
         return True
 
     def _make_room(self, moved: dict[_Node, int]) -> None:
@@ -307,11 +308,11 @@ class Flow(flow.Flow):
         nodes = sorted(self._members.values(), key=_by_rank)
         end = len(nodes) * step
         ranks = list(range(0, end, step))
-        # An interrupt must leave nobody behind the end. To give the ranks takes no step in Python, nor arithmetic of
-        # large numbers, which looks for signals too: there would be some that are old and some that are new.
+        # The end is raised before the ranks change, so that an interrupt leaves nobody behind it. The ranks are given
+        # without a step in Python or arithmetic of large numbers, where signals are looked at: all of them or none.
         self._end, self._step = max(end, self._end), step
         collections.deque(map(_set_rank, nodes, ranks), maxlen=0)
-        self._end, self._between = end, 0
+        self._end = end
         return nodes
 
     def _remove(self, node: _Node) -> None:
@@ -358,18 +359,24 @@ class Flow(flow.Flow):
                 raise ValueError(msg)
             attributes[flow.LINK_DECIDER_DEPTH] = Depth.translate(decider_depth)
         known = later.linked.get(earlier) if later.linked else None
-        knew_after = self._knows_after
+        new = known is None and earlier not in later.needed
         if known is None or flow.LINK_MANUAL not in known:
-            if earlier not in later.needed:
-                self._put_before(earlier, later, {})
-                knew_after, self._knows_after = self._knows_after, False  # an interrupt may come between the two sides
-                if knew_after:
-                    earlier.precede(later)
             known = _MANUAL if known is None else known | _MANUAL
         if later.linked is None:
             later.linked = {}
-        later.linked[earlier] = known | attributes if attributes else known
-        self._knows_after = knew_after
+        moved: dict[_Node, int] = {}
+        end, step = self._end, self._step
+        try:
+            if new:
+                self._put_before(earlier, later, moved)
+                if self._knows_after:
+                    earlier.precede(later)
+            later.linked[earlier] = known | attributes if attributes else known
+        except BaseException:
+            if new:
+                earlier.no_longer_precede(later)
+            self._put_back(moved, end, step)
+            raise
         return self
 
     def _node(self, item: Any, end: str) -> _Node:
@@ -457,9 +464,9 @@ class Flow(flow.Flow):
         The first part has, for each member, the positions of those that it directly follows; the second the
         attributes of the links (earlier position, later position) that have a decider.
         """
-        members, chosen = self._ranked(), list(self)
-        whole = len(chosen) == len(members)
-        nodes = list(members.values()) if whole else [members[item] for item in chosen]
+        members = self._ranked()
+        whole = len(self) == len(members)  # and ranks are positions
+        nodes = list(members.values()) if whole else [members[item] for item in self]
         deciders: dict[tuple[int, int], dict[str, Any]] = {}
         before: list[tuple[int, ...]] = []
         place = {} if whole else {node: position for position, node in enumerate(nodes)}

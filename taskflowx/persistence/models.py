@@ -22,7 +22,7 @@ from taskflowx._util import arguments
 from taskflowx.types.failure import Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
 STATES_OF_EXECUTE_RESULTS = (states.SUCCESS, states.FAILURE)
 
@@ -41,18 +41,20 @@ class _Series:
 
     def forget(self) -> None:
         """Have the next identity begin a new series."""
-        #: returns an identity of the series
-        self.next: Callable[[], str] = self._first
-        #: returns what a thousand identities of the series begin with, which end in `ENDS`
-        self.next_start: Callable[[], str] = self._first_start
+        self._starts: Iterator[str] | None = None
+        self._identities: Iterator[str] | None = None
 
-    def _first(self) -> str:
-        self.begin()
-        return self.next()
+    def next(self) -> str:
+        """Return an identity of the series."""
+        if self._identities is None:
+            self.begin()
+        return next(self._identities)  # type: ignore[arg-type]
 
-    def _first_start(self) -> str:
-        self.begin()
-        return self.next_start()
+    def next_start(self) -> str:
+        """Return what a thousand identities of the series begin with, which end in `ENDS`."""
+        if self._starts is None:
+            self.begin()
+        return next(self._starts)  # type: ignore[arg-type]
 
     def begin(self) -> str:
         """Return a random identity, and begin a series that differs from all others."""
@@ -64,8 +66,8 @@ class _Series:
         # thread may ask.
         thousands = map((str(other)[:24] + "{:09}").format, itertools.count(other.node % 10**8))
         adders = map(operator.attrgetter("__add__"), thousands)
-        self.next_start = thousands.__next__
-        self.next = itertools.chain.from_iterable(map(map, adders, itertools.repeat(self.ENDS))).__next__
+        self._starts = thousands
+        self._identities = itertools.chain.from_iterable(map(map, adders, itertools.repeat(self.ENDS)))
         return made
 
 

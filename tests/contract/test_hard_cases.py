@@ -4,6 +4,7 @@ import concurrent.futures
 import signal
 import sys
 import threading
+import traceback
 
 import pytest
 
@@ -107,7 +108,8 @@ def test_an_interrupt_of_the_main_thread_stops_the_run_which_goes_on_later(threa
             if len(begun) == 1:
                 main = threading.main_thread().ident
                 while not interrupted.wait(0.05):  # a signal that comes just before the engine waits does not wake it
-                    if sys._current_frames()[main].f_code.co_name == "_next":
+                    stack = traceback.walk_stack(sys._current_frames()[main])
+                    if any(frame.f_code.co_name == "_next" for frame, _ in stack):
                         signal.pthread_kill(main, signal.SIGINT)
 
         def revert(self, **kwargs):

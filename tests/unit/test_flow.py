@@ -104,6 +104,15 @@ def test_anything_with_what_an_atom_has_is_taken(new):
     assert "y" in made.provides
 
 
+def test_each_of_many_members_of_classes_of_their_own_is_looked_at_once(new, monkeypatch):
+    looked_at = []
+    check = flow.Flow._check_member
+    monkeypatch.setattr(flow.Flow, "_check_member", lambda self, item: looked_at.append(item) or check(self, item))
+    members = [mock.Mock(requires=(), provides=()) for _ in range(20)]
+    new("f").add(*members)
+    assert looked_at == members
+
+
 def test_names_may_change_after_adding(new):
     a, b = work("a"), work("b")
     made = new("f").add(a, b)

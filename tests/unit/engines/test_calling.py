@@ -262,6 +262,25 @@ def test_who_is_interrupted_while_told_of_the_beginning_leaves_the_atom_as_it_wa
     assert engine.storage.get_atom_state("a") == states.PENDING
 
 
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_listener_need_not_say_whether_it_is_true(others):
+    told = []
+
+    class Listens:
+        def __bool__(self):
+            raise TypeError("neither true nor false")
+
+        def __call__(self, state, details):
+            told.append((state, details["task_name"], details["old_state"], details.get("result")))
+
+    engine = engines.load(linear_flow.Flow("f").add(hooked([])("a")))
+    for _ in range(others + 1):
+        engine.atom_notifier.register("*", Listens())
+    engine.run()
+    expected = [(states.RUNNING, "a", states.PENDING, None), (states.SUCCESS, "a", states.RUNNING, None)]
+    assert told == [one for one in expected for _ in range(others + 1)]
+
+
 def test_a_value_that_is_missing_is_told_once_and_fails_the_atom():
     told = []
 

@@ -311,6 +311,8 @@ def test_what_is_no_flow_and_no_task_cannot_be_compiled():
 def test_a_retry_as_a_member_of_a_flow_is_refused(kind):
     with pytest.raises(TypeError, match=r"Unknown object '\"stray==1\.0\"' "):
         plans.compile_flow(kind("f", retry.Times(1, "stray")))
+    with pytest.raises(TypeError, match=r"Unknown object '\"stray==1\.0\"' "):
+        plans.compile_flow(kind("f", retry.Times(1, "stray"), controller=retry.Times(1, "of its class")))
 
 
 def test_a_task_in_the_place_of_a_retry_is_refused():

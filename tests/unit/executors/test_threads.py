@@ -1,37 +1,51 @@
-"""When the scheduler looks at what its threads have delivered: seldom while these have much to do."""
+"""Our own threads: what they do by themselves, and when the scheduler looks at what they have delivered."""
 
 import queue
+import sys
+import threading
 
 import pytest
 
-from taskflowx.executors import threads
-
-
-class Workers:
-    """An executor of which is said how many calls are queued, and how many have been taken."""
-
-    def __init__(self, queued, taken):
-        self.queued, self.taken = queued, taken
-
-    def queued_and_taken(self):
-        return self.queued, self.taken
+from taskflowx import engines, states, task
+from taskflowx.executors import base, threads
+from taskflowx.patterns import linear_flow, unordered_flow
+from taskflowx.types.failure import Failure
 
 
 @pytest.fixture
 def clock(monkeypatch):
-    """A clock that goes on when somebody sleeps; returns how long they did."""
-    slept = []
-    monkeypatch.setattr(threads.time, "monotonic", lambda: 100.0 + sum(slept))
-    monkeypatch.setattr(threads.time, "sleep", slept.append)
-    return slept
+    """A clock that goes on when somebody sleeps, or when the test says so; holds each of these."""
+    passed = []
+    monkeypatch.setattr(threads.time, "monotonic", lambda: 100.0 + sum(passed))
+    monkeypatch.setattr(threads.time, "sleep", passed.append)
+    return passed
 
 
-def waits(queued, taken, seconds):
-    """Return what somebody waits on whose workers took so many calls in so many seconds, and have so many left."""
-    made = threads._Gathering(Workers(queued, taken))
-    made._looked_at -= seconds
-    made.put(("call", "outcome"))
-    return made
+class Crew:
+    """An executor without workers of its own: they are said to take calls."""
+
+    def __init__(self, clock):
+        self.clock = clock
+        self.executor = threads.ThreadsExecutor(1)
+        self.delivered = self.executor.make_queue()
+        self.executor._threads = [None]  # so that none is started
+        self.executor._ended = [0]
+
+    def submit(self, count):
+        self.executor.submit([base.Call(0, None, states.EXECUTE, {})] * count)
+
+    def take(self, count, seconds):
+        """Have workers take some calls in so many seconds, of which one has been delivered."""
+        for _ in range(count):
+            self.executor._calls.get_nowait()
+        self.clock.append(seconds)
+        self.delivered.put(("call", "outcome"))
+
+    def slept(self):
+        """Wait for the next result; returns for how long it was slept before it was looked for."""
+        before = len(self.clock)
+        assert self.delivered.get() == ("call", "outcome")
+        return self.clock[before:]
 
 
 @pytest.mark.parametrize(
@@ -45,22 +59,228 @@ def waits(queued, taken, seconds):
     ],
 )
 def test_results_are_gathered_for_a_part_of_what_the_queued_work_takes(clock, queued, taken, seconds, expected):
-    assert waits(queued, taken, seconds).get() == ("call", "outcome")
-    assert clock == pytest.approx(expected)
+    crew = Crew(clock)
+    crew.submit(queued + taken)
+    crew.take(taken, seconds)
+    assert crew.slept() == pytest.approx(expected)
 
 
 def test_how_fast_the_workers_are_is_judged_by_what_they_took_since_the_last_look(clock):
-    made = waits(1_000, 10, 1.0)
-    made.get()
-    made.put(("call", "outcome"))
-    made._executor.queued, made._executor.taken = 80, 30  # 20 calls in the 2 ms that were slept
-    made.get()
-    assert clock == pytest.approx([0.002, 80 * 0.002 / 20 / 8])
+    crew = Crew(clock)
+    crew.submit(1_110)
+    crew.take(10, 1.0)
+    assert crew.slept() == [threads._AT_MOST]
+    crew.take(1_020, 0.002)
+    assert crew.slept() == []
+    crew.take(20, 0.004)
+    assert crew.slept() == pytest.approx([60 * 0.0002 / 8])
+
+
+def test_the_time_in_which_nothing_was_queued_does_not_count(clock):
+    crew = Crew(clock)
+    crew.submit(1)
+    crew.take(1, 5.0)
+    assert crew.slept() == []
+    clock.append(5.0)
+    crew.submit(180)
+    crew.take(100, 0.01)
+    assert crew.slept() == pytest.approx([0.001])
 
 
 def test_no_sleep_is_longer_than_the_time_that_is_left(clock):
-    made = waits(1_000, 10, 1.0)
-    made.get_nowait()
+    crew = Crew(clock)
+    crew.submit(1_000)
+    clock.append(1.0)
     with pytest.raises(queue.Empty):
-        made.get(timeout=0.0005)
-    assert clock == [0.0005]
+        crew.delivered.get(timeout=0.0005)
+    assert clock[1:] == [0.0005]
+
+
+# -- followers -------------------------------------------------------------------------------------
+
+
+class Step(task.Task):
+    """Waits until it may end, if it has been told to, and returns its name, or fails."""
+
+    def __init__(self, name, *, fails=False, waits=False):
+        super().__init__(name)
+        self.fails = fails
+        self.began, self.may_end = threading.Event(), threading.Event()
+        if not waits:
+            self.may_end.set()
+
+    def execute(self, before=None):
+        self.began.set()
+        assert self.may_end.wait(30)
+        if self.fails:
+            raise ValueError(self.name)
+        return f"{before or ''}{self.name}"
+
+
+class Line:
+    """An executor, and one chain of calls in place of a flow: what follows a call is the next one, with its result."""
+
+    def __init__(self, chain, max_workers=1):
+        self.chain = chain
+        self.executor = threads.ThreadsExecutor(max_workers)
+        self.delivered = self.executor.make_queue()
+        self.executor.follower_of = self.follower_of
+        self.executor.start(self.delivered.put)
+
+    def follower_of(self, call):
+        following = call.index + 1
+        return base.Follower(following, self.chain[following], {}, ("before",)) if following < len(self.chain) else None
+
+    def begin(self):
+        self.executor.submit([self.call(0)])
+        assert self.chain[0].began.wait(30)
+
+    def call(self, index):
+        return base.Call(index, self.chain[index], states.EXECUTE, {})
+
+    def hear(self):
+        """Return the index and the outcome of the next call that is delivered."""
+        call, outcome = self.delivered.get(timeout=30)
+        assert type(call) is base.Call
+        return call.index, outcome
+
+    def hears_no_more(self):
+        self.executor.stop()
+        with pytest.raises(queue.Empty):
+            self.delivered.get_nowait()
+        return True
+
+
+@pytest.fixture
+def line():
+    made = []
+
+    def make(*chain, **options):
+        made.append(Line(chain, **options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        for step in one.chain:
+            step.may_end.set()
+        one.executor.stop()
+
+
+def test_a_worker_goes_along_a_row_with_each_result(line):
+    one = line(Step("a"), Step("b"), Step("c"))
+    one.begin()
+    assert [one.hear(), one.hear(), one.hear()] == [(0, "a"), (1, "ab"), (2, "abc")]
+    assert sorted(one.executor.followers) == [1, 2]
+    for index in (1, 2):
+        assert one.executor.hand_in(one.call(index)) == []
+    assert not one.executor.followers
+
+
+def test_nothing_follows_a_failure_and_that_is_known_when_it_is_delivered(line):
+    one = line(Step("a"), Step("b", fails=True), Step("c"))
+    one.begin()
+    assert one.hear() == (0, "a")
+    index, outcome = one.hear()
+    assert (index, type(outcome)) == (1, Failure)
+    assert sorted(one.executor.followers) == [1]
+    assert one.hears_no_more()
+
+
+def test_nothing_follows_what_is_no_exception(line, monkeypatch):
+    one = line(Step("a"), Step("b"))
+    monkeypatch.setattr(one.chain[0], "pre_execute", lambda: sys.exit(3))
+    one.executor.submit([one.call(0)])
+    _, outcome = one.hear()
+    assert isinstance(outcome, base.Interrupt)
+    assert not one.executor.followers
+    assert one.hears_no_more()
+
+
+def test_what_waits_for_a_worker_goes_before_what_follows(line):
+    one = line(Step("a", waits=True), Step("b"), Step("other"))
+    one.begin()
+    one.executor.submit([base.Call(7, one.chain[2], states.EXECUTE, {})])
+    one.chain[0].may_end.set()
+    assert [one.hear(), one.hear()] == [(0, "a"), (7, "other")]
+    assert not one.executor.followers
+    assert one.hears_no_more()
+
+
+@pytest.mark.parametrize("how", ["withdraw", "recall"])
+def test_what_no_worker_has_taken_is_taken_back(line, how):
+    one = line(Step("a", waits=True), Step("b"), Step("c"))
+    one.begin()
+    assert sorted(one.executor.followers) == [1, 2]
+    assert not getattr(one.executor, how)()
+    assert not one.executor.followers
+    one.chain[0].may_end.set()
+    assert one.hear() == (0, "a")
+    assert one.hears_no_more()
+
+
+def test_what_has_begun_is_known_when_the_rest_is_taken_back(line):
+    one = line(Step("a"), Step("b", waits=True), Step("c"))
+    one.begin()
+    assert one.chain[1].began.wait(30)
+    one.executor.withdraw()
+    assert one.delivered.get_nowait()[1] == "a"
+    assert sorted(one.executor.followers) == [1]
+    one.chain[1].may_end.set()
+    assert one.hear() == (1, "ab")
+    assert one.hears_no_more()
+
+
+def test_what_was_handed_in_before_a_worker_took_it_is_not_taken_back(line, monkeypatch):
+    may_take, take = threading.Event(), threads._take
+    monkeypatch.setattr(threads, "_take", lambda *args: may_take.wait(30) and take(*args))
+    one = line(Step("a"), Step("b"), Step("c"))
+    one.begin()
+    assert one.hear() == (0, "a")
+    one.executor.hand_in(one.call(1))
+    one.executor.withdraw()
+    assert not one.executor.followers
+    may_take.set()
+    assert one.hear() == (1, "ab")
+    assert one.hears_no_more()
+
+
+def test_no_row_is_made_where_it_would_not_be_gone_along(line):
+    one = line(Step("a", waits=True), Step("b"), max_workers=2)
+    one.executor.submit([one.call(0), one.call(0), one.call(0)])
+    assert not one.executor.followers
+    one.executor.submit([one.call(0)])
+    assert not one.executor.followers
+    one.chain[0].may_end.set()
+    assert [one.hear() for _ in range(4)] == [(0, "a")] * 4
+    while one.executor._lacks_workers():
+        threading.Event().wait(0.001)  # until the last one has been counted
+    one.executor.submit([one.call(0), one.call(0)])
+    assert sorted(one.executor.followers) == [1]
+
+
+def test_chains_side_by_side_go_along_by_themselves(monkeypatch):
+    ahead = []
+    hand_in = threads.ThreadsExecutor.hand_in
+    monkeypatch.setattr(
+        threads.ThreadsExecutor, "hand_in", lambda self, call: ahead.append(call.index) or hand_in(self, call)
+    )
+    flow = unordered_flow.Flow("f")
+    for chain in "ab":
+        flow.add(linear_flow.Flow(chain).add(*(Step(f"{chain}{number}") for number in range(200))))
+    engine = engines.load(flow, executor="threads", max_workers=2)
+    engine.run()
+    assert len(engine.storage.fetch_all()) == 0
+    assert engine.statistics["completed"] == 400
+    assert len(ahead) > 200
+
+
+def test_what_has_a_priority_does_not_wait_for_what_follows(monkeypatch):
+    monkeypatch.setattr(base.Follower, "__init__", None)  # none is made
+    flow = unordered_flow.Flow("f")
+    for chain in "ab":
+        steps = [Step(f"{chain}{number}") for number in range(20)]
+        steps[10].priority = 5
+        flow.add(linear_flow.Flow(chain).add(*steps))
+    engine = engines.load(flow, executor="threads", max_workers=2)
+    engine.run()
+    assert engine.statistics["completed"] == 40
