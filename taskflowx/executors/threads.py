@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 
 
 #: at most so many calls are queued with the one that they follow
-_AHEAD = 16
+_AHEAD = 32
 #: at most so many seconds pass, and so large a part of what is queued, before results are looked at
-_AT_MOST, _PART = 0.002, 1 / 8
+_AT_MOST, _PART = 0.002, 1 / 4
 #: to sleep for fewer seconds is not worth it
 _AT_LEAST = 0.0001
 
@@ -84,7 +84,8 @@ class ThreadsExecutor(base.Executor):
         self._submitted = 0
         self._ended: list[int] = []  # how many of them each worker has ended, with what followed
         self._looked_at = 0.0  # when the speed of the workers was last looked at
-        self._taken = 0  # how many calls they had taken then
+        self._taken = 0  # how many calls they had taken then, and followers that had been handed in
+        self._followed = 0
 
     def start(self, deliver: Callable[[tuple[Any, Any]], None]) -> None:
         """Get ready to take calls; threads are started when they are needed."""
@@ -103,14 +104,17 @@ class ThreadsExecutor(base.Executor):
         """Return for how long the workers will not need anybody, as fast as they have been since the last look."""
         self._looked_at, since = time.monotonic(), self._looked_at
         queued = self._calls.qsize()
-        self._taken, before = self._submitted - queued, self._taken
+        self._taken, before = self._submitted + self._followed - queued, self._taken
+        if not queued and self.followers:
+            rows = {id(row): len(row) for row in self.followers.values()}
+            queued = min(rows.values()) * len(rows)  # so much is done until the first of them has come to its end
         interval = (self._looked_at - since) / max(self._taken - before, 1)
         return min(queued * interval * _PART, _AT_MOST)
 
     def submit(self, calls: list[base.Call]) -> None:
         """Queue calls for the workers."""
         if self._calls.empty():  # how long it has been so tells nothing of how fast they are
-            self._looked_at, self._taken = time.monotonic(), self._submitted
+            self._looked_at, self._taken = time.monotonic(), self._submitted + self._followed
         self._submitted += len(calls)
         while len(self._threads) < min(self._max_workers, self._submitted):
             thread = threading.Thread(
@@ -189,6 +193,7 @@ class ThreadsExecutor(base.Executor):
     def hand_in(self, call: base.Call) -> list[tuple[Any, Any]]:
         """Have a call take the place of its follower; what comes of that is delivered after what came before it."""
         del self.followers[call.index]
+        self._followed += 1
         return []
 
     def withdraw(self) -> None:
