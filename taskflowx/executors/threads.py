@@ -40,6 +40,8 @@ _AHEAD = 32
 _AT_MOST, _PART = 0.002, 1 / 4
 #: to sleep for fewer seconds is not worth it
 _AT_LEAST = 0.0001
+#: so many calls tell how fast the workers are: the first have to wait until a worker is awake
+_EVIDENCE = 8
 
 
 class _Gathering:
@@ -83,9 +85,9 @@ class ThreadsExecutor(base.Executor):
         self._deliver: Callable[[tuple[Any, Any]], None] | None = None
         self._submitted = 0
         self._ended: list[int] = []  # how many of them each worker has ended, with what followed
-        self._looked_at = 0.0  # when the speed of the workers was last looked at
-        self._taken = 0  # how many calls they had taken then, and followers that had been handed in
-        self._followed = 0
+        self._followed = 0  # how many followers have been handed in
+        self._interval = 0.0  # seconds from one of all these to the next, as far as is known
+        self._looked_at, self._taken = 0.0, 0  # when that was last worked out, and how many they were then
 
     def start(self, deliver: Callable[[tuple[Any, Any]], None]) -> None:
         """Get ready to take calls; threads are started when they are needed."""
@@ -101,20 +103,23 @@ class ThreadsExecutor(base.Executor):
         return _Gathering(self)
 
     def seconds_to_gather(self) -> float:
-        """Return for how long the workers will not need anybody, as fast as they have been since the last look."""
-        self._looked_at, since = time.monotonic(), self._looked_at
+        """Return for how long the workers will not need anybody, as fast as they have been of late."""
         queued = self._calls.qsize()
-        self._taken, before = self._submitted + self._followed - queued, self._taken
+        taken = self._submitted + self._followed - queued
+        if taken - self._taken >= _EVIDENCE:
+            now = time.monotonic()
+            self._interval = (now - self._looked_at) / (taken - self._taken)
+            self._looked_at, self._taken = now, taken
         if not queued and self.followers:
             rows = {id(row): len(row) for row in self.followers.values()}
             queued = min(rows.values()) * len(rows)  # so much is done until the first of them has come to its end
-        interval = (self._looked_at - since) / max(self._taken - before, 1)
-        return min(queued * interval * _PART, _AT_MOST)
+        return min(queued * self._interval * _PART, _AT_MOST)
 
     def submit(self, calls: list[base.Call]) -> None:
         """Queue calls for the workers."""
-        if self._calls.empty():  # how long it has been so tells nothing of how fast they are
+        if self._calls.empty() and not self.followers:  # how long it has been so tells nothing of how fast they are
             self._looked_at, self._taken = time.monotonic(), self._submitted + self._followed
+            self._interval = 0.0
         self._submitted += len(calls)
         while len(self._threads) < min(self._max_workers, self._submitted):
             thread = threading.Thread(

@@ -53,7 +53,7 @@ class Crew:
     [
         (40, 100, 0.01, [0.001]),  # 100 µs each, so 4 ms of work: a quarter of that
         (8_000, 100, 0.01, [threads._AT_MOST]),
-        (80, 0, 0.01, [threads._AT_MOST]),  # what runs takes longer than 10 ms
+        (80, 7, 0.01, []),  # too few to tell
         (3, 100, 0.01, []),  # to sleep would take longer than that
         (0, 100, 0.01, []),
     ],
@@ -72,14 +72,16 @@ def test_how_fast_the_workers_are_is_judged_by_what_they_took_since_the_last_loo
     assert crew.slept() == [threads._AT_MOST]
     crew.take(1_060, 0.002)
     assert crew.slept() == []
-    crew.take(20, 0.004)
-    assert crew.slept() == pytest.approx([20 * 0.0002 / 4])
+    crew.take(16, 0.004)
+    assert crew.slept() == pytest.approx([24 * 0.00025 / 4])
+    crew.take(4, 0.001)  # too few to tell otherwise
+    assert crew.slept() == pytest.approx([20 * 0.00025 / 4])
 
 
 def test_the_time_in_which_nothing_was_queued_does_not_count(clock):
     crew = Crew(clock)
-    crew.submit(1)
-    crew.take(1, 5.0)
+    crew.submit(10)
+    crew.take(10, 5.0)
     assert crew.slept() == []
     clock.append(5.0)
     crew.submit(140)
@@ -94,13 +96,11 @@ def test_results_of_rows_are_gathered_until_the_first_of_them_is_near_its_end(cl
     executor.follower_of = lambda call: base.Follower(call.index + 1, None, {}, ()) if call.index % 100 < 20 else None
     executor.submit([base.Call(index, None, states.EXECUTE, {}) for index in (100, 200)])
     assert len(executor.followers) == 40
-    crew.take(2, 0.002)  # 1 ms for each of two workers
-    assert crew.slept() == [threads._AT_MOST]
-    for index in (101, 102, 103, 104):
+    for index in range(101, 109):
         executor.hand_in(base.Call(index, None, states.EXECUTE, {}))
     for _ in range(16):
         executor.followers[120].popleft()
-    crew.take(0, 0.0)  # 4 in 2 ms, and 2 * 4 before a worker has nothing to do
+    crew.take(2, 0.005)  # 10 in 5 ms, and 2 * 4 before a worker has nothing to do
     assert crew.slept() == pytest.approx([8 * 0.0005 / 4])
     for _ in range(4):
         executor.followers[120].popleft()
@@ -111,7 +111,8 @@ def test_results_of_rows_are_gathered_until_the_first_of_them_is_near_its_end(cl
 def test_no_sleep_is_longer_than_the_time_that_is_left(clock):
     crew = Crew(clock)
     crew.submit(1_000)
-    clock.append(1.0)
+    crew.take(10, 1.0)
+    crew.delivered.get_nowait()
     with pytest.raises(queue.Empty):
         crew.delivered.get(timeout=0.0005)
     assert clock[1:] == [0.0005]
