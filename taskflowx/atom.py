@@ -11,7 +11,7 @@ Invariant: a `Signature` never changes; engines may keep references to its tuple
 from __future__ import annotations
 
 import functools
-import inspect
+import types
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -111,11 +111,17 @@ NOTHING = Wiring((), (), 0)
 def inspect_parameters(function: Callable[..., Any]) -> Parameters:
     """Return the named parameters of a callable; what cannot be inspected is taken to accept anything."""
     target = getattr(function, "__func__", function)
-    if inspect.isfunction(target) and not hasattr(target, "__wrapped__") and not hasattr(target, "__signature__"):
+    if (
+        isinstance(target, types.FunctionType)
+        and not hasattr(target, "__wrapped__")
+        and not hasattr(target, "__signature__")
+    ):
         code = target.__code__
         defaults = len(target.__defaults__ or ())
         by_keyword = frozenset(target.__kwdefaults__ or ())
         return _parameters_of_code(code, defaults, by_keyword, bound=target is not function)
+    import inspect  # few are no plain functions
+
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
@@ -144,7 +150,7 @@ def _parameters_of_code(code: Any, defaults: int, by_keyword: frozenset[str], *,
     return Parameters(
         required + tuple(n for n in keyword_only if n not in by_keyword),
         optional + tuple(n for n in keyword_only if n in by_keyword),
-        bool(code.co_flags & inspect.CO_VARKEYWORDS),
+        bool(code.co_flags & arguments.CO_VARKEYWORDS),
         by_position,
     )
 
@@ -535,7 +541,11 @@ class Atom:
 
 
 def _is_coroutine(function: Callable[..., Any]) -> bool:
-    return arguments.is_async(function) and not inspect.isasyncgenfunction(function)
+    if not arguments.is_async(function):
+        return False
+    import inspect
+
+    return not inspect.isasyncgenfunction(function)
 
 
 def is_method_of(base: type, name: str, method: Callable[..., Any]) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextvars
 import copy
 import functools
-import inspect
 import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Self
@@ -261,6 +260,8 @@ class _ManyInputs(Task):
 
 def _check_arity(functor: Callable[..., Any], wanted: int, message: str) -> None:
     """Refuse a function that takes another number of positional arguments, if it tells how many it takes."""
+    import inspect  # most programs do without it
+
     try:
         parameters = inspect.signature(functor).parameters.values()
     except (TypeError, ValueError):

@@ -7,14 +7,15 @@ accepted, whether or not it is of the class: users' tests pass mocks.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-_ASYNC = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
+#: flags of code objects, as `inspect` has them: to import that takes longer than most that is imported here
+CO_VARKEYWORDS, CO_COROUTINE, CO_ASYNC_GENERATOR = 0x8, 0x80, 0x200
+_ASYNC = CO_COROUTINE | CO_ASYNC_GENERATOR
 _WORDS = {"1": True, "t": True, "true": True, "on": True, "y": True, "yes": True}
 _WORDS |= {"0": False, "f": False, "false": False, "off": False, "n": False, "no": False}
 
@@ -103,6 +104,8 @@ def is_async(function: Any) -> bool:
     code = getattr(function, "__code__", None)
     if code is not None:
         return bool(code.co_flags & _ASYNC)
+    import inspect  # few are neither a function nor a method
+
     parts = (function, getattr(type(function), "__call__", None))  # noqa: B004 - what a call of an object runs
     return any(inspect.iscoroutinefunction(part) or inspect.isasyncgenfunction(part) for part in parts)
 

@@ -9,7 +9,6 @@ thread, one `(call, outcome)` each; an outcome is a value, a `Failure`, an `Inte
 from __future__ import annotations
 
 import collections
-import pickle
 import queue
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -224,6 +223,8 @@ class Executor:
 
     def dumps(self, part: Any) -> bytes:
         """Pickle a part of an atom as it is pickled on its way; used to look whether it can be, before a run."""
+        import pickle  # only what pickles asks
+
         return pickle.dumps(part)
 
     def make_queue(self) -> Any:

@@ -4,12 +4,12 @@ The scheduler puts calls on one queue, from which the workers take them; a worke
 takes the next. Threads are started when there are more calls than threads, up to the limit, and end with the run.
 
 A call is queued with what follows it for certain, if there is a worker for it. When it has succeeded and no other call
-lacks a worker, its worker goes on with that by itself. Whether it will is decided before the outcome of the
-call is delivered, so that the scheduler hands in what will begin and starts itself what will not; a follower is taken
-from its row after that. Until it is, the scheduler may take it back: who has taken it out of the row has it.
+lacks a worker, its worker goes on with that by itself. Whether it will is decided before the outcome of the call is
+delivered, so that the scheduler hands in what will begin, and starts itself what will not; a follower is taken from its
+row after that. Until it is, the scheduler may take it back: who has taken it out of the row has it.
 
-While much is queued, the thread of the scheduler sleeps for a part of the time that it will take, and then finds many
-results at once: to be woken for each of them would take the interpreter's lock from the workers as often.
+While the workers have much to do, the thread of the scheduler sleeps for a part of the time that this will take, and
+then finds many results at once: to be woken for each would take the interpreter's lock from the workers as often.
 """
 
 from __future__ import annotations
@@ -112,7 +112,8 @@ class ThreadsExecutor(base.Executor):
             self._looked_at, self._taken = now, taken
         if not queued and self.followers:
             rows = {id(row): len(row) for row in self.followers.values()}
-            queued = min(rows.values()) * len(rows)  # so much is done until the first of them has come to its end
+            if len(rows) >= self._submitted - sum(self._ended):  # all workers go along one
+                queued = min(rows.values()) * len(rows)  # so much is done until the first has come to its end
         return min(queued * self._interval * _PART, _AT_MOST)
 
     def submit(self, calls: list[base.Call]) -> None:

@@ -19,7 +19,6 @@ list, so a chain of any length costs as many records as it has members.
 
 from __future__ import annotations
 
-import json
 import sys
 import threading
 import traceback
@@ -526,6 +525,8 @@ def _storable(arg: Any) -> Any:
     if arg is None or type(arg) is str:
         return arg
     try:
+        import json  # when a failure is written
+
         return json.loads(json.dumps(arg, allow_nan=False))
     except Exception:  # noqa: BLE001 - a user's object may raise anything
         return f"<not kept: {_name_of(type(arg))}>"

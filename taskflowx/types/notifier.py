@@ -17,16 +17,16 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import inspect
 import logging
 import threading
 from collections.abc import Hashable
-from types import MethodType
+from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from taskflowx._util import arguments
 
 if TYPE_CHECKING:
+    import inspect
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     Callback = Callable[..., object]
@@ -141,6 +141,8 @@ def _takes_details_by_name(callback: Callback, args: tuple[Any, ...], kwargs: di
     fits both is taken; if there is none, what fits its own, for the decorator may be there to adapt the one
     to the other.
     """
+    import inspect  # for those who listen; other programs do without it
+
     try:
         own, inner = inspect.signature(callback, follow_wrapped=False), inspect.signature(callback)
     except (TypeError, ValueError):  # C code without a signature: it may well fit
@@ -161,7 +163,7 @@ def _takes_details_by_name(callback: Callback, args: tuple[Any, ...], kwargs: di
 def _takes_details_second(callback: Callback) -> bool:
     """Tell whether a callback that takes the details by name has them as its second argument, which is faster."""
     function = getattr(callback, "__func__", callback)
-    if not inspect.isfunction(function):
+    if not isinstance(function, FunctionType):
         return False
     code, place = function.__code__, 1 + (function is not callback)
     return code.co_argcount > place and code.co_varnames[place] == "details"
