@@ -51,6 +51,11 @@ def scale(shape: str, many: int, few: int, repeats: int, *, collector: bool) -> 
     return {"many": large, "few": statistics.median(small), "memory": (held.at_peak() - resident) / many}
 
 
+def touch(size: int) -> int:
+    """Write to so many bytes of memory: of a virtual machine, what it has not used yet is slow for whoever is first."""
+    return len(bytearray(b"x") * size)
+
+
 def grow(shape: str, atoms: int, together: int) -> tuple[float, float]:
     """Return the seconds and the bytes that an atom takes; the latter are those by which the process has grown.
 
@@ -101,6 +106,7 @@ def resume(connection: str, atoms: int) -> float:
 
 _COMMANDS: dict[str, Callable[..., Any]] = {
     "scale": scale,
+    "touch": touch,
     "grow": grow,
     "chain": chain,
     "finish": finish,

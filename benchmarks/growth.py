@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from benchmarks.harness import Sizes
 
+BYTES_AN_ATOM = 2_000  # of the huge flows, at most
 SHAPES = ("linear", "unordered", "layers", "graph")
 SCRIPT = ROOT / "benchmarks" / "taskflow_growth.py"
 UPSTREAM = (100, 300, 1_000, 3_000, 10_000)
@@ -45,6 +46,8 @@ _HUGE: dict[tuple[str, int, bool], list[Any]] = {}
 
 def huge(sizes: Sizes, shape: str, turns: int, *, collector: bool) -> list[Any]:
     """Measure a huge flow, between small ones, so many times; what has been measured before is not measured again."""
+    if not _HUGE:
+        fresh("touch", size=sizes.many * BYTES_AN_ATOM)
     taken = _HUGE.setdefault((shape, sizes.many, collector), [])
     while len(taken) < turns:
         asked = {
