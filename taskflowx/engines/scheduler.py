@@ -27,6 +27,7 @@ import logging
 import math
 import queue
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import deciders, exceptions, retry, states, task
@@ -117,8 +118,8 @@ class Scheduler:
         self._go_on = go_on
         self._arrange = arrange or _arranger(plan)
         self._queue: queue.SimpleQueue[tuple[Any, Any]] = executor.make_queue()
-        #: what was taken from the queue, until all of it is on record
-        self._completed: list[tuple[Any, Any]] = []
+        #: what was taken from the queue, each until it is on record
+        self._completed: deque[tuple[Any, Any]] = deque()
         self._in_flight = 0
         self._failed: list[int] = []
         #: atoms whose records have changed since the last commit; None when these live in memory alone
@@ -236,9 +237,10 @@ class Scheduler:
             if not (executor.serial or (executor.inline and alone)):
                 self._hand_over()
             else:
-                if walk.undo:
+                undoes = bool(walk.undo)
+                if undoes:
                     self._undo_in_place(self._take_undo(), stepwise=stepwise)
-                if walk.ready:
+                if walk.ready and (executor.serial or not undoes):  # a retry may have made more ready than one
                     self._execute_in_place(self._take_ready(), stepwise=stepwise)
             if self._failed:
                 self._resolve_failures()
@@ -313,14 +315,15 @@ class Scheduler:
 
     def _follower_of(self, call: base.Call) -> base.Follower | None:
         """Return what follows a call for certain once it has succeeded: a plain task that waits for nothing else."""
-        i, succ, plain, binder = call.index, self._plan.succ, self._walk.plain, self._binder
-        if self.stopping or not plain[i] or len(succ[i]) != 1 or self._notifier._topics:
+        i, plan, plain, binder = call.index, self._plan, self._walk.plain, self._binder
+        if self.stopping or not plain[i] or len(plan.succ[i]) != 1 or self._notifier._topics:
             return None
-        s = succ[i][0]
+        s = plan.succ[i][0]
         before, detail, atom, caller = self._details[i], self._details[s], self._atoms[s], binder.callers[s]
         if (
             not plain[s]
-            or self._plan.degree[s] != 1
+            or plan.degree[s] != 1
+            or (plan.home[s] != plan.home[i] and plan.controller(s) != plan.controller(i))  # they turn round together
             or detail.state not in _NOT_BEGUN
             or not (states.EXECUTE == call.verb == before.intention == detail.intention)
             or atom._listened is not None
@@ -343,13 +346,13 @@ class Scheduler:
             return None
         return base.Follower(s, atom, arguments, tuple(awaited))
 
-    def _hand_in(self, i: int, delivered: list[tuple[Any, Any]]) -> None:
-        """Note that a follower is under way, as it is ready; adds what would have been delivered of it by now."""
+    def _hand_in(self, i: int) -> None:
+        """Note that a follower is under way, as it is ready, and take what would have been delivered of it by now."""
         detail = self._details[i]
         old, detail.state = detail.state, states.RUNNING
         self._in_flight += 1
         call = base.Call(i, self._atoms[i], states.EXECUTE, self._binder.execute_arguments(i))
-        delivered += self._executor.hand_in(call)
+        self._completed.extend(self._executor.hand_in(call))
         if self._notifier._topics:
             self._tell(i, old, states.RUNNING)
 
@@ -375,10 +378,8 @@ class Scheduler:
         self._take_delivered()
 
     def _take_delivered(self) -> None:
-        get_nowait, completed = self._queue.get_nowait, self._completed
         with contextlib.suppress(queue.Empty):
-            while True:
-                completed.append(get_nowait())
+            self._completed.extend(iter(self._queue.get_nowait, None))  # what was taken stays there
 
     def _next(self) -> tuple[Any, Any]:
         """Return what is delivered next, or nothing when time is up; commits that fall due meanwhile are made."""
@@ -410,14 +411,9 @@ class Scheduler:
     def _let_finish(self) -> Generator[str, None, None]:
         """Have the loop that is not ours finish the calls under way, while an error stops the run."""
         self._recall()
-        while sum(type(call) is base.Call and self._is_awaited(call) for call, _ in self._completed) < self._in_flight:
+        while sum(type(call) is base.Call for call, _ in self._completed) < self._in_flight:
             yield states.WAITING
             self._take_delivered()
-
-    def _is_awaited(self, call: base.Call) -> bool:
-        """Tell whether what comes of a call is not on record yet."""
-        under_way = states.RUNNING if call.verb == states.EXECUTE else states.REVERTING
-        return bool(self._details[call.index].state == under_way)
 
     def _learn(self) -> None:
         """Record what has been delivered, and resolve the failures in it.
@@ -437,9 +433,9 @@ class Scheduler:
         details, plain, ran, notifier = self._details, self._short or self._walk.plain, self._walk.ran, self._notifier
         ready, followers = self._walk.ready, self._executor.followers
         execute, completed = states.EXECUTE, self._completed
-        for call, outcome in completed:
+        while completed:
+            call, outcome = completed[0]
             if type(call) is base.Call:
-                self._in_flight -= 1
                 i = call.index
                 detail = details[i]
                 if (
@@ -457,10 +453,11 @@ class Scheduler:
                 else:
                     self._ended(i, call.verb, outcome)
                 if followers and ready and ready[-1] in followers:
-                    self._hand_in(ready.pop(), completed)
+                    self._hand_in(ready.pop())
+                self._in_flight -= 1
             elif call is not None:
                 self._learn_progress(call, outcome)
-        self._completed = []
+            completed.popleft()
         if interrupt is not None:
             raise interrupt.exception
 
@@ -513,21 +510,24 @@ class Scheduler:
 
     def _save_completed(self) -> None:
         """Record what was delivered while the run was stopping; a failure among it is resolved when the run goes on."""
-        ready, followers = self._walk.ready, self._executor.followers
-        for i in followers and [i for i in ready if i in followers]:  # an interrupt has come before it was handed in
-            ready.remove(i)
-            self._hand_in(i, self._completed)
+        ready, followers, completed = self._walk.ready, self._executor.followers, self._completed
+        if followers:
+            for late in [i for i in ready if i in followers]:  # an interrupt has come before it was handed in
+                ready.remove(late)
+                self._hand_in(late)
         self._take_delivered()
-        for call, outcome in self._completed:
+        while completed:
+            call, outcome = completed.popleft()
             if type(call) is base.Call:
                 self._in_flight -= 1
-                if type(outcome) is not base.Interrupt and self._is_awaited(call):
+                # What was interrupted may be on record. A follower whose turn has not come is dealt with below.
+                under_way = states.RUNNING if call.verb == states.EXECUTE else states.REVERTING
+                if type(outcome) is not base.Interrupt and self._details[call.index].state == under_way:
                     self._ended(call.index, call.verb, outcome)
                 if ready and ready[-1] in followers:
-                    self._hand_in(ready.pop(), self._completed)
+                    self._hand_in(ready.pop())
             elif call is not None:
                 self._learn_progress(call, outcome)
-        self._completed = []
         for i in followers:  # what came of the call before was lost by an interrupt: both have been cut off
             if self._details[i].state in _NOT_BEGUN:
                 self._details[i].state = states.RUNNING
@@ -958,6 +958,8 @@ class Scheduler:
         """Reset the region of a retry, which is to run again, and what a refusal in it has left out after it."""
         self._move(r, states.RETRYING)
         let_in = self._let_in(r) if self._plan.votes else []
+        if self._begun:
+            self._begun.difference_update(range(*self._plan.region(r)))
         for i in self._walk.restart(r, let_in):
             detail = self._details[i]
             if detail.state != states.PENDING:

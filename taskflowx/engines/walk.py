@@ -71,8 +71,8 @@ class Walk:
         self.undo: list[int] = []
         #: atoms whose failure has turned nothing round when `open` met them
         self.failed: list[int] = []
-        #: atoms that were under way, or whose revert had failed, when `open` met them, and that are to be undone or
-        #: executed again when something else has been; until taken
+        #: atoms that were under way, or whose revert had failed, when `open` met them, and that nobody has taken since:
+        #: nothing will be heard of them, so they are undone as what has run
         self.cut_off: set[int] = set()
         #: the ranges (lo, hi) that turn round, in order; none is within another one
         self.turned: list[tuple[int, int]] = []
@@ -318,6 +318,8 @@ class Walk:
         self.need[r] = 0  # it stands outside of what it controls: all before it has run
         self.plain[lo:hi] = self._plan.plain[lo:hi]
         self._forget_turned(lo, hi)
+        if self.cut_off:
+            self.cut_off.difference_update(range(lo, hi))
         for i in let_in:
             self.plain[i] = self._plan.plain[i]
         # Those after it first: while a refusal in it is on record, it is known whom it has left out.

@@ -35,7 +35,7 @@ class Call:
 class Follower(Call):
     """A call that is sent together with the one that it follows, to begin as soon as that has succeeded.
 
-    It is handed in when the scheduler learns of that success; what has come of it until then is kept.
+    It is handed in when the scheduler learns of that success. Worker processes keep until then what has come of it.
 
     :param awaited: the names of the arguments that are the result of the call before
     """
@@ -208,7 +208,7 @@ class Executor:
     #: whether calls that have begun can be ended from outside: they are when the wait for them is interrupted
     can_kill = False
     #: gives what follows a call for certain once it has succeeded, or None; the scheduler sets it before `start`, to
-    #: None where nothing may begin before it has been handed in. Only our own processes ask.
+    #: None where nothing may begin before it has been handed in. Only our own threads and processes ask.
     follower_of: Callable[[Call], Follower | None] | None = None
     #: the indices of the followers that were sent and have not been handed in
     followers: Collection[int] = ()
@@ -248,11 +248,11 @@ class Executor:
         raise NotImplementedError
 
     def hand_in(self, call: Call) -> list[tuple[Any, Any]]:
-        """Have a call take the place of the follower that was sent for it; returns what was not delivered of that."""
+        """Have a call take the place of the follower that was sent for it; returns what was kept back of that."""
         raise NotImplementedError
 
     def withdraw(self) -> None:
-        """Take back the followers that have not begun, and deliver what has come of the calls before the others."""
+        """Take back the followers that have not begun; what came of the calls before the others has been delivered."""
 
     def stop(self) -> None:
         """Return when all calls have ended and nothing of ours is left."""

@@ -457,10 +457,10 @@ class ProcessesExecutor(base.Executor):
 
     def submit(self, calls: list[base.Call]) -> None:
         """Send calls to the workers, or keep them until these have room."""
-        self._sound = False
+        sound, self._sound = self._sound, False
         self._pending.extend(calls)
         self._share_out()
-        self._sound = True
+        self._sound = sound
         if self._pending:  # more may be to come, and the workers are to have something to do until it has
             self._manage(0.0)
 
@@ -491,12 +491,12 @@ class ProcessesExecutor(base.Executor):
 
     def withdraw(self) -> None:
         """Take back the followers that have not begun, and deliver what has come of the calls before the others."""
-        self._sound = False
+        sound, self._sound = self._sound, False
         for one in self._workers:
             if one.ahead:
                 self._handed_in(one.take_back_followers())
                 self._hear(one, everything=True)
-        self._sound = True
+        self._sound = sound
 
     def _handed_in(self, calls: list[base.Call]) -> list[base.Call]:
         """Return the calls without the followers among them, which are forgotten."""

@@ -6,7 +6,8 @@ takes the next. Threads are started when there are more calls than threads, up t
 A call is queued with what follows it for certain, if there is a worker for it. When it has succeeded and no other call
 lacks a worker, its worker goes on with that by itself. Whether it will is decided before the outcome of the call is
 delivered, so that the scheduler hands in what will begin, and starts itself what will not; a follower is taken from its
-row after that. Until it is, the scheduler may take it back: who has taken it out of the row has it.
+row after that. Until it is, the scheduler may take it back: who has taken it out of the row has it. One that has been
+handed in is the first in its row, and only its worker takes that one.
 
 While the workers have much to do, the thread of the scheduler sleeps for a part of the time that this will take, and
 then finds many results at once: to be woken for each would take the interpreter's lock from the workers as often.
@@ -80,8 +81,9 @@ class ThreadsExecutor(base.Executor):
         self._max_workers = max_workers or min(32, (os.cpu_count() or 1) + 4)
         self._threads: list[threading.Thread] = []
         self._calls: _Calls = queue.SimpleQueue()
-        #: the index of each follower that has not been handed in, and its row
-        self.followers: dict[int, _Row] = {}
+        self.followers: set[int] = set()
+        #: those in which there may be some
+        self._rows: list[_Row] = []
         self._deliver: Callable[[tuple[Any, Any]], None] | None = None
         self._submitted = 0
         self._ended: list[int] = []  # how many of them each worker has ended, with what followed
@@ -91,12 +93,15 @@ class ThreadsExecutor(base.Executor):
 
     def start(self, deliver: Callable[[tuple[Any, Any]], None]) -> None:
         """Get ready to take calls; threads are started when they are needed."""
+        follower_of, self.follower_of = self.follower_of, None
         self.stop()  # what is left of a run whose end was interrupted
+        self.follower_of = follower_of
         self._deliver = deliver
         self._submitted = 0
         self._ended = []
         self._calls = queue.SimpleQueue()
-        self.followers = {}
+        self.followers = set()
+        self._rows = []
 
     def make_queue(self) -> _Gathering:
         """Return what the scheduler waits on."""
@@ -110,11 +115,12 @@ class ThreadsExecutor(base.Executor):
             now = time.monotonic()
             self._interval = (now - self._looked_at) / (taken - self._taken)
             self._looked_at, self._taken = now, taken
-        if not queued and self.followers:
-            rows = {id(row): len(row) for row in self.followers.values()}
-            if len(rows) >= self._submitted - sum(self._ended):  # all workers go along one
-                queued = min(rows.values()) * len(rows)  # so much is done until the first has come to its end
-        return min(queued * self._interval * _PART, _AT_MOST)
+        steps = queued
+        if not queued and self._rows:
+            self._rows = [row for row in self._rows if row]
+            if len(self._rows) >= self._submitted - sum(self._ended):  # all workers go along one
+                steps = min(map(len, self._rows), default=0) * len(self._rows)  # until one has come to its end
+        return min(steps * self._interval * _PART, _AT_MOST)
 
     def submit(self, calls: list[base.Call]) -> None:
         """Queue calls for the workers."""
@@ -140,41 +146,43 @@ class ThreadsExecutor(base.Executor):
                 if self._threads:
                     break
                 raise
-        put = self._calls.put
-        if self.follower_of is None or self._lacks_workers():
+        put, follower_of = self._calls.put, self.follower_of
+        if follower_of is None or self._lacks_workers():
             for call in calls:
                 put((call, None))
         else:
             for call in calls:
-                put((call, self._row_after(call)))
+                put((call, self._row_after(call, follower_of)))
 
     def _lacks_workers(self) -> bool:
         """Tell whether some call waits for a worker that is at another one."""
         return self._submitted - sum(self._ended) > len(self._threads)
 
-    def _row_after(self, call: base.Call) -> _Row | None:
-        """Return what follows a call, one after the other."""
-        follower_of = self.follower_of
-        assert follower_of is not None, "the scheduler does without followers"
+    def _row_after(self, call: base.Call, follower_of: Callable[[base.Call], base.Follower | None]) -> _Row | None:
+        """Return what follows a call, one after the other; None if that is nothing."""
         row: _Row = collections.deque()
         follower = follower_of(call)
+        if follower is None:
+            return None
+        self._rows.append(row)
         while follower is not None and len(row) < _AHEAD:
             row.append(follower)
-            self.followers[follower.index] = row
+            self.followers.add(follower.index)
             follower = follower_of(follower)
-        return row or None
+        return row
 
     def _work(self, deliver: Callable[[tuple[Any, Any]], None], calls: _Calls, number: int) -> None:
         task.PROGRESS.set(lambda reporting, details: deliver((reporting, details)))
         take, perform, ended = calls.get, base.perform, self._ended
         while (taken := take()) is not None:
             call, row = taken
+            del taken
             while True:
                 try:
                     outcome = perform(call.atom, call.verb, call.kwargs)
                 except BaseException as error:
                     outcome = base.Interrupt(error)
-                if row and (isinstance(outcome, _NO_SUCCESS) or self.follower_of is None or self._lacks_workers()):
+                if row and (issubclass(type(outcome), _FAILED) or self.follower_of is None or self._lacks_workers()):
                     _drop(row, self.followers)
                 deliver((call, outcome))
                 follower = _take(row, outcome) if row else None
@@ -182,8 +190,7 @@ class ThreadsExecutor(base.Executor):
                     break
                 call = follower
             ended[number] += 1
-            # Break the reference: what the call held must not live until the next one comes.
-            del taken, call, row, outcome
+            del call, row, outcome  # break the reference: what the call held must not live until the next one comes
         calls.put(None)  # for the next worker
 
     def recall(self) -> list[base.Call]:
@@ -198,17 +205,16 @@ class ThreadsExecutor(base.Executor):
 
     def hand_in(self, call: base.Call) -> list[tuple[Any, Any]]:
         """Have a call take the place of its follower; what comes of that is delivered after what came before it."""
-        del self.followers[call.index]
+        self.followers.remove(call.index)
         self._followed += 1
         return []
 
     def withdraw(self) -> None:
         """Take back the followers that no worker has taken."""
-        followers = self.followers
-        for index, row in reversed(list(followers.items())):
+        for row in self._rows:
             with contextlib.suppress(IndexError):  # a worker was faster
-                if row[-1].index == index:  # the first in a row may have been handed in
-                    followers.pop(row.pop().index, None)
+                while row and row[-1].index in self.followers:  # the first may have been handed in
+                    self.followers.discard(row.pop().index)
 
     def stop(self) -> None:
         """Join the workers, which first run what is queued."""
@@ -219,14 +225,14 @@ class ThreadsExecutor(base.Executor):
         self._threads.clear()
 
 
-_NO_SUCCESS = (Failure, base.Interrupt)
+_FAILED = (Failure, base.Interrupt)
 
 
-def _drop(row: _Row, followers: dict[int, _Row]) -> None:
+def _drop(row: _Row, followers: set[int]) -> None:
     """Forget what does not begin by itself."""
     with contextlib.suppress(IndexError):  # the scheduler was faster
         while row:
-            followers.pop(row.pop().index, None)
+            followers.discard(row.pop().index)
 
 
 def _take(row: _Row, result: Any) -> base.Call | None:

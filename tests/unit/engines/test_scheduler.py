@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import logging
+import threading
 
 import pytest
 
@@ -212,6 +214,136 @@ def test_a_listener_that_is_interrupted_before_a_call_leaves_the_task_as_it_was(
     engine.run()
     assert log == ["+a"]
     assert engine.storage.get_flow_state() == states.SUCCESS
+
+
+def test_what_is_on_record_when_a_listener_is_interrupted_is_not_told_again():
+    """The results of a and b, and the progress of a, are taken together; the listener of b is interrupted."""
+    go, done, told = threading.Event(), threading.Event(), []
+
+    class Reports(task.Task):
+        def execute(self):
+            assert go.wait(30)
+            self.update_progress(0.5)
+            self.update_progress(0.7)
+
+        def post_execute(self):
+            done.set()
+
+    def listen(event, details):
+        if details["task_name"] == "z":
+            go.set()
+            delivered = engine._scheduler._queue._get.__self__
+            while delivered.qsize() < 4:
+                threading.Event().wait(0.001)
+        elif details["task_name"] == "b":
+            raise KeyboardInterrupt
+
+    late = task.FunctorTask(lambda: done.wait(30) and go.wait(30) and None, name="b")
+    flow = unordered_flow.Flow("f").add(Work("z"), Reports("a"), late)
+    engine = engines.load(flow, engine="parallel", max_workers=3)
+    engine.atom_notifier.register(states.SUCCESS, listen)
+    engine.atom_notifier.register(task.EVENT_UPDATE_PROGRESS, lambda event, details: told.append(details["progress"]))
+    with pytest.raises(KeyboardInterrupt):
+        engine.run()
+    assert told == [0.5, 0.7]
+    assert {engine.storage.get_atom_state(name) for name in "zab"} == {states.SUCCESS}
+    assert engine.storage.get_task_progress("a") == 1.0
+
+
+def test_coroutines_under_way_are_let_finish_when_another_one_has_left_and_a_listener_too():
+    class Leaves(task.Task):
+        async def execute(self):
+            raise SystemExit(3)
+
+    class Yields(task.Task):
+        async def execute(self):
+            return 1
+
+    class Stays(task.Task):
+        async def execute(self):
+            await asyncio.sleep(0.05)
+            return 1
+
+    def interrupt(event, details):
+        raise KeyboardInterrupt
+
+    engine = engines.load(unordered_flow.Flow("f").add(Leaves("a"), Yields("b"), Stays("c")), executor="asyncio")
+    engine.atom_notifier.register(states.SUCCESS, interrupt)
+
+    async def run():
+        with pytest.raises(KeyboardInterrupt):
+            await engine.arun()
+
+    asyncio.run(run())
+    assert [engine.storage.get_atom_state(name) for name in "abc"] == [states.RUNNING, states.SUCCESS, states.SUCCESS]
+
+
+class Rounds(task.Task):
+    """Runs in rounds, of which each ends as the test says."""
+
+    def __init__(self, name, log, acts):
+        super().__init__(name)
+        self.log, self.acts = log, acts
+
+    def execute(self):
+        self.log.append(f"+{self.name}")
+        act = self.acts.pop(self.name, None)
+        if act is not None:
+            act()
+
+    def revert(self, **_):
+        self.log.append(f"-{self.name}")
+
+
+def two_chains(*lengths):
+    """Return an engine for two chains under one retry, what its tasks do, and what they are to do once."""
+    log, acts = [], {}
+    chains = [
+        linear_flow.Flow(chain).add(*(Rounds(f"{chain}{n}", log, acts) for n in range(length)))
+        for chain, length in zip("ab", lengths, strict=True)
+    ]
+    flow = linear(unordered_flow.Flow("u").add(*chains), controller=retry.Times(4, "r"))
+    engine = engines.load(flow, engine="parallel", max_workers=4)
+    engine.compile()
+    engine.prepare()
+    return engine, log, acts
+
+
+def fail():
+    raise ValueError("on purpose")
+
+
+def test_what_was_cut_off_and_has_run_again_is_not_undone_while_it_runs():
+    """In a later round it is under way as everything else is, when another task fails."""
+    engine, log, acts = two_chains(8, 2)
+    acts["b1"] = engine.suspend
+    engine.run()
+    for detail in engine._details:  # as when what came of a0 was lost, and its worker had gone on to the end
+        if detail is not None and detail.name.startswith("a"):
+            detail.state, detail.results = states.RUNNING, None
+    log.clear()
+    began, undone = threading.Event(), threading.Event()
+
+    def is_slow():
+        began.set()
+        assert not undone.wait(0.2)
+
+    def fails_meanwhile():
+        assert began.wait(30)
+        fail()
+
+    def fails_first():
+        acts.update(a2=is_slow, b1=fails_meanwhile)
+        fail()
+
+    acts["a7"] = fails_first
+    engine._plan.atoms[engine._plan.names["a2"]].pre_revert = lambda: began.is_set() and undone.set()
+    engine.run()
+    assert engine.storage.get_flow_state() == states.SUCCESS
+    assert set(engine.storage.get_execute_failures()) == {"a7", "b1"}
+    for name in (f"a{n}" for n in range(8)):
+        did = [what[0] for what in log if what[1:] == name]
+        assert did == ["+", "-"] * (len(did) // 2) + ["+"]
 
 
 # -- progress --------------------------------------------------------------------------------------

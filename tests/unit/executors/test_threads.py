@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from taskflowx import engines, states, task
+from taskflowx import engines, retry, states, task
 from taskflowx.executors import base, threads
 from taskflowx.patterns import linear_flow, unordered_flow
 from taskflowx.types.failure import Failure
@@ -99,11 +99,11 @@ def test_results_of_rows_are_gathered_until_the_first_of_them_is_near_its_end(cl
     for index in range(101, 109):
         executor.hand_in(base.Call(index, None, states.EXECUTE, {}))
     for _ in range(16):
-        executor.followers[120].popleft()
+        executor._rows[0].popleft()
     crew.take(2, 0.005)  # 10 in 5 ms, and 2 * 4 before a worker has nothing to do
     assert crew.slept() == pytest.approx([8 * 0.0005 / 4])
     for _ in range(4):
-        executor.followers[120].popleft()
+        executor._rows[0].popleft()
     crew.take(0, 0.001)
     assert crew.slept() == []
 
@@ -306,3 +306,66 @@ def test_what_has_a_priority_does_not_wait_for_what_follows(monkeypatch):
     engine = engines.load(flow, executor="threads", max_workers=2)
     engine.run()
     assert engine.statistics["completed"] == 40
+
+
+def test_a_run_may_be_suspended_while_rows_are_made(line):
+    one = line(Step("a"), Step("b"), Step("c"), max_workers=2)
+    follower_of = one.executor.follower_of
+
+    def suspends(call):
+        one.executor.follower_of = None  # as `Scheduler.stop` does, from any thread
+        return follower_of(call)
+
+    one.executor.follower_of = suspends
+    one.executor.submit([one.call(0), one.call(0)])
+    assert [one.hear(), one.hear()] == [(0, "a"), (0, "a")]
+    assert not one.executor.followers
+    assert one.hears_no_more()
+
+
+def test_a_result_that_says_odd_things_of_itself_ends_no_worker(line, monkeypatch):
+    class Odd:
+        @property
+        def __class__(self):
+            raise RuntimeError("has none")
+
+    odd = Odd()
+    one = line(Step("a"), Step("b"))
+    monkeypatch.setattr(one.chain[0], "execute", lambda: odd)
+    one.executor.submit([one.call(0)])
+    assert one.hear()[1] is odd
+
+
+def test_nothing_goes_on_by_itself_into_a_region_that_turns_round_alone(monkeypatch):
+    """What follows the region of a retry is undone before that turns round, so it has to be known to have begun."""
+    made = []
+    init = base.Follower.__init__
+    monkeypatch.setattr(base.Follower, "__init__", lambda self, i, *args: made.append(i) or init(self, i, *args))
+    flow = unordered_flow.Flow("f")
+    for chain in "ab":
+        inner = linear_flow.Flow("inner", retry=retry.Times(2, f"{chain}-retry")).add(
+            *map(Step, (f"{chain}1", f"{chain}2"))
+        )
+        further = linear_flow.Flow("further").add(Step(f"{chain}3"), Step(f"{chain}4"))
+        flow.add(linear_flow.Flow(chain).add(inner, further))
+    engine = engines.load(flow, executor="threads", max_workers=2, inline=False)
+    engine.run()
+    assert engine.statistics["completed"] == 10
+    assert {engine._plan.atoms[i].name[1:] for i in made} == {"2", "4"}
+
+
+def test_what_a_retry_runs_again_runs_at_once():
+    """A retry that restarts is alone; what it makes ready is not."""
+    barrier = threading.Barrier(3)
+
+    class Meets(task.Task):
+        def execute(self):
+            barrier.wait(30)
+            if self.name == "0" and not failed:
+                failed.append(True)
+                raise ValueError
+
+    failed = []
+    flow = unordered_flow.Flow("f", retry=retry.Times(2, "r")).add(*map(Meets, "012"))
+    engines.load(flow, executor="threads", max_workers=3).run()
+    assert failed
