@@ -359,7 +359,7 @@ def test_what_is_measured_of_a_million_atoms_is_measured_once_for_all_rows(monke
     assert (time.value, memory.value, frozen.value) == (2.0, 1.0, 2.0)
     time, memory = growth.growth(sizes, "graph")
     assert (time.value, memory.value) == (2.0, 1.0)
-    assert asked == ["scale"] * 2 + ["grow"] * 2
+    assert asked == ["touch", "scale", "scale", "grow", "grow"]
     assert [point.atoms for point in growth.POINTS["graph"]] == [100, 1_000, 1_000_000]
 
 
