@@ -203,7 +203,8 @@ class Scheduler:
         if self._storage.untouched:
             self._storage.untouched = False
             walk.open_new()
-            if self._hear()[1:] != (None, None):
+            _, on_running, on_success = self._hear()
+            if on_running is not None or on_success is not None:
                 models.identify(filter(None, self._details))
         else:
             self._take_up()

@@ -94,7 +94,7 @@ class ThreadsExecutor(base.Executor):
     def start(self, deliver: Callable[[tuple[Any, Any]], None]) -> None:
         """Get ready to take calls; threads are started when they are needed."""
         follower_of, self.follower_of = self.follower_of, None
-        self.stop()  # what is left of a run whose end was interrupted
+        self.stop()  # what is left of a run whose end was interrupted, and is not to go on
         self.follower_of = follower_of
         self._deliver = deliver
         self._submitted = 0
@@ -116,10 +116,10 @@ class ThreadsExecutor(base.Executor):
             self._interval = (now - self._looked_at) / (taken - self._taken)
             self._looked_at, self._taken = now, taken
         steps = queued
-        if not queued and self._rows:
-            self._rows = [row for row in self._rows if row]
-            if len(self._rows) >= self._submitted - sum(self._ended):  # all workers go along one
-                steps = min(map(len, self._rows), default=0) * len(self._rows)  # until one has come to its end
+        if not queued and self.followers:
+            lengths = [length for length in map(len, self._rows) if length]
+            if len(lengths) >= self._submitted - sum(self._ended):  # all workers go along one
+                steps = min(lengths, default=0) * len(lengths)  # until one has come to its end
         return min(steps * self._interval * _PART, _AT_MOST)
 
     def submit(self, calls: list[base.Call]) -> None:
@@ -151,6 +151,7 @@ class ThreadsExecutor(base.Executor):
             for call in calls:
                 put((call, None))
         else:
+            self._rows = [row for row in self._rows if row]
             for call in calls:
                 put((call, self._row_after(call, follower_of)))
 

@@ -362,8 +362,6 @@ class Flow(flow.Flow):
         new = known is None and earlier not in later.needed
         if known is None or flow.LINK_MANUAL not in known:
             known = _MANUAL if known is None else known | _MANUAL
-        if later.linked is None:
-            later.linked = {}
         moved: dict[_Node, int] = {}
         end, step = self._end, self._step
         try:
@@ -371,6 +369,8 @@ class Flow(flow.Flow):
                 self._put_before(earlier, later, moved)
                 if self._knows_after:
                     earlier.precede(later)
+            if later.linked is None:
+                later.linked = {}
             later.linked[earlier] = known | attributes if attributes else known
         except BaseException:
             if new:

@@ -92,9 +92,9 @@ class Stage:
         self._folder = folder
         for file in self._files():
             file.unlink()
-        with database.session_for_write() as session:
+        with database.session_for_write() as connection:
             for table in reversed(models.BASE.metadata.sorted_tables):
-                session.execute(table.delete())
+                connection.execute(table.delete())
         self._rules = rules = mock.MagicMock()
         catalog = {"type": "image", "endpoints": [{"region": "there", "publicURL": "http://there.example.org"}]}
         self._context = context.RequestContext(

@@ -93,7 +93,7 @@ def main() -> None:
         explore(OUT, title, make)
 
 
-def port_ids(repository: object, session: object, amphora: str) -> list[str]:
+def port_ids(repository: object, database: object, amphora: str) -> list[str]:
     return [f"{amphora}-port{n}" for n in range(2)]
 
 

@@ -10,6 +10,7 @@ import contextlib
 import enum
 import re
 import sys
+import tempfile
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
@@ -26,7 +27,7 @@ _CHANGING = (
     (re.compile(r"\bid='\d+'"), "id=<number>"),
     (re.compile(r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(\+00:00)?"), "<time>"),
     (re.compile(r"-1\d{9}\b"), "-<seconds>"),
-    (re.compile(r"/tmp/[\w./-]+"), "<path>"),
+    (re.compile(rf"{re.escape(tempfile.gettempdir())}/[\w./-]+"), "<path>"),
 )
 _PLAIN = (bool, int, type(None))
 _DEEP = 4
