@@ -46,6 +46,16 @@ class Backend(abc.ABC):
     def close(self) -> None:
         """Let go of everything that connections of this store have shared."""
 
+    def check_value(self, value: Any, what: str) -> None:
+        """Check that this store can hold a value as a part of a record; the record itself is not looked at.
+
+        :param what: names the value in errors, such as "result of atom 'x'"
+        :raises Unstorable: when it cannot; says what it was and why, for which the store is not asked
+        """
+        from taskflowx.persistence import codec  # only a durable run needs it
+
+        codec.dumps(value, what)
+
 
 class Connection(abc.ABC):
     """A way to read and write the records of one store; used by one thread at a time."""
@@ -102,6 +112,16 @@ class Connection(abc.ABC):
 
         :raises Duplicate: when a detail in it is stored in another book or flow
         """
+
+    def add_flow_details(self, book: LogBook, flow_detail: FlowDetail) -> None:
+        """Store a new record of a flow in a book, and the book if it is not stored yet.
+
+        Other records in the book are neither read nor written, so it costs the same in a book of any size.
+
+        :param book: which holds the record already
+        :raises Duplicate: when the record is stored already
+        """
+        self.save_logbook(book)  # what stores do that know no more than TaskFlow's interface
 
     @abc.abstractmethod
     def destroy_logbook(self, book_uuid: str) -> None:

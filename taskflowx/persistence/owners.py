@@ -5,10 +5,12 @@ on by one, from the version that the writer has read or written last; a writer t
 the version is a fencing token (the term is Martin Kleppmann's): an owner that was thought dead, and wakes up, writes
 nothing any more, and a record that was read before somebody else went on is not run from.
 
-While a run is under way the claim also names its owner, and until when it counts as alive. Another process is told so
-instead of taking the run over, unless that time is past, or the owner is seen to be gone: it ran on this very machine,
-and its process is no more. Clocks decide only about that: a wrong one costs a call that is made twice, never the
-record.
+The claim also names the writer of that version. So a writer whose last write is in doubt, since its answer was lost or
+the write failed half way, recognises its own: the version is one ahead, and the name is its own.
+
+While a run is under way the claim says until when its owner counts as alive. Another process is told so instead of
+taking the run over, unless that time is past, or the owner is seen to be gone: it ran on this very machine, and its
+process is no more. Clocks decide only about that: a wrong one costs a call that is made twice, never the record.
 """
 
 from __future__ import annotations
@@ -41,7 +43,10 @@ _numbers = itertools.count(1)
 
 
 class Claim(NamedTuple):
-    """What a store keeps: how often the run has been written, who runs it now, and until when that one counts."""
+    """What a store keeps: how often the run has been written, who wrote it last, and until when that one runs it.
+
+    `expires` is 0 when the run is not under way. Stores that older versions wrote have no owner then.
+    """
 
     version: int
     owner: str | None
@@ -67,7 +72,7 @@ class Owner:
         self.lease = lease
         #: whether a run is under way, and not only a value put into its record
         self.running = False
-        #: whether the store has its name
+        #: whether the store has it as the one that runs the flow
         self.held = False
         #: until when it counts as alive
         self.expires = 0.0
@@ -82,7 +87,7 @@ class Owner:
         """Return the claim that the next write of a run leaves, if the store has the one that is known here."""
         if self.running and detail.state not in _ENDED:
             return Claim(detail.revision + 1, self.name, now + self.lease)
-        return Claim(detail.revision + 1, None, 0.0)
+        return Claim(detail.revision + 1, self.name, 0.0)
 
     def checked(self, stored: Claim | None, detail: FlowDetail, now: float) -> Claim:
         """Return the claim that the next write of a run leaves.
@@ -99,9 +104,9 @@ class Owner:
             )
         # One more is what a write of ours has left of which we were not told that it had arrived.
         if version != detail.revision and not (is_mine and version == detail.revision + 1):
-            since = "taken over by another one while it ran here" if self.held else "gone on since it was read here"
+            since = "was taken over by another engine while it ran here" if self.held else "has gone on since it was read here"
             raise exceptions.OwnershipFailure(
-                f"The run of flow '{detail.name}' ({detail.uuid}) has {since}, nothing more is written of it\n"
+                f"The run of flow '{detail.name}' ({detail.uuid}) {since}; nothing more is written of it\n"
                 "Read its record again (get_flow_details), and load an engine from that"
             )
         return self.following(detail, now)
@@ -109,7 +114,7 @@ class Owner:
     def took(self, claim: Claim, detail: FlowDetail) -> None:
         """Note that the store has a claim of ours."""
         detail.revision = claim.version
-        self.held = claim.owner is not None
+        self.held = claim.expires > 0
         self.expires = claim.expires
 
 

@@ -377,7 +377,7 @@ class PathBasedConnection(base.Connection, abc.ABC):
         """Note that the owner of a run is alive; one that owns it no more changes nothing."""
         with self._transaction(self._place_of(self._flow_path, flow_uuid)) as transaction:
             claim = self._get_claim(flow_uuid)
-            if claim is not None and claim.owner == owner.name:
+            if claim is not None and claim.owner == owner.name and claim.expires > 0:
                 self._set_claim(flow_uuid, claim._replace(expires=expires), transaction)
 
     def _stage_flow(

@@ -62,7 +62,9 @@ def _add(
         detail.meta.update(meta)
     if book is not None:
         book.add(detail)
-        _save(book, backend)
+        if backend is not None:
+            with contextlib.closing(backend.get_connection()) as connection:
+                connection.add_flow_details(book, detail)
     return detail
 
 

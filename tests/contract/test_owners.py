@@ -105,7 +105,7 @@ def test_a_stale_owner_that_wakes_up_writes_nothing(backend, monkeypatch):
         load(backend, lambda: ran.append("new owner"), lambda: None).run()
 
     stale = load(backend, be_taken_over, lambda: ran.append("stale"))
-    with pytest.raises(exceptions.OwnershipFailure, match="taken over by another one while it ran here"):
+    with pytest.raises(exceptions.OwnershipFailure, match="was taken over by another engine while it ran here"):
         stale.run()
     assert ran == ["new owner"]
     assert {one.name: one.state for one in read(backend)} == {"s0": states.SUCCESS, "s1": states.SUCCESS}

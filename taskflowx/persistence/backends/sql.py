@@ -145,7 +145,8 @@ def _on_runs(family: str, of_book: Any) -> dict[str, str]:
     this = RUNS.c.flow_uuid == _given("uuid")
     claim = {name: _given(name) for name in ("version", "owner", "expires")}
     move_on = sa.update(RUNS).values(claim).where(this, RUNS.c.version == _given("known"))
-    renew = sa.update(RUNS).values(expires=_given("expires")).where(this, RUNS.c.owner == _given("owner"))
+    is_held = (RUNS.c.owner == _given("owner"), RUNS.c.expires > sa.literal_column("0"))
+    renew = sa.update(RUNS).values(expires=_given("expires")).where(this, *is_held)
     of_runs = sa.select(RUNS.c.flow_uuid, RUNS.c.version).where(RUNS.c.flow_uuid.in_(of_book))
     return {
         "insert_run": _insert(family, RUNS),
