@@ -76,6 +76,8 @@ def count_unmet(walk: Walk, plan: Plan, details: list[Any], *, fresh: bool) -> N
         if detail is not None:
             state, turned = detail.state, detail.intention in states.ROLLING_BACK
             passed = passed and not turned and state in states.PASSED
+            if turned:
+                need[i] = plan.degree[i]
             if state == states.IGNORE or (state == states.SUCCESS and count and not turned):
                 plain[i] = 0
             if fresh and (state in states.CUT_OFF if turned else state == states.RUNNING and count):
