@@ -41,6 +41,9 @@ LOG = logging.getLogger(__name__)
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
+#: outside of a run: how often a commit is tried, and for how many seconds, before its failure is raised
+RETRY_ATTEMPTS = 3
+RETRY_WAIT_TIMEOUT = 5
 META_INJECTED = "injected"
 META_PROGRESS = "progress"
 META_PROGRESS_DETAILS = "progress_details"
@@ -145,6 +148,7 @@ class Storage:
         self.untouched = False
         #: names of atoms that have failed, or may have: the failures are in their details, and nowhere else
         self._failed: dict[str, None] = {}
+        self._absent: set[str] = set()  # names of atoms on record that the flow does not have any more
         #: atom name -> what its `execute` returned and the store cannot hold: its revert gets it in this process
         self.unstored: dict[str, Any] = {}
         self._transients = Values("transient flow arguments", {})
@@ -156,7 +160,7 @@ class Storage:
         if self.durable:
             from taskflowx.persistence import journal  # only a durable run needs it
 
-            self._journal = journal.Journal(flow_detail, backend, self._lock)
+            self._journal = journal.Journal(flow_detail, backend, self._lock, RETRY_ATTEMPTS, RETRY_WAIT_TIMEOUT)
         #: goes up when a name is injected that prepared bindings do not know
         self.injections = 0
         known = {detail.name: detail for detail in flow_detail}
@@ -216,6 +220,7 @@ class Storage:
             rows = self._make_details(atoms)
         self._rows = rows
         self._places = places
+        self._absent = {name for name in self._kept if name not in places}
         self._unindexed = deque([atom for atom in atoms if atom is not None])
         self._providers.clear()
         self._keyed.clear()
@@ -343,6 +348,18 @@ class Storage:
 
                 check = codec.dumps
             check(value, what)
+
+    @functools.cached_property
+    def limits_records(self) -> bool:
+        """Whether `check_record` may refuse something."""
+        return self.durable and bool(getattr(self._backend, "limits_records", False))
+
+    def check_record(self, detail: models.AtomDetail) -> None:
+        """Check that the store can hold the record of an atom as a whole.
+
+        :raises Unstorable: when it cannot; names the atom
+        """
+        self._backend.check_record(detail)
 
     def _detail(self, atom_name: str) -> models.AtomDetail:
         self.untouched = False
@@ -580,9 +597,8 @@ class Storage:
 
     def _with_failures(self) -> list[models.AtomDetail]:
         """Return the details of the flow's atoms that have a failure, in the order of the atoms."""
-        names = list(self._failed)
-        if self._places:  # what the flow has no more is not a failure of this flow
-            names = sorted(filter(self._places.__contains__, names), key=self._places.__getitem__)
+        names = [name for name in self._failed if name not in self._absent]
+        names.sort(key=lambda name: self._places.get(name, -1))
         return [self._detail(name) for name in names]
 
     @_locked

@@ -516,6 +516,8 @@ class ActionEngine(base.Engine):
 
     def _not_saved(self, error: exceptions.StorageFailure) -> exceptions.StorageFailure:
         """Return the error of a run that was stopped because its store takes nothing more."""
+        if isinstance(error, exceptions.Unstorable):
+            return exceptions.Unstorable(f"{self._flow} was stopped, as its record cannot be stored as it is", error)
         changed = [self._details[i] for i in sorted(self._storage.touched)]
         if not changed:
             return exceptions.StorageFailure(

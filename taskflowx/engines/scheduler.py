@@ -861,6 +861,10 @@ class Scheduler:
         name = self._details[i].name
         try:
             self._storage.check_storable(name, verb, outcome)
+            if verb == states.EXECUTE and self._storage.limits_records:
+                whole = self._details[i].copy()
+                whole._store(outcome)
+                self._storage.check_record(whole)
         except exceptions.Unstorable as error:
             if verb == states.EXECUTE:
                 self._storage.unstored[name] = outcome  # what it has done is to be undone by its revert
@@ -1109,12 +1113,13 @@ class Scheduler:
         fails, it is undone and the controller around it is asked.
         """
         controller, detail = self._atoms[r], self._details[r]
-        if detail.state == states.IGNORE:
-            return None  # left out by a decider: it has not begun, so there is nothing to run again
-        if detail.results:
-            detail.note_failure({**detail.last_failures, name: failure})
-            self._touch(r)
+        if detail.state in (states.PENDING, states.IGNORE) and not detail.results:
+            return (
+                None  # it has not begun, so there is nothing to run again: a decider refused, or it is new in the flow
+            )
         try:
+            if detail.results:
+                self._note_failure(r, name, failure)
             decision = controller.on_failure(**self._binder.on_failure_arguments(r))
             if decision not in _DECISIONS:
                 msg = f"on_failure of retry '{controller.name}' returned {decision!r}, expected one of {_DECISIONS}"
@@ -1127,6 +1132,22 @@ class Scheduler:
             self._flow_failures = None
             return retry.REVERT
         return decision
+
+    def _note_failure(self, r: int, name: str, failure: Failure) -> None:
+        """Add a failure to the history of a retry.
+
+        :raises Unstorable: when the store cannot hold a longer one
+        """
+        detail = self._details[r]
+        before = detail.last_failures
+        self._touch(r)
+        detail.note_failure({**before, name: failure})
+        if self._storage.limits_records:
+            try:
+                self._storage.check_record(detail)
+            except exceptions.Unstorable:
+                detail.note_failure(before)
+                raise
 
 
 def _tell_listeners(reporting: task.Task, event: base.Event) -> dict[str, Any] | None:

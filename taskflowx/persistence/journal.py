@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 
-#: outside of a run: how often a commit is tried, and for how many seconds, before its failure is raised
-RETRY_ATTEMPTS = 3
-RETRY_WAIT_TIMEOUT = 5
 #: at least so many seconds lie between two writes of progress
 _BETWEEN_REPORTS = 1.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
@@ -44,12 +41,15 @@ class Journal:
     :param flow_detail: the record
     :param backend: its store
     :param lock: held while something is written; whoever changes the record from outside of the run holds it, too
+    :param attempts: how often a commit outside of a run is tried
+    :param seconds: for how long it is tried at most
     """
 
-    def __init__(self, flow_detail: FlowDetail, backend: Any, lock: Any) -> None:
+    def __init__(self, flow_detail: FlowDetail, backend: Any, lock: Any, attempts: int, seconds: float) -> None:
         self._flow_detail = flow_detail
         self._backend = backend
         self._lock = lock
+        self._attempts, self._seconds = attempts, seconds
         self._owner = owners.Owner()
         #: seconds for which a commit of a run is tried; None while there is no run
         self.patience: float | None = None
@@ -63,8 +63,8 @@ class Journal:
         """Write details, and the state and metadata of the flow, as one transaction.
 
         :raises Unstorable: when the store cannot hold one of them
-        :raises StorageFailure: when the store does not take it, in a run for `patience` seconds, otherwise in
-            RETRY_ATTEMPTS attempts within RETRY_WAIT_TIMEOUT seconds
+        :raises StorageFailure: when the store does not take it, in a run for `patience` seconds, otherwise in so many
+            attempts as the journal was made with
         :raises OwnershipFailure: when somebody else runs the flow, or has done so since its record was read
         """
         details = list(details)
@@ -90,9 +90,9 @@ class Journal:
     def _write_again(self, details: list[AtomDetail], first: exceptions.StorageFailure) -> None:
         import tenacity  # only a store that fails needs it
 
-        stop: Any = tenacity.stop_before_delay(RETRY_WAIT_TIMEOUT if self.patience is None else self.patience)
+        stop: Any = tenacity.stop_before_delay(self._seconds if self.patience is None else self.patience)
         if self.patience is None:
-            stop |= tenacity.stop_after_attempt(RETRY_ATTEMPTS)
+            stop |= tenacity.stop_after_attempt(self._attempts)
 
         def write(failure: exceptions.StorageFailure | None) -> None:
             if failure is not None:

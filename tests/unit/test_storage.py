@@ -688,7 +688,7 @@ def test_a_store_that_stays_down_is_a_failure(detail, monkeypatch):
     store = Flaky(3)
     with pytest.raises(exceptions.StorageFailure, match="locked"):
         Storage(detail, store).ensure_atom(Work("a"))
-    monkeypatch.setattr("taskflowx.persistence.journal.RETRY_WAIT_TIMEOUT", -1)
+    monkeypatch.setattr("taskflowx.storage.RETRY_WAIT_TIMEOUT", -1)
     store.failures = 1
     with pytest.raises(exceptions.StorageFailure, match="locked"):
         Storage(detail, store).ensure_atom(Work("b"))
