@@ -44,6 +44,19 @@ RETRY = "RETRY"
 REVERT = "REVERT"
 INTENTIONS = (EXECUTE, IGNORE, REVERT, RETRY)
 
+#: intentions of an atom that is rolled back, whether or not it runs again afterwards
+ROLLING_BACK = (REVERT, RETRY)
+
+# What the state of an atom, as it is on record, means to those who go on from there.
+#: nothing of it has happened, or nothing of it is left
+NOT_BEGUN = (None, PENDING, IGNORE, REVERTED)
+#: what comes after it need not wait for it
+PASSED = (SUCCESS, IGNORE)
+#: it starts when all before it has run
+MAY_START = (None, PENDING, RUNNING)
+#: it was under way, or its revert has failed
+CUT_OFF = (RUNNING, REVERTING, REVERT_FAILURE)
+
 _NOWHERE: frozenset[str] = frozenset()
 
 _FLOW_MOVES = {

@@ -34,7 +34,7 @@ from taskflowx import deciders, exceptions, retry, states, task
 from taskflowx._util import failpoints
 from taskflowx.engines import resolve
 from taskflowx.engines.calling import BOUND, NOBODY, TAKES_BOTH, TAKES_RESULT, UNBOUND
-from taskflowx.engines.walk import CLEAR
+from taskflowx.engines.unclosed import CLEAR, UNDONE_WITH
 from taskflowx.executors import base
 from taskflowx.persistence import models
 from taskflowx.storage import (
@@ -215,11 +215,13 @@ class Scheduler:
     def _take_up(self) -> None:
         walk = self._walk
         walk.open()
+        self._touch_all(walk.adjusted)
         if walk.failed and not self._never_resolve:
             # Failures that were recorded, but not resolved before the run was interrupted.
             self._failed = walk.failed
             self._resolve_failures()
             walk.open()  # in what they turn round, what was under way then is to be undone
+            self._touch_all(walk.adjusted)
         begun = [(i, self._details[i]) for i in (*walk.ready, *walk.cut_off)]
         self._begun = {i for i, one in begun if one.state == states.RUNNING and one.intention == states.EXECUTE}
         for i in self._begun:
@@ -776,6 +778,10 @@ class Scheduler:
         if self._touched is not None:
             self._touched.add(i)
 
+    def _touch_all(self, atoms: list[int]) -> None:
+        if self._touched is not None:
+            self._touched.update(atoms)
+
     def _touch_region(self, lo: int, hi: int) -> None:
         if self._touched is not None:
             self._touched.update(i for i in range(lo, hi) if self._details[i] is not None)
@@ -970,6 +976,7 @@ class Scheduler:
         if r in self._binder.told:
             _count_round(self._details[r])
         self._details[r].intention = states.EXECUTE
+        self._walk.restarted(r)
 
     def _ended(self, i: int, verb: str, outcome: Any) -> None:
         """Record what came of a call, tell of it, and release what waited for it."""
@@ -1056,7 +1063,7 @@ class Scheduler:
                     self._touch(lo)
             elif around is None:
                 self._touch_region(lo, hi)
-                walk.turn(lo, hi, restart, i)
+                self._touch_all(walk.turn(lo, hi, restart, i))
 
     def _ask(self, failure: Failure, r: int, name: str) -> Any:
         """Add a failure to a retry's history and ask what is to follow.
@@ -1104,6 +1111,7 @@ def begin_anew(detail: AtomDetail, *, counted: bool) -> None:
     if detail._meta:
         detail._meta.pop(META_NOT_CALLED, None)
         detail._meta.pop(META_LEFT_OUT_BY, None)
+        detail._meta.pop(UNDONE_WITH, None)
         detail._meta.pop(META_PROGRESS, None)
         detail._meta.pop(META_PROGRESS_DETAILS, None)
     detail.reset(states.PENDING)

@@ -10,8 +10,13 @@ run again). The counters follow from the details of the atoms alone: `open` make
 and at any moment a new Walk that is opened over the same details has the same counters. Nothing here is locked: only
 the thread of the scheduler comes here.
 
+A record may not be closed under predecessors: the flow was changed between two runs, one atom was reset by hand, or
+another program was killed between two of its writes. What is done is then passed, as an atom that is ignored, once its
+predecessors have run, and never taken again. A region that is rolled back takes with it what has run after it. For such
+a record, and for no other, all counters are made anew by `unclosed` whenever a region is rolled back.
+
 What must stay true: a region that turns round is closed under successors that have run; an atom that never ran is never
-in `undo`.
+in `undo`; what is on record as done is never in `ready`.
 """
 
 from __future__ import annotations
@@ -21,6 +26,8 @@ from bisect import bisect_left, bisect_right, insort
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import states
+from taskflowx.engines import unclosed
+from taskflowx.engines.unclosed import CLEAR
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,13 +35,8 @@ if TYPE_CHECKING:
     from taskflowx.engines.plan import Plan
     from taskflowx.persistence.models import AtomDetail
 
-CLEAR = -1
-
 _NOTHING_TO_UNDO = (states.PENDING, states.REVERTED, states.IGNORE)
-_MAY_START = (None, states.PENDING, states.RUNNING)
-_CUT_OFF = (states.RUNNING, states.REVERTING, states.REVERT_FAILURE)
 _FINISHED = (states.SUCCESS, states.FAILURE)
-_TURNED = (states.REVERT, states.RETRY)
 
 _first = operator.itemgetter(0)
 
@@ -51,6 +53,8 @@ class Walk:
         "_details",
         "_go_on",
         "_plan",
+        "adjusted",
+        "closed",
         "cut_off",
         "failed",
         "hold",
@@ -78,6 +82,10 @@ class Walk:
         self.turned: list[tuple[int, int]] = []
         #: as `Plan.plain`, with 0 for what is ignored
         self.plain: list[int] = []
+        #: whether all that has begun follows what has run
+        self.closed = True
+        #: atoms whose intention had to be completed when the counters were made
+        self.adjusted: list[int] = []
 
     def open_new(self) -> None:
         """Make the counters of a run of which nothing has happened yet, as `open` would."""
@@ -98,7 +106,7 @@ class Walk:
         self.hold = [CLEAR] * len(need)
         self.plain = plan.plain.copy()
         self.ready, self.undo, self.turned, self.failed = [], [], [], []
-        self.cut_off = set()
+        self.cut_off, self.adjusted, self.closed = set(), [], True
         ready, succ = self.ready, plan.succ
         first = last = end = -1  # of the region that turns round and that is being passed
         pending, execute = states.PENDING, states.EXECUTE
@@ -110,11 +118,11 @@ class Walk:
                 if not count:
                     ready.append(i)
                 continue
-            elif detail.intention in _TURNED:
+            elif detail.intention in states.ROLLING_BACK:
                 need[i] = plan.degree[i]
                 if detail.state == states.IGNORE:
                     self.plain[i] = 0
-                elif detail.state in _CUT_OFF:
+                elif detail.state in states.CUT_OFF:
                     self.cut_off.add(i)
                 retries = detail.intention == states.RETRY
                 if first >= 0 and (retries or i >= end):  # regions next to each other stay apart: one may begin anew
@@ -129,7 +137,9 @@ class Walk:
                     self.turned.append((first, last + 1))
                     first = -1
                 state = detail.state
-                ran = state == states.SUCCESS or (state == states.IGNORE and not count)
+                ran = not count and state in states.PASSED
+                if (count and state not in states.NOT_BEGUN) or state == states.RETRYING:
+                    self.closed = False
                 if state == states.IGNORE:
                     self.plain[i] = 0
                 elif state == states.FAILURE:
@@ -143,6 +153,10 @@ class Walk:
                     need[s] -= 1
         if first >= 0:
             self.turned.append((first, last + 1))
+        if not (self.closed and all(unclosed.is_region(plan, *found) for found in self.turned)):
+            self.closed = False
+            unclosed.recount(self, plan, details, fresh=True)
+            return
         for lo, hi in self.turned:
             self._sweep(lo, hi)
 
@@ -158,13 +172,13 @@ class Walk:
         pred = plan.pred
         for i in range(hi - 1, lo - 1, -1):
             if not hold[i]:
-                self._settle(i, details[i])
+                self.settle(i, details[i])
                 if hold[i] == CLEAR:
                     for p in pred[i]:
                         if p >= lo:
                             hold[p] -= 1
 
-    def _settle(self, i: int, detail: AtomDetail | None) -> None:
+    def settle(self, i: int, detail: AtomDetail | None) -> None:
         """Decide what becomes of a node in a region that turns round when none of its successors stands any more."""
         self.hold[i] = 0
         if detail is None:
@@ -191,13 +205,13 @@ class Walk:
                     self.reached(s)
 
     def reached(self, i: int) -> None:
-        """Take in a node of which all predecessors have run: gates and ignored atoms are passed, others are ready."""
+        """Take in a node of which all predecessors have run: it is ready, or it is passed: a gate, ignored, or done."""
         need, succ, details = self.need, self._plan.succ, self._details
         stack = [i]
         while stack:
             node = stack.pop()
             detail = details[node]
-            if detail is not None and detail.state != states.IGNORE:
+            if detail is not None and detail.state not in states.PASSED:
                 self.ready.append(node)
                 continue
             for s in succ[node]:
@@ -214,7 +228,7 @@ class Walk:
     def finished(self, i: int) -> None:
         """Note that an atom in a region that turns round has ended its execution."""
         if not self.hold[i]:
-            self._settle(i, self._details[i])
+            self.settle(i, self._details[i])
 
     def cleared(self, i: int) -> None:
         """Release the predecessors of a node of which nothing stands any more."""
@@ -235,7 +249,7 @@ class Walk:
         stack = [i]
         while stack:
             node = stack.pop()
-            self._settle(node, details[node])
+            self.settle(node, details[node])
             if hold[node] == CLEAR:
                 for p in pred[node]:
                     if hold[p] > 0:
@@ -260,26 +274,38 @@ class Walk:
         self.turned[low:high] = [(first, last) for first, last in within if last > hi]
         return bool(within)
 
-    def turn(self, lo: int, hi: int, restart: int = -1, cause: int = -1) -> None:
+    def turn(self, lo: int, hi: int, restart: int = -1, cause: int = -1) -> list[int]:
         """Turn a region round: all of it gets the intention REVERT, and what can be undone first goes to `undo`.
 
-        A region inside of it that turns round already is taken up as it stands.
+        A region inside of it that turns round already is taken up as it stands. Returns the atoms after the region that
+        are rolled back with it, as they have run in spite of it.
 
         :param restart: index of the retry at `lo` if it is to run again when the rest has been undone, or -1
         :param cause: index of the atom of which the failure turns it round; it is the last to get its intention: when
             this is interrupted, `open` finds the failure among those that have turned nothing round
         """
+        if not self.closed:
+            return self._turn_unclosed(lo, hi, restart, cause)
         if hi < len(self.need):
             self._withdraw(lo, hi)
         # The two lists are looked through only where something of this region can be in them: of a flow in which many
         # regions turn round, each costs its own atoms, and not those of all others.
         details, need = self._details, self.need
-        if self.ready and any(not need[i] and getattr(details[i], "state", "") in _MAY_START for i in range(lo, hi)):
+        if self.ready and any(
+            not need[i] and getattr(details[i], "state", "") in states.MAY_START for i in range(lo, hi)
+        ):
             self.ready = [i for i in self.ready if not lo <= i < hi]
         if self._forget_turned(lo, hi):
             self.undo = [i for i in self.undo if not lo <= i < hi]
         self.note_turned(lo, hi)
         need[lo:hi] = self._plan.degree[lo:hi]
+        self._mark(lo, hi, restart, cause)
+        self._sweep(lo, hi)
+        return []
+
+    def _mark(self, lo: int, hi: int, restart: int, cause: int) -> None:
+        """Give a region its intentions, that of the cause last."""
+        details = self._details
         if cause >= 0 and details[cause].state == states.FAILURE:
             details[cause].intention = states.EXECUTE
         for i in range(lo, hi):
@@ -288,7 +314,14 @@ class Walk:
                 detail.intention = states.RETRY if i == restart else states.REVERT
         if cause >= 0:
             details[cause].intention = states.REVERT
-        self._sweep(lo, hi)
+
+    def _turn_unclosed(self, lo: int, hi: int, restart: int, cause: int) -> list[int]:
+        self._forget_turned(lo, hi)
+        self.note_turned(lo, hi)
+        self._mark(lo, hi, restart, cause)
+        self.adjusted = []
+        unclosed.recount(self, self._plan, self._details, fresh=False)
+        return self.adjusted
 
     def _withdraw(self, lo: int, hi: int) -> None:
         """Take back from the nodes after a region what those in it that have run have released."""
@@ -302,11 +335,17 @@ class Walk:
                 elif detail.state == states.SUCCESS:
                     ran = detail.intention == states.EXECUTE
                 else:
-                    ran = detail.state == states.IGNORE and detail.intention not in _TURNED and not need[i]
+                    ran = detail.state == states.IGNORE and detail.intention not in states.ROLLING_BACK and not need[i]
                 if ran:
                     for s in after:
                         if s >= hi:
                             need[s] += 1
+
+    def restarted(self, r: int) -> None:
+        """Take in that all that `restart` has returned has been reset."""
+        if not self.closed:
+            unclosed.count_unmet(self, self._plan, self._details, fresh=False)
+            self.need[r] = 0
 
     def restart(self, r: int, let_in: Sequence[int] = ()) -> list[int]:
         """Begin the region of a retry anew; returns the atoms that the caller resets to PENDING.
@@ -322,5 +361,8 @@ class Walk:
             self.cut_off.difference_update(range(lo, hi))
         for i in let_in:
             self.plain[i] = self._plan.plain[i]
+        after = [] if self.closed else unclosed.undone_with(self._details, self._details[r].name)
+        for i in after:
+            self._forget_turned(i, i + 1)
         # Those after it first: while a refusal in it is on record, it is known whom it has left out.
-        return [*let_in, *(i for i in range(lo + 1, hi) if self._details[i] is not None)]
+        return [*let_in, *after, *(i for i in range(lo + 1, hi) if self._details[i] is not None)]

@@ -1,0 +1,180 @@
+"""The counters of a `Walk` over a record that is not closed under predecessors.
+
+In such a record something has begun although a predecessor of it has not run: the flow was changed between two runs,
+one atom was reset by hand, or another program was killed between two of its writes. `Walk` finds that out and comes
+here, when it is opened, and then each time that a region is rolled back: all counters are made anew from the details,
+which costs O(V + E). Records of flows that stay as they are never come here.
+
+What must stay true:
+
+- What is on record as done is passed when its predecessors have run, and is never executed again.
+- A region is rolled back as a whole, with the atoms that are new in it.
+- What has begun after a region that is rolled back is rolled back with it, and before it. UNDONE_WITH marks it: when a
+  retry runs the region again, it begins anew, too.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from taskflowx import states
+
+if TYPE_CHECKING:
+    from taskflowx.engines.plan import Plan
+    from taskflowx.engines.walk import Walk
+
+#: in `Walk.hold`, of a node that is not rolled back, or of which nothing stands any more
+CLEAR = -1
+#: in the metadata of an atom that is rolled back with a region before it: the name of the retry that runs that region
+#: again, and this atom after it; empty when nothing runs again
+UNDONE_WITH = "undone_with"
+
+
+def is_region(plan: Plan, lo: int, end: int) -> bool:
+    """Tell whether the range of atoms from `lo` to before `end` is all of the flow, or all that a retry controls.
+
+    So is a retry alone: it was to run again, after all else had been reset.
+    """
+    if end == lo + 1 and _controls(plan, lo):
+        return True
+    hi = plan.region(lo)[1] if _controls(plan, lo) else len(plan)
+    while plan.atoms[hi - 1] is None:
+        hi -= 1
+    return end == hi and (lo == 0 or _controls(plan, lo))
+
+
+def recount(walk: Walk, plan: Plan, details: list[Any], *, fresh: bool) -> None:
+    """Make all counters anew.
+
+    :param fresh: whether the record has just been opened, so that nothing of it is under way
+    """
+    if fresh:
+        _complete_regions(walk, plan, details)
+    unwinding = _unwinding(walk, plan, details)
+    count_unmet(walk, plan, details, fresh=fresh)
+    hold = walk.hold
+    walk.undo = []
+    for i in range(len(details) - 1, -1, -1):
+        hold[i] = CLEAR
+        if unwinding[i]:
+            hold[i] = sum(hold[s] != CLEAR for s in plan.succ[i])
+            if not hold[i]:
+                walk.settle(i, details[i])
+
+
+def count_unmet(walk: Walk, plan: Plan, details: list[Any], *, fresh: bool) -> None:
+    """Set `need` of all nodes, and what follows from it.
+
+    :param fresh: see `recount`
+    """
+    need, plain = walk.need, walk.plain
+    need[:], plain[:] = plan.degree, plan.plain
+    ready, walk.failed = [], []
+    for i, detail in enumerate(details):
+        count = need[i]
+        passed = not count
+        if detail is not None:
+            state, turned = detail.state, detail.intention in states.ROLLING_BACK
+            passed = passed and not turned and state in states.PASSED
+            if state == states.IGNORE or (state == states.SUCCESS and count and not turned):
+                plain[i] = 0
+            if fresh and (state in states.CUT_OFF if turned else state == states.RUNNING and count):
+                walk.cut_off.add(i)
+            elif state == states.FAILURE and not turned:
+                walk.failed.append(i)
+            elif not (count or turned) and state in states.MAY_START:
+                ready.append(i)
+        if passed:
+            for s in plan.succ[i]:
+                need[s] -= 1
+    if not fresh:  # what runs in this process is not ready, though it is in a state in which a crash would leave it so
+        may_start = set(ready)
+        ready = [i for i in walk.ready if i in may_start]
+    walk.ready = ready
+
+
+def undone_with(details: list[Any], name: str) -> list[int]:
+    """Return the atoms that are rolled back with the region before them that a retry of this name runs again."""
+    return [
+        i for i, detail in enumerate(details) if detail is not None and (detail._meta or {}).get(UNDONE_WITH) == name
+    ]
+
+
+def _controls(plan: Plan, i: int) -> bool:
+    return plan.spans[plan.home[i]].retry == i
+
+
+def _is_marked(detail: Any) -> bool:
+    return bool(detail._meta) and UNDONE_WITH in detail._meta
+
+
+def _intend(walk: Walk, i: int, detail: Any, intention: str) -> None:
+    if detail.intention != intention:
+        detail.intention = intention
+        walk.adjusted.append(i)
+
+
+def _complete_regions(walk: Walk, plan: Plan, details: list[Any]) -> None:
+    """Have all atoms of a region rolled back of which some are on record as rolled back.
+
+    A failure that has rolled nothing back yet is left to be resolved, as what was interrupted may have meant more.
+    """
+    for i, detail in enumerate(details):
+        if detail is not None and detail.state == states.RETRYING and detail.intention == states.EXECUTE:
+            _intend(walk, i, detail, states.RETRY)  # whoever was killed here had begun to reset the region
+    walk.turned = _regions(plan, details)
+    for lo, hi in walk.turned:
+        for i in range(lo, hi):
+            detail = details[i]
+            if detail is None or (i == lo and _runs_again(plan, details, lo)):
+                continue
+            if detail.state != states.FAILURE or detail.intention != states.EXECUTE:
+                _intend(walk, i, detail, states.REVERT)
+
+
+def _runs_again(plan: Plan, details: list[Any], lo: int) -> bool:
+    return _controls(plan, lo) and bool(details[lo].intention == states.RETRY)
+
+
+def _regions(plan: Plan, details: list[Any]) -> list[tuple[int, int]]:
+    """Return the regions that are on record, by one of their atoms, as rolled back; none is within another one."""
+    found: list[tuple[int, int]] = []
+    end = 0
+    for i, detail in enumerate(details):
+        if i < end or detail is None or detail.intention not in states.ROLLING_BACK or _is_marked(detail):
+            continue
+        outermost, r = -1, i if _controls(plan, i) else plan.controller(i)
+        while r >= 0:
+            if details[r].intention in states.ROLLING_BACK and not _is_marked(details[r]):
+                outermost = r
+            r = plan.controller(r)
+        if outermost < 0:
+            return [(0, len(plan))]
+        found.append(plan.region(outermost))
+        end = found[-1][1]
+    return found
+
+
+def _unwinding(walk: Walk, plan: Plan, details: list[Any]) -> bytearray:
+    """Return 1 for each node that is rolled back, or comes after one; what has begun there is rolled back, too."""
+    unwinding = bytearray(len(details))
+    origin: dict[int, str] = {}
+    for lo, hi in walk.turned:
+        unwinding[lo:hi] = b"\1" * (hi - lo)
+        origin.update(dict.fromkeys(range(lo, hi), details[lo].name if _runs_again(plan, details, lo) else ""))
+    for i, detail in enumerate(details):
+        if unwinding[i]:
+            continue
+        origins = {origin[p] for p in plan.pred[i] if unwinding[p]}
+        marked = detail is not None and detail.intention in states.ROLLING_BACK
+        if not (origins or marked):
+            continue
+        unwinding[i] = 1
+        origin[i] = "" if "" in origins else min(origins, default="")
+        if detail is None or not (marked or detail.state not in states.NOT_BEGUN):
+            continue
+        if not marked:
+            detail.meta[UNDONE_WITH] = origin[i]
+            _intend(walk, i, detail, states.REVERT)
+        walk.note_turned(i, i + 1)
+    return unwinding
