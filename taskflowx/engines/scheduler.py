@@ -214,6 +214,8 @@ class Scheduler:
 
     def _take_up(self) -> None:
         walk = self._walk
+        if self._plan.votes:
+            self._complete_refusals()
         walk.open()
         self._touch_all(walk.adjusted)
         if walk.failed and not self._never_resolve:
@@ -909,6 +911,29 @@ class Scheduler:
         if self._notifier._topics:
             for i, old in reversed(moved):
                 self._tell(i, old, states.IGNORE)
+
+    def _complete_refusals(self) -> None:
+        """Leave out what a refusal leaves out, where the record has a part of it.
+
+        OpenStack TaskFlow writes one atom after the other, and does not write which refusal left it out.
+        """
+        details, plan = self._details, self._plan
+        for i in plan.votes:
+            detail = details[i]
+            if detail.state != states.IGNORE or (detail._meta and META_LEFT_OUT_BY in detail._meta):
+                continue
+            try:
+                depth = resolve.refusal(plan, i, details)
+            except Exception as error:  # it is left out, whatever its deciders say now
+                LOG.warning("A decider before atom '%s', which has been left out, raised %r", detail.name, error)
+                continue
+            for s in [] if depth is None else resolve.ignored(plan, i, depth):
+                after = details[s]
+                if s != i and after.state == states.PENDING and after.intention == states.EXECUTE:
+                    after.meta[META_LEFT_OUT_BY] = [detail.name]
+                    after.state = after.intention = states.IGNORE
+                    self._touch(s)
+                    self._tell(s, states.PENDING, states.IGNORE)
 
     def _let_in(self, r: int) -> list[int]:
         """Forget the refusals in the region of a retry; returns the atoms after it that nothing else leaves out."""

@@ -130,6 +130,10 @@ def _complete_regions(walk: Walk, plan: Plan, details: list[Any]) -> None:
                 continue
             if detail.state != states.FAILURE or detail.intention != states.EXECUTE:
                 _intend(walk, i, detail, states.REVERT)
+    within = {i for lo, hi in walk.turned for i in range(lo, hi)}
+    for i, detail in enumerate(details):  # OpenStack TaskFlow marks what comes after a region, though it has not begun
+        if detail is not None and detail.state == states.PENDING and i not in within and not _is_marked(detail):
+            _intend(walk, i, detail, states.EXECUTE)
 
 
 def _runs_again(plan: Plan, details: list[Any], lo: int) -> bool:
@@ -148,6 +152,8 @@ def _regions(plan: Plan, details: list[Any]) -> list[tuple[int, int]]:
             if details[r].intention in states.ROLLING_BACK and not _is_marked(details[r]):
                 outermost = r
             r = plan.controller(r)
+        if outermost < 0 and detail.state == states.PENDING:
+            continue
         if outermost < 0:
             return [(0, len(plan))]
         found.append(plan.region(outermost))
