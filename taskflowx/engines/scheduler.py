@@ -902,6 +902,8 @@ class Scheduler:
         name = self._details[refused].name
         for i in reversed(left_out):  # the refused one last: until it is left out, its deciders are asked again
             detail = self._details[i]
+            if detail.state == states.SUCCESS:
+                continue  # it was done before there was this decider
             detail.meta.setdefault(META_LEFT_OUT_BY, []).append(name)
             self._touch(i)
             if detail.state != states.IGNORE:  # another decider may have left it out before
@@ -960,6 +962,9 @@ class Scheduler:
                 self._failed.append(i)
                 return None
             self._restart(i)
+            if self._walk.need[i]:  # it has been moved, or something new stands before it
+                self._move(i, states.PENDING)
+                return None
             return self._prepare_execute(i, let_in=True)
         meta = detail._meta
         if meta and meta.get(META_NOT_CALLED):
@@ -1097,8 +1102,8 @@ class Scheduler:
         fails, it is undone and the controller around it is asked.
         """
         controller, detail = self._atoms[r], self._details[r]
-        if detail.state == states.IGNORE:
-            return None  # left out by a decider: it has not begun, so there is nothing to run again
+        if detail.state in _NOT_ASKED:
+            return None  # left out by a decider, or put around what had begun: there is nothing of it to run again
         if detail.results:
             detail.results[-1][1][name] = failure
             self._touch(r)
@@ -1181,6 +1186,7 @@ def _forget_part(detail: AtomDetail) -> None:
 _ODD = frozenset((Failure, base.Interrupt, base.NotBegun))
 _STATES_WITH_RESULT = frozenset((states.SUCCESS, states.FAILURE, states.REVERTED, states.REVERT_FAILURE))
 _NOT_BEGUN = (None, states.PENDING)
+_NOT_ASKED = (None, states.PENDING, states.IGNORE)
 _STARTING = frozenset((states.RUNNING, states.REVERTING))
 _DECISIONS = [decision.value for decision in retry.Decision]
 
