@@ -22,6 +22,11 @@ _META_LEFT_OUT_BY = "left_out_by"
 METAS = (META_REFUSED, _META_LEFT_OUT_BY)
 
 
+def is_known(detail: Any) -> bool:
+    """Tell whether the record of an ignored atom says whose refusal that was."""
+    return any(key in detail.meta for key in METAS)
+
+
 class Refusals:
     """The refusals in one run.
 

@@ -218,6 +218,8 @@ class Scheduler:
 
     def _take_up(self) -> None:
         walk = self._walk
+        if self._plan.votes:
+            self._complete_refusals()
         walk.open()
         self._touch_all(walk.adjusted)
         if walk.failed and not self._never_resolve:
@@ -965,6 +967,34 @@ class Scheduler:
             for i, old in reversed(moved):
                 self._tell(i, old, states.IGNORE)
 
+    def _complete_refusals(self) -> None:
+        """Leave out what a refusal leaves out, where the record has a part of it.
+
+        OpenStack TaskFlow writes one atom after the other, and does not write which refusal left it out.
+        """
+        details, plan = self._details, self._plan
+        ignored = [i for i in plan.votes if details[i].state == states.IGNORE]
+        if not ignored or any(refusals.is_known(details[i]) for i in ignored):
+            return
+        for i in ignored:
+            try:
+                depth = resolve.refusal(plan, i, details)
+            except Exception as error:  # it is left out, whatever its deciders say now
+                LOG.warning("A decider before atom '%s', which has been left out, raised %r", details[i].name, error)
+                continue
+            if depth is None:
+                continue
+            details[i].meta = {**details[i].meta, refusals.META_REFUSED: depth.value}
+            self._touch(i)
+            left_out, passed = self._refusals.left_out(i, depth)
+            for s in left_out:
+                after = details[s]
+                if after.state == states.PENDING and after.intention == states.EXECUTE:
+                    after.state = after.intention = states.IGNORE
+                    self._touch(s)
+                    self._tell(s, states.PENDING, states.IGNORE)
+            self._refusals.note(i, depth, passed)
+
     def _prepare_undo(self, i: int) -> base.Call | None:
         """Get an atom ready to be reverted, or a retry to run again; None when there is nothing to call."""
         atom, detail = self._atoms[i], self._details[i]
@@ -973,6 +1003,9 @@ class Scheduler:
                 self._failed.append(i)
                 return None
             self._restart(i)
+            if self._walk.need[i]:  # it has been moved, or something new stands before it
+                self._move(i, states.PENDING)
+                return None
             return self._prepare_execute(i, let_in=True)
         meta = detail._meta
         if meta and meta.get(META_NOT_CALLED):
@@ -1114,9 +1147,7 @@ class Scheduler:
         """
         controller, detail = self._atoms[r], self._details[r]
         if detail.state in (states.PENDING, states.IGNORE) and not detail.results:
-            return (
-                None  # it has not begun, so there is nothing to run again: a decider refused, or it is new in the flow
-            )
+            return None  # a decider refused it, or it is new in the flow: there is nothing to run again
         try:
             if detail.results:
                 self._note_failure(r, name, failure)
@@ -1215,6 +1246,7 @@ def _forget_part(detail: AtomDetail) -> None:
 _ODD = frozenset((Failure, base.Interrupt, base.NotBegun))
 _STATES_WITH_RESULT = frozenset((states.SUCCESS, states.FAILURE, states.REVERTED, states.REVERT_FAILURE))
 _NOT_BEGUN = (None, states.PENDING)
+_NOT_ASKED = (None, states.PENDING, states.IGNORE)
 _STARTING = frozenset((states.RUNNING, states.REVERTING))
 _DECISIONS = [decision.value for decision in retry.Decision]
 

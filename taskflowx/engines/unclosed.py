@@ -62,14 +62,15 @@ def recount(walk: Walk, plan: Plan, details: list[Any], *, fresh: bool) -> None:
                 walk.settle(i, details[i])
 
 
-def count_unmet(walk: Walk, plan: Plan, details: list[Any], *, fresh: bool) -> None:
+def count_unmet(walk: Walk, plan: Plan, details: list[Any], *, fresh: bool) -> None:  # noqa: C901 - one sweep
     """Set `need` of all nodes, and what follows from it.
 
     :param fresh: see `recount`
     """
     need, plain = walk.need, walk.plain
     need[:], plain[:] = plan.degree, plan.plain
-    ready, walk.failed = [], []
+    walk.failed = []
+    ready: list[int] = []
     for i, detail in enumerate(details):
         state = None if detail is None else detail.state
         if state == states.IGNORE:
@@ -133,6 +134,10 @@ def _complete_regions(walk: Walk, plan: Plan, details: list[Any]) -> None:
                 continue
             if detail.state != states.FAILURE or detail.intention != states.EXECUTE:
                 _intend(walk, i, detail, states.REVERT)
+    within = {i for lo, hi in walk.turned for i in range(lo, hi)}
+    for i, detail in enumerate(details):  # OpenStack TaskFlow marks what comes after a region, though it has not begun
+        if detail is not None and detail.state == states.PENDING and i not in within and not _is_marked(detail):
+            _intend(walk, i, detail, states.EXECUTE)
 
 
 def _runs_again(plan: Plan, details: list[Any], lo: int) -> bool:
@@ -151,6 +156,8 @@ def _regions(plan: Plan, details: list[Any]) -> list[tuple[int, int]]:
             if details[r].intention in states.ROLLING_BACK and not _is_marked(details[r]):
                 outermost = r
             r = plan.controller(r)
+        if outermost < 0 and detail.state == states.PENDING:
+            continue
         if outermost < 0:
             return [(0, len(plan))]
         found.append(plan.region(outermost))

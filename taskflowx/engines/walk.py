@@ -211,6 +211,8 @@ class Walk:
         while stack:
             node = stack.pop()
             detail = details[node]
+            if detail is not None and detail.intention in states.ROLLING_BACK:
+                continue  # it waits for its own region to be undone
             if detail is not None and detail.state not in states.PASSED:
                 self.ready.append(node)
                 continue
@@ -345,10 +347,9 @@ class Walk:
                             need[s] += 1
 
     def restarted(self, r: int) -> None:
-        """Take in that all that `restart` has returned has been reset."""
+        """Take in that all that `restart` has returned has been reset; the retry waits for what is new before it."""
         if not self.closed:
             unclosed.count_unmet(self, self._plan, self._details, fresh=False)
-            self.need[r] = 0
 
     def restart(self, r: int, let_in: Sequence[int] = ()) -> list[int]:
         """Begin the region of a retry anew; returns the atoms that the caller resets to PENDING.

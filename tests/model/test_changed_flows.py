@@ -10,8 +10,8 @@ A random flow is run on a store that dies at some commit, or is suspended. The f
 - What the flow does not hold any more is neither executed nor undone, and a rollback names it when its effect stands.
 - The flow ends as `Resumed` works out from the record, where that does not depend on the order of calls.
 
-TASKFLOWX_CHANGED_FLOWS=10000 (with --timeout=0) looks at so many cases, TASKFLOWX_CHANGED_SEED is the seed of the first.
-`python -m tests.model.test_changed_flows COUNT FIRST` prints the seeds that fail, by kind; `... show SEED` prints one case.
+TASKFLOWX_CHANGED_FLOWS=10000 (with --timeout=0) looks at so many cases, from the seed in TASKFLOWX_CHANGED_SEED on.
+`python -m tests.model.test_changed_flows COUNT FIRST` prints the seeds that fail, by kind; `... show SEED` one case.
 """
 
 from __future__ import annotations
