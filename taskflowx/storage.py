@@ -151,8 +151,9 @@ class Storage:
         known = {detail.name: detail for detail in flow_detail}
         self._kept = known
         injector = known.pop(self.injector_name, None)
-        self._injected = Values(self.injector_name, {} if injector is None else injector.results or {})
+        self._injected = Values(self.injector_name, {})
         self._injector = injector
+        self._reread_injected()
         for name, detail in known.items():
             if META_INJECTED in detail.meta:
                 self._atom_args[name] = (Values(name, {}), Values(name, detail.meta[META_INJECTED]))
@@ -391,6 +392,8 @@ class Storage:
             return self._rows[self._places[atom_name]]  # type: ignore[no-any-return]
         except (KeyError, TypeError) as error:  # unknown, or what cannot be a key
             kept: models.AtomDetail | None = self._kept.get(atom_name) if isinstance(error, KeyError) else None
+            if atom_name == self.injector_name:
+                kept = self._injector
             if kept is not None:  # it is on record; the atom itself has not been shown yet
                 return kept
             msg = f"Unknown atom name '{atom_name}'"
@@ -528,7 +531,11 @@ class Storage:
         if self.durable and not isinstance(result, Failure):
             reverted = state in (states.REVERTED, states.REVERT_FAILURE)
             self.check_storable(atom_name, states.REVERT if reverted else states.EXECUTE, result)
-        detail.put(state, result)
+        if detail is self._injector:
+            detail.put(state, result.copy() if isinstance(result, dict) else result)
+            self._reread_injected()
+        else:
+            detail.put(state, result)
         if state == states.FAILURE and isinstance(result, Failure):
             self._failures[atom_name] = result
         elif state == states.REVERT_FAILURE and isinstance(result, Failure):
@@ -622,7 +629,7 @@ class Storage:
         """Forget what has happened to an atom and set its state; one that is in that state stays as it is."""
         arguments.check_choice("state", state, _STATES)
         detail = self._detail(atom_name)
-        if detail.state == state:
+        if detail.state == state or detail is self._injector:  # the values given to the flow stay
             return
         detail.reset(state)
         self._failures.pop(atom_name, None)
@@ -674,11 +681,17 @@ class Storage:
         values.results.update(pairs)
         if not transient and self._injector is None and values.results:
             self._injector = models.TaskDetail(self.injector_name)
-            self._injector.state = states.SUCCESS
-            self._injector.results = values.results
             self._flowdetail.add(self._injector)
         if not transient and self._injector is not None:
+            self._injector.state, self._injector.results = states.SUCCESS, values.results
             self._save(self._injector)
+
+    def _reread_injected(self) -> None:
+        """Take over the values given to the flow from their detail, which may have been replaced by name."""
+        detail = self._injector
+        given = None if detail is None or detail.state != states.SUCCESS else detail.results
+        self._injected.results = given if isinstance(given, dict) else {}
+        self.injections += 1
 
     # -- arguments ---------------------------------------------------------------------------------
 

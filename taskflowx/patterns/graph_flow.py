@@ -127,7 +127,8 @@ class Flow(flow.Flow):
     def add(self, *nodes: Any, resolve_requires: bool = True, resolve_existing: bool = True) -> Self:
         """Add atoms and flows, and link them to what provides what they need; all of them or, on an error, none.
 
-        :param resolve_requires: whether to link the providers of what the new ones require
+        :param resolve_requires: whether to link the providers of what the new ones require; without it their names
+            make no links among the members of this call, but a provider that a later call adds is linked to them
         :param resolve_existing: whether to link the members that require what the new ones provide, and that do not
             follow one that provides it
         :raises AmbiguousDependency: when a required name has several providers
@@ -170,6 +171,7 @@ class Flow(flow.Flow):
         """
         members, providers, needers = self._members, self._providers, self._needers
         provided, names_of = providers.nodes, self._names_of
+        later: list[tuple[_Node, list[str]]] = []  # what may be linked to providers that other calls add
         for item in items:
             requires, provides = names_of(item)
             before: dict[_Node, None] = {}
@@ -194,13 +196,20 @@ class Flow(flow.Flow):
                     provider.precede(node)
             if after:
                 self._put_in_front(node, provides, after)
-            for name in unmet or ():
-                needers.add(name, node)
+            if unmet is not None:
+                if resolve_requires:
+                    for name in unmet:
+                        needers.add(name, node)
+                else:
+                    later.append((node, unmet))
             for name in provides:
                 if provided.setdefault(name, node) is not node:
                     providers.add(name, node)
             if after:
                 self._settle(node, moved)
+        for node, unmet in later:
+            for name in unmet:
+                needers.add(name, node)
 
     def _put_in_front(self, node: _Node, provides: Iterable[str], after: dict[_Node, list[str]]) -> None:
         """Link a new provider to those who are to follow it.

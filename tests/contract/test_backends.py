@@ -786,6 +786,20 @@ def test_a_run_goes_on_from_what_is_stored(backend, connection):
     assert stored_states(connection, again) == ("SUCCESS", dict.fromkeys("abc", "SUCCESS"))
 
 
+def test_the_values_given_to_a_flow_are_replaced_in_the_store(backend, connection):
+    flow_ = linear_flow.Flow("flow").add(Step("a", [], requires=["x"]))
+    storage = engines.load(flow_, store={"x": 1}, backend=backend).storage
+    for values, refused in (({}, True), ({"x": 2}, False)):
+        storage.save(storage.injector_name, values)
+        with contextlib.closing(backend.get_connection()) as other:
+            read = other.get_flow_details(storage.flow_uuid)
+        again = engines.load(flow_, flow_detail=read, backend=backend)
+        with pytest.raises(exceptions.MissingDependencies, match="'x'") if refused else contextlib.nullcontext():
+            again.run()
+        assert again.storage.fetch_all() == values
+        storage = again.storage
+
+
 def test_a_value_of_a_run_is_stored_or_refused(backend, connection):
     lock = threading.Lock()
     flow_ = linear_flow.Flow("flow").add(Step("a", [], requires=["lock"]))

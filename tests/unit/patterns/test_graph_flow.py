@@ -132,6 +132,40 @@ def test_without_resolve_requires_new_members_are_not_linked_to_their_providers(
     assert made.requires == {"x", "y"}
 
 
+@pytest.mark.parametrize("existing", [True, False])
+def test_members_that_require_and_provide_one_name_are_linked_by_hand(existing):
+    a, b, c = steps = [work(name, "total", "total") for name in "abc"]
+    made = graph_flow.Flow("g").add(*steps, resolve_requires=False, resolve_existing=existing).link(a, b).link(b, c)
+    assert list(made.iter_links()) == [(a, b, {flow.LINK_MANUAL: True}), (b, c, {flow.LINK_MANUAL: True})]
+    assert made.requires == {"total"}
+
+
+def test_flows_that_require_and_provide_one_name_are_linked_by_hand():
+    first = linear_flow.Flow("first").add(work("a", "x", "x"), work("b", "x", "x"))
+    second = linear_flow.Flow("second").add(work("c", "x", "x"))
+    made = graph_flow.Flow("g").add(first, second, resolve_requires=False).link(second, first)
+    assert links(made) == {("second", "first")}
+
+
+def test_without_resolve_requires_names_link_new_members_with_providers_of_later_calls_alone():
+    made = graph_flow.Flow("g").add(work("a", "x"), work("p", provides="x"), work("b", "x"), resolve_requires=False)
+    assert links(made) == set()
+    made.add(work("later", provides="x"), resolve_requires=False)
+    assert links(made) == {("later", "a"), ("later", "b")}
+
+
+def test_a_refused_call_without_resolve_requires_leaves_no_trace():
+    made = graph_flow.Flow("g").add(work("a", "y", "x"))
+    before = everything(made)
+    with pytest.raises(exceptions.DependencyFailure):
+        made.add(work("b", "z"), linear_flow.Flow("both").add(work("c", "x", "y")), resolve_requires=True)
+    with pytest.raises(TypeError):
+        made.add(work("d", "w"), object(), resolve_requires=False)
+    assert everything(made) == before
+    made.add(work("e", provides="w"))
+    assert links(made) == set()
+
+
 def test_without_resolve_existing_members_are_not_linked_to_new_providers(abc):
     made = graph_flow.Flow("g").add(abc[2]).add(abc[1]).add(abc[0], resolve_existing=False)
     assert links(made) == {("b", "c")}
@@ -503,7 +537,7 @@ class Model:
             if resolve_existing:
                 found += [
                     (member, other, name)
-                    for other in grown
+                    for other in (grown if resolve_requires else self.graph)
                     for name in member.provides
                     if name in other.requires and not any(name in u.provides for u in grown.predecessors(other))
                 ]
@@ -566,7 +600,9 @@ def attempt(made, model, change, expected, *, look):
 
 some_names = st.lists(st.sampled_from(NAMES), max_size=3, unique=True)
 additions = st.tuples(
-    st.lists(st.tuples(some_names, some_names), min_size=1, max_size=4), st.booleans() | st.just(True), st.just(True)
+    st.lists(st.tuples(some_names, some_names), min_size=1, max_size=4),
+    st.booleans() | st.just(True),
+    st.booleans() | st.just(True),
 )
 joins = st.tuples(st.integers(0, 30), st.integers(0, 30))
 
