@@ -752,7 +752,7 @@ class Storage:
         while self._unindexed:
             atom = self._unindexed[0]  # taken out when it is done: what an interrupt cuts off is done again
             detail = self._detail(atom.name)
-            for name, key in atom._signature.outputs:  # noqa: SLF001 - of the same house
+            for name, key in atom._tfx_signature.outputs:  # noqa: SLF001 - of the same house
                 found = self._providers.setdefault(name, [])
                 if not found or found[-1][0] is not detail:
                     if key is not None:

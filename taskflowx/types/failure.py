@@ -319,7 +319,7 @@ class Failure:
         other._is_linked = self._is_linked
         return other
 
-    def with_exception(self, exception: Exception) -> Self:
+    def _tfx_with_exception(self, exception: Exception) -> Self:
         """Return this failure, of which only the description is left, with its exception again.
 
         It is raised as that exception from now on. The traceback stays that of the description, and is a note of the
@@ -464,7 +464,7 @@ def _reload(cls: type[Failure], data: dict[str, Any], raised: bytes | None) -> F
 
     fail = cls.from_dict(data)
     try:
-        return fail if raised is None else fail.with_exception(pickle.loads(raised))  # noqa: S301 - out of a pickle
+        return fail if raised is None else fail._tfx_with_exception(pickle.loads(raised))  # noqa: S301 - out of a pickle
     except Exception:  # noqa: BLE001 - its class may be another one here, or not be there
         return fail
 

@@ -673,7 +673,7 @@ def test_a_search_that_was_interrupted_leaves_every_output_once(storage, monkeyp
 
     first, second = Work("a", provides="x"), Work("b", provides="y")
     storage.ensure_atoms([first, second])
-    monkeypatch.setattr(second, "_signature", Outputs())
+    monkeypatch.setattr(second, "_tfx_signature", Outputs())
     with pytest.raises(KeyboardInterrupt):
         storage.fetch("x")
     storage.save("a", 1)
