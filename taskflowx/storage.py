@@ -166,8 +166,9 @@ class Storage:
         known = {detail.name: detail for detail in flow_detail}
         self._kept = known
         injector = known.pop(self.injector_name, None)
-        self._injected = Values(self.injector_name, {} if injector is None else injector.results or {})
+        self._injected = Values(self.injector_name, {})
         self._injector = injector
+        self._reread_injected()
         for name, detail in known.items():
             if META_INJECTED in detail.meta:
                 self._atom_args[name] = (Values(name, {}), Values(name, detail.meta[META_INJECTED]))
@@ -367,6 +368,8 @@ class Storage:
             return self._rows[self._places[atom_name]]  # type: ignore[no-any-return]
         except (KeyError, TypeError) as error:  # unknown, or what cannot be a key
             kept: models.AtomDetail | None = self._kept.get(atom_name) if isinstance(error, KeyError) else None
+            if atom_name == self.injector_name:
+                kept = self._injector
             if kept is not None:  # it is on record; the atom itself has not been shown yet
                 return kept
             msg = f"Unknown atom name '{atom_name}'"
@@ -519,7 +522,11 @@ class Storage:
         if self.durable and not isinstance(result, Failure):
             reverted = state in (states.REVERTED, states.REVERT_FAILURE)
             self.check_storable(atom_name, states.REVERT if reverted else states.EXECUTE, result)
-        detail.put(state, result)
+        if detail is self._injector:
+            detail.put(state, result.copy() if isinstance(result, dict) else result)
+            self._reread_injected()
+        else:
+            detail.put(state, result)
         if isinstance(result, Failure):
             self.note_failed(atom_name)
         elif state == states.SUCCESS:
@@ -623,7 +630,7 @@ class Storage:
         """Forget what has happened to an atom and set its state; one that is in that state stays as it is."""
         arguments.check_choice("state", state, _STATES)
         detail = self._detail(atom_name)
-        if detail.state == state:
+        if detail.state == state or detail is self._injector:  # the values given to the flow stay
             return
         detail.reset(state)
         self.unstored.pop(atom_name, None)
@@ -670,11 +677,17 @@ class Storage:
         values.results.update(pairs)
         if not transient and self._injector is None and values.results:
             self._injector = models.TaskDetail(self.injector_name)
-            self._injector.state = states.SUCCESS
-            self._injector.results = values.results
             self._flowdetail.add(self._injector)
         if not transient and self._injector is not None:
+            self._injector.state, self._injector.results = states.SUCCESS, values.results
             self._save(self._injector)
+
+    def _reread_injected(self) -> None:
+        """Take over the values given to the flow from their detail, which may have been replaced by name."""
+        detail = self._injector
+        given = None if detail is None or detail.state != states.SUCCESS else detail.results
+        self._injected.results = given if isinstance(given, dict) else {}
+        self.injections += 1
 
     # -- arguments ---------------------------------------------------------------------------------
 
@@ -735,7 +748,7 @@ class Storage:
         while self._unindexed:
             atom = self._unindexed[0]  # taken out when it is done: what an interrupt cuts off is done again
             detail = self._detail(atom.name)
-            for name, key in atom._signature.outputs:  # noqa: SLF001 - of the same house
+            for name, key in atom._tfx_signature.outputs:  # noqa: SLF001 - of the same house
                 found = self._providers.setdefault(name, [])
                 if not found or found[-1][0] is not detail:
                     if key is not None:

@@ -620,7 +620,7 @@ def _check_picklable(compiled: plan.Plan, dumps: Callable[[Any], bytes]) -> None
             continue
         parts: list[Any] = [type(atom)]
         if isinstance(atom, task.Task):
-            parts += atom.functions()
+            parts += atom._tfx_functions()
         for part in parts:
             if id(part) in checked:
                 continue

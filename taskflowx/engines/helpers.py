@@ -20,8 +20,15 @@ if TYPE_CHECKING:
 ENGINES_NAMESPACE = "taskflowx.engines"
 ENGINE_DEFAULT = "default"
 
-_ENGINES: dict[str, type[ActionEngine]] = {
-    ENGINE_DEFAULT: engines.ActionEngine,
+
+def _default_engine(flow: Any, flow_detail: Any, backend: Any, options: dict[str, Any]) -> ActionEngine:
+    """Make the engine of programs that ask for none: the serial one, unless they say where calls are to run."""
+    make = engines.SerialActionEngine if options.get("executor") is None else engines.ActionEngine
+    return make(flow, flow_detail, backend, options)
+
+
+_ENGINES: dict[str, Callable[..., ActionEngine]] = {
+    ENGINE_DEFAULT: _default_engine,
     "serial": engines.SerialActionEngine,
     "parallel": engines.ParallelActionEngine,
 }
@@ -84,7 +91,7 @@ def load(
     :param backend: the store of the record: None keeps it in memory; otherwise a `Backend`, its connection string such
         as 'sqlite:///path', or a dict of settings with the key `connection`
     :param namespace: the group of entry points in which the engine is looked up
-    :param engine: 'serial', 'parallel', or 'default', which is serial unless an `executor` is given
+    :param engine: 'serial', 'parallel', or 'default', which is 'serial' unless an `executor` is given
     :param kwargs: options of the engine, see `taskflowx.engines.engine.ActionEngine`
     :raises NotFound: when there is no such engine
     :raises ValueError, TypeError: when there is no such option or executor

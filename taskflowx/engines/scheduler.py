@@ -335,7 +335,7 @@ class Scheduler:
             or (plan.home[s] != plan.home[i] and plan.controller(s) != plan.controller(i))  # they turn round together
             or detail.state not in _NOT_BEGUN
             or not (states.EXECUTE == call.verb == before.intention == detail.intention)
-            or atom._listened is not None
+            or atom._tfx_listened is not None
             or caller is NOBODY
             or binder.epoch != self._storage.injections
         ):
@@ -563,7 +563,7 @@ class Scheduler:
         detail = self._details[index]
         detail.meta = {**detail.meta, **facts}
         if self._notifier._topics:
-            self._notifier.notify_only(
+            self._notifier._tfx_notify_only(
                 task.EVENT_UPDATE_PROGRESS,
                 {**details, "task_name": reporting.name, "task_uuid": self._storage.get_atom_uuid(reporting.name)},
             )
@@ -632,7 +632,11 @@ class Scheduler:
                     walk.ready = [i, *left, *walk.ready]
                     return
                 atom, caller = atoms[i], callers[i]
-                if not plain[i] or atom._listened is not None or (caller is not None and epoch != storage.injections):
+                if (
+                    not plain[i]
+                    or atom._tfx_listened is not None
+                    or (caller is not None and epoch != storage.injections)
+                ):
                     self._execute_one(i)
                     continue
                 detail = details[i]
@@ -648,7 +652,7 @@ class Scheduler:
                         try:
                             on_running(running, facts)
                         except Exception:
-                            notifier.complain(on_running, running, facts)
+                            notifier._tfx_complain(on_running, running, facts)
                     except BaseException:  # a listener was interrupted, and the call will not be made
                         detail.state = old
                         raise
@@ -688,7 +692,7 @@ class Scheduler:
                     try:
                         on_success(success, facts)
                     except Exception:
-                        notifier.complain(on_success, success, facts)
+                        notifier._tfx_complain(on_success, success, facts)
                 after = succ[i]
                 if after:  # to begin a loop over nothing takes longer than to look
                     for s in after:
@@ -713,7 +717,7 @@ class Scheduler:
         It is so until other topics take the place of these, when somebody joins or leaves.
         """
         notifier = self._notifier
-        return notifier._topics, notifier.target_of(states.RUNNING), notifier.target_of(states.SUCCESS)
+        return notifier._topics, notifier._tfx_target_of(states.RUNNING), notifier._tfx_target_of(states.SUCCESS)
 
     def _execute_one(self, i: int) -> None:
         call = self._prepare_execute(i)
@@ -750,7 +754,7 @@ class Scheduler:
                     walk.undo = [i, *left, *walk.undo]
                     return
                 atom, detail = atoms[i], details[i]
-                if not plain[i] or detail.state != success or notifier._topics or atom._listened is not None:
+                if not plain[i] or detail.state != success or notifier._topics or atom._tfx_listened is not None:
                     self._undo_one(i)
                     continue
                 takes = takes_of[i]
@@ -882,7 +886,7 @@ class Scheduler:
             self._storage.check_value(failure.to_dict(), what)
         except exceptions.Unstorable as error:
             LOG.warning("%s; it is kept in short", error)
-            return failure.shortened()
+            return failure._tfx_shortened()
         return failure
 
     # -- one atom ----------------------------------------------------------------------------------
@@ -906,7 +910,7 @@ class Scheduler:
 
     def _tell(self, i: int, old: str | None, state: str, result: Any = None) -> None:
         """Tell those who listen to atoms that one has moved to a state."""
-        listeners = self._notifier.listeners_of(state)
+        listeners = self._notifier._tfx_listeners_of(state)
         if listeners:
             detail = self._details[i]
             facts: dict[str, Any]
@@ -916,7 +920,7 @@ class Scheduler:
                 facts = {"task_name": detail.name, "task_uuid": detail.uuid, "old_state": old}
             if state in _STATES_WITH_RESULT:
                 facts["result"] = result
-            self._notifier.call_all(listeners, state, facts)
+            self._notifier._tfx_call_all(listeners, state, facts)
 
     def _prepare_execute(self, i: int, *, let_in: bool = False) -> base.Call | None:
         """Get an atom ready to execute; None when there is nothing to call.
@@ -1183,7 +1187,7 @@ class Scheduler:
 
 def _tell_listeners(reporting: task.Task, event: base.Event) -> dict[str, Any] | None:
     """Call those who listen to a task that runs elsewhere; returns the progress in what it tells, if there is some."""
-    listened = reporting._listened
+    listened = reporting._tfx_listened
     if listened is not None:
         listened.tell_of(event.event_type, event.details)
     progressed = not event.told and event.event_type == task.EVENT_UPDATE_PROGRESS

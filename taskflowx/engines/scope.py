@@ -35,7 +35,7 @@ class Scope:
         providers: dict[str, int | list[int]] = {}
         for i, atom in enumerate(self._atoms):
             if atom is not None:
-                for name, _ in atom._signature.outputs:
+                for name, _ in atom._tfx_signature.outputs:
                     known = providers.setdefault(name, i)
                     if known is i:
                         continue
@@ -50,7 +50,7 @@ class Scope:
         whole: dict[str, int] = {}
         for i, atom in enumerate(self._atoms):
             if atom is not None:
-                for name, key in atom._signature.outputs:
+                for name, key in atom._tfx_signature.outputs:
                     if whole.setdefault(name, i) != i or key is not None:
                         whole[name] = -1
         return whole
@@ -61,7 +61,7 @@ class Scope:
         if len(pred) == 1:  # all that precedes the atom precedes this one: nothing is nearer
             before = self._atoms[pred[0]]
             if before is not None:
-                for provided, _ in before._signature.outputs:
+                for provided, _ in before._tfx_signature.outputs:
                     if provided == name:
                         return pred[0]
         found = self.providers.get(name)
@@ -72,21 +72,43 @@ class Scope:
         return next(self.candidates(i, name), -1)
 
     def candidates(self, i: int, name: str) -> Iterator[int]:
-        """Iterate over the providers of a name that atom `i` sees, the nearest first."""
+        """Iterate over the providers of a name that atom `i` sees, the nearest first.
+
+        As flows are ranges, what is nearer in a flow has a higher index, and so has what is in a flow further in.
+        """
         known = self.providers.get(name)
-        if known is not None:
-            row = [known] if isinstance(known, int) else known
-            for span, position in self._levels(i):
-                if span.kind == plans.UNORDERED:
-                    if 0 <= span.retry < position and _holds(row, span.retry):
-                        yield span.retry
-                    continue
-                for place in range(bisect_left(row, position) - 1, -1, -1):
-                    p = row[place]
-                    if p < span.lo:
-                        break
-                    if span.kind == plans.LINEAR or p == span.retry or span.follows(position, p):
-                        yield p
+        if known is None:
+            return
+        row = [known] if isinstance(known, int) else known
+        place = bisect_left(row, i) - 1
+        home, position = self._home[i], i
+        while place >= 0:
+            p = row[place]
+            home, position = self._around(home, position, p)
+            if home < 0:
+                return
+            span = self._spans[home]
+            if span.kind == plans.UNORDERED:
+                if 0 <= span.retry < position and _holds(row, span.retry):
+                    yield span.retry
+                place = bisect_left(row, span.lo) - 1
+                continue
+            if p < position and (span.kind == plans.LINEAR or p == span.retry or span.follows(position, p)):
+                yield p
+            place -= 1
+
+    def _around(self, home: int, position: int, p: int) -> tuple[int, int]:
+        """Return the innermost flow, from one outwards, that has atom `p` in it too, or -1.
+
+        :param position: where the member of that flow begins that holds the atom which asks; that of the flow which is
+            found is returned as well
+        """
+        spans = self._spans
+        while home >= 0 and spans[home].lo > p:
+            span = spans[home]
+            position = span.lo
+            home = span.jump if span.jump >= 0 and spans[span.jump].lo > p else span.parent
+        return home, position
 
     def visible(self, i: int) -> Iterator[list[int]]:
         """Iterate over the levels that atom `i` sees, from its own flow outwards, each the nearest atom first."""

@@ -76,7 +76,7 @@ class AsyncioExecutor(base.Executor):
         """Start coroutines, and hand other calls to the threads."""
         others = []
         for call in calls:
-            if call.atom._signature.asynchronous & _BIT[call.verb]:
+            if call.atom._tfx_signature.asynchronous & _BIT[call.verb]:
                 self._pending.append(call)
             else:
                 others.append(call)
@@ -230,7 +230,7 @@ _METHODS = {
 async def _perform(atom: Any, verb: str, kwargs: dict[str, Any]) -> Any:
     """Do as `base.perform` does, and await what is to be awaited."""
     try:
-        listened = atom._listened
+        listened = atom._tfx_listened
         if listened is not None:
             listened.tell(0.0)
         before, method, after = _METHODS[verb]

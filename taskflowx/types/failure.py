@@ -319,7 +319,7 @@ class Failure:
         other._is_linked = self._is_linked
         return other
 
-    def shortened(self, length: int = 1000) -> Self:
+    def _tfx_shortened(self, length: int = 1000) -> Self:
         """Return this failure with so many characters of its text, and without traceback, arguments and causes.
 
         It still has its exception, if that is there.
@@ -331,7 +331,7 @@ class Failure:
         other._exc_info = self._exc_info
         return other
 
-    def with_exception(self, exception: Exception) -> Self:
+    def _tfx_with_exception(self, exception: Exception) -> Self:
         """Return this failure, of which only the description is left, with its exception again.
 
         It is raised as that exception from now on. The traceback stays that of the description, and is a note of the
@@ -476,7 +476,7 @@ def _reload(cls: type[Failure], data: dict[str, Any], raised: bytes | None) -> F
 
     fail = cls.from_dict(data)
     try:
-        return fail if raised is None else fail.with_exception(pickle.loads(raised))  # noqa: S301 - out of a pickle
+        return fail if raised is None else fail._tfx_with_exception(pickle.loads(raised))  # noqa: S301 - out of a pickle
     except Exception:  # noqa: BLE001 - its class may be another one here, or not be there
         return fail
 

@@ -151,7 +151,7 @@ def test_progress_goes_to_whoever_runs_the_calls_of_the_thread(reports):
 def test_progress_outside_of_a_run_without_listeners_goes_nowhere():
     work = Work()
     work.update_progress(0.5)
-    assert work._listened is None  # and no notifier was made for it
+    assert work._tfx_listened is None  # and no notifier was made for it
 
 
 def test_the_notifier_knows_its_events_only():
@@ -191,7 +191,7 @@ def test_a_copy_can_leave_the_listeners():
 
 
 def test_a_copy_of_a_task_that_nobody_listens_to_has_no_notifier():
-    assert Work().copy()._listened is None
+    assert Work().copy()._tfx_listened is None
 
 
 # -- FunctorTask -----------------------------------------------------------------------------------------------------
@@ -246,8 +246,8 @@ def test_a_revert_function_needs_what_it_takes_but_not_what_the_engine_fills():
     made = task.FunctorTask(double, revert=lambda x, result, other, **rest: None)
     assert made.revert_rebind == {"x": "x", "other": "other"}
     assert list(made.requires) == ["x", "other"]
-    assert made._signature.takes_result
-    assert not task.FunctorTask(double, revert=lambda x: None)._signature.takes_result
+    assert made._tfx_signature.takes_result
+    assert not task.FunctorTask(double, revert=lambda x: None)._tfx_signature.takes_result
 
 
 def test_a_revert_function_inherits_the_rebinding():

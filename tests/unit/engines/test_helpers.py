@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+import threading
 import types
 
 import pytest
 
 from taskflowx import engines, exceptions, states, task
 from taskflowx.engines import engine as classes, helpers
-from taskflowx.patterns import linear_flow
+from taskflowx.patterns import linear_flow, unordered_flow
 from taskflowx.persistence import backends, models
 
 
@@ -79,10 +80,23 @@ def test_a_single_task_that_fails_is_reverted():
 def test_engines_are_picked_by_name():
     made = {name: type(engines.load(make_flow(), engine=name)) for name in ("default", "serial", "parallel")}
     assert made == {
-        "default": classes.ActionEngine,
+        "default": classes.SerialActionEngine,
         "serial": classes.SerialActionEngine,
         "parallel": classes.ParallelActionEngine,
     }
+
+
+@pytest.mark.parametrize("options", [{"executor": "threads"}, {"executor": "threads", "engine": "default"}])
+def test_the_default_engine_uses_the_executor_that_it_is_given(options):
+    threads = []
+    flow = unordered_flow.Flow("f").add(
+        *(task.FunctorTask(lambda: threads.append(threading.current_thread()), name=name) for name in "ab")
+    )
+    made = engines.load(flow, **options)
+    assert not isinstance(made, classes.SerialActionEngine)
+    made.run()
+    assert threading.current_thread() not in threads
+    assert isinstance(engines.load(flow, executor=None, max_workers=2), classes.SerialActionEngine)
 
 
 def test_an_unknown_engine_is_refused_and_the_known_ones_are_listed():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import random
+
 import pytest
 
 from taskflowx import retry, task
@@ -253,3 +256,71 @@ def test_the_providers_of_a_name_are_listed_in_order():
     plan = plans.compile_flow(unordered("u", *(gives(f"t{i}", "x") for i in range(400)), gives("one", "y")))
     scope = scopes.Scope(plan)
     assert scope.providers == {"x": list(range(400)), "y": 400}
+
+
+def levels_of(plan, i):
+    """The flows around an atom, each with the index where the member that holds the atom begins."""
+    position, home = i, plan.home[i]
+    while home >= 0:
+        yield plan.spans[home], position
+        position, home = plan.spans[home].lo, plan.spans[home].parent
+
+
+def expected(seen, i, name):
+    """The providers of a name by a walk over all levels."""
+    provides = [p for p, one in enumerate(seen.plan.atoms) if one is not None and name in one.provides]
+    for span, position in levels_of(seen.plan, i):
+        for p in reversed([p for p in provides if span.lo <= p < position]):
+            if p == span.retry or (
+                span.kind != plans.UNORDERED and (span.kind == plans.LINEAR or span.follows(position, p))
+            ):
+                yield p
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_candidates_are_those_of_all_levels_from_the_inside_out(seed):
+    chance = random.Random(seed)
+    counter = itertools.count()
+
+    def make(depth):
+        members = []
+        for _ in range(chance.randrange(1, 4)):
+            provides = chance.sample("xyz", chance.randrange(3))
+            one = chance.random() < 0.6 and depth
+            members.append(make(depth - 1) if one else gives(f"t{next(counter)}", *provides))
+        name = f"r{next(counter)}"
+        controller = retry.Times(1, name, provides=chance.choice("xyz")) if chance.random() < 0.3 else None
+        made = chance.choice((linear, unordered, graph))(name, *members, controller=controller)
+        if isinstance(made, graph_flow.Flow):
+            for u, v in itertools.combinations(members, 2):
+                if chance.random() < 0.5:
+                    made.link(u, v)
+        return made
+
+    seen = Seen(make(9))
+    for i, one in enumerate(seen.plan.atoms):
+        if one is not None:
+            for name in "xyz":
+                assert list(seen.scope.candidates(i, name)) == list(expected(seen, i, name))
+
+
+def test_a_provider_is_found_in_few_steps_however_deep_the_atom_is():
+    depth = 4_000
+    inner = made = linear_flow.Flow("0").add(gives("a", "x"))
+    for level in range(1, depth):
+        further = (linear_flow, unordered_flow)[level % 2].Flow(str(level))
+        inner.add(further)
+        inner = further
+    inner.add(gives("z"))
+    seen = Seen(made)
+    steps = 0
+
+    class Counted(list):
+        def __getitem__(self, index):
+            nonlocal steps
+            steps += 1
+            return super().__getitem__(index)
+
+    seen.scope._spans = Counted(seen.plan.spans)
+    seen.check("z", "a")
+    assert steps < 300
