@@ -131,6 +131,7 @@ class Storage:
         #: seconds for which a commit of a run is tried; None while there is no run
         self.patience: float | None = None
         self._unsaved: list[models.AtomDetail] = []  # details that the store has never had
+        self._state_unsaved = False  # whether the last move of the flow was not saved
         #: for an engine: places of details that have changed since the last commit, also in a run that was cut off
         self.touched: set[int] = set()
         self._scope_fetcher = scope_fetcher
@@ -332,15 +333,25 @@ class Storage:
 
         owner = self._this_owner()
         pulse = owners.Pulse(owner, functools.partial(self._renew, owner))
+        ended = False
         try:
-            owner.lease, owner.running, self.patience = lease, True, patience
-            pulse.start()
-            yield
+            try:
+                owner.lease, owner.running, self.patience = lease, True, patience
+                pulse.start()
+                yield
+            finally:
+                self._disown(owner, pulse)
+                ended = True
         finally:
-            pulse.stop()
-            owner.running, self.patience = False, None
-            if owner.held:
-                self._let_go(owner)
+            if not ended:  # an interrupt has come before that above, or in it
+                self._disown(owner, pulse)
+
+    def _disown(self, owner: owners.Owner, pulse: owners.Pulse) -> None:
+        """End what `owned` has begun; may be done again."""
+        owner.running, self.patience = False, None
+        pulse.stop()
+        if owner.held:
+            self._let_go(owner)
 
     def _renew(self, owner: owners.Owner, expires: float) -> None:
         with contextlib.closing(self._backend.get_connection()) as connection:
@@ -901,24 +912,30 @@ class Storage:
         :raises ValueError: when there is no such state
         """
         arguments.check_choice("state", state, _FLOW_STATES)
+        self._set_flow_state(state, ())
+
+    def _set_flow_state(self, state: str, details: Iterable[models.AtomDetail]) -> None:
+        self._state_unsaved = True
         self._flowdetail.state = state
-        self._save()
+        self._save(*details)
+        self._state_unsaved = False
 
     def get_flow_state(self) -> str:
         """Return the state of the flow; PENDING when it has none yet."""
         return self._flowdetail.state or states.PENDING
 
-    def change_flow_state(self, state: str) -> tuple[bool, str | None]:
+    def change_flow_state(self, state: str, details: Iterable[models.AtomDetail] = ()) -> tuple[bool, str | None]:
         """Move the flow to a state, if the table of states lets it.
 
-        Returns whether it has moved, and the state before.
+        Returns whether it has moved, and the state before. When the move before was not saved, it is saved now.
 
+        :param details: what is saved with it
         :raises InvalidState: when the table has no such move
         """
         old = self.get_flow_state()
         moved = states.check_flow_transition(old, state)
-        if moved:
-            self.set_flow_state(state)
+        if moved or self._state_unsaved:
+            self._set_flow_state(state if moved else old, details)
         return moved, old
 
     def update_flow_metadata(self, update_with: Mapping[str, Any]) -> None:
