@@ -269,11 +269,11 @@ class ActionEngine(base.Engine):
 
     def _reset(self) -> None:
         states.check_flow_transition(self._storage.get_flow_state(), states.PENDING)  # before anything is forgotten
-        work = life.Work(self, self._flow_detail, "reset")
+        work = life.Interrupts()
         moved: dict[int, str | None] = {}
-        life.insist(lambda: self._begin_anew(moved), work.note)
+        work.defy(lambda: self._begin_anew(moved))
         if work.not_saved is None:
-            life.insist(lambda: self._tell_of_reset(moved), work.note)
+            work.defy(lambda: self._tell_of_reset(moved))
         if work.left_by is not None:
             raise work.left_by
 
@@ -526,20 +526,20 @@ class ActionEngine(base.Engine):
     def _leave(self, work: life.Work) -> None:
         """Bring a run to rest, whatever it has come to: its calls on record, and the flow in no state of a run."""
         if work.scheduler is not None and not work.at_rest:
-            life.insist(functools.partial(self._come_to_rest, work), work.note)
+            work.defy(functools.partial(self._come_to_rest, work))
 
     def _come_to_rest(self, work: life.Work) -> None:
         running = work.scheduler
         running.finish()
-        work.note(running.left_by)
-        if running.left_by is not None:
+        work.note(running.interrupts.left_by)
+        if running.interrupts.left_by is not None:
             self._left = running
         if not isinstance(work.left_by, exceptions.OwnershipFailure):  # then it is somebody else's
             if work.not_saved is not None:
                 self._storage.patience = 0  # it has waited long enough: what follows is tried once
-            for state in (states.SUSPENDING, states.SUSPENDED):
+            for state in (states.SUSPENDING, states.SUSPENDED):  # of a flow that has ended this saves the end at most
                 try:
-                    if self._storage.get_flow_state() in (states.RUNNING, states.SUSPENDING):
+                    if state == states.SUSPENDED or self._storage.get_flow_state() == states.RUNNING:
                         self._move(state)
                 except exceptions.StorageFailure as error:
                     work.note(error)

@@ -2,7 +2,7 @@
 
 An interrupt (KeyboardInterrupt, SystemExit, an exception out of a signal handler, a closed iterator) may come between
 any two lines, also while an earlier one is dealt with. So what ends a run is written as steps that may be done again:
-`insist` repeats them until they are done, and the callers nest it, since an interrupt may come just outside of it.
+`Interrupts.defy` repeats them until they are done, and its callers nest, as an interrupt may come just outside of it.
 
 What must stay true: who holds a record is decided by one `setdefault`, inside of the `try` whose `finally` lets it go.
 """
@@ -18,14 +18,57 @@ from taskflowx import exceptions
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: so often a step is done again at most: what fails each time is no interrupt, but an error of ours
-_TIMES = 30
+#: so often the steps of an end are done again at most: what fails each time is no interrupt, but an error of ours
+_TIMES = 12
 
 #: (process, record) -> what is under way with it; of the process, since a child has nothing under way
 _under_way: dict[tuple[int, int], Work] = {}
 
 
-class Work:
+class Interrupts:
+    """What has interrupted something that is to come to its end all the same."""
+
+    def __init__(self) -> None:
+        #: what is to be raised in the end
+        self.left_by: BaseException | None = None
+        #: what the store has answered to an attempt to write, the first time that it did not take it
+        self.not_saved: BaseException | None = None
+        self._left = _TIMES
+
+    def note(self, error: BaseException | None) -> None:
+        """Note an interrupt: the first is raised in the end, unless somebody would miss another one.
+
+        KeyboardInterrupt and its like are never given up for an Exception, nor either for the end of an iterator.
+        """
+        if isinstance(error, exceptions.StorageFailure) and self.not_saved is None:
+            self.not_saved = error
+        before = self.left_by
+        if error is not None and (before is None or _rank(error) > _rank(before)):
+            self.left_by = error
+
+    def defy(self, step: Callable[[], Any]) -> None:
+        """Call something that may be called again until it has come to its end, and note what comes in between.
+
+        An error of a store is noted, too, and is no reason to call it again.
+        """
+        while self._left > 0:
+            try:
+                step()
+            except exceptions.TaskFlowException as error:
+                self.note(error)
+                return
+            except BaseException as error:
+                self._left -= 1
+                self.note(error)
+            else:
+                return
+
+
+def _rank(error: BaseException) -> int:
+    return 0 if isinstance(error, GeneratorExit) else 1 if isinstance(error, Exception) else 2
+
+
+class Work(Interrupts):
     """Something that an engine does with a record, and nobody else meanwhile.
 
     :param engine: the engine
@@ -34,6 +77,7 @@ class Work:
     """
 
     def __init__(self, engine: Any, record: Any, to: str) -> None:
+        super().__init__()
         self.engine = engine
         self.to = to
         #: the thread that does it, once it has begun
@@ -44,10 +88,6 @@ class Work:
         self.scheduler: Any = None
         #: whether nothing of a run is under way any more
         self.at_rest = False
-        #: what is to be raised in the end
-        self.left_by: BaseException | None = None
-        #: what the store has answered to an attempt to write, the first time that it did not take it
-        self.not_saved: BaseException | None = None
         self._record = record
         self._key = (os.getpid(), id(record))
 
@@ -80,42 +120,7 @@ class Work:
         if self.scheduler is not None:
             self.scheduler.stop()
 
-    def note(self, error: BaseException | None) -> None:
-        """Note what the work is interrupted by: the first is raised in the end."""
-        if isinstance(error, exceptions.StorageFailure) and self.not_saved is None:
-            self.not_saved = error
-        self.left_by = first(self.left_by, error)
-
 
 def current(record: Any) -> Work | None:
     """Return what is under way with a record."""
     return _under_way.get((os.getpid(), id(record)))
-
-
-def first(before: BaseException | None, error: BaseException | None) -> BaseException | None:
-    """Return which of two is raised: the first, unless somebody would miss the other one.
-
-    KeyboardInterrupt and its like are never given up for an Exception, nor either for the end of an iterator.
-    """
-    return error if before is None or (error is not None and _rank(error) > _rank(before)) else before
-
-
-def _rank(error: BaseException) -> int:
-    return 0 if isinstance(error, GeneratorExit) else 1 if isinstance(error, Exception) else 2
-
-
-def insist(step: Callable[[], Any], note: Callable[[BaseException], Any]) -> None:
-    """Call something that may be called again until it has come to its end.
-
-    :param note: called with each interrupt; also with an error of a store, which is no reason to call it again
-    """
-    for _ in range(_TIMES):
-        try:
-            step()
-        except exceptions.TaskFlowException as error:
-            note(error)
-            return
-        except BaseException as error:
-            note(error)
-        else:
-            return

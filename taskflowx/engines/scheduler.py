@@ -131,13 +131,15 @@ class Scheduler:
         #: those that were taken back, and the one that was made here with what has come of it
         self._got_ready: tuple[list[base.Call], ...] = ()
         self._recalled: list[base.Call] = []
+        #: calls that were announced when somebody who listens to that stopped the run: one of them is made
+        self._announced: list[base.Call] = []
         self._made: tuple[base.Call, Any] | None = None
         #: how far the run has come: whether the executor was started, whether it was stopped, whether all is on record
         self._started = self._stopped = self._finished = False
         self._waits = _WAITS
         self._kept_progress: Any = task.PROGRESS.get()
-        #: what is to be raised, as it has left the run before its end
-        self.left_by: BaseException | None = None
+        #: what has left the run before its end
+        self.interrupts = life.Interrupts()
         self._failed: list[int] = []
         #: atoms whose records have changed since the last commit; None when these live in memory alone
         self._touched = storage.touched if storage.durable else None
@@ -178,17 +180,13 @@ class Scheduler:
             try:
                 yield from self._turns(stepwise=stepwise)
             except BaseException as error:
-                self.note(error)
+                self.interrupts.note(error)
                 if self._executor.within_a_loop and not isinstance(error, GeneratorExit):
                     yield from self._let_finish()
         finally:
             self.finish()
-        if self.left_by is not None:
-            raise self.left_by
-
-    def note(self, error: BaseException) -> None:
-        """Note what the run is left by."""
-        self.left_by = life.first(self.left_by, error)
+        if self.interrupts.left_by is not None:
+            raise self.interrupts.left_by
 
     def _turns(self, *, stepwise: bool) -> Generator[str, None, None]:
         walk = self._walk
@@ -223,18 +221,18 @@ class Scheduler:
         what comes of these later, `finish_late` puts on record.
         """
         if not self._finished:
-            life.insist(self._finish, self.note)
+            self.interrupts.defy(self._finish)
 
     def finish_late(self) -> None:
         """Put on record what has come of calls since an interrupted run was left.
 
         :raises BaseException: an interrupt; there may be more to put on record then
         """
-        self.left_by = None
+        self.interrupts = life.Interrupts()
         self._finished, self._waits = False, _WAITS
         self.finish()
-        if self.left_by is not None:
-            raise self.left_by
+        if self.interrupts.left_by is not None:
+            raise self.interrupts.left_by
 
     def _finish(self) -> None:
         """End the run. Each step may be done again, when an interrupt has come in it or after it.
@@ -267,7 +265,7 @@ class Scheduler:
                     yield states.WAITING
                     self._take_delivered()
             except BaseException as error:
-                self.note(error)
+                self.interrupts.note(error)
                 if isinstance(error, GeneratorExit):
                     return
             else:
@@ -290,7 +288,7 @@ class Scheduler:
                     try:
                         self._put_on_record(call, outcome)
                     except BaseException as error:  # a listener's, or one that has come while it is dealt with
-                        self.note(error)
+                        self.interrupts.note(error)
                         self._put_on_record(call, outcome)
                     completed.popleft()
                     self._hand_in_late()
@@ -395,6 +393,8 @@ class Scheduler:
         while retries:
             self._make(retries.pop())
         if calls:
+            if self.stopping:
+                self._announced = calls
             self._submit(calls)
 
     def _submit(self, calls: list[base.Call]) -> None:
@@ -582,9 +582,25 @@ class Scheduler:
         """Leave under way, as the run is to stop, nothing but what has begun."""
         if self._in_flight:
             self._recall()
+            if self._announced and not self._in_flight:
+                # Who suspends the run at each step gets one step further each time, as in place.
+                self._hand_over_again(self._announced[0])
+            self._announced = []
         self._withdraw()
         if self._failed:
             self._resolve_failures()
+
+    def _hand_over_again(self, call: base.Call) -> None:
+        """Hand over a call that was taken back, as it has been announced."""
+        starting, queue = (
+            (states.REVERTING, self._walk.undo) if call.verb == states.REVERT else (states.RUNNING, self._walk.ready)
+        )
+        if call.index in queue:
+            queue.remove(call.index)
+            self._walk.cut_off.discard(call.index)
+            self._got_ready = ([call],)
+            self._details[call.index].state = starting
+            self._submit([call])
 
     def _recall(self) -> None:
         """Take back the calls that have not begun."""
