@@ -139,6 +139,7 @@ class Storage:
         if backend is not None and not self.durable:
             backend.hold(flow_detail)
         self._unsaved: list[models.AtomDetail] = []  # details that the store has never had
+        self._state_unsaved = False  # whether the last move of the flow was not saved
         #: for an engine: places of details that have changed since the last commit, also in a run that was cut off
         self.touched: set[int] = set()
         self._scope_fetcher = scope_fetcher
@@ -914,25 +915,31 @@ class Storage:
         :raises ValueError: when there is no such state
         """
         arguments.check_choice("state", state, _FLOW_STATES)
+        self._set_flow_state(state, ())
+
+    def _set_flow_state(self, state: str, details: Iterable[models.AtomDetail]) -> None:
+        self._state_unsaved = True
         self._flowdetail.state = state
-        self._save()
+        self._save(*details)
+        self._state_unsaved = False
 
     def get_flow_state(self) -> str:
         """Return the state of the flow; PENDING when it has none yet."""
         return self._flowdetail.state or states.PENDING
 
     @_locked
-    def change_flow_state(self, state: str) -> tuple[bool, str | None]:
+    def change_flow_state(self, state: str, details: Iterable[models.AtomDetail] = ()) -> tuple[bool, str | None]:
         """Move the flow to a state, if the table of states lets it.
 
-        Returns whether it has moved, and the state before.
+        Returns whether it has moved, and the state before. When the move before was not saved, it is saved now.
 
+        :param details: what is saved with it
         :raises InvalidState: when the table has no such move
         """
         old = self.get_flow_state()
         moved = states.check_flow_transition(old, state)
-        if moved:
-            self.set_flow_state(state)
+        if moved or self._state_unsaved:
+            self._set_flow_state(state if moved else old, details)
         return moved, old
 
     @_locked

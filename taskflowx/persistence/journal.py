@@ -128,16 +128,26 @@ class Journal:
         """
         owner = self._owner
         pulse = owners.Pulse(owner, functools.partial(self._renew, owner))
+        ended = False
         try:
-            owner.lease, owner.running, self.patience = lease, True, patience
-            pulse.start()
-            yield
+            try:
+                owner.lease, owner.running, self.patience = lease, True, patience
+                pulse.start()
+                yield
+            finally:
+                self._disown(owner, pulse)
+                ended = True
         finally:
-            pulse.stop()
-            self._forget_reports()
-            owner.running, self.patience = False, None
-            if owner.held:
-                self._let_go(owner)
+            if not ended:  # an interrupt has come before that above, or in it
+                self._disown(owner, pulse)
+
+    def _disown(self, owner: owners.Owner, pulse: owners.Pulse) -> None:
+        """End what `owned` has begun; may be done again."""
+        self._forget_reports()
+        owner.running, self.patience = False, None
+        pulse.stop()
+        if owner.held:
+            self._let_go(owner)
 
     def _renew(self, owner: owners.Owner, expires: float) -> None:
         with contextlib.closing(self._backend.get_connection()) as connection:
