@@ -757,10 +757,10 @@ def test_topics_are_replaced_under_the_lock_only():
     replaced = []
 
     class Watched(Notifier):
-        def _replace(self, event_type, listeners):
+        def _tfx_replace(self, event_type, listeners):
             assert self._lock._is_owned()
             replaced.append(event_type)
-            super()._replace(event_type, listeners)
+            super()._tfx_replace(event_type, listeners)
 
     notifier = Watched()
     notifier.register("a", module_callback)
