@@ -19,6 +19,7 @@ import contextlib
 import functools
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Hashable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -42,6 +43,7 @@ LOG = logging.getLogger(__name__)
 RETRY_ATTEMPTS = 3
 RETRY_WAIT_TIMEOUT = 5
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
+_LAST_TRY = 0.5  # seconds for a write that is tried once, since enough time has been spent or somebody waits for it
 META_INJECTED = "injected"
 META_PROGRESS = "progress"
 META_PROGRESS_DETAILS = "progress_details"
@@ -77,8 +79,6 @@ _FLOW_STATES = (
     states.SUSPENDED,
     states.RESUMING,
 )
-#: errors of database drivers (PEP 249) that the same data always leads to
-_OF_THE_DATA = frozenset(("DataError", "IntegrityError", "NotSupportedError", "ProgrammingError"))
 _EXECUTE_STATES = (states.SUCCESS, states.FAILURE, states.REVERTING)
 _REVERT_STATES = (states.REVERTED, states.REVERT_FAILURE, states.REVERTING)
 
@@ -130,6 +130,7 @@ class Storage:
         self._owner: owners.Owner | None = None  # what the store knows us by, once something was written
         #: seconds for which a commit of a run is tried; None while there is no run
         self.patience: float | None = None
+        self._impatient = False  # whether a commit is to be tried once, however long that takes
         self._unsaved: list[models.AtomDetail] = []  # details that the store has never had
         #: for an engine: places of details that have changed since the last commit, also in a run that was cut off
         self.touched: set[int] = set()
@@ -264,32 +265,39 @@ class Storage:
         :raises OwnershipFailure: when somebody else runs the flow, or has done so since its record was read
         """
         details = list(details)
+        seconds = RETRY_WAIT_TIMEOUT if self.patience is None else self.patience or _LAST_TRY
+        ends = time.monotonic() + seconds
         try:
-            self._write(details)
+            self._write(details, None if self._impatient else ends)
         except exceptions.StorageFailure as error:
-            if self.patience == 0 or not _may_pass(error):
+            if self.patience == 0 or not error.may_pass:
                 raise
-            self._write_again(details, error)
+            self._write_again(details, error, ends)
 
-    def _write(self, details: list[models.AtomDetail]) -> None:
+    def _write(self, details: list[models.AtomDetail], ends: float | None = None) -> None:
+        """Write details once.
+
+        :param ends: when it has to be over, in seconds of `time.monotonic`
+        """
         if failpoints.on:
             failpoints.hit("before commit")
         with contextlib.closing(self._backend.get_connection()) as connection:
+            connection.deadline = ends
             connection.save_changes(self._flowdetail, details, self._this_owner())
         if failpoints.on:
             failpoints.hit("after commit")
 
-    def _write_again(self, details: list[models.AtomDetail], first: exceptions.StorageFailure) -> None:
+    def _write_again(self, details: list[models.AtomDetail], first: exceptions.StorageFailure, ends: float) -> None:
         import tenacity  # only a store that fails needs it
 
-        stop: Any = tenacity.stop_before_delay(RETRY_WAIT_TIMEOUT if self.patience is None else self.patience)
+        stop: Any = tenacity.stop_before_delay(max(0.0, ends - time.monotonic()))
         if self.patience is None:
             stop |= tenacity.stop_after_attempt(RETRY_ATTEMPTS)
 
         def write(failure: exceptions.StorageFailure | None) -> None:
             if failure is not None:
                 raise failure
-            self._write(details)
+            self._write(details, ends)
 
         def warn(state: tenacity.RetryCallState) -> None:
             LOG.warning(
@@ -301,7 +309,7 @@ class Storage:
 
         failures = [None, first]  # the attempt that was made already is the first of these
         tenacity.Retrying(
-            retry=tenacity.retry_if_exception(lambda e: isinstance(e, exceptions.StorageFailure) and _may_pass(e)),
+            retry=tenacity.retry_if_exception(lambda e: isinstance(e, exceptions.StorageFailure) and e.may_pass),
             wait=tenacity.wait_random_exponential(multiplier=_FIRST_PAUSE, max=_LONGEST_PAUSE),
             stop=stop,
             before_sleep=warn,
@@ -334,22 +342,24 @@ class Storage:
         pulse = owners.Pulse(owner, functools.partial(self._renew, owner))
         try:
             owner.lease, owner.running, self.patience = lease, True, patience
+            self._impatient = patience == 0
             pulse.start()
             yield
         finally:
             pulse.stop()
-            owner.running, self.patience = False, None
+            owner.running, self.patience, self._impatient = False, None, False
             if owner.held:
                 self._let_go(owner)
 
     def _renew(self, owner: owners.Owner, expires: float) -> None:
         with contextlib.closing(self._backend.get_connection()) as connection:
+            connection.deadline = time.monotonic() + _LAST_TRY  # the end of a run waits for it
             connection.renew(self.flow_uuid, owner, expires)
 
     def _let_go(self, owner: owners.Owner) -> None:
         """Give up a run that has ended in an error; that of one that has come to its end did so itself."""
         try:
-            self._write([])
+            self._write([], time.monotonic() + _LAST_TRY)
         except (exceptions.OwnershipFailure, exceptions.NotFound):
             owner.held = False
         except exceptions.StorageFailure as error:
@@ -381,9 +391,7 @@ class Storage:
 
         :raises StorageFailure: names the atom, the path inside the value, and the type of what is there
         """
-        from taskflowx.persistence import codec  # only a durable run needs it
-
-        codec.dumps(result, f"{'revert ' if verb == states.REVERT else ''}result of atom '{atom_name}'")
+        self._backend.check_value(result, f"{'revert ' if verb == states.REVERT else ''}result of atom '{atom_name}'")
 
     def _detail(self, atom_name: str) -> models.AtomDetail:
         self.untouched = False
@@ -665,9 +673,7 @@ class Storage:
         """
         pairs = arguments.to_named_values("pairs", pairs)
         if self.durable and not transient:
-            from taskflowx.persistence import codec  # only a durable run needs it
-
-            codec.dumps(dict(pairs), "the values given to the flow")
+            self._backend.check_value(dict(pairs), "the values given to the flow")
         values = self._transients if transient else self._injected
         if any(name not in values.results for name in pairs):
             self.injections += 1
@@ -968,13 +974,6 @@ def put_progress(detail: models.AtomDetail, progress: float, details: dict[str, 
 
 def _pause(seconds: float) -> None:
     threading.Event().wait(seconds)
-
-
-def _may_pass(error: exceptions.StorageFailure) -> bool:
-    """Tell whether a store may take later what it has refused now: it was not the data that was wrong."""
-    if isinstance(error, exceptions.Unstorable):
-        return False
-    return _OF_THE_DATA.isdisjoint(cls.__name__ for cls in type(error.cause).__mro__)
 
 
 def _check_accessible(detail: models.AtomDetail, allowed: tuple[str, ...]) -> None:

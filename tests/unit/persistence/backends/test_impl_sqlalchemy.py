@@ -17,7 +17,7 @@ from sqlalchemy.pool import QueuePool
 
 from taskflowx import exceptions
 from taskflowx.persistence import models
-from taskflowx.persistence.backends import impl_sqlalchemy, migrations, sql, sql_units
+from taskflowx.persistence.backends import migrations, sql, sql_connection, sql_settings, sql_units
 from taskflowx.persistence.backends.impl_sqlalchemy import SQLAlchemyBackend
 
 
@@ -111,7 +111,7 @@ def test_a_number_that_is_none_is_refused(make, key):
 )
 def test_an_address_without_a_driver_gets_one_that_is_there(monkeypatch, address, there, driver):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name if name in there else None)
-    assert impl_sqlalchemy._url_of(address).drivername == driver
+    assert sql_settings.url_of(address).drivername == driver
 
 
 @pytest.mark.parametrize(("kind", "extra"), [("postgresql", "postgresql"), ("mysql", "mysql"), ("mariadb", "mysql")])
@@ -412,7 +412,7 @@ def test_the_changes_of_a_flow_that_was_removed_are_refused(connection):
 
 
 def test_the_memory_of_what_was_written_is_bounded(connection, monkeypatch):
-    monkeypatch.setattr(impl_sqlalchemy, "MOST_WRITTEN", 2)
+    monkeypatch.setattr(sql_connection, "MOST_WRITTEN", 2)
     book = models.LogBook("book")
     for name in "abcde":
         book.add(models.FlowDetail(name, name))
