@@ -77,9 +77,10 @@ class Statements:
     """The statements for one kind of database.
 
     `insert_*` and `put_*` take all columns of their table, in order; `update_flow` takes updated_at, state, meta and
-    the uuid; the queries take what they name, those for everything take nothing. `move_on` takes what a `Claim` has, the
-    uuid of the flow, and the version before; `renew` expires, the uuid and the owner. `put_and_move_on` does in one round trip, where the database can, what `put_atom`
-    does with one atom, or with two, and then `move_on`; it takes what these take.
+    the uuid; the queries take what they name, those for everything take nothing. `move_on` takes what a `Claim` has,
+    the uuid of the flow, and the version before; `renew` expires, the uuid and the owner. `put_and_move_on` does in one
+    round trip, where the database can, what `put_atom` does with one atom, or with two, and then `move_on`; it takes
+    what these take.
     """
 
     put_book: str

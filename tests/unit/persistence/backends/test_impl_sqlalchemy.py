@@ -385,6 +385,45 @@ def test_a_step_is_one_transaction_with_a_statement_for_each_atom(connection, sp
     assert connection.get_flow_details("f").meta == {"new": 1}
 
 
+def test_a_run_is_added_to_its_book_without_a_look_at_the_others(connection, spoken):
+    book = models.LogBook("book", "b")
+    for name in ("f", "g", "h"):
+        added = models.FlowDetail(name, name)
+        book.add(added)
+        spoken.clear()
+        connection.add_flow_details(book, added)
+        assert spoken == ["BEGIN IMMEDIATE", "INSERT INTO", "INSERT INTO", "COMMIT"]
+    assert [each.name for each in connection.get_logbook("b")] == ["f", "g", "h"]
+
+
+def test_a_book_that_is_saved_again_writes_what_differs(connection, spoken):
+    save(connection, "a", "b")
+    book = connection.get_logbook("b")
+    book.find("f").find("a").results = "new"
+    spoken.clear()
+    connection.save_logbook(book)
+    writes = [words for words in spoken if not words.startswith(("SELECT", "BEGIN", "COMMIT"))]
+    assert writes == ["INSERT INTO", "INSERT INTO", "UPDATE flowdetails", "INSERT INTO"]  # book, version, flow, atom
+    spoken.clear()
+    connection.save_logbook(book)
+    assert [words for words in spoken if not words.startswith(("SELECT", "BEGIN", "COMMIT"))] == ["INSERT INTO"]
+
+
+def test_a_database_without_versions_is_written_as_before(connection):
+    raw(connection.backend, "DROP TABLE taskflowx_runs")  # as TaskFlow leaves it
+    made = save(connection, "a")
+    other = connection.get_flow_details("f")
+    for detail in (made, other):
+        detail.meta = {"by": "somebody"}
+        connection.update_flow_details(detail)
+        connection.update_atom_details(next(iter(detail)))
+    made.state = "SUCCESS"
+    book = models.LogBook("book", "b")
+    book.add(made)
+    connection.save_logbook(book)
+    assert connection.get_flow_details("f").state == "SUCCESS"
+
+
 def test_what_others_have_done_to_a_flow_is_written_over(connection):
     made = save(connection, "a")
     made.state = "RUNNING"
