@@ -456,10 +456,11 @@ class Units:
         self._roll_back(pooled)
         if meaning is Meaning.CONFLICT:
             raise _LostError(error) from error
+        if unit.ending and meaning is Meaning.PASSING:  # SQLite may fail to sync what it has written: nobody knows then
+            raise _LostError(error, in_doubt=True) from error
         if meaning is Meaning.NO_TABLE:
             failed += ": its tables are not there, Connection.upgrade() makes them"
-        # SQLite may fail to sync what it has written: nobody knows then.
-        _fail(failed, error, in_doubt=unit.ending and meaning is Meaning.PASSING)
+        _fail(failed, error)
 
     def _roll_back(self, pooled: Any) -> None:
         try:
