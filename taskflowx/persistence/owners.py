@@ -104,7 +104,11 @@ class Owner:
             )
         # One more is what a write of ours has left of which we were not told that it had arrived.
         if version != detail.revision and not (is_mine and version == detail.revision + 1):
-            since = "was taken over by another engine while it ran here" if self.held else "has gone on since it was read here"
+            since = (
+                "was taken over by another engine while it ran here"
+                if self.held
+                else "has gone on since it was read here"
+            )
             raise exceptions.OwnershipFailure(
                 f"The run of flow '{detail.name}' ({detail.uuid}) {since}; nothing more is written of it\n"
                 "Read its record again (get_flow_details), and load an engine from that"

@@ -172,10 +172,11 @@ def suspended_and_resumed(backend, faults, number, **options):
     """
     log = []
 
+    def suspend():
+        now["engine"].suspend()
+
     def load(**more):
-        flow = linear_flow.Flow("f").add(
-            Step("a", log), Step("b", log, lambda: now["engine"].suspend()), Step("c", log), Step("d", log)
-        )
+        flow = linear_flow.Flow("f").add(Step("a", log), Step("b", log, suspend), Step("c", log), Step("d", log))
         now["engine"] = engines.load(flow, backend=backend, **more, **options)
         return now["engine"]
 

@@ -220,10 +220,11 @@ def test_a_later_run_in_an_old_copy_of_a_book_does_not_undo_an_earlier_one(backe
             ran.append(self.name)
             self.stop()
 
+    def suspend():
+        first.suspend()
+
     book = models.LogBook("orders")
-    first = engines.load(
-        linear_flow.Flow("first").add(Step("a", lambda: first.suspend()), Step("b")), book=book, backend=backend
-    )
+    first = engines.load(linear_flow.Flow("first").add(Step("a", suspend), Step("b")), book=book, backend=backend)
     first.run()
     uuid = first.storage.flow_uuid
     record = connection.get_flow_details(uuid)
@@ -263,7 +264,7 @@ def test_what_somebody_runs_is_not_updated(versioned):
     (atom,) = latest
     atom.results, latest.meta["by"] = "mine", "me"
     for write in (lambda: versioned.update_flow_details(latest), lambda: versioned.update_atom_details(atom)):
-        with pytest.raises(exceptions.OwnershipFailure, match="'f'.* is being run by another engine"):
+        with pytest.raises(exceptions.OwnershipFailure, match=r"'f'.* is being run by another engine"):
             write()
     assert results(versioned, "f") == ["new"]
     running.state = states.SUSPENDED

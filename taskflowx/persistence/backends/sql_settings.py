@@ -242,8 +242,6 @@ def _engine_args(settings: Settings, url: sa.URL) -> dict[str, Any]:
         "pool_recycle": settings.number("idle_timeout", IDLE_TIMEOUT),
         "isolation_level": settings.get("isolation_level") or "READ COMMITTED",
     }
-    if settings.flag("checkout_ping"):
-        made["pool_pre_ping"] = True
     if url.get_backend_name() == "sqlite" and not settings.get("isolation_level"):
         del made["isolation_level"]
     if is_in_memory(url):
