@@ -168,8 +168,8 @@ def url_of(address: Any) -> sa.URL:
 
 
 def shown(url: sa.URL) -> str:
-    """Return an address as it may be shown."""
-    return url.render_as_string(hide_password=True)
+    """Return an address as it may be shown: without its password, and what else may be one."""
+    return url.set(query={}).render_as_string(hide_password=True)
 
 
 def _with_whole_path(url: sa.URL) -> sa.URL:
@@ -194,7 +194,7 @@ def _check_query(url: sa.URL) -> None:
     unknown = sorted(set(url.query).difference(known, IN_ADDRESSES))
     if unknown:
         msg = (
-            f"The address '{shown(url.set(query={}))}' has settings that there are none of: {', '.join(unknown)}\n"
+            f"The address '{shown(url)}' has settings that there are none of: {', '.join(unknown)}\n"
             f"The store knows {', '.join(IN_ADDRESSES)}; {driver} knows {', '.join(sorted(known))}"
         )
         raise ValueError(msg)

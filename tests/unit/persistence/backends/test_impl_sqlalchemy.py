@@ -493,6 +493,63 @@ def test_rows_that_say_little_are_read(connection):
         connection.get_atom_details("x")
 
 
+#: how a record may be damaged: the table, the record, the column, and what is there
+DAMAGE = [
+    ("atomdetails", "t", "results", "{"),
+    ("atomdetails", "t", "meta", "{1}"),
+    ("atomdetails", "t", "failure", "7"),
+    ("atomdetails", "t", "failure", '{"no": "failure"}'),
+    ("atomdetails", "t", "revert_failure", '["x"]'),
+    ("atomdetails", "t", "atom_type", "ODD"),
+    ("atomdetails", "t", "atom_type", None),
+    ("atomdetails", "r", "results", '{"x": 1}'),
+    ("atomdetails", "r", "results", "[[1]]"),
+    ("atomdetails", "r", "results", '[[1, {"x": 2}]]'),
+    ("atomdetails", "t", "name", b"\xff\xfe"),
+    ("atomdetails", "t", "results", b"\xff"),
+    ("flowdetails", "f", "meta", "nothing"),
+    ("flowdetails", "f", "state", b"\xff"),
+    ("flowdetails", "f", "name", b"\xff"),
+    ("logbooks", "b", "meta", "{]"),
+    ("logbooks", "b", "created_at", "yesterday"),
+    ("logbooks", "b", "name", b"\xff"),
+]
+
+
+@pytest.mark.parametrize(("table", "uuid", "column", "value"), DAMAGE)
+def test_a_damaged_record_is_named_and_does_not_hide_the_others(connection, caplog, table, uuid, column, value):
+    for book_uuid, flow_uuids in (("b", ("f", "g")), ("c", ("h",))):
+        book = models.LogBook(f"book {book_uuid}", book_uuid)
+        for name in flow_uuids:
+            made = models.FlowDetail(f"flow {name}", name)
+            made.add(models.TaskDetail(f"task of {name}", "t" if name == "f" else f"t-{name}"))
+            made.add(models.RetryDetail(f"retry of {name}", "r" if name == "f" else f"r-{name}"))
+            book.add(made)
+        connection.save_logbook(book)
+    given = "CAST(? AS TEXT)" if isinstance(value, bytes) else "?"
+    change = f"UPDATE {table} SET {column} = {given} WHERE uuid = ?"  # noqa: S608 - they are named above
+    raw(connection.backend, change, value, uuid)
+    if table == "logbooks":
+        readers, listed = [lambda: connection.get_logbook("b")], ["c"]
+    else:
+        readers = [lambda: connection.get_flow_details("f"), lambda: connection.get_logbook("b")]
+        listed = ["b", "c"]
+        assert [each.uuid for each in connection.get_flows_for_book("b")] == ["g"]
+    if table == "atomdetails":
+        readers.append(lambda: connection.get_atom_details(uuid))
+        assert connection.get_flow_details("f", lazy=True).uuid == "f"
+    for read in readers:
+        with pytest.raises(exceptions.StorageFailure, match=rf"Cannot read what is stored of \w+ '.*' \({uuid}\)"):
+            read()
+    caplog.clear()
+    books = list(connection.get_logbooks())
+    assert [book.uuid for book in books] == listed
+    assert [[each.uuid for each in book] for book in books] == [["g"], ["h"]][-len(listed) :]
+    (message,) = caplog.messages
+    assert f"({uuid})" in message
+    assert [book.uuid for book in connection.get_logbooks(lazy=True)] == listed
+
+
 def test_a_database_that_another_process_holds_is_waited_for_and_no_longer(make, path):
     backend = make(connection=f"sqlite:///{path}?timeout=0.01")
     connection = backend.get_connection()
