@@ -15,6 +15,7 @@ import datetime as dt
 import itertools
 import operator
 import os
+import threading
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from taskflowx import exceptions, states
@@ -416,8 +417,22 @@ def atom_detail_type(atom_detail: AtomDetail) -> str:
     raise TypeError(msg)
 
 
+def _forget_lock() -> None:
+    global _adding  # noqa: PLW0603 - one for the process
+    _adding = threading.RLock()
+
+
+# Held while something that has an identity is put in: threads share the book of their runs.
+_adding = threading.RLock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_lock)
+
+
 class _Container:
-    """Common part of what holds details by uuid: made in order, found by uuid through an index made when needed."""
+    """Common part of what holds details by uuid: made in order, found by uuid through an index made when needed.
+
+    The index is complete if it is as long as the list, which threads may make longer at any time.
+    """
 
     __slots__ = ("_index", "_members")
 
@@ -430,29 +445,32 @@ class _Container:
         if isinstance(member, AtomDetail) and member._uuid is None:
             # Nobody has asked for its identity yet, so nothing here can have the same one.
             self._members.append(member)
-            self._index = None
             return
         arguments.check_like("A member", member, ("name", "uuid"), f"a detail that a {type(self).__name__} can hold")
-        known = self.find(member.uuid)
-        if known is None:
-            self._members.append(member)
-        else:
-            self._members[self._members.index(known)] = member
-        self._indexed()[member.uuid] = member
+        uuid = member.uuid
+        with _adding:
+            index = self._indexed()
+            known = index.get(uuid)
+            if known is None:
+                self._members.append(member)
+            else:
+                self._members[self._members.index(known)] = member
+            index[uuid] = member
 
     def extend(self, members: Iterable[AtomDetail]) -> None:
         """Put details in of which nobody has seen the identity yet."""
         self._members.extend(members)
-        self._index = None
 
     def find(self, uuid: str) -> Any:
         """Return the member with this uuid, or None."""
         return self._indexed().get(uuid)
 
     def _indexed(self) -> dict[str, Any]:
-        if self._index is None:
-            self._index = {member.uuid: member for member in self._members}
-        return self._index
+        index = self._index
+        if index is None or len(index) != len(self._members):
+            with _adding:
+                self._index = index = {member.uuid: member for member in self._members}
+        return index
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self._members)
