@@ -330,7 +330,7 @@ def test_errors_of_the_operating_system_are_errors_of_the_store(monkeypatch, con
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", fail)
         with pytest.raises(
-            exceptions.StorageFailure, match=r"^Storage backend internal error\n.*No space left"
+            exceptions.StorageFailure, match=r"^Storage backend internal error at '.*t0/metadata'\n.*No space left"
         ) as caught:
             connection.update_atom_details(models.TaskDetail("t0", "t0"))
     assert caught.value.cause is full
@@ -364,7 +364,7 @@ def test_methods_lock_what_they_read_and_write(monkeypatch, connection, path):
     kinds, lock = [], fcntl.flock
 
     def noted(number, kind):
-        kinds.append(kind)
+        kinds.append(kind & ~fcntl.LOCK_NB)
         lock(number, kind)
 
     monkeypatch.setattr(fcntl, "flock", noted)
