@@ -238,10 +238,10 @@ class Pulse:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread; when this returns, no renewal is under way."""
+        """End the thread; a renewal that a store does not answer is not waited for, and changes nothing any more."""
         self._ended.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(PATIENCE)
 
     def _work(self) -> None:
         owner = self._owner

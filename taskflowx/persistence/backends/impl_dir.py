@@ -57,26 +57,40 @@ class DirBackend(path_based.PathBasedBackend):
     """Keeps runs in a folder.
 
     :param conf: `path` is the folder, made when it is first written to; it can stand in the `connection` too, as in
-        `dir:///path`. `encoding` is that of the files, UTF-8 by default. With `sync` false, what has been written may
-        be lost when the machine (not only the process) dies, and writing is much faster
-    :raises ValueError: when there is no path
+        `dir:///path`, `dir://~/path` or `dir://path`, which is relative to the working directory. `encoding` is that of
+        the files, UTF-8 by default. With `sync` false, what has been written may be lost when the machine (not only the
+        process) dies, and writing is much faster
+    :raises ValueError: when there is no path, or it begins with a home folder that is not known
     """
 
+    SETTINGS: ClassVar[frozenset[str] | None] = frozenset({"path", "encoding", "sync"})
     DEFAULT_FILE_ENCODING: ClassVar[str] = "utf-8"
 
     def __init__(self, conf: dict[str, Any] | None) -> None:
         super().__init__(conf)
-        self._path = os.path.abspath(self._path)
+        path = os.path.expanduser(os.fsdecode(self._path))
+        if path.startswith("~"):
+            raise ValueError(f"The path '{path}' begins with a home folder that is not known; './~' is another folder")
+        if "\0" in path:
+            raise ValueError(f"No path has a NUL in it: {path!r}")
+        self._path = os.path.abspath(path)
         self.encoding: str = self._conf.get("encoding") or self.DEFAULT_FILE_ENCODING
+        try:
+            "".encode(self.encoding)
+        except LookupError as error:
+            raise ValueError(f"There is no encoding {self.encoding!r}") from error
         #: folders of which it is not known whether their names are on the disk
         self.unsynced: set[str] = set()
-        self.sync: bool = self._conf.get("sync", True) not in (False, "false", "False", "0", 0)
+        self.sync: bool = arguments.to_bool("The setting 'sync'", self._conf.get("sync", True))
 
     def _usual_path(self) -> str:
         import urllib.parse
 
-        _, _, address = str(self._conf.get("connection") or "").partition(":")
-        return urllib.parse.unquote(urllib.parse.urlsplit(address).path)
+        scheme, _, address = str(self._conf.get("connection") or "").partition(":")
+        path = urllib.parse.unquote(address.partition("?")[0]).removeprefix("//")
+        if scheme.strip().lower() == "file":  # where files are is said in such addresses
+            path = path.removeprefix("localhost") if path.startswith("localhost/") else path
+        return path
 
     def get_connection(self) -> Connection:
         """Return a new connection."""

@@ -13,6 +13,7 @@ import threading
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from taskflowx import exceptions
+from taskflowx._util import arguments
 from taskflowx.persistence import models, owners, path_based, path_tree
 from taskflowx.types import tree
 
@@ -199,12 +200,13 @@ class MemoryBackend(path_based.PathBasedBackend):
     :param conf: with `deep_copy` false, what is stored and read shares its values with what was given
     """
 
+    SETTINGS: ClassVar[frozenset[str] | None] = frozenset({"path", "deep_copy"})
     DEFAULT_PATH: ClassVar[str] = posixpath.sep
     durable: ClassVar[bool] = False
 
     def __init__(self, conf: dict[str, Any] | None = None) -> None:
         super().__init__(conf)
-        self.deep_copy = bool(self._conf.get("deep_copy", True))
+        self.deep_copy = arguments.to_bool("The setting 'deep_copy'", self._conf.get("deep_copy", True))
         self.memory = FakeFilesystem(deep_copy=self.deep_copy)
         self.lock = threading.RLock()
         self._held: dict[str, _Held] = {}

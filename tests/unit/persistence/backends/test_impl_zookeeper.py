@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 
 import pytest
 from kazoo import exceptions as kazoo_errors
 from kazoo.client import KazooClient
 from kazoo.handlers.threading import KazooTimeoutError
-from kazoo.protocol.states import ZnodeStat
+from kazoo.protocol.states import KeeperState, ZnodeStat
 from kazoo.retry import KazooRetry
 
 from taskflowx import exceptions
@@ -17,6 +18,17 @@ from taskflowx.persistence import models
 from taskflowx.persistence.backends import impl_zookeeper
 from taskflowx.persistence.backends.impl_zookeeper import ZkBackend
 from tests.services import addresses
+
+
+class Answer:
+    """What a request of kazoo's gives: the answer, or the error, can be had from it."""
+
+    def __init__(self, call, *given):
+        self.call, self.given = call, given
+
+    def get(self, timeout):
+        assert timeout > 0
+        return self.call(*self.given)
 
 
 class FakeClient:
@@ -27,15 +39,18 @@ class FakeClient:
         self.requests: list[list[str]] = []
         self.fails: list[Exception] = []
         self.connected = False
+        self.client_state = KeeperState.CLOSED
         self.version = version
         self.asked: list[str] = []
+        for verb in ("exists", "get", "get_children", "ensure_path"):
+            setattr(self, f"{verb}_async", functools.partial(Answer, getattr(self, verb)))
 
     def start(self, timeout):
         self._fail()
-        self.connected = True
+        self.connected, self.client_state = True, KeeperState.CONNECTED
 
     def stop(self):
-        self.connected = False
+        self.connected, self.client_state = False, KeeperState.CLOSED
 
     def close(self):
         pass
@@ -57,7 +72,7 @@ class FakeClient:
         self._fail()
         if path not in self.nodes:
             raise kazoo_errors.NoNodeError
-        return self.nodes[path], None
+        return self.nodes[path], ZnodeStat(*[0] * 11)
 
     def get_children(self, path):
         self._fail()
@@ -87,10 +102,13 @@ class FakeTransaction:
         self.client = client
         self.steps: list[tuple[str, str, bytes]] = []
 
+    def commit_async(self):
+        return Answer(self.commit)
+
     def create(self, path, data):
         self.steps.append(("create", path, data))
 
-    def set_data(self, path, data):
+    def set_data(self, path, data, version=-1):
         self.steps.append(("set_data", path, data))
 
     def delete(self, path):
@@ -278,12 +296,14 @@ def test_what_exceeds_a_request_by_itself_is_refused_before_anything_is_sent(cli
 def test_a_request_that_fails_leaves_nothing_and_is_an_error(client, connection):
     made = save(connection, "a")
     before = dict(client.nodes)
-    transaction = impl_zookeeper._Transaction(client, 10_000)
-    transaction.add("set_data", "/t/atom_details/a", b"new")
-    transaction.add("create", "/t/books/b", b"")
-    transaction.add("set_data", "/t/flow_details/f", b"new")
+
+    def write(transaction):
+        transaction.add("set_data", "/t/atom_details/a", b"new")
+        transaction.add("create", "/t/books/b", b"")
+        transaction.add("set_data", "/t/flow_details/f", b"new")
+
     with pytest.raises(exceptions.StorageFailure, match=r"^Storage backend duplicate node: /t/books/b"):
-        transaction.commit()
+        connection._transact("/t/books/b", write)
     assert client.nodes == before
     assert len(made) == 1
 
