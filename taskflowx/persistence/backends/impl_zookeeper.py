@@ -168,14 +168,17 @@ class ZkConnection(path_based.PathBasedConnection):
     def _join_path(self, *parts: str) -> str:
         return posixpath.join(*parts)
 
-    def _get_item(self, path: str) -> bytes:
+    def _get_item(self, path: str) -> str:
         try:
             data: bytes = self._ask("get", path)[0]
         except exceptions.NotFound:
             self._learn(path, there=False)
             raise
         self._learn(path, there=True)
-        return data
+        try:
+            return data.decode()
+        except UnicodeError as error:
+            raise codec.Unreadable(f"The node '{path}' is damaged, it is no text", error) from error
 
     def _set_item(self, path: str, value: str, transaction: _Transaction) -> None:
         data = value.encode()
