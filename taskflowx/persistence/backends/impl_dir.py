@@ -244,7 +244,7 @@ class Connection(path_based.PathBasedConnection):
             return
         try:
             turn = [self._checked_entry(*entry) for entry in codec.loads(text)]
-        except (codec.Unreadable, TypeError, ValueError) as error:
+        except (exceptions.StorageFailure, KeyError, TypeError, ValueError) as error:
             msg = (
                 f"'{journal}' has what a writer has left to be written, and is damaged\nRemove it to go on without that"
             )
@@ -258,9 +258,11 @@ class Connection(path_based.PathBasedConnection):
     def _checked_entry(self, place: str, link: str | None, kept: str) -> tuple[str, str | None, str]:
         """Return an entry of a journal with whole paths.
 
-        :raises TypeError, ValueError, Unreadable: when it is none of a record in this store
+        :raises StorageFailure, KeyError, TypeError, ValueError: when it is none of a record in this store
         """
         base = self._backend.path
+        for part in (place, kept) if link is None else (place, kept, link):
+            arguments.check_type("Each part of an entry", part, str, "a str")
         shelf, name = place.split("/")
         load: Any = {"books": codec.load_book, "flow_details": codec.load_flow, "atom_details": codec.load_atom}[shelf]
         self._check_entry_name(name)

@@ -401,7 +401,8 @@ class Connection(base.Connection):
         rows = self._units.run(failed, lambda unit: unit.rows(self._sql.books), writes=False)
         for row in rows:
             work = functools.partial(self._read_books, rows=[row], lazy=lazy)
-            yield from self._units.run(failed, work, writes=False)
+            read = functools.partial(self._units.run, failed, work, writes=False)
+            yield from sql_rows.readable([row], lambda _, read=read: next(iter(read())))  # type: ignore[misc]
 
     def get_flows_for_book(self, book_uuid: str, lazy: bool = False) -> Iterator[FlowDetail]:
         """Iterate over the details of the flows in a book, in the order in which they were added.
@@ -413,7 +414,7 @@ class Connection(base.Connection):
         def work(unit: Unit) -> list[FlowDetail]:
             if not unit.rows(self._sql.book, book_uuid):
                 raise _no_book(book_uuid)
-            return self._read_flows(unit, book_uuid, lazy)
+            return self._read_flows(unit, book_uuid, lazy, going_on=True)
 
         yield from self._units.run(f"Failed getting flow details in logbook '{book_uuid}'", work, writes=False)
 
@@ -441,7 +442,14 @@ class Connection(base.Connection):
 
         :raises NotFound: when there is no such flow
         """
-        yield from self.get_flow_details(fd_uuid)
+        failed = f"Failed getting the atoms of flow details with uuid '{fd_uuid}'"
+
+        def work(unit: Unit) -> list[AtomDetail]:
+            if not unit.rows(self._sql.flow, fd_uuid):
+                raise _no_flow(fd_uuid)
+            return list(sql_rows.readable(unit.rows(self._sql.atoms_of_flow, fd_uuid), sql_rows.atom))
+
+        yield from self._units.run(failed, work, writes=False)
 
     # -- parts -----------------------------------------------------------------------------------------------------
 
@@ -462,16 +470,27 @@ class Connection(base.Connection):
             backend.has_runs = bool(unit.rows(sql.has_runs(backend.family)))
         return unit.rows(statement, uuid) if backend.has_runs else []
 
-    def _read_flows(self, unit: Unit, book_uuid: str, lazy: bool) -> list[FlowDetail]:
+    def _read_flows(self, unit: Unit, book_uuid: str, lazy: bool, *, going_on: bool = False) -> list[FlowDetail]:
+        """Return the details of the flows in a book.
+
+        :param going_on: whether one of which a row is damaged is left out, and logged
+        """
         versions = dict(self._read_runs(unit, self._sql.runs_of_book, book_uuid))
-        details = [sql_rows.flow(row) for row in unit.rows(self._sql.flows_of_book, book_uuid)]
-        for detail in details:
+        rows = unit.rows(self._sql.flows_of_book, book_uuid)
+        details = sql_rows.readable(rows, sql_rows.flow) if going_on else map(sql_rows.flow, rows)
+        by_uuid = {detail.uuid: detail for detail in details}
+        for detail in by_uuid.values():
             detail.revision = versions.get(detail.uuid, 0)
-        if not lazy:
-            by_uuid = {detail.uuid: detail for detail in details}
-            for row in unit.rows(self._sql.atoms_of_book, book_uuid):
-                by_uuid[row[2]].add(sql_rows.atom(row))
-        return details
+        for row in () if lazy else unit.rows(self._sql.atoms_of_book, book_uuid):
+            flow = by_uuid.get(row[2])
+            if flow is None:
+                continue
+            for atom in sql_rows.readable([row], sql_rows.atom) if going_on else [sql_rows.atom(row)]:
+                flow.add(atom)
+                break
+            else:  # without it, it would look as if it had never run
+                del by_uuid[row[2]]
+        return list(by_uuid.values())
 
     def _read_books(self, unit: Unit, rows: Iterable[Any], lazy: bool = False) -> list[LogBook]:
         books = [sql_rows.book(row) for row in rows]

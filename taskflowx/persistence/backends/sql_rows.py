@@ -8,16 +8,22 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import logging
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from taskflowx import exceptions
 from taskflowx.atom import version_text
 from taskflowx.persistence import codec, models
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
+LOG = logging.getLogger(__name__)
+
+_D = TypeVar("_D")
+#: what a row leads to that is none of ours
+_WRONG = (codec.Unreadable, KeyError, OverflowError, TypeError, ValueError)
 _EPOCH = dt.datetime(1970, 1, 1)  # noqa: DTZ001 - stored times name no zone, they are UTC
 
 
@@ -125,42 +131,68 @@ class Rows:
 
 
 def book(row: Sequence[Any]) -> models.LogBook:
-    """Make a book, without its flows, of a row."""
+    """Make a book, without its flows, of a row.
+
+    :raises Unreadable: when the row is damaged
+    """
     uuid, name, created, updated, meta = row
-    made = models.LogBook(name, uuid)
-    made.created_at = _when(created) or made.created_at
-    made.updated_at = _when(updated)
-    made.meta = _value(meta) or {}
-    return made
+    try:
+        times = {
+            "created_at": _when(created) or dt.datetime.now(dt.UTC).replace(tzinfo=None),
+            "updated_at": _when(updated),
+        }
+        return models.LogBook.from_dict({"uuid": uuid, "name": name, "meta": _value(meta), **times})
+    except _WRONG as error:
+        raise _damaged("book", uuid, error) from error
 
 
 def flow(row: Sequence[Any]) -> models.FlowDetail:
-    """Make the detail of a flow, without its atoms, of a row."""
+    """Make the detail of a flow, without its atoms, of a row.
+
+    :raises Unreadable: when the row is damaged
+    """
     uuid, name, _, _, _, state, meta = row
-    made = models.FlowDetail(name, uuid)
-    made.state, made.meta = state, _value(meta) or {}
-    return made
+    try:
+        return models.FlowDetail.from_dict({"uuid": uuid, "name": name, "state": state, "meta": _value(meta)})
+    except _WRONG as error:
+        raise _damaged("flow", uuid, error) from error
 
 
 def atom(row: Sequence[Any]) -> models.AtomDetail:
     """Make the detail of an atom of a row.
 
-    :raises StorageFailure: when the row is that of no atom
+    :raises Unreadable: when the row is damaged, or that of no atom
     """
     uuid, name, _, _, _, kind, version, state, intention, meta, results, failure, undone, stuck = row
-    parts = {
-        "uuid": uuid,
-        "name": name,
-        "version": version,
-        "state": state,
-        "intention": intention,
-        "meta": _value(meta),
-        "results": _value(results),
-        "failure": _value(failure),
-        "revert_results": _value(undone),
-        "revert_failure": _value(stuck),
-    }
-    return codec.load_atom({"atom": parts, "type": kind})
+    try:
+        parts = {
+            "uuid": uuid,
+            "name": name,
+            "version": version,
+            "state": state,
+            "intention": intention,
+            "meta": _value(meta),
+            "results": _value(results),
+            "failure": _value(failure),
+            "revert_results": _value(undone),
+            "revert_failure": _value(stuck),
+        }
+        return codec.load_atom({"atom": parts, "type": kind})
+    except _WRONG as error:
+        raise _damaged("atom", uuid, error) from error
+
+
+def readable(rows: Iterable[Sequence[Any]], make: Callable[[Sequence[Any]], _D]) -> Iterator[_D]:
+    """Iterate over what is made of rows; one that is damaged is left out, and named in the log."""
+    for row in rows:
+        try:
+            yield make(row)
+        except codec.Unreadable as error:
+            LOG.error("A record is left out: %s", error)  # noqa: TRY400 - the error says it all
+
+
+def _damaged(kind: str, uuid: Any, error: Exception) -> codec.Unreadable:
+    return codec.Unreadable(f"The record of {kind} '{uuid}' is damaged", error)
 
 
 def _value(text: str | None) -> Any:
