@@ -19,6 +19,7 @@ import contextlib
 import functools
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Hashable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -42,6 +43,7 @@ LOG = logging.getLogger(__name__)
 RETRY_ATTEMPTS = 3
 RETRY_WAIT_TIMEOUT = 5
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
+_LEAST_TIME = 1.0  # seconds that one attempt may take, however short the time is
 META_INJECTED = "injected"
 META_PROGRESS = "progress"
 META_PROGRESS_DETAILS = "progress_details"
@@ -264,12 +266,17 @@ class Storage:
         :raises OwnershipFailure: when somebody else runs the flow, or has done so since its record was read
         """
         details = list(details)
+        self._bound(RETRY_WAIT_TIMEOUT if self.patience is None else self.patience)
         try:
             self._write(details)
         except exceptions.StorageFailure as error:
             if self.patience == 0 or not _may_pass(error):
                 raise
             self._write_again(details, error)
+
+    def _bound(self, seconds: float) -> None:
+        """Say how long the store may take for what follows, with all attempts; some time it has always."""
+        self._this_owner().deadline = time.monotonic() + max(seconds, _LEAST_TIME)
 
     def _write(self, details: list[models.AtomDetail]) -> None:
         if failpoints.on:
@@ -348,6 +355,7 @@ class Storage:
 
     def _let_go(self, owner: owners.Owner) -> None:
         """Give up a run that has ended in an error; that of one that has come to its end did so itself."""
+        self._bound(_LEAST_TIME)
         try:
             self._write([])
         except (exceptions.OwnershipFailure, exceptions.NotFound):
