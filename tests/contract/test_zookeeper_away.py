@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -49,7 +50,7 @@ class Server:
 
     def stop(self):
         if self.process is not None:
-            self.process.kill()
+            self.process.kill()  # also when it is frozen
             self.process.wait()
             self.process = None
 
@@ -132,6 +133,20 @@ def test_a_run_ends_in_its_time_when_the_server_is_not_back_and_goes_on_when_it_
     assert time.monotonic() - began < 20
     server.start()
     engine.run()
+    assert did == ["a", "b", "c"]
+    assert read(backend, engine) == DONE
+
+
+def test_a_server_that_is_frozen_is_waited_for_only_so_long_and_what_it_does_late_is_known(server, backend):
+    did = []
+    engine = load(backend, did, lambda: server.process.send_signal(signal.SIGSTOP), commit_timeout=2)
+    began = time.monotonic()
+    with pytest.raises(exceptions.StorageFailure):
+        engine.run()
+    assert time.monotonic() - began < 20
+    assert did == ["a", "b"]
+    server.process.send_signal(signal.SIGCONT)
+    engine.run()  # the server may or may not have done what it was sent
     assert did == ["a", "b", "c"]
     assert read(backend, engine) == DONE
 

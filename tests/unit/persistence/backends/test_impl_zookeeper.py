@@ -49,6 +49,11 @@ class FakeClient:
         self._fail()
         self.connected, self.client_state = True, KeeperState.CONNECTED
 
+    class handler:  # noqa: N801 - an attribute of kazoo's
+        @staticmethod
+        def sleep_func(seconds):
+            pass
+
     def stop(self):
         self.connected, self.client_state = False, KeeperState.CLOSED
 
@@ -291,6 +296,63 @@ def test_what_exceeds_a_request_by_itself_is_refused_before_anything_is_sent(cli
     large.results = "x" * 1_000_000
     connection.save_changes(made, made)
     assert connection.get_atom_details("large").results == large.results
+
+
+def test_a_value_is_checked_with_the_record_around_it(client):
+    backend = ZkBackend({"path": "/t", "jute_maxbuffer": 50_000}, client)
+    connection = backend.get_connection()
+    connection.upgrade()
+    made = save(connection, "a")
+    (detail,) = made
+    detail.results = "x" * 40_000
+    backend.check_value(detail.results, "result of atom 'a'")
+    connection.save_changes(made, made)
+    for value in ("x" * 48_000, "ü" * 9_000):  # it is written as ASCII
+        with pytest.raises(exceptions.Unstorable, match=r"^Cannot store result of atom 'a', \d+,\d+ bytes: ZooKeeper"):
+            backend.check_value(value, "result of atom 'a'")
+    with pytest.raises(exceptions.Unstorable, match="of type bytes"):
+        backend.check_value(b"x", "result of atom 'a'")
+
+
+@pytest.mark.parametrize("uuid", ["a\ud800b", "a\x01b", "a\x85b", "a\uffffb", "x" * 5000], ids=ascii)
+def test_a_uuid_that_is_no_name_of_a_node_is_refused(client, connection, uuid):
+    before = dict(client.nodes)
+    for call in (
+        lambda: connection.save_logbook(models.LogBook("book", uuid)),
+        lambda: connection.get_flow_details(uuid),
+        lambda: connection.update_atom_details(models.TaskDetail("t", uuid), ignore_missing=True),
+    ):
+        with pytest.raises(exceptions.Unstorable, match="cannot be the name of a node") as caught:
+            call()
+        assert repr(uuid)[:8] in str(caught.value)
+    assert client.nodes == before
+
+
+def test_what_somebody_else_has_changed_meanwhile_is_read_again(client, connection):
+    made = save(connection, "a")
+    calls = []
+
+    def change(transaction):
+        calls.append(connection._get_claim("f"))
+        client.fails = [] if len(calls) > 2 else [kazoo_errors.BadVersionError()]
+        transaction.add("set_data", "/t/flow_details/f", b"{}")
+
+    connection._transact("/t/flow_details/f", change)
+    assert len(calls) == 3
+    assert len(made) == 1
+
+
+def test_who_never_comes_first_is_told_so(client, connection):
+    calls = []
+
+    def change(transaction):
+        calls.append(1)
+        client.fails = [kazoo_errors.BadVersionError()]
+        transaction.add("set_data", "/t/books", b"")
+
+    with pytest.raises(exceptions.StorageFailure, match="BadVersionError"):
+        connection._transact("/t/books", change)
+    assert len(calls) == 20
 
 
 def test_a_request_that_fails_leaves_nothing_and_is_an_error(client, connection):
