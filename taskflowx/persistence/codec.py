@@ -12,7 +12,7 @@ where it is; nothing is pickled, and nothing is turned into its text behind the 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from taskflowx import exceptions
 from taskflowx.persistence import models
@@ -237,12 +237,52 @@ def dump_atom(detail: models.AtomDetail, **extras: Any) -> str:
     :param extras: what the store keeps of its own in the record
     :raises StorageFailure: when a value in it cannot be stored
     """
-    record = {"atom": detail.to_dict(), "type": models.atom_detail_type(detail), **extras}
+    what = f"details of atom '{detail.name}'"
+    more = {"type": models.atom_detail_type(detail), **extras}
     try:
-        return _dumps(record, f"details of atom '{detail.name}'", DEEPEST + _AROUND)
+        if not isinstance(detail, models.RetryDetail):
+            return _dumps({"atom": detail.to_dict(), **more}, what, DEEPEST + _AROUND)
+        data = models.AtomDetail.to_dict(detail)
+        del data["results"]
+        text = _dumps({**more, "atom": data}, what, DEEPEST + _AROUND)
+        return f'{text[:-2]},"results":{dump_history(detail)}}}}}'
     except exceptions.StorageFailure:
         dump_atom_values(detail)  # raises again, and names the part
         raise
+
+
+class _Past(NamedTuple):
+    """The text of the attempts of a retry that are over."""
+
+    number: int
+    first: Any  # the first and the last of them, by which the history is known again
+    last: Any
+    text: str
+
+
+def dump_history(detail: models.RetryDetail) -> str:
+    """Return the attempts of a retry as JSON text; that of the attempts that are over is made once.
+
+    So what is changed in the value of an attempt that is over does not reach the store.
+
+    :raises StorageFailure: when a value in it cannot be stored
+    """
+    attempts, past = detail.results, detail.past
+    over = len(attempts) - 1
+    if (
+        past is None
+        or past.number > over
+        or attempts[0] is not past.first
+        or attempts[past.number - 1] is not past.last
+    ):
+        past = _Past(0, None, None, "")
+    texts = [past.text] if past.number else []
+    for value, failures in attempts[past.number :]:
+        attempt = [value, {name: failure.to_dict() for name, failure in failures.items()}]
+        texts.append(_dumps(attempt, what_of(detail, "results"), DEEPEST + _AROUND))
+    if over > past.number:
+        detail.past = _Past(over, attempts[0], attempts[over - 1], ",".join(texts[:-1]))
+    return f"[{','.join(texts)}]"
 
 
 def load_atom(record: Any) -> models.AtomDetail:

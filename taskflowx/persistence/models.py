@@ -348,12 +348,14 @@ class TaskDetail(AtomDetail):
 class RetryDetail(AtomDetail):
     """What has happened to one retry; `results` is its history: a list of (result, {atom name: Failure})."""
 
-    __slots__ = ()
+    __slots__ = ("past",)
     KIND = "retry"
 
     def __init__(self, name: str, uuid: str | None = None) -> None:
         super().__init__(name, uuid)
         self.results = []
+        #: what a store has made of the attempts that are over, which do not change; see `codec.dump_history`
+        self.past: Any = None
 
     def reset(self, state: str) -> None:
         """Forget what has happened, with all attempts, and set the state."""

@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 
+_LONG_HISTORY = 8  # attempts
+_MOST_WRITTEN = 16  # records of retries that are known
+
 _D = TypeVar("_D", models.LogBook, models.FlowDetail, models.AtomDetail)
 _R = TypeVar("_R")
 
@@ -61,6 +64,8 @@ class PathBasedBackend(base.Backend, abc.ABC):
         if not path:
             raise ValueError("Empty path is disallowed")
         self._path: str = path
+        #: path -> record and place of retries with a history, as they were written last, so that they need not be read
+        self.written: dict[str, tuple[Any, Place]] = {}
 
     def _usual_path(self) -> str | None:
         """Return the path that is taken when the settings name none."""
@@ -256,7 +261,8 @@ class PathBasedConnection(PathTree, abc.ABC):
             for detail in details:
                 path = self._place_of(self._atom_path, detail.uuid)
                 try:
-                    self._stage(changes, path, detail, codec.load_atom, flow=flow_detail.uuid)
+                    if not self._stage_again(changes, path, detail, flow_detail.uuid):
+                        self._stage(changes, path, detail, codec.load_atom, flow=flow_detail.uuid)
                 except exceptions.NotFound:
                     missing.append((path, detail))
             places = {detail.uuid: index for index, detail in enumerate(flow_detail)} if missing else {}
@@ -377,6 +383,32 @@ class PathBasedConnection(PathTree, abc.ABC):
         if link or packed != kept:
             changes[path] = _Change(link, packed, is_new=False, flow=flow or place.flow)
         return stored
+
+    def _stage_again(self, changes: _Changes, path: str, detail: models.AtomDetail, flow: str) -> bool:
+        """Do as `_stage` for a retry with a history, if the store has what was written of it last.
+
+        Its record is not taken apart then, which takes the longer the more attempts there were. Returns whether it is.
+
+        :raises NotFound: when it is not stored
+        """
+        if not isinstance(detail, models.RetryDetail) or len(detail.results) < _LONG_HISTORY:
+            return False
+        written = self._backend.written
+        kept, place = written.pop(path, (None, None))
+        if place is None:
+            stored, place = self._read(path, codec.load_atom)
+            if stored.KIND != detail.KIND:
+                return False
+            place = place._replace(flow=flow)
+        elif self._get_item(path) != kept:
+            return False
+        packed = self._pack(detail, place)
+        if packed != kept:
+            changes[path] = _Change(None, packed, is_new=False, flow=flow)
+        while len(written) >= _MOST_WRITTEN:
+            written.pop(next(iter(written)), None)
+        written[path] = packed, place
+        return True
 
     def _parent_at(self, shelf: str, path: str) -> _Parent:
         return _Parent(shelf, path, frozenset(self._names(path)))
