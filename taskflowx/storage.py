@@ -58,27 +58,6 @@ STATES_WITH_RESULTS = (
     states.REVERT_FAILURE,
     states.SUCCESS,
 )
-_STATES = (
-    states.PENDING,
-    states.RUNNING,
-    states.SUCCESS,
-    states.FAILURE,
-    states.IGNORE,
-    states.REVERTING,
-    states.REVERTED,
-    states.REVERT_FAILURE,
-    states.RETRYING,
-)
-_FLOW_STATES = (
-    states.PENDING,
-    states.RUNNING,
-    states.SUCCESS,
-    states.FAILURE,
-    states.REVERTED,
-    states.SUSPENDING,
-    states.SUSPENDED,
-    states.RESUMING,
-)
 _EXECUTE_STATES = (states.SUCCESS, states.FAILURE, states.REVERTING)
 _REVERT_STATES = (states.REVERTED, states.REVERT_FAILURE, states.REVERTING)
 
@@ -428,7 +407,7 @@ class Storage:
 
         :raises ValueError: when there is no such state
         """
-        arguments.check_choice("state", state, _STATES)
+        arguments.check_choice("state", state, states.ATOM_STATES)
         detail = self._detail(atom_name)
         detail.state = state
         self._save(detail)
@@ -513,7 +492,7 @@ class Storage:
         :raises TypeError: when it is no `Failure` in a state that asks for one
         :raises ValueError: when there is no such state
         """
-        arguments.check_choice("state", state, _STATES)
+        arguments.check_choice("state", state, states.ATOM_STATES)
         detail = self._detail(atom_name)
         if state in (states.FAILURE, states.REVERT_FAILURE) and not isinstance(result, Failure):
             msg = (
@@ -561,7 +540,7 @@ class Storage:
     @_locked
     def cleanup_retry_history(self, retry_name: str, state: str) -> None:
         """Forget the attempts of a retry and set its state."""
-        arguments.check_choice("state", state, _STATES)
+        arguments.check_choice("state", state, states.ATOM_STATES)
         detail = self._detail_of(retry_name, models.RetryDetail)
         detail.state = state
         detail.results = []
@@ -629,7 +608,7 @@ class Storage:
     @_locked
     def reset(self, atom_name: str, state: str = states.PENDING) -> None:
         """Forget what has happened to an atom and set its state; one that is in that state stays as it is."""
-        arguments.check_choice("state", state, _STATES)
+        arguments.check_choice("state", state, states.ATOM_STATES)
         detail = self._detail(atom_name)
         if detail.state == state or detail is self._injector:  # the values given to the flow stay
             return
@@ -914,7 +893,7 @@ class Storage:
 
         :raises ValueError: when there is no such state
         """
-        arguments.check_choice("state", state, _FLOW_STATES)
+        arguments.check_choice("state", state, states.FLOW_STATES)
         self._set_flow_state(state, ())
 
     def _set_flow_state(self, state: str, details: Iterable[models.AtomDetail]) -> None:

@@ -28,6 +28,8 @@ class Backend(abc.ABC):
     :raises TypeError: when `conf` is no dict
     """
 
+    #: the settings that it knows beside `connection`, of which `backends.fetch` warns; None: nobody knows
+    SETTINGS: ClassVar[frozenset[str] | None] = None
     #: whether an engine has to write what it records; one that is not is given the record to `hold`, as memory does
     durable: ClassVar[bool] = True
 

@@ -107,12 +107,48 @@ def _same(old: Any, new: Any) -> bool:
     return new is old or (isinstance(new, (str, int, Failure)) and isinstance(old, type(new)) and new == old)
 
 
-def _check_data(data: Any) -> None:
-    """Refuse what `to_dict` cannot have given."""
+def _check_data(data: Any, known_states: tuple[str, ...] = ()) -> None:
+    """Refuse what `to_dict` cannot have given.
+
+    :param known_states: those that may stand in it
+    """
     arguments.check_mapping("data", data, "a dict that to_dict gave")
     for key in ("name", "uuid"):
         if key not in data:
             raise KeyError(f"data must have the key '{key}', and has {sorted(data)}")
+        arguments.check_type(f"data['{key}']", data[key], str, "a str")
+    meta = data.get("meta")
+    if meta is not None:
+        arguments.check_type("data['meta']", meta, dict, "a dict or None")
+    state = data.get("state")
+    if state is not None and known_states:
+        _check_known("state", state, known_states)
+
+
+def _check_known(key: str, value: Any, known: tuple[str, ...]) -> None:
+    if not isinstance(value, str) or value not in known:
+        text = repr(value)
+        raise ValueError(f"data['{key}'] must be one of {', '.join(known)}, or None, and not {text[:80]}")
+
+
+def _to_failure(name: str, given: Any) -> Failure:
+    """Make a failure of what its `to_dict` gave.
+
+    :param name: what it is in the data
+    :raises TypeError, ValueError: when it is no such thing
+    """
+    made = Failure.from_dict(given)
+    for each in (made, *made.causes):
+        if not all(isinstance(kind, str) for kind in each):
+            raise TypeError(f"data['{name}'] must have names of classes in 'exc_type_names', and not {[*each]!r:.80}")
+    return made
+
+
+def _check_version(version: Any) -> None:
+    parts = version if isinstance(version, (list, tuple)) else [version]
+    for part in parts:
+        if part is not None and (isinstance(part, bool) or not isinstance(part, (str, int, float))):
+            raise TypeError(f"data['version'] must be text, numbers or None, and not {part!r:.80}")
 
 
 _TIME_PARTS = ("day", "month", "year", "hour", "minute", "second", "microsecond")
@@ -262,19 +298,28 @@ class AtomDetail:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
-        """Make a detail from what `to_dict` gave."""
-        _check_data(data)
+        """Make a detail from what `to_dict` gave.
+
+        :raises KeyError, TypeError, ValueError: when it is no such thing; names the part
+        """
+        _check_data(data, states.ATOM_STATES)
         made = cls(data["name"], data["uuid"])
         made.state = data.get("state")
-        made.intention = data.get("intention") or states.EXECUTE
+        intention = data.get("intention")
+        if intention is not None:
+            _check_known("intention", intention, states.INTENTIONS)
+            made.intention = intention
         made.results = data.get("results")
         made.revert_results = data.get("revert_results")
         made.meta = data.get("meta") or {}
         version = data.get("version")
+        if version is not None:
+            _check_version(version)
         made.version = tuple(version) if isinstance(version, list) else version
         for name in ("failure", "revert_failure"):
             given = data.get(name)
-            setattr(made, name, Failure.from_dict(given) if given else None)
+            if given is not None and given != {}:
+                setattr(made, name, _to_failure(name, given))
         return made
 
     def pformat(self, indent: int = 0, linesep: str = "\n") -> str:
@@ -304,12 +349,14 @@ class TaskDetail(AtomDetail):
 class RetryDetail(AtomDetail):
     """What has happened to one retry; `results` is its history: a list of (result, {atom name: Failure})."""
 
-    __slots__ = ()
+    __slots__ = ("past",)
     KIND = "retry"
 
     def __init__(self, name: str, uuid: str | None = None) -> None:
         super().__init__(name, uuid)
         self.results = []
+        #: what a store has made of the attempts that are over, which do not change; see `codec.dump_history`
+        self.past: Any = None
 
     def reset(self, state: str) -> None:
         """Forget what has happened, with all attempts, and set the state."""
@@ -380,12 +427,21 @@ class RetryDetail(AtomDetail):
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
-        """Make a detail from what `to_dict` gave."""
+        """Make a detail from what `to_dict` gave.
+
+        :raises KeyError, TypeError, ValueError: when it is no such thing; names the part
+        """
         made = super().from_dict(data)
-        made.results = [
-            (value, {name: Failure.from_dict(failure) for name, failure in failures.items()})
-            for value, failures in data.get("results") or ()
-        ]
+        history = data.get("results")
+        if history is None:
+            history = ()
+        arguments.check_type("data['results']", history, (list, tuple), "a list of attempts")
+        made.results = []
+        for attempt in history:
+            arguments.check_type("Each of data['results']", attempt, (list, tuple), "a pair of value and failures")
+            value, failures = attempt
+            arguments.check_mapping("The failures in data['results']", failures, "a dict of name -> failure")
+            made.results.append((value, {name: _to_failure("results", each) for name, each in failures.items()}))
         return made
 
 
@@ -489,7 +545,7 @@ class FlowDetail(_Container):
     :param uuid: unique identity of this detail
     """
 
-    __slots__ = ("meta", "name", "revision", "state", "uuid")
+    __slots__ = ("meta", "name", "revision", "state", "uuid", "writer")
 
     def __init__(self, name: str, uuid: str) -> None:
         super().__init__()
@@ -499,6 +555,8 @@ class FlowDetail(_Container):
         self.meta: dict[str, Any] = {}
         #: how often runs had written it in its store when this was read or written; see `persistence.owners`
         self.revision = 0
+        #: who writes this copy outside of runs; see `persistence.owners.writer_of`
+        self.writer: Any = None
 
     def update(self, fd: FlowDetail) -> Self:
         """Take over state, metadata and the details of the atoms from another detail, by reference."""
@@ -533,8 +591,11 @@ class FlowDetail(_Container):
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
-        """Make a detail from what `to_dict` gave."""
-        _check_data(data)
+        """Make a detail from what `to_dict` gave.
+
+        :raises KeyError, TypeError, ValueError: when it is no such thing; names the part
+        """
+        _check_data(data, states.FLOW_STATES)
         made = cls(data["name"], data["uuid"])
         made.state = data.get("state")
         made.meta = data.get("meta") or {}
@@ -603,12 +664,16 @@ class LogBook(_Container):
         """Make a book from what `to_dict` gave.
 
         :param unmarshal_time: whether times come as dicts of their parts
+        :raises KeyError, TypeError, ValueError: when it is no such thing; names the part
         """
         _check_data(data)
         made = cls(data["name"], data["uuid"])
         made.meta = data.get("meta") or {}
         for key in ("created_at", "updated_at"):
             at = data.get(key)
+            if at is not None:
+                kind = dict if unmarshal_time else dt.datetime
+                arguments.check_type(f"data['{key}']", at, kind, f"a {kind.__name__} or None")
             setattr(made, key, dt.datetime(**at) if unmarshal_time and at else at)  # noqa: DTZ001 - UTC
         return made
 

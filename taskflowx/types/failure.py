@@ -532,6 +532,9 @@ def _args_of(exception: BaseException) -> tuple[Any, ...]:
         return ()
 
 
+_DEEPEST = 100  # levels of lists and dicts in an argument
+
+
 def _storable(arg: Any) -> Any:
     """Return an argument as it reads after a round trip through JSON, or a note if it has no JSON form."""
     if arg is None or type(arg) is str:
@@ -539,9 +542,22 @@ def _storable(arg: Any) -> Any:
     try:
         import json  # when a failure is written
 
-        return json.loads(json.dumps(arg, allow_nan=False))
+        text = json.dumps(arg, allow_nan=False)
+        return json.loads(text) if _is_shallow(text) else f"<not kept, nested too deeply: {_name_of(type(arg))}>"
     except Exception:  # noqa: BLE001 - a user's object may raise anything
         return f"<not kept: {_name_of(type(arg))}>"
+
+
+def _is_shallow(text: str) -> bool:
+    """Tell whether JSON text is not nested deeper than a store takes with a failure around it; text counts as well."""
+    if text.count("[") + text.count("{") <= _DEEPEST:
+        return True
+    depth = 0
+    for letter in text:
+        depth += (letter in "[{") - (letter in "]}")
+        if depth > _DEEPEST:
+            return False
+    return True
 
 
 _JSON_TYPES: dict[str, tuple[type, ...]] = {

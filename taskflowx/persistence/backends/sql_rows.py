@@ -99,8 +99,9 @@ class Rows:
         results = detail.results
         if results is not None:
             if isinstance(detail, models.RetryDetail):
-                results = detail.to_dict()["results"]
-            results = self._text(detail, "results", results)
+                results = self._checked(codec.dump_history(detail), detail, "results")
+            else:
+                results = self._text(detail, "results", results)
         failure = detail.failure
         undone = detail.revert_results
         stuck = detail.revert_failure
@@ -173,6 +174,9 @@ class Rows:
         except exceptions.StorageFailure:
             codec.dumps(value, codec.what_of(detail, part))  # raises again, and names the detail
             raise
+        return self._checked(text, detail, part)
+
+    def _checked(self, text: str, detail: Any, part: str) -> str:
         if self._refuses_nan and ("NaN" in text or "Infinity" in text):
             _check_numbers(text, codec.what_of(detail, part))
         return text
@@ -181,7 +185,7 @@ class Rows:
 def book(row: Sequence[Any]) -> models.LogBook:
     """Make a book, without its flows, of a row.
 
-    :raises StorageFailure: when the row is that of no book
+    :raises Unreadable: when the row is damaged, or that of no book
     """
     return _made("book", _book, row)
 
@@ -189,7 +193,7 @@ def book(row: Sequence[Any]) -> models.LogBook:
 def flow(row: Sequence[Any]) -> models.FlowDetail:
     """Make the detail of a flow, without its atoms, of a row.
 
-    :raises StorageFailure: when the row is that of no flow
+    :raises Unreadable: when the row is damaged, or that of no flow
     """
     return _made("flow", _flow, row)
 
@@ -197,7 +201,7 @@ def flow(row: Sequence[Any]) -> models.FlowDetail:
 def atom(row: Sequence[Any]) -> models.AtomDetail:
     """Make the detail of an atom of a row.
 
-    :raises StorageFailure: when the row is that of no atom
+    :raises Unreadable: when the row is damaged, or that of no atom
     """
     return _made("atom", _atom, row)
 
@@ -209,7 +213,7 @@ def _made(kind: str, make: Callable[[Sequence[Any]], T], row: Sequence[Any]) -> 
         return make(row)
     except (AttributeError, KeyError, TypeError, ValueError, exceptions.StorageFailure) as error:
         msg = f"Cannot read what is stored of {kind} '{row[1]}' ({row[0]})"
-        raise exceptions.StorageFailure(msg, error) from error
+        raise codec.Unreadable(msg, error) from error
 
 
 def _book(row: Sequence[Any]) -> models.LogBook:
