@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     import sqlalchemy as sa
 
+    from taskflowx.persistence.models import AtomDetail
+
 MAX_RETRIES = 3
 _SMALL = 10_000  # bytes that every store takes
 
@@ -124,14 +126,31 @@ class SQLAlchemyBackend(base.Backend):
         """
         text = codec.dumps(value, what)
         self.rows.check_value(text, what)
-        if self._family == "mysql" and len(text) > _SMALL:
-            column, packet = self._limits()
-            sql_units.check_size([text], packet, what)
-            if len(text) > column:
-                msg = (
-                    f"Cannot store {what}: it has {len(text):,} bytes, and its column in the database takes {column:,}"
-                )
-                raise exceptions.Unstorable(f"{msg}\nMake the columns LONGTEXT, or keep large values elsewhere")
+        if self.limits_records:
+            self._check_sizes([text], what)
+
+    @property
+    def limits_records(self) -> bool:  # type: ignore[override]
+        """Whether a record can be too large although each value in it can be stored: a statement has a limit."""
+        return self._family == "mysql"
+
+    def check_record(self, atom_detail: AtomDetail) -> None:
+        """Check that the database can hold the record of an atom as a whole.
+
+        :raises Unstorable: when it cannot
+        """
+        row = self.rows.of_atom(atom_detail, "")
+        self._check_sizes([text for text in row if isinstance(text, str)], f"the record of atom '{atom_detail.name}'")
+
+    def _check_sizes(self, texts: list[str], what: str) -> None:
+        if sum(map(len, texts)) <= _SMALL:
+            return
+        column, packet = self._limits()
+        sql_units.check_size(texts, packet, what)
+        longest = max(map(len, texts))
+        if longest > column:
+            msg = f"Cannot store {what}: it has {longest:,} bytes, and its column in the database takes {column:,}"
+            raise exceptions.Unstorable(f"{msg}\nMake the columns LONGTEXT, or keep large values elsewhere")
 
     def _limits(self) -> tuple[int, int]:
         """Return how many bytes MariaDB takes in a value, and in a statement."""

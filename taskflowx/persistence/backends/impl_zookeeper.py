@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import NoReturn
 
+    from taskflowx.persistence import models
+
 _R = TypeVar("_R")
 
 #: the oldest version of the server that has what is used here
@@ -126,6 +128,17 @@ class ZkBackend(path_based.PathBasedBackend):
         size = len(codec.dumps(value, what)) + _RECORD
         if size > self.limit:
             raise _too_large(f"{what}, {size:,} bytes", self.limit - _RECORD)
+
+    limits_records = True
+
+    def check_record(self, atom_detail: models.AtomDetail) -> None:
+        """Check that a node can hold the record of an atom as a whole.
+
+        :raises Unstorable: when it cannot
+        """
+        size = len(codec.dump_atom(atom_detail)) + _RECORD
+        if size > self.limit:
+            raise _too_large(f"the record of atom '{atom_detail.name}', {size:,} bytes", self.limit - _RECORD)
 
     def close(self) -> None:
         """Close the client, if it is not the caller's."""
