@@ -8,7 +8,11 @@ The lookup order of an argument: transient atom arguments, atom arguments, trans
 then the providers that the atom sees, nearest first. The first that has a value wins.
 
 With a durable store each change that is made by name is written at once; an engine writes what its turn has changed
-with `commit`.
+with `commit`. What the store refuses is refused where it is given, and changes nothing.
+
+Any thread may call the public methods: they hold the lock that `lock` gives out. The thread that runs an engine writes
+the details of atoms without it; metadata and histories are replaced, never changed in place, so that whoever writes
+them to the store meanwhile has one or the other.
 
 Invariant: values are held by reference; nothing here copies them.
 """
@@ -20,11 +24,11 @@ import functools
 import logging
 import threading
 from collections import deque
-from collections.abc import Hashable, Iterable
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Container, Hashable, Iterable
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from taskflowx import exceptions, retry, states
-from taskflowx._util import arguments, failpoints
+from taskflowx._util import arguments
 from taskflowx.atom import Atom, full_name, version_text
 from taskflowx.persistence import models
 from taskflowx.types.failure import Failure
@@ -32,16 +36,14 @@ from taskflowx.types.failure import Failure
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    import tenacity
-
-    from taskflowx.persistence import owners
-
 LOG = logging.getLogger(__name__)
 
-#: how often a commit is tried, and for how many seconds, before its failure is raised
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+#: outside of a run: how often a commit is tried, and for how many seconds, before its failure is raised
 RETRY_ATTEMPTS = 3
 RETRY_WAIT_TIMEOUT = 5
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 META_INJECTED = "injected"
 META_PROGRESS = "progress"
 META_PROGRESS_DETAILS = "progress_details"
@@ -77,10 +79,19 @@ _FLOW_STATES = (
     states.SUSPENDED,
     states.RESUMING,
 )
-#: errors of database drivers (PEP 249) that the same data always leads to
-_OF_THE_DATA = frozenset(("DataError", "IntegrityError", "NotSupportedError", "ProgrammingError"))
 _EXECUTE_STATES = (states.SUCCESS, states.FAILURE, states.REVERTING)
 _REVERT_STATES = (states.REVERTED, states.REVERT_FAILURE, states.REVERTING)
+
+
+def _locked(method: Callable[Concatenate[Storage, _P], _R]) -> Callable[Concatenate[Storage, _P], _R]:
+    """Have a method hold the lock of its storage, so that any thread may call it."""
+
+    @functools.wraps(method)
+    def locked(self: Storage, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        with self._lock:
+            return method(self, *args, **kwargs)
+
+    return locked
 
 
 class Values:
@@ -127,9 +138,6 @@ class Storage:
         self.durable = backend is not None and getattr(backend, "durable", True)
         if backend is not None and not self.durable:
             backend.hold(flow_detail)
-        self._owner: owners.Owner | None = None  # what the store knows us by, once something was written
-        #: seconds for which a commit of a run is tried; None while there is no run
-        self.patience: float | None = None
         self._unsaved: list[models.AtomDetail] = []  # details that the store has never had
         #: for an engine: places of details that have changed since the last commit, also in a run that was cut off
         self.touched: set[int] = set()
@@ -138,14 +146,21 @@ class Storage:
         self._rows: list[Any] = []
         #: whether all details have just been made, and nobody has asked for one
         self.untouched = False
-        self._failures: dict[str, Failure] = {}
-        self._revert_failures: dict[str, Failure] = {}
+        #: names of atoms that have failed, or may have: the failures are in their details, and nowhere else
+        self._failed: dict[str, None] = {}
+        self._absent: set[str] = set()  # names of atoms on record that the flow does not have any more
+        #: atom name -> what its `execute` returned and the store cannot hold: its revert gets it in this process
+        self.unstored: dict[str, Any] = {}
         self._transients = Values("transient flow arguments", {})
         self._atom_args: dict[str, tuple[Values, Values]] = {}  # by atom name: the transient ones, the kept ones
         self._providers: dict[str, list[Source]] = {}
         self._keyed: dict[str, list[tuple[models.AtomDetail, str, Any]]] = {}  # outputs that are parts of a result
         self._unindexed: deque[Atom] = deque()  # atoms whose outputs are not in _providers yet
         self._lock = threading.RLock()
+        if self.durable:
+            from taskflowx.persistence import journal  # only a durable run needs it
+
+            self._journal = journal.Journal(flow_detail, backend, self._lock, RETRY_ATTEMPTS, RETRY_WAIT_TIMEOUT)
         #: goes up when a name is injected that prepared bindings do not know
         self.injections = 0
         known = {detail.name: detail for detail in flow_detail}
@@ -156,13 +171,12 @@ class Storage:
         for name, detail in known.items():
             if META_INJECTED in detail.meta:
                 self._atom_args[name] = (Values(name, {}), Values(name, detail.meta[META_INJECTED]))
-            if detail.failure is not None:
-                self._failures[name] = detail.failure
-            if detail.revert_failure is not None:
-                self._revert_failures[name] = detail.revert_failure
+            if detail.failure is not None or detail.revert_failure is not None:
+                self.note_failed(name)
 
     # -- atoms -------------------------------------------------------------------------------------
 
+    @_locked
     def ensure_atoms(self, atoms: Iterable[Any]) -> list[str]:
         """Make sure that each of the atoms has a detail; returns their uuids.
 
@@ -189,6 +203,7 @@ class Storage:
         """Make sure that an atom has a detail; returns its uuid."""
         return self.ensure_atoms([atom])[0]
 
+    @_locked
     def ensure_plan(self, atoms: list[Any], places: dict[str, int]) -> list[Any]:
         """Make sure that each atom of a compiled flow has a detail; returns the details, None where there is no atom.
 
@@ -205,12 +220,20 @@ class Storage:
             rows = self._make_details(atoms)
         self._rows = rows
         self._places = places
+        self._absent = {name for name in self._kept if name not in places}
         self._unindexed = deque([atom for atom in atoms if atom is not None])
         self._providers.clear()
         self._keyed.clear()
         self.untouched = not (known or self._kept)
         self._save_new()
         return self._rows
+
+    @_locked
+    def absent_from(self, names: Container[str]) -> list[models.AtomDetail]:
+        """Return the details on record of atoms that have begun, and that are none of these names."""
+        if not self._kept:
+            return []
+        return [one for name, one in self._kept.items() if name not in names and one.state not in states.NOT_BEGUN]
 
     def _make_details(self, atoms: list[Any]) -> list[Any]:
         """Return a new detail for each atom of a flow of which nothing is kept; None where there is no atom."""
@@ -259,117 +282,46 @@ class Storage:
     def commit(self, details: Iterable[models.AtomDetail]) -> None:
         """Write details, and the state and metadata of the flow, to the store as one transaction.
 
-        :raises StorageFailure: when the store does not take it, in a run for `patience` seconds, otherwise in
-            RETRY_ATTEMPTS attempts within RETRY_WAIT_TIMEOUT seconds
+        :raises StorageFailure: when the store does not take it; see `persistence.journal`
         :raises OwnershipFailure: when somebody else runs the flow, or has done so since its record was read
         """
-        details = list(details)
-        try:
-            self._write(details)
-        except exceptions.StorageFailure as error:
-            if self.patience == 0 or not _may_pass(error):
-                raise
-            self._write_again(details, error)
+        self._journal.commit(details)
 
-    def _write(self, details: list[models.AtomDetail]) -> None:
-        if failpoints.on:
-            failpoints.hit("before commit")
-        with contextlib.closing(self._backend.get_connection()) as connection:
-            connection.save_changes(self._flowdetail, details, self._this_owner())
-        if failpoints.on:
-            failpoints.hit("after commit")
-
-    def _write_again(self, details: list[models.AtomDetail], first: exceptions.StorageFailure) -> None:
-        import tenacity  # only a store that fails needs it
-
-        stop: Any = tenacity.stop_before_delay(RETRY_WAIT_TIMEOUT if self.patience is None else self.patience)
-        if self.patience is None:
-            stop |= tenacity.stop_after_attempt(RETRY_ATTEMPTS)
-
-        def write(failure: exceptions.StorageFailure | None) -> None:
-            if failure is not None:
-                raise failure
-            self._write(details)
-
-        def warn(state: tenacity.RetryCallState) -> None:
-            LOG.warning(
-                "The store has not taken the record of flow '%s', again in %.1f s: %s",
-                self.flow_name,
-                state.upcoming_sleep,
-                state.outcome and state.outcome.exception(),
-            )
-
-        failures = [None, first]  # the attempt that was made already is the first of these
-        tenacity.Retrying(
-            retry=tenacity.retry_if_exception(lambda e: isinstance(e, exceptions.StorageFailure) and _may_pass(e)),
-            wait=tenacity.wait_random_exponential(multiplier=_FIRST_PAUSE, max=_LONGEST_PAUSE),
-            stop=stop,
-            before_sleep=warn,
-            sleep=_pause,
-            reraise=True,
-        )(lambda: write(failures.pop() if failures else None))
-
-    # -- whose run it is ---------------------------------------------------------------------------
-
-    def _this_owner(self) -> owners.Owner:
-        if self._owner is None:
-            from taskflowx.persistence import owners  # only a durable run needs it
-
-            self._owner = owners.Owner()
-        return self._owner
-
-    @contextlib.contextmanager
-    def owned(self, lease: float, patience: float) -> Iterator[None]:
+    def owned(self, lease: float, patience: float) -> contextlib.AbstractContextManager[None]:
         """Keep others from writing the run while the block runs, from its first commit on.
 
         :param lease: seconds after our last sign of life for which we count as alive
         :param patience: seconds for which a commit is tried
         """
-        if not self.durable:
-            yield
-            return
-        from taskflowx.persistence import owners
-
-        owner = self._this_owner()
-        pulse = owners.Pulse(owner, functools.partial(self._renew, owner))
-        try:
-            owner.lease, owner.running, self.patience = lease, True, patience
-            pulse.start()
-            yield
-        finally:
-            pulse.stop()
-            owner.running, self.patience = False, None
-            if owner.held:
-                self._let_go(owner)
-
-    def _renew(self, owner: owners.Owner, expires: float) -> None:
-        with contextlib.closing(self._backend.get_connection()) as connection:
-            connection.renew(self.flow_uuid, owner, expires)
-
-    def _let_go(self, owner: owners.Owner) -> None:
-        """Give up a run that has ended in an error; that of one that has come to its end did so itself."""
-        try:
-            self._write([])
-        except (exceptions.OwnershipFailure, exceptions.NotFound):
-            owner.held = False
-        except exceptions.StorageFailure as error:
-            LOG.warning("The store still has this process as the one that runs flow '%s': %s", self.flow_name, error)
+        return self._journal.owned(lease, patience) if self.durable else contextlib.nullcontext()
 
     def claim(self) -> None:
         """Make sure that the store knows who runs the flow.
 
         :raises OwnershipFailure: when somebody else does, or has done so since its record was read
         """
-        if self.durable and not self._this_owner().held:
-            self.commit([])
+        if self.durable:
+            self._journal.claim()
+
+    def lose_patience(self) -> None:
+        """Have each further commit of this run tried once, as the store has been waited for long enough."""
+        self._journal.patience = 0
+
+    def report(self, details: Iterable[models.AtomDetail], seconds: float) -> None:
+        """Have copies of details written within so many seconds by another thread than the engine's."""
+        self._journal.report(details, seconds)
 
     def _save(self, *details: models.AtomDetail) -> None:
         if self.durable:
             self.commit(details)
 
-    def save_all(self) -> None:
-        """Write the details of all atoms to the store, if there is a durable one."""
-        self._save(*(detail for detail in self._rows if detail is not None))
+    @_locked
+    def save_all(self, others: Iterable[models.AtomDetail] = ()) -> None:
+        """Write the details of all atoms to the store, if there is a durable one.
+
+        :param others: details on record of atoms that the flow does not have any more
+        """
+        self._save(*(detail for detail in self._rows if detail is not None), *others)
 
     def _save_new(self) -> None:
         if self._unsaved:
@@ -381,9 +333,33 @@ class Storage:
 
         :raises StorageFailure: names the atom, the path inside the value, and the type of what is there
         """
-        from taskflowx.persistence import codec  # only a durable run needs it
+        self.check_value(result, f"{'revert ' if verb == states.REVERT else ''}result of atom '{atom_name}'")
 
-        codec.dumps(result, f"{'revert ' if verb == states.REVERT else ''}result of atom '{atom_name}'")
+    def check_value(self, value: Any, what: str) -> None:
+        """Check that the store can hold a value, if there is a durable one.
+
+        :param what: names the value in errors
+        :raises Unstorable: when it cannot; says where in the value, and why
+        """
+        if self.durable:
+            check: Callable[[Any, str], Any] | None = getattr(self._backend, "check_value", None)
+            if check is None:  # a store of somebody else's, with TaskFlow's interface alone
+                from taskflowx.persistence import codec
+
+                check = codec.dumps
+            check(value, what)
+
+    @functools.cached_property
+    def limits_records(self) -> bool:
+        """Whether `check_record` may refuse something."""
+        return self.durable and bool(getattr(self._backend, "limits_records", False))
+
+    def check_record(self, detail: models.AtomDetail) -> None:
+        """Check that the store can hold the record of an atom as a whole.
+
+        :raises Unstorable: when it cannot; names the atom
+        """
+        self._backend.check_record(detail)
 
     def _detail(self, atom_name: str) -> models.AtomDetail:
         self.untouched = False
@@ -437,10 +413,12 @@ class Storage:
         """The metadata of the flow's detail."""
         return self._flowdetail.meta
 
+    @_locked
     def get_atom_uuid(self, atom_name: str) -> str:
         """Return the uuid of an atom's detail."""
         return self._detail(atom_name).uuid
 
+    @_locked
     def set_atom_state(self, atom_name: str, state: str) -> None:
         """Set the state of an atom.
 
@@ -451,10 +429,12 @@ class Storage:
         detail.state = state
         self._save(detail)
 
+    @_locked
     def get_atom_state(self, atom_name: str) -> str | None:
         """Return the state of an atom."""
         return self._detail(atom_name).state
 
+    @_locked
     def set_atom_intention(self, atom_name: str, intention: str) -> None:
         """Set what is to be done with an atom next.
 
@@ -465,16 +445,19 @@ class Storage:
         detail.intention = intention
         self._save(detail)
 
+    @_locked
     def get_atom_intention(self, atom_name: str) -> str:
         """Return what is to be done with an atom next."""
         return self._detail(atom_name).intention
 
+    @_locked
     def get_atoms_states(self, atom_names: Iterable[str]) -> dict[str, tuple[str | None, str]]:
         """Return atom name -> (state, intention)."""
         arguments.check_type("atom_names", atom_names, Iterable, "an iterable of names of atoms")
         details = {name: self._detail(name) for name in atom_names}
         return {name: (detail.state, detail.intention) for name, detail in details.items()}
 
+    @_locked
     def update_atom_metadata(
         self, atom_name: str, update_with: Mapping[str, Any] | Iterable[tuple[str, Any]] | None
     ) -> None:
@@ -482,9 +465,9 @@ class Storage:
         detail = self._detail(atom_name)
         if update_with:
             arguments.check_iterable("update_with", update_with, "a dict, or pairs of key and value")
-            detail.meta.update(update_with)
-            self._save(detail)
+            self._set_meta(detail, {**detail.meta, **dict(update_with)})
 
+    @_locked
     def set_task_progress(self, task_name: str, progress: float, details: dict[str, Any] | None = None) -> None:
         """Keep how far a task has come.
 
@@ -495,9 +478,15 @@ class Storage:
         if details:
             arguments.check_mapping("details", details, "a dict")
         detail = self._detail_of(task_name, models.TaskDetail)
-        put_progress(detail, progress, details)
+        self._set_meta(detail, {**detail.meta, **progress_facts(progress, details)})
+
+    def _set_meta(self, detail: models.AtomDetail, meta: dict[str, Any]) -> None:
+        """Replace the metadata of an atom; what the store refuses changes nothing."""
+        self.check_value(meta, f"metadata of atom '{detail.name}'")
+        detail.meta = meta
         self._save(detail)
 
+    @_locked
     def get_task_progress(self, task_name: str) -> float:
         """Return how far a task has come: 1.0 after success, 0.0 when it has never told."""
         detail = self._detail_of(task_name, models.TaskDetail)
@@ -505,12 +494,14 @@ class Storage:
             return 1.0
         return detail.meta.get(META_PROGRESS) or 0.0
 
+    @_locked
     def get_task_progress_details(self, task_name: str) -> dict[str, Any] | None:
         """Return {'at_progress': ..., 'details': {...}} of the last progress that came with details, or None."""
         return self._detail_of(task_name, models.TaskDetail).meta.get(META_PROGRESS_DETAILS)
 
     # -- results -----------------------------------------------------------------------------------
 
+    @_locked
     def save(self, atom_name: str, result: Any, state: str = states.SUCCESS) -> None:
         """Put the result of an atom, acquired in a state, into its detail.
 
@@ -529,16 +520,13 @@ class Storage:
             reverted = state in (states.REVERTED, states.REVERT_FAILURE)
             self.check_storable(atom_name, states.REVERT if reverted else states.EXECUTE, result)
         detail.put(state, result)
-        if state == states.FAILURE and isinstance(result, Failure):
-            self._failures[atom_name] = result
-        elif state == states.REVERT_FAILURE and isinstance(result, Failure):
-            self._revert_failures[atom_name] = result
+        if isinstance(result, Failure):
+            self.note_failed(atom_name)
         elif state == states.SUCCESS:
             self.warn_of_missing(atom_name)
-        if detail.revert_failure is None:
-            self._revert_failures.pop(atom_name, None)
         self._save(detail)
 
+    @_locked
     def warn_of_missing(self, atom_name: str) -> None:
         """Log the names that an atom should provide and that its result does not have."""
         self._index()
@@ -548,6 +536,7 @@ class Storage:
             except Exception:  # noqa: BLE001 - a result may be of any kind
                 LOG.warning("Atom '%s' did not supply result with index %r (name '%s')", atom_name, key, name)
 
+    @_locked
     def save_retry_failure(self, retry_name: str, failed_atom_name: str, failure: Failure) -> None:
         """Add a failure to the current attempt in a retry's history; the first of an atom stays.
 
@@ -555,12 +544,13 @@ class Storage:
         """
         detail = self._detail_of(retry_name, models.RetryDetail)
         try:
-            detail.last_failures.setdefault(failed_atom_name, failure)
+            detail.note_failure({failed_atom_name: failure, **detail.last_failures})
         except exceptions.NotFound as error:
             msg = "Unable to fetch most recent retry failures so new retry failure can be inserted"
             raise exceptions.StorageFailure(msg, error) from error
         self._save(detail)
 
+    @_locked
     def cleanup_retry_history(self, retry_name: str, state: str) -> None:
         """Forget the attempts of a retry and set its state."""
         arguments.check_choice("state", state, _STATES)
@@ -569,28 +559,25 @@ class Storage:
         detail.results = []
         self._save(detail)
 
+    @_locked
     def get(self, atom_name: str) -> Any:
         """Return what an atom's `execute` returned, or the `Failure` that it ended with; of a retry, its attempts.
 
         :raises NotFound: when there is neither
         """
         detail = self._detail(atom_name)
-        if self._failed_with(detail) is not None:
+        if detail.failure is not None:
             return detail.failure
         try:
             _check_accessible(detail, _EXECUTE_STATES)
         except exceptions.DisallowedAccess as error:
             msg = f"Result for atom '{atom_name}' execution is not known{_why(detail)}"
             raise exceptions.NotFound(msg, error) from None
-        return detail.failure if detail.failure is not None else detail.results
-
-    def _failed_with(self, detail: models.AtomDetail) -> Failure | None:
-        """Return the failure of an atom's `execute`, also after it has been reverted, or None."""
-        failure = self._failures.get(detail.name)
-        return failure if failure is not None and detail.failure is failure else None
+        return detail.results
 
     get_execute_result = get
 
+    @_locked
     def get_revert_result(self, atom_name: str) -> Any:
         """Return what an atom's `revert` returned, or the `Failure` that it ended with.
 
@@ -604,20 +591,34 @@ class Storage:
             raise exceptions.NotFound(msg, error) from None
         return detail.revert_failure if detail.revert_failure is not None else detail.revert_results
 
+    def note_failed(self, atom_name: str) -> None:
+        """Note that the detail of an atom has a failure."""
+        self._failed[atom_name] = None
+
+    def _with_failures(self) -> list[models.AtomDetail]:
+        """Return the details of the flow's atoms that have a failure, in the order of the atoms."""
+        names = [name for name in self._failed if name not in self._absent]
+        names.sort(key=lambda name: self._places.get(name, -1))
+        return [self._detail(name) for name in names]
+
+    @_locked
     def get_execute_failures(self) -> dict[str, Failure]:
-        """Return atom name -> `Failure` of its `execute`, also of those that a later attempt cured."""
-        return dict(self._failures)
+        """Return atom name -> `Failure` of its `execute`; one that a later attempt cured is in its retry's history."""
+        return {one.name: one.failure for one in self._with_failures() if one.failure is not None}
 
     get_failures = get_execute_failures
 
+    @_locked
     def get_revert_failures(self) -> dict[str, Failure]:
         """Return atom name -> `Failure` of its `revert`."""
-        return dict(self._revert_failures)
+        return {one.name: one.revert_failure for one in self._with_failures() if one.revert_failure is not None}
 
+    @_locked
     def has_failures(self) -> bool:
-        """Tell whether any atom has failed."""
-        return bool(self._failures or self._revert_failures)
+        """Tell whether an atom has failed, and no later attempt has cured that."""
+        return bool(self.get_execute_failures() or self.get_revert_failures())
 
+    @_locked
     def reset(self, atom_name: str, state: str = states.PENDING) -> None:
         """Forget what has happened to an atom and set its state; one that is in that state stays as it is."""
         arguments.check_choice("state", state, _STATES)
@@ -625,17 +626,12 @@ class Storage:
         if detail.state == state:
             return
         detail.reset(state)
-        self._failures.pop(atom_name, None)
-        self._revert_failures.pop(atom_name, None)
+        self.unstored.pop(atom_name, None)
         self._save(detail)
-
-    def forget_failures(self) -> None:
-        """Forget the failures of all atoms, as when the flow begins anew."""
-        self._failures.clear()
-        self._revert_failures.clear()
 
     # -- injected values ---------------------------------------------------------------------------
 
+    @_locked
     def inject_atom_args(
         self, atom_name: str, pairs: Mapping[str, Any] | Iterable[tuple[str, Any]], transient: bool = True
     ) -> None:
@@ -647,15 +643,17 @@ class Storage:
         """
         detail = self._detail(atom_name)
         pairs = arguments.to_named_values("pairs", pairs)
-        given = self._atom_args.get(atom_name)
-        if given is None:
-            given = self._atom_args[atom_name] = (Values(atom_name, {}), Values(atom_name, {}))
-        given[0 if transient else 1].results.update(pairs)
-        if not transient:
-            detail.meta[META_INJECTED] = given[1].results
-            self._save(detail)
+        given = self._atom_args.get(atom_name) or (Values(atom_name, {}), Values(atom_name, {}))
+        if transient:
+            given[0].results.update(pairs)
+        else:
+            kept = given[1].results | dict(pairs)
+            self._set_meta(detail, {**detail.meta, META_INJECTED: kept})
+            given[1].results = kept
+        self._atom_args[atom_name] = given
         self.injections += 1
 
+    @_locked
     def inject(self, pairs: Mapping[str, Any] | Iterable[tuple[str, Any]], transient: bool = False) -> None:
         """Give values to all atoms.
 
@@ -664,10 +662,8 @@ class Storage:
         :raises StorageFailure: when they are to be kept, and the store cannot hold one of them; none is taken then
         """
         pairs = arguments.to_named_values("pairs", pairs)
-        if self.durable and not transient:
-            from taskflowx.persistence import codec  # only a durable run needs it
-
-            codec.dumps(dict(pairs), "the values given to the flow")
+        if not transient:
+            self.check_value(self._injected.results | dict(pairs), "the values given to the flow")
         values = self._transients if transient else self._injected
         if any(name not in values.results for name in pairs):
             self.injections += 1
@@ -755,6 +751,7 @@ class Storage:
                 yield values, name
         yield from self._providers.get(name, ())
 
+    @_locked
     def fetch(self, name: str, many_handler: Callable[[list[Any]], Any] | None = None) -> Any:
         """Return the value that is stored under a name.
 
@@ -779,15 +776,15 @@ class Storage:
         :raises NotFound: when it has nothing
         """
         if isinstance(detail, models.AtomDetail):
-            failure = self._failed_with(detail)
-            if failure is not None:
+            if detail.failure is not None:
                 if key is None:
-                    return failure
+                    return detail.failure
                 raise _unavailable(name, detail, key, None)
             if detail.state == states.REVERTING:
                 return _part(name, detail, key)
         return self.find(name, [(detail, key)])
 
+    @_locked
     def fetch_all(self, many_handler: Callable[[list[Any]], Any] | None = None) -> dict[str, Any]:
         """Return name -> value of everything that there is.
 
@@ -829,6 +826,7 @@ class Storage:
             if visible in offered:
                 yield offered[visible]
 
+    @_locked
     def fetch_unsatisfied_args(
         self,
         atom_name: str,
@@ -853,6 +851,7 @@ class Storage:
             if arg not in optional and next(self._sources_for(atom_name, name, seen), None) is None
         }
 
+    @_locked
     def fetch_mapped_args(
         self,
         args_mapping: Mapping[str, str],
@@ -895,6 +894,7 @@ class Storage:
 
     # -- the flow ----------------------------------------------------------------------------------
 
+    @_locked
     def set_flow_state(self, state: str) -> None:
         """Set the state of the flow.
 
@@ -908,6 +908,7 @@ class Storage:
         """Return the state of the flow; PENDING when it has none yet."""
         return self._flowdetail.state or states.PENDING
 
+    @_locked
     def change_flow_state(self, state: str) -> tuple[bool, str | None]:
         """Move the flow to a state, if the table of states lets it.
 
@@ -921,17 +922,22 @@ class Storage:
             self.set_flow_state(state)
         return moved, old
 
+    @_locked
     def update_flow_metadata(self, update_with: Mapping[str, Any]) -> None:
         """Update the metadata of the flow's detail."""
         arguments.check_iterable("update_with", update_with, "a dict, or pairs of key and value")
-        self._flowdetail.meta.update(update_with)
+        meta = {**self._flowdetail.meta, **dict(update_with)}
+        self.check_value(meta, f"metadata of flow '{self.flow_name}'")
+        self._flowdetail.meta = meta
         self._save()
 
+    @_locked
     def get_retry_history(self, retry_name: str) -> retry.History:
         """Return the attempts of a retry."""
         detail = self._detail_of(retry_name, models.RetryDetail)
         return retry.History(detail.results, detail.failure)
 
+    @_locked
     def get_retry_histories(self) -> list[tuple[str, retry.History]]:
         """Return (retry name, attempts) of all retries."""
         return [
@@ -956,25 +962,15 @@ class _Lock:
     write_lock = read_lock
 
 
-def put_progress(detail: models.AtomDetail, progress: float, details: dict[str, Any] | None) -> None:
-    """Put into the metadata of an atom how far it has come.
+def progress_facts(progress: float, details: dict[str, Any] | None) -> dict[str, Any]:
+    """Return what the metadata of an atom says of how far it has come.
 
     :param details: facts about it; None leaves the ones there as they are
     """
-    detail.meta[META_PROGRESS] = progress
+    facts: dict[str, Any] = {META_PROGRESS: progress}
     if details is not None:
-        detail.meta[META_PROGRESS_DETAILS] = {"at_progress": progress, "details": details} if details else None
-
-
-def _pause(seconds: float) -> None:
-    threading.Event().wait(seconds)
-
-
-def _may_pass(error: exceptions.StorageFailure) -> bool:
-    """Tell whether a store may take later what it has refused now: it was not the data that was wrong."""
-    if isinstance(error, exceptions.Unstorable):
-        return False
-    return _OF_THE_DATA.isdisjoint(cls.__name__ for cls in type(error.cause).__mro__)
+        facts[META_PROGRESS_DETAILS] = {"at_progress": progress, "details": details} if details else None
+    return facts
 
 
 def _check_accessible(detail: models.AtomDetail, allowed: tuple[str, ...]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import math
 import operator
 import threading
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
     from taskflowx.types.graph import DiGraph
     from taskflowx.types.tree import Node
 
+LOG = logging.getLogger(__name__)
+
 _HALT, _CONTINUE = "halt", "continue"
+_WARN, _REFUSE, _LEAVE = "warn", "refuse", "ignore"
 _STRICT, _GROUP, _EXIT = "strict", "group", "exit"
 _COMMIT_INTERVAL, _COMMIT_TIMEOUT, _LEASE = 0.05, 30.0, 60.0  # seconds
 
@@ -70,6 +74,8 @@ class ActionEngine(base.Engine):
         - `commit_timeout`: for how many seconds a commit is tried again when the store does not take it, 30 by default;
           then the run is stopped
         - `lease`: after how many seconds without a sign of life another process may take the run over, 60 by default
+        - `on_mismatch`: what is done when the record has atoms that have begun, and that the flow does not have any
+          more: 'warn' (the default), 'refuse' (IncompatibleVersion before anything runs) or 'ignore'
         - `gather_statistics`: whether the time spent in each step is measured (the default)
     :raises ValueError, TypeError: when an option is unknown or its value is not one of those accepted
     """
@@ -88,6 +94,7 @@ class ActionEngine(base.Engine):
             "lease",
             "max_workers",
             "never_resolve",
+            "on_mismatch",
             "on_revert_failure",
         )
     )
@@ -101,6 +108,7 @@ class ActionEngine(base.Engine):
         self._plan: plan.Plan | None = None
         self._compilation: Compilation | None = None
         self._details: list[Any] = []
+        self._absent: list[AtomDetail] = []  # on record, and not in the flow
         self._binder: binding.Binder | None = None
         self._storage = storage.Storage(flow_detail, backend, self._seen_by)
         self._scheduler: scheduler.Scheduler | None = None
@@ -174,12 +182,14 @@ class ActionEngine(base.Engine):
     def prepare(self) -> None:
         """Make the record of each atom, or find it in what is kept already.
 
-        A flow that has been reverted is brought back to its beginning.
+        A flow that has been reverted is brought back to its beginning, unless a part of it still stands.
 
         :raises InvalidState: when the flow has not been compiled
+        :raises IncompatibleVersion: with on_mismatch='refuse', when the record has atoms that the flow has not
         """
         compiled = self._compiled()
         if self._binder is None:
+            self._look_for_absent(compiled)
             self._details = self._storage.ensure_plan(compiled.atoms, compiled.names)
             transient = self._options.get("inject_transient", True)
             for atom in compiled.atoms:
@@ -187,8 +197,24 @@ class ActionEngine(base.Engine):
                     self._storage.inject_atom_args(atom.name, atom.inject, transient=transient)
             self._binder = binding.Binder(compiled, self._details, self._storage)
             self._binder.prepare()
-        if self._storage.get_flow_state() == states.REVERTED:
+        if self._storage.get_flow_state() == states.REVERTED and not self.not_undone():
             self.reset()
+
+    def _look_for_absent(self, compiled: plan.Plan) -> None:
+        """Report the atoms on record that the flow does not have any more."""
+        self._absent = self._storage.absent_from(compiled.names)
+        on_mismatch = self._options.get("on_mismatch", _WARN)
+        if not self._absent or on_mismatch == _LEAVE:
+            return
+        named = ", ".join(f"'{detail.name}' ({detail.state})" for detail in self._absent[:_NAMED_IN_FULL])
+        msg = (
+            f"The record of {self._flow} has atoms that the flow does not have any more: {named}\n"
+            "They are neither run nor undone. Put them back into the flow, with the name that they had, to have them "
+            "undone when it is rolled back"
+        )
+        if on_mismatch == _REFUSE:
+            raise exceptions.IncompatibleVersion(f"{msg}; or load the engine with on_mismatch='warn' or 'ignore'")
+        LOG.warning(msg)
 
     def validate(self) -> None:
         """Check that somebody provides everything that is required.
@@ -219,21 +245,41 @@ class ActionEngine(base.Engine):
             raise exceptions.InvalidState(msg)
         return self._binder
 
-    def reset(self) -> None:
+    def reset(self, force: bool = False) -> None:
         """Bring a flow that has ended back to its beginning: all atoms PENDING, no results.
 
-        :raises InvalidState: when the flow has not been prepared, or is in a state that has no way back
+        :param force: whether effects that stand although the flow was reverted are forgotten, to be made once more
+        :raises InvalidState: when the flow has not been prepared, or is in a state that has no way back; without
+            `force` also when a part of it still stands after it was reverted
         """
         told = self._prepared("reset").told
         states.check_flow_transition(self._storage.get_flow_state(), states.PENDING)  # before anything is forgotten
+        if not force:
+            self._refuse_what_stands("reset")
         for i, detail in enumerate(self._details):
             if detail is not None:
                 if detail.state != states.PENDING:
                     self._tell_atom(detail, states.PENDING)
                 scheduler.begin_anew(detail, counted=i in told)
-        self._storage.forget_failures()
-        self._storage.save_all()
+        for detail in self._absent:
+            scheduler.begin_anew(detail, counted=False)
+        self._storage.save_all(self._absent)
+        self._absent = []
         self._move(states.PENDING)
+
+    def _refuse_what_stands(self, to: str) -> None:
+        """Refuse to make effects again that stand, as an inner part of the flow alone was reverted.
+
+        :raises InvalidState: names the atoms
+        """
+        standing = self.not_undone() if self._storage.get_flow_state() == states.REVERTED else []
+        if standing:
+            msg = (
+                f"Can not {to} {self._flow}: it was reverted in part, and {_quoted(standing)} would be repeated "
+                "without having been undone\n"
+                "rollback() undoes all that stands, then it can be run anew; reset(force=True) forgets what stands"
+            )
+            raise exceptions.InvalidState(msg)
 
     def _tell_atom(self, detail: AtomDetail, state: str) -> None:
         self._atom_notifier.notify(
@@ -333,6 +379,19 @@ class ActionEngine(base.Engine):
         running = self._scheduler
         return None if running is None else running.seconds_to_wait()
 
+    def rollback(self, timeout: float | None = None) -> None:
+        """Undo all that stands: what ran and has not been reverted, also outside of a part that was reverted alone.
+
+        :param timeout: seconds after which nothing new starts and the flow is left SUSPENDED, to be run on
+        :raises TimeoutError: when the time is up
+        :raises Exception: the failure when something could not be undone; a `WrappedFailure` for several
+        """
+        final = ""
+        for final in self._iterate(timeout, stepwise=False, undo=True):  # noqa: B007 - the last one is the state
+            pass
+        if final != states.REVERTED:
+            self._raise_for(final, timeout)
+
     def suspend(self) -> None:
         """Let what runs finish, start nothing new, and leave the flow SUSPENDED; may be called from anywhere.
 
@@ -344,16 +403,19 @@ class ActionEngine(base.Engine):
             running.stop()
 
     def not_undone(self) -> list[str]:
-        """Return the names of the atoms whose effects still stand: those that ran and have not been reverted."""
+        """Return the names of the atoms whose effects still stand: those that ran and have not been reverted.
+
+        The last ones are tasks that are on record and that the flow does not have any more.
+        """
         return [
             detail.name
             for atom, detail in zip(self._compiled("look at").atoms, self._details, strict=False)
             if detail is not None
-            and detail.state not in _NO_EFFECT
+            and detail.state not in states.NOT_BEGUN
             and not (isinstance(atom, retry.Retry) and type(atom).revert is retry.Retry.revert)
-        ]
+        ] + [detail.name for detail in self._absent if detail.KIND == "task"]
 
-    def _iterate(self, timeout: float | None, *, stepwise: bool) -> Generator[str, Any, None]:
+    def _iterate(self, timeout: float | None, *, stepwise: bool, undo: bool = False) -> Generator[str, Any, None]:
         if timeout is not None:
             arguments.check_number("timeout", timeout, "a number of seconds, zero or more, or None", least=0)
         self._executor.check_start()
@@ -365,17 +427,19 @@ class ActionEngine(base.Engine):
             options = self._options
             try:
                 with self._storage.owned(options.get("lease", _LEASE), options.get("commit_timeout", _COMMIT_TIMEOUT)):
-                    yield from self._guarded(timeout, stepwise=stepwise)
+                    yield from self._guarded(timeout, stepwise=stepwise, undo=undo)
             finally:
                 self._scheduler = None
                 self._active_for += time.monotonic() - started
 
-    def _guarded(self, timeout: float | None, *, stepwise: bool) -> Generator[str, Any, None]:
+    def _guarded(self, timeout: float | None, *, stepwise: bool, undo: bool) -> Generator[str, Any, None]:
         self.compile()
         self.prepare()
         self.validate()
+        if not undo:
+            self._refuse_what_stands("run")
         try:
-            current = self._begin()
+            current = self._begin(undo=undo)
             if (yield states.RESUMING):
                 current.stop()
             clock = time.monotonic
@@ -410,8 +474,17 @@ class ActionEngine(base.Engine):
         if final not in self.NO_RERAISING_STATES:
             self._reraise(final)
 
-    def _begin(self) -> scheduler.Scheduler:
-        """Put the flow into RUNNING, whatever state it was left in, and make the parts of one run."""
+    def _begin(self, *, undo: bool) -> scheduler.Scheduler:
+        """Put the flow into RUNNING, whatever state it was left in, and make the parts of one run.
+
+        :param undo: whether all that stands is to be undone
+        """
+        if undo:
+            for detail in filter(None, self._details):
+                detail.intention = states.REVERT
+            self._storage.save_all()
+            if self._storage.get_flow_state() in (states.REVERTED, states.SUCCESS):
+                self._move(states.PENDING)
         if self._storage.get_flow_state() in (states.SUSPENDING, states.RESUMING):
             self._move(states.SUSPENDED)
         options = self._options
@@ -443,6 +516,8 @@ class ActionEngine(base.Engine):
 
     def _not_saved(self, error: exceptions.StorageFailure) -> exceptions.StorageFailure:
         """Return the error of a run that was stopped because its store takes nothing more."""
+        if isinstance(error, exceptions.Unstorable):
+            return exceptions.Unstorable(f"{self._flow} was stopped, as its record cannot be stored as it is", error)
         changed = [self._details[i] for i in sorted(self._storage.touched)]
         if not changed:
             return exceptions.StorageFailure(
@@ -481,9 +556,17 @@ class ActionEngine(base.Engine):
         return final
 
     def _reraise(self, final: str) -> None:
+        """Raise what is on record as failed; a note of it names what still stands."""
         failures = [*self._storage.get_execute_failures().values(), *self._storage.get_revert_failures().values()]
-        Failure.reraise_if_any(failures)
-        msg = f"{self._flow} ended {final}, and no failure is on record; the atoms that stand are {self.not_undone()}"
+        standing = self.not_undone()
+        try:
+            Failure.reraise_if_any(failures)
+        except Exception as error:
+            note = f"Not undone in {self._flow}: {_quoted(standing)}"
+            if standing and note not in getattr(error, "__notes__", ()):
+                error.add_note(note)
+            raise
+        msg = f"{self._flow} ended {final}, and no failure is on record; the atoms that stand are {standing}"
         raise exceptions.ExecutionFailure(msg)
 
 
@@ -506,7 +589,12 @@ _NAMED_IN_FULL = 30
 _FLAGS = frozenset(("defer_reverts", "gather_statistics", "inject_transient", "inline", "never_resolve"))
 _UNDER_WAY = (states.RUNNING, states.REVERTING, states.RETRYING)
 _state_of = operator.attrgetter("state")
-_NO_EFFECT = (None, states.PENDING, states.IGNORE, states.REVERTED)
+
+
+def _quoted(names: list[str]) -> str:
+    """Return names in one line, not all of them when they are many."""
+    quoted = ", ".join(f"'{name}'" for name in names[:_NAMED_IN_FULL])
+    return f"{quoted} and {len(names) - _NAMED_IN_FULL} more" if len(names) > _NAMED_IN_FULL else quoted
 
 
 def _check_options(engine: type[ActionEngine], options: dict[str, Any]) -> None:
@@ -515,6 +603,7 @@ def _check_options(engine: type[ActionEngine], options: dict[str, Any]) -> None:
         msg = f"Unknown engine options {unknown}, the known ones are {sorted(engine.KNOWN_OPTIONS)}"
         raise ValueError(msg)
     arguments.check_choice("on_revert_failure", options.get("on_revert_failure", _HALT), (_HALT, _CONTINUE))
+    arguments.check_choice("on_mismatch", options.get("on_mismatch", _WARN), (_WARN, _REFUSE, _LEAVE))
     arguments.check_choice("durability", options.get("durability", _STRICT), (_STRICT, _GROUP, _EXIT))
     for name, least in (("commit_interval", 0.001), ("commit_timeout", 0), ("lease", 1)):
         if name in options:

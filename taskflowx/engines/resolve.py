@@ -1,4 +1,4 @@
-"""Pure decisions of a run: what a failure turns round, and what deciders leave out.
+"""Pure decisions of a run: what a failure turns round, and whether deciders refuse an atom.
 
 Nothing here changes anything. The scheduler passes in how to ask a retry, and carries out what comes back.
 """
@@ -65,22 +65,3 @@ def refusal(plan: Plan, i: int, details: Sequence[Any]) -> deciders.Depth | None
     history = {plan.atoms[v.source].name: details[v.source].results for v in asked if v.source >= 0}
     refusing = [v.depth for v in asked if not v.decider(history=history)]
     return deciders.pick_widest(refusing) if refusing else None
-
-
-def ignored(plan: Plan, i: int, depth: deciders.Depth) -> list[int]:
-    """Return the atoms that a refusal before atom `i` leaves out, `i` itself first, in the order of their indices."""
-    if depth == deciders.Depth.ATOM:
-        return [i]
-    home = plan.home
-    if depth == deciders.Depth.NEIGHBORS:
-        return [i, *(s for s in plan.succ[i] if home[s] == home[i] and plan.atoms[s] is not None)]
-    hi = plan.spans[home[i]].hi if depth == deciders.Depth.FLOW else len(plan)
-    reached = {i}
-    stack = [i]
-    while stack:
-        for s in plan.succ[stack.pop()]:
-            if s < hi and s not in reached:
-                reached.add(s)
-                stack.append(s)
-    own = depth == deciders.Depth.FLOW  # flows nested in this one are flows of their own
-    return [s for s in sorted(reached) if plan.atoms[s] is not None and not (own and home[s] != home[i])]

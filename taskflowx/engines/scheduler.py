@@ -30,9 +30,10 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from taskflowx import deciders, exceptions, retry, states, task
+from taskflowx import exceptions, retry, states, task
 from taskflowx._util import failpoints
-from taskflowx.engines import resolve
+from taskflowx.atom import REVERT_RESULT
+from taskflowx.engines import refusals, resolve
 from taskflowx.engines.calling import BOUND, NOBODY, TAKES_BOTH, TAKES_RESULT, UNBOUND
 from taskflowx.engines.unclosed import CLEAR, UNDONE_WITH
 from taskflowx.executors import base
@@ -43,13 +44,14 @@ from taskflowx.storage import (
     META_PROGRESS_DETAILS,
     META_REVERT_ATTEMPT,
     META_ROUND,
-    put_progress,
+    progress_facts,
 )
 from taskflowx.types.failure import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
+    from taskflowx import deciders
     from taskflowx.engines.binding import Binder
     from taskflowx.engines.plan import Plan
     from taskflowx.engines.walk import Walk
@@ -61,8 +63,6 @@ LOG = logging.getLogger(__name__)
 
 #: in the metadata of an atom whose execute was never called, as when an argument could not be had: nothing to undo
 META_NOT_CALLED = "not_called"
-#: in the metadata of an atom that deciders left out: the names of the atoms that these refused
-META_LEFT_OUT_BY = "left_out_by"
 
 _WAKE = (None, None)
 #: how many plain calls are got ready before they are handed over
@@ -121,11 +121,14 @@ class Scheduler:
         #: what was taken from the queue, each until it is on record
         self._completed: deque[tuple[Any, Any]] = deque()
         self._in_flight = 0
+        self._refusals = refusals.Refusals(plan)
         self._failed: list[int] = []
         #: atoms whose records have changed since the last commit; None when these live in memory alone
         self._touched = storage.touched if storage.durable else None
         #: atoms of which nothing but the progress has changed since the last commit
         self._progressed: set[int] = set()
+        #: the atom that has reported progress in place last, and how many others had changed then
+        self._reported: tuple[int, int] | None = None
         self._committed_at = time.monotonic()
         self._commit_interval = commit_interval
         #: (index, state before, state) of what is about to start: told after the commit
@@ -163,11 +166,12 @@ class Scheduler:
         try:
             alone = self._touched is None and not stepwise and self._plan.rank is None
             self._executor.follower_of = self._follower_of if alone else None
+            self._executor.check_progress = None if self._touched is None else self._check_progress
             self._executor.start(self._queue.put)
             while True:
                 yield states.SCHEDULING
                 try:
-                    task.PROGRESS.set(self._learn_progress)
+                    task.PROGRESS.set(self._report_in_place)
                     self._start(stepwise=stepwise)
                 finally:
                     task.PROGRESS.set(kept)
@@ -390,7 +394,7 @@ class Scheduler:
         """Return what is delivered next, or nothing when time is up; commits that fall due meanwhile are made."""
         while True:
             try:
-                if self._deadline is None and not self._touched:
+                if self._deadline is None and not (self._touched or self._progressed):
                     return self._queue.get()
                 seconds = self.seconds_to_wait()
                 return self._queue.get() if seconds is None else self._queue.get(timeout=seconds)
@@ -411,6 +415,8 @@ class Scheduler:
             limits.append(self._deadline)
         if self._touched and 0 < self._commit_interval < math.inf:
             limits.append(self._committed_at + self._commit_interval)
+        if self._progressed and self._commit_interval < math.inf:
+            limits.append(self._committed_at + max(self._commit_interval, _SECONDS_FOR_PROGRESS))
         return max(min(limits) - time.monotonic(), 0.0) if limits else None
 
     def _let_finish(self) -> Generator[str, None, None]:
@@ -546,14 +552,44 @@ class Scheduler:
             if details is None:
                 return
         further = {key: value for key, value in details.items() if key != "progress"}
-        put_progress(self._details[index], details["progress"], further or None)
+        facts = progress_facts(details["progress"], further or None)
         if self._touched is not None:
+            try:
+                self._check_progress(reporting, details)
+            except exceptions.Unstorable as error:
+                LOG.warning("%s; it is left out of the record", error)
+                return
             self._progressed.add(index)
+        detail = self._details[index]
+        detail.meta = {**detail.meta, **facts}
         if self._notifier._topics:
             self._notifier.notify_only(
                 task.EVENT_UPDATE_PROGRESS,
                 {**details, "task_name": reporting.name, "task_uuid": self._storage.get_atom_uuid(reporting.name)},
             )
+
+    def _check_progress(self, reporting: Any, details: dict[str, Any]) -> None:
+        """Refuse, in the task that reports it, progress that the store cannot hold.
+
+        :raises Unstorable: names the task
+        """
+        self._storage.check_value(details, f"progress of atom '{reporting.name}'")
+
+    def _report_in_place(self, reporting: Any, details: dict[str, Any]) -> None:
+        """Take a report of a task that runs in the thread of the engine, which makes no commit before it has ended."""
+        if self._touched is not None:
+            self._check_progress(reporting, details)
+        self._learn_progress(reporting, details)
+        index = self._plan.names.get(reporting.name)
+        if index in self._progressed and self._commit_interval < math.inf:
+            # What has changed besides goes with it, so that the store has nothing that did not follow from what it has.
+            # Nothing of that changes while the task runs, so it is copied once.
+            of_call = (index, len(self._touched or ()))
+            others = () if of_call == self._reported else (self._touched or ())
+            self._reported = of_call
+            copies = [self._details[i].copy() for i in {index, *others}]
+            due = self._committed_at + max(self._commit_interval, _SECONDS_FOR_PROGRESS) - time.monotonic()
+            self._storage.report(copies, due)
 
     # -- in place ----------------------------------------------------------------------------------
 
@@ -815,22 +851,39 @@ class Scheduler:
                     self._storage.commit([self._details[i] for i in changed])
                 except exceptions.StorageFailure:
                     self._touched.update(self._progressed)
-                    self._storage.patience = 0  # it has waited long enough: what follows is tried once
+                    self._storage.lose_patience()
                     raise
                 self._touched.clear()
                 self._progressed.clear()
+                self._reported = None
                 self._committed_at = time.monotonic()
 
     def _storable(self, i: int, verb: str, outcome: Any) -> Any:
         """Return what came of a call, or what takes its place when the store cannot hold it."""
+        name = self._details[i].name
         try:
-            self._storage.check_storable(self._details[i].name, verb, outcome)
-        except exceptions.StorageFailure as error:
+            self._storage.check_storable(name, verb, outcome)
+            if verb == states.EXECUTE and self._storage.limits_records:
+                whole = self._details[i].copy()
+                whole._store(outcome)
+                self._storage.check_record(whole)
+        except exceptions.Unstorable as error:
             if verb == states.EXECUTE:
+                self._storage.unstored[name] = outcome  # what it has done is to be undone by its revert
                 return Failure.from_exception(error)
             LOG.warning("%s; it is left out of the record, as what was undone is undone", error)
             return None
         return outcome
+
+    def _storable_failure(self, i: int, failure: Failure) -> Failure:
+        """Return a failure, or the same one with a shorter text when the store cannot hold it."""
+        what = f"failure of atom '{self._details[i].name}'"
+        try:
+            self._storage.check_value(failure.to_dict(), what)
+        except exceptions.Unstorable as error:
+            LOG.warning("%s; it is kept in short", error)
+            return failure.shortened()
+        return failure
 
     # -- one atom ----------------------------------------------------------------------------------
 
@@ -871,14 +924,14 @@ class Scheduler:
         :param let_in: whether the deciders before it have let it in already
         """
         atom, detail = self._atoms[i], self._details[i]
-        if i in self._plan.votes and not let_in:
+        if i in self._plan.votes and not let_in and i not in self._begun:
             try:
                 depth = resolve.refusal(self._plan, i, self._details)
             except Exception as error:
                 self._not_called(i, Failure.from_exception(error))
                 return None
             if depth is not None:
-                self._ignore(i, resolve.ignored(self._plan, i, depth))
+                self._ignore(i, depth)
                 return None
         try:
             arguments = self._binder.execute_arguments(i)
@@ -896,20 +949,20 @@ class Scheduler:
         self._details[i].meta[META_NOT_CALLED] = True
         self._ended(i, states.EXECUTE, failure)
 
-    def _ignore(self, refused: int, left_out: list[int]) -> None:
+    def _ignore(self, refused: int, depth: deciders.Depth) -> None:
         """Leave atoms out, all of them before anybody is told: the record never has a part of a refusal."""
         moved = []
-        name = self._details[refused].name
+        left_out, passed = self._refusals.left_out(refused, depth)
         for i in reversed(left_out):  # the refused one last: until it is left out, its deciders are asked again
             detail = self._details[i]
-            if detail.state == states.SUCCESS:
-                continue  # it was done before there was this decider
-            detail.meta.setdefault(META_LEFT_OUT_BY, []).append(name)
-            self._touch(i)
-            if detail.state != states.IGNORE:  # another decider may have left it out before
+            if detail.state in _NOT_BEGUN:  # another decider may have left it out, and what is done is done
                 moved.append((i, detail.state))
+                if i == refused:
+                    detail.meta = {**detail.meta, refusals.META_REFUSED: depth.value}
                 detail.state = detail.intention = states.IGNORE
-        self._walk.ignore(left_out)
+                self._touch(i)
+        self._refusals.note(refused, depth, passed)
+        self._walk.ignore(refused, [i for i, _ in moved])
         if self._notifier._topics:
             for i, old in reversed(moved):
                 self._tell(i, old, states.IGNORE)
@@ -917,42 +970,24 @@ class Scheduler:
     def _complete_refusals(self) -> None:
         """Leave out what a refusal leaves out, where the record has a part of it.
 
-        OpenStack TaskFlow writes one atom after the other, and does not write which refusal left it out.
+        OpenStack TaskFlow writes one atom after the other, and does not write how far that reaches.
         """
         details, plan = self._details, self._plan
         for i in plan.votes:
-            detail = details[i]
-            if detail.state != states.IGNORE or (detail._meta and META_LEFT_OUT_BY in detail._meta):
+            if not refusals.was_refused(plan, i, details):
                 continue
             try:
                 depth = resolve.refusal(plan, i, details)
             except Exception as error:  # it is left out, whatever its deciders say now
-                LOG.warning("A decider before atom '%s', which has been left out, raised %r", detail.name, error)
+                LOG.warning("A decider before '%s', which has been left out, raised %r", details[i].name, error)
                 continue
-            for s in [] if depth is None else resolve.ignored(plan, i, depth):
-                after = details[s]
-                if s != i and after.state == states.PENDING and after.intention == states.EXECUTE:
-                    after.meta[META_LEFT_OUT_BY] = [detail.name]
-                    after.state = after.intention = states.IGNORE
+            for s in [] if depth is None else self._refusals.left_out(i, depth)[0]:
+                detail = details[s]
+                if detail.state == states.PENDING and detail.intention == states.EXECUTE:
+                    detail.state = detail.intention = states.IGNORE
                     self._touch(s)
-                    self._tell(s, states.PENDING, states.IGNORE)
-
-    def _let_in(self, r: int) -> list[int]:
-        """Forget the refusals in the region of a retry; returns the atoms after it that nothing else leaves out."""
-        plan, details = self._plan, self._details
-        lo, hi = plan.region(r)
-        refused = [i for i in plan.votes if lo <= i < hi and details[i].state == states.IGNORE]
-        names = {details[i].name for i in refused}
-        after = {s for i in refused for s in resolve.ignored(plan, i, deciders.Depth.ALL) if s >= hi}
-        let_in = []
-        for s in sorted(after):
-            if details[s].state == states.IGNORE:
-                others = [name for name in details[s].meta.get(META_LEFT_OUT_BY, ()) if name not in names]
-                details[s].meta[META_LEFT_OUT_BY] = others
-                self._touch(s)
-                if not others:
-                    let_in.append(s)
-        return let_in
+                    if self._notifier._topics:
+                        self._tell(s, states.PENDING, states.IGNORE)
 
     def _prepare_undo(self, i: int) -> base.Call | None:
         """Get an atom ready to be reverted, or a retry to run again; None when there is nothing to call."""
@@ -977,6 +1012,9 @@ class Scheduler:
             self._move(i, states.REVERTING)
             self._ended(i, states.REVERT, Failure.from_exception(error))
             return None
+        unstored = self._storage.unstored
+        if unstored and detail.name in unstored and REVERT_RESULT in arguments:
+            arguments[REVERT_RESULT] = unstored[detail.name]
         self._move(i, states.REVERTING)
         return base.Call(i, atom, states.REVERT, arguments)
 
@@ -994,7 +1032,7 @@ class Scheduler:
     def _restart(self, r: int) -> None:
         """Reset the region of a retry, which is to run again, and what a refusal in it has left out after it."""
         self._move(r, states.RETRYING)
-        let_in = self._let_in(r) if self._plan.votes else []
+        let_in = self._refusals.let_in(*self._plan.region(r), self._details) if self._plan.votes else []
         if self._begun:
             self._begun.difference_update(range(*self._plan.region(r)))
         for i in self._walk.restart(r, let_in):
@@ -1024,10 +1062,10 @@ class Scheduler:
         if verb == states.EXECUTE:
             turned = detail.intention != states.EXECUTE
             if failed:
-                detail.failure = outcome
-                self._storage._failures[detail.name] = outcome
+                detail.failure = outcome if self._touched is None else self._storable_failure(i, outcome)
+                self._storage.note_failed(detail.name)
                 self._flow_failures = None
-                self._move(i, states.FAILURE, outcome)
+                self._move(i, states.FAILURE, detail.failure)
                 self._failed.append(i)
             else:
                 detail._store(outcome)
@@ -1046,16 +1084,16 @@ class Scheduler:
         """Record what came of a revert, tell of it, and release what waited for it."""
         detail = self._details[i]
         if isinstance(outcome, Failure):
-            detail.revert_failure = outcome
-            self._storage._revert_failures[detail.name] = outcome
-            self._move(i, states.REVERT_FAILURE, outcome)
+            detail.revert_failure = outcome if self._touched is None else self._storable_failure(i, outcome)
+            self._storage.note_failed(detail.name)
+            self._move(i, states.REVERT_FAILURE, detail.revert_failure)
             if self._go_on:
                 self._walk.cleared(i)
             return
-        if detail.revert_failure is not None:
-            detail.revert_failure = None
-            self._storage._revert_failures.pop(detail.name, None)
+        detail.revert_failure = None
         detail.revert_results = outcome
+        if self._storage.unstored:
+            self._storage.unstored.pop(detail.name, None)
         if isinstance(self._atoms[i], retry.Retry):
             detail.results = []
         self._move(i, states.REVERTED, outcome)
@@ -1102,24 +1140,41 @@ class Scheduler:
         fails, it is undone and the controller around it is asked.
         """
         controller, detail = self._atoms[r], self._details[r]
-        if detail.state in _NOT_ASKED:
-            return None  # left out by a decider, or put around what had begun: there is nothing of it to run again
-        if detail.results:
-            detail.results[-1][1][name] = failure
-            self._touch(r)
+        if detail.state in (states.PENDING, states.IGNORE) and not detail.results:
+            return (
+                None  # it has not begun, so there is nothing to run again: a decider refused, or it is new in the flow
+            )
         try:
+            if detail.results:
+                self._note_failure(r, name, failure)
             decision = controller.on_failure(**self._binder.on_failure_arguments(r))
             if decision not in _DECISIONS:
                 msg = f"on_failure of retry '{controller.name}' returned {decision!r}, expected one of {_DECISIONS}"
                 raise TypeError(msg)
         except Exception as error:
             own = Failure.from_exception(error)
-            detail.failure = own
+            detail.failure = own if self._touched is None else self._storable_failure(r, own)
             self._touch(r)
-            self._storage._failures[detail.name] = own
+            self._storage.note_failed(detail.name)
             self._flow_failures = None
             return retry.REVERT
         return decision
+
+    def _note_failure(self, r: int, name: str, failure: Failure) -> None:
+        """Add a failure to the history of a retry.
+
+        :raises Unstorable: when the store cannot hold a longer one
+        """
+        detail = self._details[r]
+        before = detail.last_failures
+        self._touch(r)
+        detail.note_failure({**before, name: failure})
+        if self._storage.limits_records:
+            try:
+                self._storage.check_record(detail)
+            except exceptions.Unstorable:
+                detail.note_failure(before)
+                raise
 
 
 def _tell_listeners(reporting: task.Task, event: base.Event) -> dict[str, Any] | None:
@@ -1140,8 +1195,9 @@ def begin_anew(detail: AtomDetail, *, counted: bool) -> None:
         _count_round(detail)
     if detail._meta:
         detail._meta.pop(META_NOT_CALLED, None)
-        detail._meta.pop(META_LEFT_OUT_BY, None)
         detail._meta.pop(UNDONE_WITH, None)
+        for key in refusals.METAS:
+            detail._meta.pop(key, None)
         detail._meta.pop(META_PROGRESS, None)
         detail._meta.pop(META_PROGRESS_DETAILS, None)
     detail.reset(states.PENDING)
@@ -1186,7 +1242,6 @@ def _forget_part(detail: AtomDetail) -> None:
 _ODD = frozenset((Failure, base.Interrupt, base.NotBegun))
 _STATES_WITH_RESULT = frozenset((states.SUCCESS, states.FAILURE, states.REVERTED, states.REVERT_FAILURE))
 _NOT_BEGUN = (None, states.PENDING)
-_NOT_ASKED = (None, states.PENDING, states.IGNORE)
 _STARTING = frozenset((states.RUNNING, states.REVERTING))
 _DECISIONS = [decision.value for decision in retry.Decision]
 

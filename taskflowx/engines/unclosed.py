@@ -71,22 +71,25 @@ def count_unmet(walk: Walk, plan: Plan, details: list[Any], *, fresh: bool) -> N
     need[:], plain[:] = plan.degree, plan.plain
     ready, walk.failed = [], []
     for i, detail in enumerate(details):
-        count = need[i]
-        passed = not count
-        if detail is not None:
-            state, turned = detail.state, detail.intention in states.ROLLING_BACK
-            passed = passed and not turned and state in states.PASSED
-            if state == states.IGNORE or (state == states.SUCCESS and count and not turned):
-                plain[i] = 0
-            if fresh and (state in states.CUT_OFF if turned else state == states.RUNNING and count):
+        state = None if detail is None else detail.state
+        if state == states.IGNORE:
+            plain[i] = 0
+        if detail is not None and detail.intention in states.ROLLING_BACK:
+            need[i] = plan.degree[i]
+            if fresh and state in states.CUT_OFF:
                 walk.cut_off.add(i)
-            elif state == states.FAILURE and not turned:
+        elif need[i]:
+            if state == states.SUCCESS:
+                plain[i] = 0
+            elif state == states.RUNNING and fresh:
+                walk.cut_off.add(i)
+            elif state == states.FAILURE:
                 walk.failed.append(i)
-            elif not (count or turned) and state in states.MAY_START:
-                ready.append(i)
-        if passed:
+        elif detail is None or state in states.PASSED:
             for s in plan.succ[i]:
                 need[s] -= 1
+        else:
+            (walk.failed if state == states.FAILURE else ready).append(i)
     if not fresh:  # what runs in this process is not ready, though it is in a state in which a crash would leave it so
         may_start = set(ready)
         ready = [i for i in walk.ready if i in may_start]

@@ -223,11 +223,14 @@ class Walk:
                 if not need[s]:
                     stack.append(s)
 
-    def ignore(self, atoms: list[int]) -> None:
-        """Note that atoms, the first of which was ready, are ignored; each is passed when its predecessors have run."""
+    def ignore(self, refused: int, atoms: list[int]) -> None:
+        """Note that atoms are ignored, one of them since it was refused when it was ready.
+
+        Each is passed when its predecessors have run.
+        """
         for i in atoms:
             self.plain[i] = 0
-        self.reached(atoms[0])
+        self.reached(refused)
 
     def finished(self, i: int) -> None:
         """Note that an atom in a region that turns round has ended its execution."""

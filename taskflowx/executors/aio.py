@@ -65,6 +65,7 @@ class AsyncioExecutor(base.Executor):
         """Get ready to take calls, in the loop of the caller if there is one."""
         self._deliver = deliver
         self._cancelled = False
+        self._threads.check_progress = self.check_progress
         self._threads.start(deliver)
         self._thread = threading.get_ident()
         if self._loop is None:
@@ -111,6 +112,8 @@ class AsyncioExecutor(base.Executor):
             self._start_pending()
 
     def _report(self, reporting: Any, details: dict[str, Any]) -> None:
+        if self.check_progress is not None:
+            self.check_progress(reporting, details)
         self._deliver((reporting, details))
 
     def recall(self) -> list[base.Call]:

@@ -212,6 +212,8 @@ class Executor:
     follower_of: Callable[[Call], Follower | None] | None = None
     #: the indices of the followers that were sent and have not been handed in
     followers: Collection[int] = ()
+    #: refuses progress that a store cannot hold, in the task that reports it; the scheduler sets it before `start`
+    check_progress: Callable[[Any, dict[str, Any]], None] | None = None
 
     @property
     def within_a_loop(self) -> bool:
@@ -238,6 +240,20 @@ class Executor:
             progress
         """
         raise NotImplementedError
+
+    def reporter(self, deliver: Callable[[tuple[Any, Any]], None]) -> Callable[[Any, dict[str, Any]], None]:
+        """Return what takes the progress of a task that runs in this process, for `task.PROGRESS`.
+
+        :param deliver: see `start`
+        """
+        check = self.check_progress
+
+        def report(reporting: Any, details: dict[str, Any]) -> None:
+            if check is not None:
+                check(reporting, details)
+            deliver((reporting, details))
+
+        return report
 
     def submit(self, calls: list[Call]) -> None:
         """Take calls."""

@@ -36,20 +36,20 @@ class Brought:
 class Carrier:
     """A call on its way to wherever it runs."""
 
-    __slots__ = ("atom", "deliver", "kwargs", "listened", "verb")
+    __slots__ = ("atom", "kwargs", "listened", "report", "verb")
 
     def __init__(
         self,
         atom: Any,
         verb: str,
         kwargs: dict[str, Any],
-        deliver: Callable[[tuple[Any, Any]], None] | None = None,
+        report: Callable[[Any, dict[str, Any]], None] | None = None,
         listened: bool = False,
     ) -> None:
         self.atom = atom
         self.verb = verb
         self.kwargs = kwargs
-        self.deliver = deliver
+        self.report = report  # takes progress; None in another process
         self.listened = listened  # whether somebody listens to the task where this comes from
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -62,10 +62,10 @@ class Carrier:
 
     def __call__(self) -> Any:
         """Run the call."""
-        deliver, kept = self.deliver, task.PROGRESS.get()
+        report, kept = self.report, task.PROGRESS.get()
         progress: list[Any] = []
-        if deliver is not None:
-            task.PROGRESS.set(lambda reporting, details: deliver((reporting, details)))
+        if report is not None:
+            task.PROGRESS.set(report)
         else:
             atom = self.atom
             if self.listened:
@@ -78,7 +78,7 @@ class Carrier:
             outcome = base.Interrupt(error)
         finally:
             task.PROGRESS.set(kept)
-        if deliver is not None:
+        if report is not None:
             return outcome
         return Brought(outcome, progress) if progress else outcome
 
@@ -111,19 +111,21 @@ class FuturesExecutor(base.Executor):
         self.is_remote = False if known else None
         self._running = executor
         self._run = _Run(_refuse, None)
+        self._report = self.reporter(_refuse)
 
     def start(self, deliver: Callable[[tuple[Any, Any]], None]) -> None:
         """Make the executor, unless the caller gave one."""
         self.stop()  # what is left of a run whose end was interrupted
         self._run = _Run(deliver, self.make_queue())
+        self._report = self.reporter(deliver)
         if self._make is not None:
             self._running = self._make()
 
     def submit(self, calls: list[base.Call]) -> None:
         """Submit each call by itself."""
-        run = self._run
+        run, report = self._run, self._report
         for call in calls:
-            carrier = Carrier(call.atom, call.verb, call.kwargs, run.deliver)
+            carrier = Carrier(call.atom, call.verb, call.kwargs, report)
             try:
                 future = self._submit(carrier)
             except Exception as error:  # a pool that is broken or shut down fails the call

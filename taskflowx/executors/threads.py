@@ -173,7 +173,7 @@ class ThreadsExecutor(base.Executor):
         return row
 
     def _work(self, deliver: Callable[[tuple[Any, Any]], None], calls: _Calls, number: int) -> None:
-        task.PROGRESS.set(lambda reporting, details: deliver((reporting, details)))
+        task.PROGRESS.set(self.reporter(deliver))
         take, perform, ended = calls.get, base.perform, self._ended
         while (taken := take()) is not None:
             call, row = taken

@@ -56,6 +56,15 @@ class Backend(abc.ABC):
 
         codec.dumps(value, what)
 
+    #: whether a record can be too large although each value in it can be stored; `check_record` is asked then
+    limits_records: ClassVar[bool] = False
+
+    def check_record(self, atom_detail: AtomDetail) -> None:
+        """Check that this store can hold the record of an atom as a whole.
+
+        :raises Unstorable: when it cannot; names the atom
+        """
+
 
 class Connection(abc.ABC):
     """A way to read and write the records of one store; used by one thread at a time."""

@@ -345,6 +345,10 @@ class RetryDetail(AtomDetail):
             msg = "Last failures not found"
             raise exceptions.NotFound(msg, error) from error
 
+    def note_failure(self, failures: dict[str, Failure]) -> None:
+        """Replace the failures of the last attempt."""
+        self.results[-1] = (self.results[-1][0], failures)
+
     def _own_history(self) -> None:
         """Stop sharing the history: it grows in place."""
         self.results = [(value, dict(failures)) for value, failures in self.results]

@@ -319,6 +319,18 @@ class Failure:
         other._is_linked = self._is_linked
         return other
 
+    def shortened(self, length: int = 1000) -> Self:
+        """Return this failure with so many characters of its text, and without traceback, arguments and causes.
+
+        It still has its exception, if that is there.
+        """
+        text = self.exception_str
+        if len(text) > length:
+            text = f"{text[:length]}... ({len(text):,} characters)"
+        other = self.__class__(exception_str=text, exc_type_names=list(self))
+        other._exc_info = self._exc_info
+        return other
+
     def with_exception(self, exception: Exception) -> Self:
         """Return this failure, of which only the description is left, with its exception again.
 

@@ -56,7 +56,7 @@ class Step(task.Task):
 
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch):
-    monkeypatch.setattr("taskflowx.storage._pause", lambda seconds: None)
+    monkeypatch.setattr("taskflowx.persistence.journal._pause", lambda seconds: None)
 
 
 def load(store, flow, **options):
@@ -141,7 +141,7 @@ def test_a_store_that_is_back_in_time_costs_nothing_but_time(executor, monkeypat
         tries.append(seconds)
         store.down = len(tries) < 4
 
-    monkeypatch.setattr("taskflowx.storage._pause", pause)
+    monkeypatch.setattr("taskflowx.persistence.journal._pause", pause)
 
     def go_down():
         store.down = True

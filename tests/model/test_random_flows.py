@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies
 
-from taskflowx import states
+from taskflowx import exceptions, states
 from tests.model import drive, judge, oracle, specs
 
 EXAMPLES = os.environ.get("TASKFLOWX_MODEL_EXAMPLES")
@@ -97,6 +97,10 @@ def test_a_flow_that_has_ended_runs_the_same_way_again(spec, order):
     driver = run(spec, order)
     if driver.engine.storage.get_flow_state() == states.SUCCESS:
         driver.engine.reset()  # one that has been reverted is reset by running it
+    elif driver.engine.not_undone():
+        with pytest.raises(exceptions.InvalidState, match="rollback"):
+            driver.engine.run()
+        driver.engine.reset(force=True)
     driver.rules = None
     driver.world.log.clear()
     state = driver.run()

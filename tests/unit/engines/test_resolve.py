@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from taskflowx import deciders, retry, states, task
-from taskflowx.engines import plan as plans, resolve
+from taskflowx.engines import plan as plans, refusals, resolve
 from taskflowx.patterns import graph_flow, linear_flow, unordered_flow
 from taskflowx.persistence import models
 
@@ -253,7 +253,7 @@ def wide():
 
 
 def left_out(plan, name, depth):
-    found = resolve.ignored(plan, plan.names[name], depth)
+    found, _ = refusals.Refusals(plan).left_out(plan.names[name], depth)
     assert found[0] == plan.names[name]
     assert found == sorted(found)
     return {plan.atoms[i].name for i in found}

@@ -173,7 +173,7 @@ def test_ignore_passes_the_first_at_once_and_the_others_when_they_are_reached():
     board.walk.ready.remove(board.at("b"))
     for name in ("b", "c"):
         board.put(name, states.IGNORE, states.IGNORE)
-    board.walk.ignore([board.at("b"), board.at("c")])
+    board.walk.ignore(board.at("b"), [board.at("b"), board.at("c")])
     assert board.ready == ["d"]
     board.same_as_rebuilt()
     board.ran("d")

@@ -1,0 +1,211 @@
+"""The writes of one run to its store: who may write, how often a commit is tried, and the progress of what runs.
+
+`Storage` has a `Journal` when its store is durable. All writes go through its lock, which is that of the storage: a
+commit is whole, whichever thread makes it. What must stay true: a commit carries the record as it is; a report of
+progress, which is a copy, is never written after a commit of the same atom.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import math
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from taskflowx import exceptions
+from taskflowx._util import failpoints
+from taskflowx.persistence import owners
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    import tenacity
+
+    from taskflowx.persistence.models import AtomDetail, FlowDetail
+
+LOG = logging.getLogger(__name__)
+
+#: at least so many seconds lie between two writes of progress
+_BETWEEN_REPORTS = 1.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
+#: errors of database drivers (PEP 249) that the same data always leads to
+_OF_THE_DATA = frozenset(("DataError", "IntegrityError", "NotSupportedError", "ProgrammingError"))
+
+
+class Journal:
+    """Writes the record of one run.
+
+    :param flow_detail: the record
+    :param backend: its store
+    :param lock: held while something is written; whoever changes the record from outside of the run holds it, too
+    :param attempts: how often a commit outside of a run is tried
+    :param seconds: for how long it is tried at most
+    """
+
+    def __init__(self, flow_detail: FlowDetail, backend: Any, lock: Any, attempts: int, seconds: float) -> None:
+        self._flow_detail = flow_detail
+        self._backend = backend
+        self._lock = lock
+        self._attempts, self._seconds = attempts, seconds
+        self._owner = owners.Owner()
+        #: seconds for which a commit of a run is tried; None while there is no run
+        self.patience: float | None = None
+        self._reports: dict[str, AtomDetail] = {}  # by uuid of the atom
+        self._timer: threading.Timer | None = None
+        self._reported_at = -math.inf
+
+    # -- commits -----------------------------------------------------------------------------------
+
+    def commit(self, details: Iterable[AtomDetail]) -> None:
+        """Write details, and the state and metadata of the flow, as one transaction.
+
+        :raises Unstorable: when the store cannot hold one of them
+        :raises StorageFailure: when the store does not take it, in a run for `patience` seconds, otherwise in so many
+            attempts as the journal was made with
+        :raises OwnershipFailure: when somebody else runs the flow, or has done so since its record was read
+        """
+        details = list(details)
+        with self._lock:
+            if self._reports:
+                for detail in details:
+                    self._reports.pop(detail.uuid, None)
+            try:
+                self._write(details)
+            except exceptions.StorageFailure as error:
+                if self.patience == 0 or not _may_pass(error):
+                    raise
+                self._write_again(details, error)
+
+    def _write(self, details: list[AtomDetail]) -> None:
+        if failpoints.on:
+            failpoints.hit("before commit")
+        with contextlib.closing(self._backend.get_connection()) as connection:
+            connection.save_changes(self._flow_detail, details, self._owner)
+        if failpoints.on:
+            failpoints.hit("after commit")
+
+    def _write_again(self, details: list[AtomDetail], first: exceptions.StorageFailure) -> None:
+        import tenacity  # only a store that fails needs it
+
+        stop: Any = tenacity.stop_before_delay(self._seconds if self.patience is None else self.patience)
+        if self.patience is None:
+            stop |= tenacity.stop_after_attempt(self._attempts)
+
+        def write(failure: exceptions.StorageFailure | None) -> None:
+            if failure is not None:
+                raise failure
+            self._write(details)
+
+        def warn(state: tenacity.RetryCallState) -> None:
+            LOG.warning(
+                "The store has not taken the record of flow '%s', again in %.1f s: %s",
+                self._flow_detail.name,
+                state.upcoming_sleep,
+                state.outcome and state.outcome.exception(),
+            )
+
+        failures = [None, first]  # the attempt that was made already is the first of these
+        tenacity.Retrying(
+            retry=tenacity.retry_if_exception(lambda e: isinstance(e, exceptions.StorageFailure) and _may_pass(e)),
+            wait=tenacity.wait_random_exponential(multiplier=_FIRST_PAUSE, max=_LONGEST_PAUSE),
+            stop=stop,
+            before_sleep=warn,
+            sleep=_pause,
+            reraise=True,
+        )(lambda: write(failures.pop() if failures else None))
+
+    # -- whose run it is ---------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def owned(self, lease: float, patience: float) -> Iterator[None]:
+        """Keep others from writing the run while the block runs, from its first commit on.
+
+        :param lease: seconds after our last sign of life for which we count as alive
+        :param patience: seconds for which a commit is tried
+        """
+        owner = self._owner
+        pulse = owners.Pulse(owner, functools.partial(self._renew, owner))
+        try:
+            owner.lease, owner.running, self.patience = lease, True, patience
+            pulse.start()
+            yield
+        finally:
+            pulse.stop()
+            self._forget_reports()
+            owner.running, self.patience = False, None
+            if owner.held:
+                self._let_go(owner)
+
+    def _renew(self, owner: owners.Owner, expires: float) -> None:
+        with contextlib.closing(self._backend.get_connection()) as connection:
+            connection.renew(self._flow_detail.uuid, owner, expires)
+
+    def _let_go(self, owner: owners.Owner) -> None:
+        """Give up a run that has ended in an error; that of one that has come to its end did so itself."""
+        try:
+            with self._lock:
+                self._write([])
+        except (exceptions.OwnershipFailure, exceptions.NotFound):
+            owner.held = False
+        except exceptions.StorageFailure as error:
+            LOG.warning(
+                "The store still has this process as the one that runs flow '%s': %s", self._flow_detail.name, error
+            )
+
+    def claim(self) -> None:
+        """Make sure that the store knows who runs the flow.
+
+        :raises OwnershipFailure: when somebody else does, or has done so since its record was read
+        """
+        if not self._owner.held:
+            self.commit([])
+
+    # -- progress of what runs ---------------------------------------------------------------------
+
+    def report(self, details: Iterable[AtomDetail], seconds: float) -> None:
+        """Have copies of details written within so many seconds, unless a commit has newer ones of them until then.
+
+        The thread that runs the engine is in the call that reports, and cannot do it itself.
+        """
+        with self._lock:
+            self._reports.update((detail.uuid, detail) for detail in details)
+            if self._timer is not None:
+                return
+            seconds = max(seconds, self._reported_at + _BETWEEN_REPORTS - time.monotonic(), 0.0)
+            timer = threading.Timer(seconds, self._write_reports)
+            timer.daemon = True
+            with contextlib.suppress(RuntimeError):  # no thread can be started: the next commit has it
+                timer.start()
+                self._timer = timer
+
+    def _write_reports(self) -> None:
+        with self._lock:
+            details, self._timer, self._reported_at = list(self._reports.values()), None, time.monotonic()
+            self._reports.clear()
+            if not details or not self._owner.running:
+                return
+            try:
+                self._write(details)
+            except (exceptions.StorageFailure, exceptions.OwnershipFailure, exceptions.NotFound) as error:
+                LOG.debug("Progress in flow '%s' is not in its store yet: %s", self._flow_detail.name, error)
+
+    def _forget_reports(self) -> None:
+        with self._lock:
+            self._reports.clear()
+            timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+
+
+def _pause(seconds: float) -> None:
+    threading.Event().wait(seconds)
+
+
+def _may_pass(error: exceptions.StorageFailure) -> bool:
+    """Tell whether a store may take later what it has refused now: it was not the data that was wrong."""
+    if isinstance(error, exceptions.Unstorable):
+        return False
+    return _OF_THE_DATA.isdisjoint(cls.__name__ for cls in type(error.cause).__mro__)
