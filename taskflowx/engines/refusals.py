@@ -22,6 +22,11 @@ _META_LEFT_OUT_BY = "left_out_by"
 METAS = (META_REFUSED, _META_LEFT_OUT_BY)
 
 
+def is_known(detail: Any) -> bool:
+    """Tell whether the record of an ignored atom says whose refusal that was."""
+    return any(key in detail.meta for key in METAS)
+
+
 class Refusals:
     """The refusals in one run.
 
@@ -86,14 +91,6 @@ class Refusals:
             return []
         others = ((i, _depth_of(plan, i, one)) for i, one in ignored if not lo <= i < hi)
         return sorted(set(after) - self._all_left_out((i, depth) for i, depth in others if depth is not None))
-
-
-def was_refused(plan: Plan, i: int, details: list[Any]) -> bool:
-    """Tell whether an atom that is left out was refused itself, though the record does not say how far that reaches."""
-    detail = details[i]
-    if detail.state != states.IGNORE or any(key in detail.meta for key in METAS):
-        return False
-    return all(details[p] is not None and details[p].state == states.SUCCESS for p in plan.pred[i])
 
 
 def _depth_of(plan: Plan, i: int, detail: Any) -> deciders.Depth | None:

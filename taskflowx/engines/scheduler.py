@@ -970,24 +970,30 @@ class Scheduler:
     def _complete_refusals(self) -> None:
         """Leave out what a refusal leaves out, where the record has a part of it.
 
-        OpenStack TaskFlow writes one atom after the other, and does not write how far that reaches.
+        OpenStack TaskFlow writes one atom after the other, and does not write which refusal left it out.
         """
         details, plan = self._details, self._plan
-        for i in plan.votes:
-            if not refusals.was_refused(plan, i, details):
-                continue
+        ignored = [i for i in plan.votes if details[i].state == states.IGNORE]
+        if not ignored or any(refusals.is_known(details[i]) for i in ignored):
+            return
+        for i in ignored:
             try:
                 depth = resolve.refusal(plan, i, details)
             except Exception as error:  # it is left out, whatever its deciders say now
-                LOG.warning("A decider before '%s', which has been left out, raised %r", details[i].name, error)
+                LOG.warning("A decider before atom '%s', which has been left out, raised %r", details[i].name, error)
                 continue
-            for s in [] if depth is None else self._refusals.left_out(i, depth)[0]:
-                detail = details[s]
-                if detail.state == states.PENDING and detail.intention == states.EXECUTE:
-                    detail.state = detail.intention = states.IGNORE
+            if depth is None:
+                continue
+            details[i].meta = {**details[i].meta, refusals.META_REFUSED: depth.value}
+            self._touch(i)
+            left_out, passed = self._refusals.left_out(i, depth)
+            for s in left_out:
+                after = details[s]
+                if after.state == states.PENDING and after.intention == states.EXECUTE:
+                    after.state = after.intention = states.IGNORE
                     self._touch(s)
-                    if self._notifier._topics:
-                        self._tell(s, states.PENDING, states.IGNORE)
+                    self._tell(s, states.PENDING, states.IGNORE)
+            self._refusals.note(i, depth, passed)
 
     def _prepare_undo(self, i: int) -> base.Call | None:
         """Get an atom ready to be reverted, or a retry to run again; None when there is nothing to call."""
@@ -1141,9 +1147,7 @@ class Scheduler:
         """
         controller, detail = self._atoms[r], self._details[r]
         if detail.state in (states.PENDING, states.IGNORE) and not detail.results:
-            return (
-                None  # it has not begun, so there is nothing to run again: a decider refused, or it is new in the flow
-            )
+            return None  # a decider refused it, or it is new in the flow: there is nothing to run again
         try:
             if detail.results:
                 self._note_failure(r, name, failure)
@@ -1242,6 +1246,7 @@ def _forget_part(detail: AtomDetail) -> None:
 _ODD = frozenset((Failure, base.Interrupt, base.NotBegun))
 _STATES_WITH_RESULT = frozenset((states.SUCCESS, states.FAILURE, states.REVERTED, states.REVERT_FAILURE))
 _NOT_BEGUN = (None, states.PENDING)
+_NOT_ASKED = (None, states.PENDING, states.IGNORE)
 _STARTING = frozenset((states.RUNNING, states.REVERTING))
 _DECISIONS = [decision.value for decision in retry.Decision]
 

@@ -72,7 +72,9 @@ def _of_end(shape: specs.Shape, answer: dict[str, Any]) -> list[str]:
     state, now = answer["state"], {name: answer["atoms"].get(name, {}) for name in shape.atoms}
     if state not in FITS:
         return [f"the flow is {state}; {answer['raised']}"]
-    wrong = [f"the flow is {state}, {n} is {a.get('state')}" for n, a in now.items() if a.get("state") not in FITS[state]]
+    wrong = [
+        f"the flow is {state}, {n} is {a.get('state')}" for n, a in now.items() if a.get("state") not in FITS[state]
+    ]
     if any(atom.stuck for atom in shape.atoms.values()):
         return wrong
     want = oracle.predict(shape)
@@ -90,6 +92,9 @@ def _of_end(shape: specs.Shape, answer: dict[str, Any]) -> list[str]:
 
 def end_of(answer: dict[str, Any]) -> Any:
     """Return the end of a run, to compare it with that of another one."""
-    atoms = {name: (atom["state"], atom["value"] if atom["state"] == "SUCCESS" else None)
-             for name, atom in answer["atoms"].items() if not name.startswith("_")}
+    atoms = {
+        name: (atom["state"], atom["value"] if atom["state"] == "SUCCESS" else None)
+        for name, atom in answer["atoms"].items()
+        if not name.startswith("_")
+    }
     return answer["state"], atoms

@@ -134,18 +134,14 @@ SHAPES = {
     ),
     "inner-reverted": Left(
         Spec(
-            _linear(
-                Job("a"), _linear(Job("b"), Job("c", fails=ALWAYS), name="f2", retry=Again("r1", REVERT)), Job("d")
-            )
+            _linear(Job("a"), _linear(Job("b"), Job("c", fails=ALWAYS), name="f2", retry=Again("r1", REVERT)), Job("d"))
         )
     ),
     "revert-all": Left(
         Spec(
             _linear(
                 Job("a"),
-                _linear(
-                    Job("b"), Job("c", fails=ALWAYS), name="f2", retry=Again("r1", TIMES, 2, revert_all=True)
-                ),
+                _linear(Job("b"), Job("c", fails=ALWAYS), name="f2", retry=Again("r1", TIMES, 2, revert_all=True)),
                 Job("d"),
             )
         )

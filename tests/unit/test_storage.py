@@ -676,7 +676,7 @@ class Flaky(base.Backend):
 
 
 def test_a_store_that_is_down_for_a_moment_is_tried_again(detail, monkeypatch, caplog):
-    monkeypatch.setattr("taskflowx.storage._FIRST_PAUSE", 0.0)
+    monkeypatch.setattr("taskflowx.persistence.journal._FIRST_PAUSE", 0.0)
     store = Flaky(2)
     Storage(detail, store).ensure_atom(Work("a"))
     assert store.taken == [["a"]]
@@ -684,7 +684,7 @@ def test_a_store_that_is_down_for_a_moment_is_tried_again(detail, monkeypatch, c
 
 
 def test_a_store_that_stays_down_is_a_failure(detail, monkeypatch):
-    monkeypatch.setattr("taskflowx.storage._FIRST_PAUSE", 0.0)
+    monkeypatch.setattr("taskflowx.persistence.journal._FIRST_PAUSE", 0.0)
     store = Flaky(3)
     with pytest.raises(exceptions.StorageFailure, match="locked"):
         Storage(detail, store).ensure_atom(Work("a"))
