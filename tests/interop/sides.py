@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import shutil
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,6 +18,9 @@ from benchmarks.peers import TASKFLOW
 from tests.compat.sides import Side
 from tests.interop.peer import Order
 from tests.services import addresses
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 FILES = ("sqlite", "dir")
 SERVERS = ("postgresql", "mariadb", "zookeeper")
@@ -95,10 +100,10 @@ class Stores:
         shutil.copytree(kept, folder, symlinks=True)
         return place
 
-    def remove(self, *places: Place) -> None:
-        """Remove what places hold on this machine."""
-        for place in places:
-            shutil.rmtree(Path(place.effects).parent)
+    def remove(self, place: Place, keep: Path) -> None:
+        """Remove a place and the copies of it."""
+        for folder in (Path(place.effects).parent, keep):
+            shutil.rmtree(folder)
 
 
 def require_taskflow() -> None:
@@ -108,6 +113,14 @@ def require_taskflow() -> None:
         if os.environ.get("TASKFLOWX_REQUIRE_SERVICES") == "1":
             pytest.fail(reason)
         pytest.skip(reason)
+
+
+@contextlib.contextmanager
+def quick_folder() -> Iterator[Path]:
+    """Give a new folder that is in memory, where there is one: all is written to it as if it were on disk."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
+        yield Path(folder)
 
 
 def theirs() -> Peer:
