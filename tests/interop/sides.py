@@ -93,6 +93,13 @@ class Stores:
             folder.mkdir(parents=True)
         return Place(settings, f"run-{os.getpid()}-{number}", str(folder / "effects"))
 
+    def kept(self, place: Place) -> Path:
+        """Return a copy of the folder of a place."""
+        folder = Path(place.effects).parent
+        copy = folder.with_name(f"{folder.name}-kept")
+        shutil.copytree(folder, copy, symlinks=True)
+        return copy
+
     def put_back(self, place: Place, kept: Path) -> Place:
         """Bring the folder of a place back to what it was; there are absolute links in it."""
         folder = Path(place.effects).parent
@@ -119,7 +126,7 @@ def require_taskflow() -> None:
 def quick_folder() -> Iterator[Path]:
     """Give a new folder that is in memory, where there is one: all is written to it as if it were on disk."""
     memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
+    with tempfile.TemporaryDirectory(prefix="interop-", dir=memory if os.access(memory, os.W_OK) else None) as folder:
         yield Path(folder)
 
 
