@@ -21,7 +21,7 @@ unexport PYTHONPATH PYTHONHOME
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check format bench bench-peers profile docs services taskflow crash compat openstack clean
+.PHONY: help demo test test-all check format bench bench-peers profile docs services taskflow crash compat interop openstack clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -81,6 +81,9 @@ crash: $(INSTALLED)-test ## kill runs at every place, on every store and executo
 
 compat: $(INSTALLED)-test ## run random flows on OpenStack TaskFlow and here, and compare
 	$(PY) -m tests.compat $(ARGS)
+
+interop: $(INSTALLED)-test .venv-taskflow/stores ## leave runs at each write and take them up with the other package; ARGS="dir,sqlite times"
+	$(PY) -m tests.interop $(ARGS)
 
 openstack: .venv-openstack/made ## run released services on OpenStack TaskFlow and here, and compare; ARGS="cinder glance"
 	.venv-openstack/bin/python tests/openstack/compare.py $(ARGS)

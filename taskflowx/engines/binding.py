@@ -52,6 +52,10 @@ class _LastResult:
         return self._detail.state  # type: ignore[no-any-return]
 
     @property
+    def failure(self) -> Any:
+        return self._detail.failure
+
+    @property
     def results(self) -> Any:
         return self._detail.last_results
 

@@ -172,15 +172,18 @@ def _unwinding(walk: Walk, plan: Plan, details: list[Any]) -> bytearray:
     for lo, hi in walk.turned:
         unwinding[lo:hi] = b"\1" * (hi - lo)
         origin.update(dict.fromkeys(range(lo, hi), details[lo].name if _runs_again(plan, details, lo) else ""))
+    regions = dict(walk.turned)
     for i, detail in enumerate(details):
         if unwinding[i]:
+            if i in regions and _runs_again(plan, details, i):
+                _join(walk, details, range(i, regions[i]), {origin[p] for p in plan.pred[i] if unwinding[p]}, origin)
             continue
         origins = {origin[p] for p in plan.pred[i] if unwinding[p]}
         marked = detail is not None and detail.intention in states.ROLLING_BACK
         if not (origins or marked):
             continue
         unwinding[i] = 1
-        origin[i] = "" if "" in origins else min(origins, default="")
+        origin[i] = _origin(origins)
         if detail is None or not (marked or detail.state not in states.NOT_BEGUN):
             continue
         if not marked:
@@ -188,3 +191,23 @@ def _unwinding(walk: Walk, plan: Plan, details: list[Any]) -> bytearray:
             _intend(walk, i, detail, states.REVERT)
         walk.note_turned(i, i + 1)
     return unwinding
+
+
+def _origin(origins: set[str]) -> str:
+    return "" if "" in origins else min(origins, default="")
+
+
+def _join(walk: Walk, details: list[Any], region: range, origins: set[str], origin: dict[int, str]) -> None:
+    """Have a region that was to run again rolled back with the one before it, of which it got the origin."""
+    if not origins:
+        return
+    walk.turned.remove((region.start, region.stop))
+    name = _origin(origins)
+    for i in region:
+        origin[i] = name
+        detail = details[i]
+        if detail is not None:
+            detail.meta[UNDONE_WITH] = name
+            detail.intention = states.REVERT
+            walk.adjusted.append(i)
+            walk.note_turned(i, i + 1)

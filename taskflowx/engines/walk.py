@@ -130,6 +130,8 @@ class Walk:
                     first = -1
                 if first < 0:
                     first, end = i, plan.region(i)[1] if retries else len(need)
+                    if count and retries:
+                        self.closed = False  # something new stands before what is to run again
                 last = i
                 continue
             else:

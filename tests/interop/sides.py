@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import shutil
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,6 +18,9 @@ from benchmarks.peers import TASKFLOW
 from tests.compat.sides import Side
 from tests.interop.peer import Order
 from tests.services import addresses
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 FILES = ("sqlite", "dir")
 SERVERS = ("postgresql", "mariadb", "zookeeper")
@@ -88,6 +93,13 @@ class Stores:
             folder.mkdir(parents=True)
         return Place(settings, f"run-{os.getpid()}-{number}", str(folder / "effects"))
 
+    def kept(self, place: Place) -> Path:
+        """Return a copy of the folder of a place."""
+        folder = Path(place.effects).parent
+        copy = folder.with_name(f"{folder.name}-kept")
+        shutil.copytree(folder, copy, symlinks=True)
+        return copy
+
     def put_back(self, place: Place, kept: Path) -> Place:
         """Bring the folder of a place back to what it was; there are absolute links in it."""
         folder = Path(place.effects).parent
@@ -95,10 +107,10 @@ class Stores:
         shutil.copytree(kept, folder, symlinks=True)
         return place
 
-    def remove(self, *places: Place) -> None:
-        """Remove what places hold on this machine."""
-        for place in places:
-            shutil.rmtree(Path(place.effects).parent)
+    def remove(self, place: Place, keep: Path) -> None:
+        """Remove a place and the copies of it."""
+        for folder in (Path(place.effects).parent, keep):
+            shutil.rmtree(folder)
 
 
 def require_taskflow() -> None:
@@ -108,6 +120,14 @@ def require_taskflow() -> None:
         if os.environ.get("TASKFLOWX_REQUIRE_SERVICES") == "1":
             pytest.fail(reason)
         pytest.skip(reason)
+
+
+@contextlib.contextmanager
+def quick_folder() -> Iterator[Path]:
+    """Give a new folder that is in memory, where there is one: all is written to it as if it were on disk."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(prefix="interop-", dir=memory if os.access(memory, os.W_OK) else None) as folder:
+        yield Path(folder)
 
 
 def theirs() -> Peer:

@@ -325,13 +325,18 @@ def finish(case: Case, store: Store, rng: random.Random, removed: dict[str, Any]
 def show(case: Case) -> str:
     """Return a case as text."""
     return "\n".join(
-        [f"seed {case.seed}, changed: {case.changed}", *_drawn(case), "calls: " + " ".join(case.log), *case.wrong]
+        [
+            f"seed {case.seed}, changed: {case.changed}",
+            *drawn(case.before, case.after),
+            "calls: " + " ".join(case.log),
+            *case.wrong,
+        ]
     )
 
 
-def _drawn(case: Case) -> list[str]:
-    lines = ["before:", *_lines(case.before.root, 1)]
-    return [*lines, "after:", *_lines(case.after.root, 1)]
+def drawn(before: specs.Spec, after: specs.Spec) -> list[str]:
+    """Return both flows as lines of text."""
+    return ["before:", *_lines(before.root, 1), "after:", *_lines(after.root, 1)]
 
 
 def _lines(node: Any, depth: int) -> list[str]:
