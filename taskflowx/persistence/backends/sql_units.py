@@ -249,6 +249,8 @@ class Units:
             self._roll_back(pooled)
             raise
         except BaseException:
+            if self._is_sqlite:  # a closed file stays locked while somebody holds the traceback, and with it a cursor
+                self._roll_back(pooled)
             pooled.invalidate()  # it may have been interrupted in the middle of an answer
             raise
         return result
