@@ -607,6 +607,19 @@ def test_of_several_interrupts_the_first_is_raised_and_none_is_given_up_for_an_e
         assert interrupts.left_by is raised
 
 
+def test_an_interrupt_that_a_lock_has_hidden_is_the_one_that_is_raised():
+    interrupts, key = life.Interrupts(), KeyboardInterrupt()
+    hidden = RuntimeError("release unlocked lock")
+    hidden.__context__ = key
+    interrupts.note(hidden)
+    assert interrupts.left_by is key
+    other = life.Interrupts()
+    error = RuntimeError("something else")
+    error.__context__ = key
+    other.note(error)
+    assert other.left_by is error
+
+
 def test_what_fails_each_time_is_not_done_again_for_ever():
     interrupts, calls = life.Interrupts(), []
 
