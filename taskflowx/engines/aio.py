@@ -54,31 +54,36 @@ async def in_a_thread(work: Work, steps: Generator[str, Any, None]) -> AsyncGene
     :param work: the run, which is stopped when the coroutine is left
     """
     left_by: BaseException | None = None
-    with concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="taskflowx-engine") as pool:
-        try:
+    pool = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="taskflowx-engine")
+    try:
+        sent = None
+        while True:
+            future = asyncio.get_running_loop().run_in_executor(pool, _advance, steps, sent)
+            while not future.done():
+                try:
+                    await asyncio.wait([future])
+                except BaseException as error:  # a cancellation, or an interrupt that has come while we are here
+                    left_by = left_by or error
+                    work.stop()  # and not what the engine may be at: this run may have been refused
+            state = _outcome(future, left_by)
+            if state is _END:
+                break
             sent = None
-            while True:
-                future = asyncio.get_running_loop().run_in_executor(pool, _advance, steps, sent)
-                while not future.done():
-                    try:
-                        await asyncio.wait([future])
-                    except BaseException as error:  # a cancellation, or an interrupt that has come while we are here
-                        left_by = left_by or error
-                        work.stop()  # and not what the engine may be at: this run may have been refused
-                state = _outcome(future, left_by)
-                if state is _END:
-                    break
-                sent = None
-                if left_by is None:
-                    try:
-                        sent = yield state
-                    except BaseException as error:
-                        left_by = error
-                        work.stop()
-        except BaseException:
-            work.stop()  # nothing goes on when an interrupt has come just beside all that
-            pool.submit(steps.close)
-            raise
+            if left_by is None:
+                try:
+                    sent = yield state
+                except BaseException as error:
+                    left_by = error
+                    work.stop()
+    except BaseException:
+        work.stop()  # nothing goes on when an interrupt has come just beside all that
+        pool.submit(steps.close)
+        raise
+    finally:
+        try:
+            pool.shutdown()
+        finally:
+            pool.shutdown()  # an interrupt may have come while that waited
     if left_by is not None:
         raise left_by
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 #: so often the steps of an end are done again at most: what fails each time is no interrupt, but an error of ours
 _TIMES = 12
+_LOCK_IS_FREE = "release unlocked lock"
 
 #: (process, record) -> what is under way with it; of the process, since a child has nothing under way
 _under_way: dict[tuple[int, int], Work] = {}
@@ -40,6 +41,8 @@ class Interrupts:
 
         KeyboardInterrupt and its like are never given up for an Exception, nor either for the end of an iterator.
         """
+        if isinstance(error, RuntimeError) and str(error) == _LOCK_IS_FREE and error.__context__ is not None:
+            error = error.__context__  # an interrupt in a lock of `threading`, which hides it by an error of its own
         if isinstance(error, exceptions.StorageFailure) and self.not_saved is None:
             self.not_saved = error
         before = self.left_by

@@ -181,11 +181,14 @@ class AsyncioExecutor(base.Executor):
         """Have a run that takes place in a loop which runs already."""
         if self._loop is not None:
             raise RuntimeError("This executor is in use by another run")
-        self._loop = loop
         try:
-            yield
+            try:
+                self._loop = loop
+                yield
+            finally:
+                self._loop = None
         finally:
-            self._loop = None
+            self._loop = None  # an interrupt may have come before that above
 
     @property
     def within_a_loop(self) -> bool:

@@ -47,9 +47,11 @@ class _Series:
 
     def next(self) -> str:
         """Return an identity of the series."""
-        if self._identities is None:
+        identity = None if self._identities is None else next(self._identities, None)
+        while identity is None:  # also when a signal handler has raised while the next one was made, which ends a chain
             self.begin()
-        return next(self._identities)  # type: ignore[arg-type]
+            identity = next(self._identities, None)  # type: ignore[arg-type]
+        return identity
 
     def next_start(self) -> str:
         """Return what a thousand identities of the series begin with, which end in `ENDS`."""

@@ -379,6 +379,8 @@ class Units:
                 raise exceptions.Unstorable(failed, error) from error
             raise
         except BaseException:
+            if self._is_sqlite:  # a closed file stays locked while somebody holds the traceback, and with it a cursor
+                self._roll_back(pooled)
             pooled.invalidate()  # it may have been interrupted in the middle of an answer
             if watched is not None:
                 sql_deadlines.watch.leave(watched)
