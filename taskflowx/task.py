@@ -36,7 +36,7 @@ PROGRESS: contextvars.ContextVar[Callable[[Task, dict[str, Any]], None] | None] 
 )
 
 
-#: held by a thread that puts a notifier into a task, or two that ask at once would get one each; nothing waits meanwhile
+#: held while a notifier is put into a task: two threads that ask at once get the same one; nothing waits meanwhile
 _PUTTING = threading.Lock()
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from taskflowx import deciders, retry, states
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from taskflowx.engines.plan import Plan
 
@@ -67,20 +67,35 @@ def refusal(plan: Plan, i: int, details: Sequence[Any]) -> deciders.Depth | None
     return deciders.pick_widest(refusing) if refusing else None
 
 
-def ignored(plan: Plan, i: int, depth: deciders.Depth) -> list[int]:
-    """Return the atoms that a refusal before atom `i` leaves out, `i` itself first, in the order of their indices."""
+def ignored(plan: Plan, i: int, depth: deciders.Depth, is_closed: Callable[[int], bool] | None = None) -> list[int]:
+    """Return the atoms that a refusal before atom `i` leaves out, `i` itself first, in the order of their indices.
+
+    :param is_closed: tells of an atom whether it has been left out before together with all that this depth reaches
+        from it; such atoms, and what lies behind them alone, are not looked at again
+    """
     if depth == deciders.Depth.ATOM:
         return [i]
     home = plan.home
     if depth == deciders.Depth.NEIGHBORS:
         return [i, *(s for s in plan.succ[i] if home[s] == home[i] and plan.atoms[s] is not None)]
     hi = plan.spans[home[i]].hi if depth == deciders.Depth.FLOW else len(plan)
-    reached = {i}
-    stack = [i]
-    while stack:
-        for s in plan.succ[stack.pop()]:
-            if s < hi and s not in reached:
-                reached.add(s)
-                stack.append(s)
+    reached = _reached(plan, (i,), hi, is_closed)
     own = depth == deciders.Depth.FLOW  # flows nested in this one are flows of their own
     return [s for s in sorted(reached) if plan.atoms[s] is not None and not (own and home[s] != home[i])]
+
+
+def following(plan: Plan, atoms: Iterable[int]) -> set[int]:
+    """Return some atoms and all that comes after any of them, in one walk."""
+    return {s for s in _reached(plan, atoms, len(plan), None) if plan.atoms[s] is not None}
+
+
+def _reached(plan: Plan, starts: Iterable[int], hi: int, is_closed: Callable[[int], bool] | None) -> set[int]:
+    """Return nodes and what comes after them, before an index."""
+    reached = set(starts)
+    stack = list(reached)
+    while stack:
+        for s in plan.succ[stack.pop()]:
+            if s < hi and s not in reached and (is_closed is None or not is_closed(s)):
+                reached.add(s)
+                stack.append(s)
+    return reached

@@ -30,7 +30,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from taskflowx import deciders, exceptions, retry, states, task
+from taskflowx import exceptions, retry, states, task
 from taskflowx._util import failpoints
 from taskflowx.engines import resolve
 from taskflowx.engines.calling import BOUND, NOBODY, TAKES_BOTH, TAKES_RESULT, UNBOUND
@@ -914,7 +914,7 @@ class Scheduler:
         lo, hi = plan.region(r)
         refused = [i for i in plan.votes if lo <= i < hi and details[i].state == states.IGNORE]
         names = {details[i].name for i in refused}
-        after = {s for i in refused for s in resolve.ignored(plan, i, deciders.Depth.ALL) if s >= hi}
+        after = {s for s in resolve.following(plan, refused) if s >= hi}
         let_in = []
         for s in sorted(after):
             if details[s].state == states.IGNORE:

@@ -286,3 +286,22 @@ def test_gates_are_passed_and_not_listed():
     assert None in plan.atoms
     assert left_out(plan, "a", Depth.ALL) == {"a", "c", "d"}
     assert left_out(plan, "a", Depth.NEIGHBORS) == {"a"}
+
+
+def test_what_has_been_left_out_with_all_behind_it_is_not_looked_at_again():
+    """Many branches lead to one long tail: each refusal after the first one costs what it alone leaves out."""
+    branches, tail = [Work(f"b{n}") for n in range(50)], linear("tail", *(Work(f"t{n}") for n in range(200)))
+    made = graph_flow.Flow("g").add(*branches, tail)
+    for branch in branches:
+        made.link(branch, tail)
+    plan = plans.compile_flow(made)
+    done = set()
+    for branch in branches:
+        found = resolve.ignored(plan, plan.names[branch.name], Depth.ALL, done.__contains__)
+        assert len(found) == (1 if done else 201)
+        done.update(found)
+    assert len(done) == 250
+    assert resolve.following(plan, [plan.names[branch.name] for branch in branches]) == done
+    assert resolve.following(plan, [plan.names["t150"], plan.names["t160"]]) == {
+        plan.names[f"t{n}"] for n in range(150, 200)
+    }
