@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from taskflowx import atom, exceptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence, Set as AbstractSet
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set as AbstractSet
 
     Link = tuple[Any, Any, dict[str, Any]]
 
@@ -343,25 +343,57 @@ def join_by_links(
     largest = max(gives.values(), key=len, default=set())
     others: set[str] = set().union(*(given for given in gives.values() if given is not largest))
     unmet: set[str] = set()
+    known = _Ancestors(gives, before)
     for member, names in members:
         needs = names.requires
-        queue = list(before(member)) if needs else []
-        sought = common(needs, others) if queue else set()
-        if queue and names.provides is not largest:
+        direct = before(member) if needs else ()
+        sought = common(needs, others) if direct else set()
+        if direct and names.provides is not largest:
             sought |= common(needs, largest)
         unmet = merged(unmet, without(needs, sought))
         # Look at the direct predecessors first: that is where an inferred link has its reason.
-        seen = set(map(id, queue))
-        for ancestor in queue:
-            if not sought:
-                break
+        for ancestor in direct:
             sought = without(sought, gives.get(id(ancestor), frozenset()))
-            for further in before(ancestor):
-                if id(further) not in seen:
-                    seen.add(id(further))
-                    queue.append(further)
-        unmet |= sought
+        unmet.update(name for name in sought if not known.gives(member, name))
     return unmet, union(gives.values())
+
+
+_KEPT = 500_000  # of so many members it is kept whether a name is given before them, for those that come after
+
+
+class _Ancestors:
+    """Tells whether what precedes a member gives a name."""
+
+    def __init__(self, gives: Mapping[int, AbstractSet[str]], before: Callable[[Any], Iterable[Any]]) -> None:
+        self._gives = gives
+        self._before = before
+        self._known: dict[str, dict[int, bool]] = {}
+        self._kept = 0
+
+    def gives(self, member: Any, name: str) -> bool:
+        if self._kept > _KEPT:
+            self._known.clear()
+            self._kept = 0
+        known, gives = self._known.setdefault(name, {}), self._gives
+        stack = [member]
+        while stack:
+            last = stack[-1]
+            if id(last) in known:
+                stack.pop()
+                continue
+            found, unknown = False, []
+            for earlier in self._before(last):
+                if known.get(id(earlier)) or name in gives.get(id(earlier), ()):
+                    found = True
+                    break
+                if id(earlier) not in known:
+                    unknown.append(earlier)
+            if found or not unknown:
+                known[id(last)] = found
+                self._kept += 1
+            else:
+                stack += unknown
+        return known[id(member)]
 
 
 def merged(one: set[str], other: set[str]) -> set[str]:

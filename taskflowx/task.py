@@ -10,6 +10,7 @@ import contextvars
 import copy
 import functools
 import logging
+import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Self
 
@@ -33,6 +34,10 @@ EVENT_UPDATE_PROGRESS = "update_progress"
 PROGRESS: contextvars.ContextVar[Callable[[Task, dict[str, Any]], None] | None] = contextvars.ContextVar(
     "taskflowx.task.PROGRESS", default=None
 )
+
+
+#: held while a notifier is put into a task: two threads that ask at once get the same one; nothing waits meanwhile
+_PUTTING = threading.Lock()
 
 
 class TaskNotifier(notifiers.RestrictedNotifier):
@@ -111,9 +116,14 @@ class Task(atom.Atom):
     @property
     def notifier(self) -> notifiers.RestrictedNotifier:
         """The task's own notifier: `update_progress` events go to it, in the thread that runs the task."""
-        if self._tfx_listened is None:
-            self._tfx_listened = TaskNotifier(self.TASK_EVENTS, self)
-        return self._tfx_listened
+        listened = self._tfx_listened
+        if listened is None:
+            made = TaskNotifier(self.TASK_EVENTS, self)
+            with _PUTTING:
+                listened = self._tfx_listened
+                if listened is None:
+                    listened = self._tfx_listened = made
+        return listened
 
     _notifier = notifier  # the name that subclasses use
 

@@ -11,13 +11,16 @@ one has no value.
 from __future__ import annotations
 
 import functools
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from typing import TYPE_CHECKING
 
 from taskflowx.engines import plan as plans
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+_KEPT = 500_000  # of so many members of graph flows it is kept which provider of a name they see
 
 
 class Scope:
@@ -28,6 +31,8 @@ class Scope:
         self._pred = plan.pred
         self._home = plan.home
         self._spans = plan.spans
+        self._found: dict[tuple[int, str], dict[int, int]] = {}
+        self._kept = 0
 
     @functools.cached_property
     def providers(self) -> dict[str, int | list[int]]:
@@ -88,14 +93,70 @@ class Scope:
             if home < 0:
                 return
             span = self._spans[home]
-            if span.kind == plans.UNORDERED:
-                if 0 <= span.retry < position and _holds(row, span.retry):
-                    yield span.retry
-                place = bisect_left(row, span.lo) - 1
+            if span.kind == plans.LINEAR:
+                if p < position:
+                    yield p
+                place -= 1
                 continue
-            if p < position and (span.kind == plans.LINEAR or p == span.retry or span.follows(position, p)):
-                yield p
-            place -= 1
+            if span.kind == plans.GRAPH:
+                yield from self._in_graph(home, position, name, row)
+            elif 0 <= span.retry < position and _holds(row, span.retry):
+                yield span.retry
+            place = bisect_left(row, span.lo) - 1
+
+    def _in_graph(self, home: int, position: int, name: str, row: list[int]) -> Iterator[int]:
+        """Iterate over the providers of a name that a member of a graph flow sees there, the nearest first.
+
+        :param position: where the member begins
+        :param row: the providers of the name
+        """
+        span = self._spans[home]
+        nearest = self._nearest_in_graph(home, position, name, row)
+        if nearest >= 0:
+            yield nearest
+            for place in range(bisect_left(row, nearest) - 1, bisect_left(row, span.lo) - 1, -1):
+                if row[place] == span.retry or span.follows(position, row[place]):
+                    yield row[place]
+        elif 0 <= span.retry < position and _holds(row, span.retry):
+            yield span.retry
+
+    def _nearest_in_graph(self, home: int, position: int, name: str, row: list[int]) -> int:
+        """Return the last provider of a name among what precedes a member of a graph flow, less the retry; or -1.
+
+        What has been found for a member holds for all that follow it, so it is kept.
+
+        :param position: where the member begins
+        :param row: the providers of the name
+        """
+        span = self._spans[home]
+        first = bisect_left(row, span.lo + (span.retry >= 0))
+        if first == len(row) or row[first] >= position:
+            return -1
+        if self._kept > _KEPT:
+            self._found.clear()
+            self._kept = 0
+        found = self._found.setdefault((home, name), {})
+        starts, before = span.starts, span.before
+        asking = bisect_right(starts, position) - 1
+        lowest = bisect_right(starts, row[first]) - 1  # no member before the one that has the first provider matters
+        stack = [asking]
+        while stack:
+            member = stack[-1]
+            unknown = [m for m in before[member] if m >= lowest and m not in found]
+            if unknown and member not in found:
+                stack += unknown
+                continue
+            stack.pop()
+            if member not in found:
+                found[member] = -1
+                self._kept += 1
+                for m in before[member]:
+                    if m >= lowest:
+                        end = starts[m + 1] if m + 1 < len(starts) else span.hi
+                        place = bisect_left(row, end) - 1
+                        own = row[place] if place >= 0 and row[place] >= starts[m] else -1
+                        found[member] = max(found[member], own, found[m])
+        return found[asking]
 
     def _around(self, home: int, position: int, p: int) -> tuple[int, int]:
         """Return the innermost flow, from one outwards, that has atom `p` in it too, or -1.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import pickle
 import random
 import sys
@@ -339,6 +340,24 @@ def test_the_cost_of_a_level_does_not_grow_with_the_depth(patterns, first, alone
         calls_of(lambda depth=depth: nest(patterns, depth, first=first, alone=alone)) / depth for depth in (200, 1_600)
     )
     assert large < 1.1 * small
+
+
+@pytest.mark.parametrize("needs", [1, 12])
+def test_what_a_row_requires_costs_the_same_in_a_row_of_any_size(needs):
+    """The links are made by hand, and what the members need is given far before them."""
+
+    def cost(size):
+        names = [f"x{n}" for n in range(needs)]
+        members = [work("p", (), names), *(work(str(n), names) for n in range(size))]
+        made = graph_flow.Flow("f").add(*members, resolve_requires=False)
+        for u, v in itertools.pairwise(members):
+            made.link(u, v)
+        asked = []
+        assert calls_of(lambda: asked.append(made.requires)) > size
+        assert asked == [frozenset()]
+        return calls_of(lambda: made.requires) / size
+
+    assert cost(1_600) <= 1.1 * cost(200)
 
 
 def test_no_level_keeps_the_names_of_those_inside_it():

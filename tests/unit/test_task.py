@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import functools
 import logging
 import operator
 import pickle
+import threading
 
 import pytest
 
@@ -377,3 +379,24 @@ def test_built_in_functions_can_be_mapped(functor):
 def test_too_few_inputs_cannot_be_reduced():
     with pytest.raises(ValueError, match=r"^1 elements were provided. Requires must have at least 2 elements.$"):
         task.ReduceFunctorTask(lambda x, y: x, ["a"])
+
+
+def test_threads_that_ask_for_the_notifier_at_once_get_the_same_one(monkeypatch):
+    """Each of two has found none when it makes one."""
+    both = threading.Barrier(2)
+
+    class Slow(task.TaskNotifier):
+        def __init__(self, *args):
+            both.wait(10)
+            super().__init__(*args)
+
+    monkeypatch.setattr(task, "TaskNotifier", Slow)
+    work = Work()
+    heard = []
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        made = list(pool.map(lambda _: work.notifier, range(2)))
+    assert made == [work.notifier] * 2
+    made[0].register(task.EVENT_UPDATE_PROGRESS, lambda event, details: heard.append("first"))
+    made[1].register(task.EVENT_UPDATE_PROGRESS, lambda event, details: heard.append("second"))
+    work.update_progress(0.5)
+    assert heard == ["first", "second"]

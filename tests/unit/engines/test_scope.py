@@ -324,3 +324,40 @@ def test_a_provider_is_found_in_few_steps_however_deep_the_atom_is():
     seen.scope._spans = Counted(seen.plan.spans)
     seen.check("z", "a")
     assert steps < 300
+
+
+def row_by_hand(size):
+    """Members that all need what the first one provides, linked by hand one after another."""
+    members = [gives("p", "x"), *(Work(f"t{n}", requires=["x"]) for n in range(size))]
+    return graph_flow.Flow("g").add(*members, resolve_requires=False), members
+
+
+@pytest.mark.parametrize("linked", [True, False])
+def test_a_member_costs_the_same_in_a_graph_flow_of_any_size(linked):
+    """Also when nothing links the members with one another, so that none sees any of many providers."""
+
+    def steps(size):
+        made, members = row_by_hand(size)
+        if linked:
+            for u, v in itertools.pairwise(members):
+                made.link(u, v)
+        else:
+            others = (Work(f"u{n}", requires=["x"], provides="x") for n in range(size))
+            made.add(*others, resolve_requires=False, resolve_existing=False)
+        seen = Seen(made)
+        counted = 0
+
+        class Counted(list):
+            def __getitem__(self, index):
+                nonlocal counted
+                counted += 1
+                return super().__getitem__(index)
+
+        for span in seen.plan.spans:
+            span.before = Counted(span.before)
+        seen.scope.providers["x"] = Counted([p for p, one in enumerate(seen.plan.atoms) if "x" in one.provides])
+        found = [seen.nearest(name) for name in seen.plan.names]
+        assert set(found) == ({"p", None} if linked else {None})
+        return counted / size
+
+    assert steps(2_000) <= 1.5 * steps(250) + 1
