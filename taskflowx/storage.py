@@ -281,9 +281,12 @@ class Storage:
         """
         if failpoints.on:
             failpoints.hit("before commit")
-        with contextlib.closing(self._backend.get_connection()) as connection:
+        connection = self._backend.get_connection()
+        try:
             connection.deadline = ends
-            connection.save_changes(self._flowdetail, details, self._this_owner())
+            connection.save_changes(self._flowdetail, details, self._owner or self._this_owner())
+        finally:
+            connection.close()
         if failpoints.on:
             failpoints.hit("after commit")
 

@@ -55,17 +55,19 @@ class DatabaseFile:
                 os.fchmod(made, _MODE)  # whatever the umask has taken away
             os.close(made)
         with contextlib.suppress(OSError):
-            self._known = self._identity()
+            found = Path(self.path).stat()
+            self._known = found.st_dev, found.st_ino
 
     def check(self) -> None:
         """Make sure that the path still names the file that was opened.
 
         :raises StorageFailure: when it does not
         """
+        problem, cause = "has been replaced by another file", None
         try:
-            if self._known is None or self._identity() == self._known:
+            found = os.stat(self.path)  # noqa: PTH116 - each commit asks, and a Path would cost more than the question
+            if self._known is None or self._known == (found.st_dev, found.st_ino):
                 return
-            problem, cause = "has been replaced by another file", None
         except OSError as error:
             problem, cause = "is not there any more", error
         msg = (
@@ -77,10 +79,6 @@ class DatabaseFile:
     def forget(self) -> None:
         """Take the file that is there next for the right one."""
         self._known = None
-
-    def _identity(self) -> tuple[int, int]:
-        found = os.stat(self.path)  # noqa: PTH116 - each commit asks, and a Path would cost more than the question
-        return found.st_dev, found.st_ino
 
 
 def file_of(url: sa.URL) -> DatabaseFile | None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from taskflowx import exceptions
 from taskflowx.atom import version_text
-from taskflowx.persistence import codec, models
+from taskflowx.persistence import codec, histories, models
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,6 +23,8 @@ T = TypeVar("T")
 
 # What the columns of text take, in characters; SQLite takes any length.
 _LONGEST = {"name": 255, "uuid": 64, "version": 64}
+_SHORT = 64
+_TYPES = {models.TaskDetail: "TASK_DETAIL", models.RetryDetail: "RETRY_DETAIL"}
 # What a value may have, in bytes of ASCII, with some room for the rest of its row.
 _LARGEST = {"postgresql": 1_000_000_000, "sqlite": 990_000_000}
 
@@ -62,9 +64,10 @@ class Rows:
 
     def __init__(self, family: str) -> None:
         self._family = family
+        self._histories = histories.Histories()
         self.now = Clock(family == "sqlite").now
         self._time: Callable[[dt.datetime], Any] = _time_text if family == "sqlite" else _same
-        self._refuses_nan = family == "postgresql"
+        self._refuses_nan = self._refuses_nul = family == "postgresql"
 
     def of_book(self, book: models.LogBook) -> tuple[Any, ...]:
         """Return the row of a book.
@@ -95,12 +98,15 @@ class Rows:
 
         :raises StorageFailure: when a value in it cannot be stored; names the atom and the part
         """
-        self._check_names("atom", detail)
+        uuid, name = detail.uuid, detail.name
+        if self._refuses_nul or not (name.isascii() and uuid.isascii() and len(name) <= _SHORT and len(uuid) <= _SHORT):
+            self._check_names("atom", detail)
         results = detail.results
         if results is not None:
             if isinstance(detail, models.RetryDetail):
-                results = detail.to_dict()["results"]
-            results = self._text(detail, "results", results)
+                results = self._history(detail)
+            else:
+                results = self._text(detail, "results", results)
         failure = detail.failure
         undone = detail.revert_results
         stuck = detail.revert_failure
@@ -110,12 +116,12 @@ class Rows:
         if version is not None and len(version) > _LONGEST["version"]:
             self._check_text(version, "version", f"atom '{detail.name}'")
         return (
-            detail.uuid,
-            detail.name,
+            uuid,
+            name,
             parent,
             self.now(),
             None,
-            models.atom_detail_type(detail),
+            _TYPES.get(type(detail)) or models.atom_detail_type(detail),
             version,
             detail.state,
             detail.intention,
@@ -165,7 +171,15 @@ class Rows:
             )
 
     def _meta(self, detail: Any) -> str:
-        return self._text(detail, "meta", detail.meta) if detail.meta else "{}"
+        meta = detail.meta
+        return self._text(detail, "meta", meta) if meta else "{}"
+
+    def _history(self, detail: models.RetryDetail) -> str:
+        what = codec.what_of(detail, "results")
+        text = self._histories.text(detail, what)
+        if self._refuses_nan and ("NaN" in text or "Infinity" in text):
+            _check_numbers(text, what)
+        return text
 
     def _text(self, detail: Any, part: str, value: Any) -> str:
         try:
