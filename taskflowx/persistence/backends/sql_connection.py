@@ -135,7 +135,7 @@ class Connection(base.Connection):
         failed = f"Failed saving flow details with uuid '{uuid}'"
         try:
             try:
-                claim = self._units.run(failed, work, deadline=self.deadline)
+                claim = self._units.run(failed, work, deadline=self.deadline, step=is_written)
             except exceptions.StorageFailure as failure:
                 if owner is None or not self._units.is_conflict(failure):
                     raise

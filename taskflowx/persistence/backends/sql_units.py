@@ -225,6 +225,7 @@ class Units:
         repeatable: bool = True,
         max_retries: int | None = None,
         deadline: float | None = None,
+        step: bool = False,
     ) -> T:
         """Run a unit of work, and return what it returns.
 
@@ -233,12 +234,13 @@ class Units:
         :param writes: whether it changes anything
         :param repeatable: whether it does the same once more when it has been committed already
         :param deadline: when it has to be over
+        :param step: whether it is a step of a run, in which others follow
         :raises Unstorable: when the database can never hold what it writes
         :raises StorageFailure: when the database refuses it, or stays lost
         """
         tries = self._max_retries if max_retries is None else max_retries
         try:
-            return self._once(failed, work, writes, deadline)
+            return self._once(failed, work, writes, deadline, step=step)
         except _LostError as lost:
             if not tries or (lost.in_doubt and not repeatable) or (deadline and time.monotonic() >= deadline):
                 _fail(failed, lost.cause, lost.in_doubt)
@@ -297,12 +299,13 @@ class Units:
         writes: bool,
         deadline: float | None = None,
         doubted: bool = False,
+        step: bool = False,
     ) -> T:
         self._after_fork()
         with self._turn_until(deadline, writes, failed):
             pooled = self._take(failed, deadline)
             try:
-                result = self._transaction(failed, work, writes, pooled, deadline, doubted)
+                result = self._transaction(failed, work, writes, pooled, deadline, doubted, step)
             except BaseException:
                 pooled.close()
                 raise
@@ -359,6 +362,7 @@ class Units:
         pooled: Any,
         deadline: float | None,
         doubted: bool,
+        step: bool,
     ) -> T:
         raw = pooled.dbapi_connection
         watched = None
@@ -375,7 +379,7 @@ class Units:
             if writes and failpoints.on:
                 failpoints.hit("in commit")
             if self._file is not None:
-                self._file.check()
+                self._file.glance() if step else self._file.check()
             unit.commit()
             if watched is not None and not sql_deadlines.watch.leave(watched):
                 pooled.invalidate()  # it was cut a moment after it had answered
