@@ -81,6 +81,7 @@ class SQLAlchemyBackend(base.Backend):
         self._column_limit: int | None = None
         self.rows = sql_rows.Rows(self._family)
         self.reader = Reader(self._family)
+        self.statements = sql.statements(self._family)
         #: uuid of a flow -> its state and metadata that a run has written last; they change seldom
         self.written: dict[str, tuple[Any, ...]] = {}
         #: whether the database refuses an atom whose flow is not there; SQLite does if it is told to
@@ -125,6 +126,8 @@ class SQLAlchemyBackend(base.Backend):
         :raises Unstorable: when it cannot; says what it was and why
         """
         text = codec.dumps(value, what)
+        if len(text) <= _SMALL and self._family != "postgresql":
+            return
         self.rows.check_value(text, what)
         if self.limits_records:
             self._check_sizes([text], what)

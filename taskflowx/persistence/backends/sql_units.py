@@ -161,6 +161,16 @@ def check_size(texts: Sequence[str], limit: int, what: str) -> None:
         raise exceptions.Unstorable(msg)
 
 
+class _Held(contextlib.AbstractContextManager["_Held"]):
+    """A lock that has been taken, which is given back at the end of the block."""
+
+    def __init__(self, lock: threading.Lock) -> None:
+        self._lock = lock
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
 class Units:
     """Runs units of work.
 
@@ -204,6 +214,7 @@ class Units:
         self._process = os.getpid()
         self._inherited: list[Any] = []
         self._turns = threading.Lock()
+        self._hurries = False  # whether SQLite has been told on some connection not to wait as long as it may
 
     def run(
         self,
@@ -214,6 +225,7 @@ class Units:
         repeatable: bool = True,
         max_retries: int | None = None,
         deadline: float | None = None,
+        step: bool = False,
     ) -> T:
         """Run a unit of work, and return what it returns.
 
@@ -222,12 +234,13 @@ class Units:
         :param writes: whether it changes anything
         :param repeatable: whether it does the same once more when it has been committed already
         :param deadline: when it has to be over
+        :param step: whether it is a step of a run, in which others follow
         :raises Unstorable: when the database can never hold what it writes
         :raises StorageFailure: when the database refuses it, or stays lost
         """
         tries = self._max_retries if max_retries is None else max_retries
         try:
-            return self._once(failed, work, writes, deadline)
+            return self._once(failed, work, writes, deadline, step=step)
         except _LostError as lost:
             if not tries or (lost.in_doubt and not repeatable) or (deadline and time.monotonic() >= deadline):
                 _fail(failed, lost.cause, lost.in_doubt)
@@ -286,31 +299,30 @@ class Units:
         writes: bool,
         deadline: float | None = None,
         doubted: bool = False,
+        step: bool = False,
     ) -> T:
         self._after_fork()
+        with self._turn_until(deadline, writes, failed):
+            pooled = self._take(failed, deadline)
+            try:
+                result = self._transaction(failed, work, writes, pooled, deadline, doubted, step)
+            except BaseException:
+                pooled.close()
+                raise
+            self._put_back(pooled)
+            return result
+
+    def _turn_until(self, deadline: float | None, writes: bool, failed: str) -> AbstractContextManager[Any]:
+        """Return what a unit holds while it runs; one that is in a hurry has waited for it, and holds it already.
+
+        No interrupt comes between a lock and its `with`; between the two here one may, so who can wait takes the lock.
+        """
         turn = self.turn(writes)
         if deadline is None or turn is self._free or deadline - time.monotonic() > _PATIENT:
-            with turn:
-                return self._in_turn(failed, work, writes, deadline, doubted)
-        # No interrupt comes between a lock and its `with`; here one may, so who can wait does not go this way.
+            return turn
         if not self._turns.acquire(timeout=max(0.0, deadline - time.monotonic())):
             raise exceptions.StorageFailure(f"{failed}: other threads of this process have kept the database busy")
-        try:
-            return self._in_turn(failed, work, writes, deadline, doubted)
-        finally:
-            self._turns.release()
-
-    def _in_turn(
-        self, failed: str, work: Callable[[Unit], T], writes: bool, deadline: float | None, doubted: bool
-    ) -> T:
-        pooled = self._take(failed, deadline)
-        try:
-            result = self._transaction(failed, work, writes, pooled, deadline, doubted)
-        except BaseException:
-            pooled.close()
-            raise
-        self._put_back(pooled)
-        return result
+        return _Held(self._turns)
 
     def _take(self, failed: str, deadline: float | None) -> Any:
         """Return a connection: the one at hand, or one of the pool, which sees to those that have grown old."""
@@ -350,6 +362,7 @@ class Units:
         pooled: Any,
         deadline: float | None,
         doubted: bool,
+        step: bool,
     ) -> T:
         raw = pooled.dbapi_connection
         watched = None
@@ -359,14 +372,14 @@ class Units:
         unit = Unit(raw, pooled.info["taskflowx"], doubted, watched)
         try:
             if self._is_sqlite:
-                if writes:
-                    _set_busy(pooled, deadline)
+                if self._hurries or (deadline is not None and deadline - time.monotonic() < _PATIENT):
+                    self._set_busy(pooled, deadline)
                 raw.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
             result = work(unit)
             if writes and failpoints.on:
                 failpoints.hit("in commit")
             if self._file is not None:
-                self._file.check()
+                self._file.glance() if step else self._file.check()
             unit.commit()
             if watched is not None and not sql_deadlines.watch.leave(watched):
                 pooled.invalidate()  # it was cut a moment after it had answered
@@ -387,6 +400,22 @@ class Units:
             raise
         else:
             return result
+
+    def _set_busy(self, pooled: Any, deadline: float | None) -> None:
+        """Let SQLite wait for other processes no longer than until the deadline.
+
+        `pooled.info["busy"]` has the milliseconds that the settings allow, and those that hold now; the engine of a
+        caller has none.
+        """
+        allowed, now = pooled.info.get("busy", (0, 0))
+        wanted = allowed
+        if deadline is not None:
+            tenths = max(1, round((deadline - time.monotonic()) * 10))  # who always waits as long is to be told once
+            wanted = min(allowed, 100 * tenths)
+        if wanted != now:
+            pooled.dbapi_connection.execute(f"PRAGMA busy_timeout = {wanted}").close()
+            pooled.info["busy"] = allowed, wanted
+            self._hurries = True
 
     def _leave(self, pooled: Any, watched: sql_deadlines.Watched | None) -> None:
         """Undo what a unit has done that was broken off by an error of its own."""
@@ -486,24 +515,6 @@ def _text_or_bytes(stored: bytes) -> str | bytes:
         return stored.decode()
     except UnicodeDecodeError:
         return stored
-
-
-def _set_busy(pooled: Any, deadline: float | None) -> None:
-    """Let SQLite wait for other processes no longer than until the deadline.
-
-    `pooled.info["busy"]` has the milliseconds that the settings allow, and those that hold now; the engine of a caller
-    has none.
-    """
-    allowed, now = pooled.info.get("busy", (0, 0))
-    wanted = allowed
-    if deadline is not None:
-        tenths = max(
-            1, round((deadline - time.monotonic()) * 10)
-        )  # rounded, so that one who always waits as long asks once
-        wanted = min(allowed, 100 * tenths)
-    if wanted != now:
-        pooled.dbapi_connection.execute(f"PRAGMA busy_timeout = {wanted}").close()
-        pooled.info["busy"] = allowed, wanted
 
 
 def _fail(failed: str, cause: BaseException, in_doubt: bool = False) -> NoReturn:
