@@ -184,7 +184,7 @@ class Connection(path_based.PathBasedConnection):
 
     def _get_children(self, path: str) -> list[str]:
         with _translated(path), os.scandir(path) as entries:
-            is_shelf = path in (self.book_path, self.flow_path, self.atom_path)
+            is_shelf = path in (self.book_path, self.flow_path, self.atom_path, self._attempt_path)
             is_child = os.DirEntry.is_dir if is_shelf else os.DirEntry.is_symlink
             return sorted(entry.name for entry in entries if is_child(entry))
 
@@ -263,7 +263,15 @@ class Connection(path_based.PathBasedConnection):
         base = self._backend.path
         for part in (place, kept) if link is None else (place, kept, link):
             arguments.check_type("Each part of an entry", part, str, "a str")
-        shelf, name = place.split("/")
+        shelf, name, *rest = place.split("/")
+        if shelf == os.path.basename(self._attempt_path) and link is None:
+            path = self._chunk_path(name, int(*rest))
+            codec.loads(kept)
+            if os.path.islink(os.path.dirname(path)) or os.path.islink(path):
+                raise ValueError(f"'{path}' is behind a link, where a folder is to be")
+            return path, None, kept
+        if rest:
+            raise ValueError(f"'{place}' is no place of a record")
         load: Any = {"books": codec.load_book, "flow_details": codec.load_flow, "atom_details": codec.load_atom}[shelf]
         self._check_entry_name(name)
         path = os.path.join(base, place)

@@ -188,6 +188,16 @@ class ZkConnection(path_based.PathBasedConnection):
             transaction.add("create", path, data)
             self._learn(path, there=True)
 
+    def _fits(self, path: str, packed: str) -> bool:
+        return len(packed) + len(path) + _OPERATION + _REQUEST <= self._backend.limit
+
+    def _write(self, changes: Any, transaction: _Transaction) -> None:
+        for path in changes:
+            above = posixpath.dirname(path)
+            if posixpath.dirname(above) == self._attempt_path and not self._is_there(path):
+                self._ensure_path(above)  # all other records are in paths that `upgrade` makes
+        super()._write(changes, transaction)
+
     def _create_link(self, src_path: str, dest_path: str, transaction: _Transaction) -> None:
         if not self._is_there(dest_path):
             transaction.add("create", dest_path, b"")
