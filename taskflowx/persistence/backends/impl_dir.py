@@ -140,8 +140,8 @@ class Connection(path_based.PathBasedConnection):
         return self._text_of(f"{path}/{_RECORD}")
 
     def _text_of(self, path: str) -> str:
-        with _translated(path), open(path, encoding=self._backend.encoding) as file:
-            return file.read()
+        with _translated(path), open(path, "rb", buffering=0) as file:
+            return file.read().decode(self._backend.encoding)
 
     def _set_item(self, path: str, value: str, transaction: Any) -> None:
         with _translated(path):
