@@ -63,7 +63,9 @@ class DirBackend(path_based.PathBasedBackend):
     :raises ValueError: when there is no path, or it begins with a home folder that is not known
     """
 
-    SETTINGS: ClassVar[frozenset[str] | None] = frozenset({"path", "encoding", "sync"})
+    SETTINGS: ClassVar[frozenset[str] | None] = frozenset(
+        {"path", "encoding", "sync", "max_cache_size"}
+    )  # the last is TaskFlow's; nothing is cached here
     DEFAULT_FILE_ENCODING: ClassVar[str] = "utf-8"
 
     def __init__(self, conf: dict[str, Any] | None) -> None:
