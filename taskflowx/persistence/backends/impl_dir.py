@@ -63,7 +63,9 @@ class DirBackend(path_based.PathBasedBackend):
     :raises ValueError: when there is no path, or it begins with a home folder that is not known
     """
 
-    SETTINGS: ClassVar[frozenset[str] | None] = frozenset({"path", "encoding", "sync"})
+    SETTINGS: ClassVar[frozenset[str] | None] = frozenset(
+        {"path", "encoding", "sync", "max_cache_size"}
+    )  # the last is TaskFlow's; nothing is cached here
     DEFAULT_FILE_ENCODING: ClassVar[str] = "utf-8"
 
     def __init__(self, conf: dict[str, Any] | None) -> None:
@@ -140,8 +142,8 @@ class Connection(path_based.PathBasedConnection):
         return self._text_of(f"{path}/{_RECORD}")
 
     def _text_of(self, path: str) -> str:
-        with _translated(path), open(path, encoding=self._backend.encoding) as file:
-            return file.read()
+        with _translated(path), open(path, "rb", buffering=0) as file:
+            return file.read().decode(self._backend.encoding)
 
     def _set_item(self, path: str, value: str, transaction: Any) -> None:
         with _translated(path):
@@ -184,7 +186,7 @@ class Connection(path_based.PathBasedConnection):
 
     def _get_children(self, path: str) -> list[str]:
         with _translated(path), os.scandir(path) as entries:
-            is_shelf = path in (self.book_path, self.flow_path, self.atom_path)
+            is_shelf = path in (self.book_path, self.flow_path, self.atom_path, self._attempt_path)
             is_child = os.DirEntry.is_dir if is_shelf else os.DirEntry.is_symlink
             return sorted(entry.name for entry in entries if is_child(entry))
 
@@ -263,7 +265,15 @@ class Connection(path_based.PathBasedConnection):
         base = self._backend.path
         for part in (place, kept) if link is None else (place, kept, link):
             arguments.check_type("Each part of an entry", part, str, "a str")
-        shelf, name = place.split("/")
+        shelf, name, *rest = place.split("/")
+        if shelf == os.path.basename(self._attempt_path) and link is None:
+            path = self._chunk_path(name, int(*rest))
+            codec.loads(kept)
+            if os.path.islink(os.path.dirname(path)) or os.path.islink(path):
+                raise ValueError(f"'{path}' is behind a link, where a folder is to be")
+            return path, None, kept
+        if rest:
+            raise ValueError(f"'{place}' is no place of a record")
         load: Any = {"books": codec.load_book, "flow_details": codec.load_flow, "atom_details": codec.load_atom}[shelf]
         self._check_entry_name(name)
         path = os.path.join(base, place)
