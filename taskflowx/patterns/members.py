@@ -601,8 +601,11 @@ class Members:
             requires, provides, lasting=all(isinstance(item, (atom.Atom, flow.Flow)) for item in self.nodes)
         )
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Return the state with links as positions: a copy that went from member to member would nest too deep."""
+    def taken_apart(self) -> tuple[list[Any], dict[str, Any]]:
+        """Return rows, one a member, and all else, for a copy that is made by `put_together`.
+
+        Links are positions: a copy that went from member to member would nest too deep.
+        """
         nodes = list(self.nodes.values())
         place = {node: position for position, node in enumerate(nodes)}
         rows = [
@@ -616,18 +619,20 @@ class Members:
             )
             for node in nodes
         ]
-        return {
+        facts = {
             **self.__dict__,
-            "nodes": rows,
             "_knows_after": False,
             "_providers": self._providers.positions(place),
             "_needers": self._needers.positions(place),
             "_largest": None if self._largest is None else place[self._largest],
             "_age": None if self._age is None else -1,  # another process counts anew
         }
+        del facts["nodes"]
+        return rows, facts
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        rows = state["nodes"]
+    @classmethod
+    def put_together(cls, rows: list[Any], facts: dict[str, Any]) -> Self:
+        """Make members from what `taken_apart` gave; nothing is shared with those but the items."""
         nodes = [Member(item, rank, ()) for item, rank, *_ in rows]
         for node, (_, _, needed, linked, reasons, names) in zip(nodes, rows, strict=True):
             node.needed = tuple([nodes[position] for position in needed])
@@ -637,17 +642,16 @@ class Members:
                 node.reasons = {nodes[position]: set(has) for position, has in reasons}
             if names is not None:
                 node.names = [flow.Names(set(one[0]), set(one[1]), lasting=one[2]) for one in names]
-        self.__dict__.update(state)
-        self.nodes = {node.item: node for node in nodes}
-        self._providers = Index.at(state["_providers"], nodes)
-        self._needers = Index.at(state["_needers"], nodes)
-        self._largest = None if state["_largest"] is None else nodes[state["_largest"]]
-
-    def copy(self) -> Self:
-        """Return members of the same items that grow by themselves."""
-        made = type(self).__new__(type(self))
-        made.__setstate__(self.__getstate__())
+        made = cls.__new__(cls)
+        made.__dict__.update(facts)
+        made.nodes = {node.item: node for node in nodes}
+        made._providers = Index.at(facts["_providers"], nodes)
+        made._needers = Index.at(facts["_needers"], nodes)
+        made._largest = None if facts["_largest"] is None else nodes[facts["_largest"]]
         return made
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self).put_together, self.taken_apart()
 
 
 _NO_NAMES: frozenset[str] = frozenset()
