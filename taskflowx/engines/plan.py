@@ -25,7 +25,7 @@ from taskflowx import deciders, exceptions, flow, retry, task
 from taskflowx._util import arguments
 from taskflowx.atom import Atom, full_name
 from taskflowx.patterns import graph_flow, linear_flow, unordered_flow
-from taskflowx.patterns.members import CYCLE
+from taskflowx.patterns.order import CYCLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

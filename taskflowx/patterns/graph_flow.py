@@ -1,7 +1,7 @@
 """Members that run in the order of their dependencies.
 
 The links of a graph flow are inferred from what its members require and provide, and added by hand. How the members are
-kept in order is the matter of `taskflowx.patterns.members`.
+linked is the matter of `taskflowx.patterns.members`, and their order that of `taskflowx.patterns.order`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from taskflowx.patterns import members
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence, Set as AbstractSet
 
-    from taskflowx.patterns.members import Member
+    from taskflowx.patterns.order import Member
 
 
 class Flow(flow.Flow):
