@@ -166,8 +166,6 @@ class SQLAlchemyBackend(base.Backend):
             cursor.execute(_STRICT) if mode is None else cursor.execute("SET SESSION sql_mode = %s", (mode,))
             cursor.execute("SELECT @@max_allowed_packet")
             limit = cursor.fetchone()[0]
-            if self._owns_engine and hasattr(raw, "_read_timeout"):
-                raw._read_timeout = None  # noqa: SLF001 - PyMySQL has no other way; it was for the handshake
         cursor.close()
         raw.rollback()
         return limit

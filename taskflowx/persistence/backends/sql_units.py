@@ -422,11 +422,11 @@ class Units:
             pooled.invalidate()
 
     def _connect(self, failed: str, deadline: float | None) -> Any:
-        sql_deadlines.asking.at = deadline
         try:
-            if self._file is not None:
-                self._file.open()
-            pooled = self._from_pool()
+            with sql_deadlines.asking_until(deadline):
+                if self._file is not None:
+                    self._file.open()
+                pooled = self._from_pool()
         except self._driver.Error as error:
             raise _LostError(error) from error
         except sa_errors.SQLAlchemyError as error:
@@ -435,8 +435,6 @@ class Units:
             failure = exceptions.StorageFailure(failed, error)
             failure.may_pass = error.may_pass
             raise failure from error
-        finally:
-            sql_deadlines.asking.at = None
         if "taskflowx" in pooled.info:
             return pooled
         try:
