@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from taskflowx.persistence.models import RetryDetail
 
 _FEW = 8  # attempts, below which there is nothing to gain
-_MOST = 100  # retries whose past is remembered
+_MOST = 30  # retries whose past is remembered
 
 
 class Histories:
