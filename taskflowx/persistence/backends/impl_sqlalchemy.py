@@ -14,7 +14,7 @@ from sqlalchemy.pool import StaticPool
 
 from taskflowx import exceptions
 from taskflowx.persistence import base, codec
-from taskflowx.persistence.backends import sql, sql_files, sql_rows, sql_settings, sql_units
+from taskflowx.persistence.backends import sql, sql_files, sql_rows, sql_settings, sql_unit
 from taskflowx.persistence.backends.sql_connection import Connection
 from taskflowx.persistence.backends.sql_reader import Reader
 from taskflowx.persistence.backends.sql_units import Units
@@ -129,7 +129,7 @@ class SQLAlchemyBackend(base.Backend):
         self.rows.check_value(text, what)
         if self._family == "mysql":
             column, packet = self._limits()
-            sql_units.check_size([text], packet, what)
+            sql_unit.check_size([text], packet, what)
             if len(text) > column:
                 msg = (
                     f"Cannot store {what}: it has {len(text):,} bytes, and its column in the database takes {column:,}"
