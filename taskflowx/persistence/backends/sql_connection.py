@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
     from taskflowx.persistence.backends.impl_sqlalchemy import SQLAlchemyBackend
-    from taskflowx.persistence.backends.sql_units import Unit
+    from taskflowx.persistence.backends.sql_unit import Unit
     from taskflowx.persistence.models import AtomDetail, FlowDetail, LogBook
 
 LOG = logging.getLogger(__name__)
