@@ -280,6 +280,8 @@ class Atom:
     :param revert_rebind: as `rebind`, for `revert`
     :param revert_requires: as `requires`, for `revert`
     :raises TypeError, ValueError: when the declaration does not fit the methods; the message names the atom
+
+    Names that begin with `_tfx_` are taken by this package; subclasses may use all others that are not documented.
     """
 
     priority = 0
@@ -289,14 +291,14 @@ class Atom:
     inject: dict[str, Any] | None = None
 
     #: arguments that the engine fills itself, for each of the two methods
-    _engine_args: tuple[frozenset[str], frozenset[str]] = (
+    _tfx_engine_args: tuple[frozenset[str], frozenset[str]] = (
         frozenset(),
         frozenset((REVERT_RESULT, REVERT_FLOW_FAILURES)),
     )
-    _shares_signature = True
-    _shared: tuple[Any, Any, Signature] | None = None
-    _methods: tuple[Any, Any, _Methods] | None = None
-    _signature: Signature
+    _tfx_shares_signature = True
+    _tfx_shared: tuple[Any, Any, Signature] | None = None
+    _tfx_methods: tuple[Any, Any, _Methods] | None = None
+    _tfx_signature: Signature
 
     def __init__(
         self,
@@ -322,17 +324,17 @@ class Atom:
         if (
             requires is rebind is inject is ignore_list is revert_rebind is revert_requires is None
             and auto_extract
-            and self._shares_signature
+            and self._tfx_shares_signature
         ):
-            shared = cls.__dict__.get("_shared")
+            shared = cls.__dict__.get("_tfx_shared")
             if shared is None or shared[0] is not cls.execute or shared[1] is not cls.revert:
                 # Made anew when a method of the class has been replaced, as tests do.
-                shared = (cls.execute, cls.revert, self._declare())
-                if not self._has_own_methods():
-                    cls._shared = shared
-            self._signature = shared[2] if provides is None else shared[2]._replace(outputs=outputs_of(provides))
+                shared = (cls.execute, cls.revert, self._tfx_declare())
+                if not self._tfx_has_own_methods():
+                    cls._tfx_shared = shared
+            self._tfx_signature = shared[2] if provides is None else shared[2]._replace(outputs=outputs_of(provides))
             return
-        self._signature = self._declare(
+        self._tfx_signature = self._tfx_declare(
             outputs_of(provides),
             _names(requires, "requires"),
             auto_extract=auto_extract,
@@ -342,11 +344,11 @@ class Atom:
             revert_requires=_names(revert_requires, "revert_requires"),
         )
 
-    def _inspected(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    def _tfx_inspected(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
         """Return the two callables whose signatures say what this atom needs."""
         return self.execute, self.revert
 
-    def _declare(
+    def _tfx_declare(
         self,
         outputs: tuple[tuple[str, Any], ...] = (),
         requires: Names = (),
@@ -364,7 +366,7 @@ class Atom:
             _check_names_in("revert_rebind", revert_rebind)
         if self.inject is not None:
             arguments.check_named_values("inject", self.inject)
-        takes = self._parameters()
+        takes = self._tfx_parameters()
         execute, revert = takes.execute, takes.revert
         if ignored:
             execute = execute.without(ignored)
@@ -378,12 +380,12 @@ class Atom:
             if not auto_extract and not revert_requires:
                 named = {*revert.required, *revert.optional}
                 revert_requires = tuple(arg for arg in (*requires, *inherited) if arg in named)
-            backward = self._wire_revert(
+            backward = self._tfx_wire_revert(
                 forward, revert, requires, inherited, revert_requires, revert_rebind, auto_extract=auto_extract
             )
         return Signature(outputs, forward, backward, takes.takes_result, takes.takes_failures, takes.asynchronous)
 
-    def _wire_revert(
+    def _tfx_wire_revert(
         self,
         forward: Wiring,
         revert: Parameters,
@@ -424,29 +426,29 @@ class Atom:
             args, names = forward.args, forward.names  # one pair of tuples for both methods
         return Wiring(args, names, backward.needed)
 
-    def _parameters(self) -> _Methods:
+    def _tfx_parameters(self) -> _Methods:
         """Return what the methods of this atom take; looked up once a class, and again when a method was replaced."""
         cls = type(self)
-        if not self._shares_signature:
-            return self._inspect()
-        known = cls.__dict__.get("_methods")
+        if not self._tfx_shares_signature:
+            return self._tfx_inspect()
+        known = cls.__dict__.get("_tfx_methods")
         if known is None or known[0] is not cls.execute or known[1] is not cls.revert:
-            known = (cls.execute, cls.revert, self._inspect())
-            if not self._has_own_methods():
-                cls._methods = known
+            known = (cls.execute, cls.revert, self._tfx_inspect())
+            if not self._tfx_has_own_methods():
+                cls._tfx_methods = known
         return known[2]
 
-    def _has_own_methods(self) -> bool:
+    def _tfx_has_own_methods(self) -> bool:
         """Tell whether this very object was given an `execute` or `revert`, which says nothing about its class."""
         own = vars(self)
         return "execute" in own or "revert" in own
 
-    def _inspect(self) -> _Methods:
-        execute, revert = self._inspected()
+    def _tfx_inspect(self) -> _Methods:
+        execute, revert = self._tfx_inspected()
         if is_method_of(Atom, "execute", execute):
             msg = f"Can't instantiate {full_name(type(self))} without an implementation of its 'execute' method"
             raise TypeError(msg)
-        filled_execute, filled_revert = self._engine_args
+        filled_execute, filled_revert = self._tfx_engine_args
         do, undo = inspect_parameters(execute), inspect_parameters(revert)
         if do.by_position or undo.by_position:
             method, takes = (execute, do) if do.by_position else (revert, undo)
@@ -470,47 +472,39 @@ class Atom:
     @property
     def save_as(self) -> dict[str, Any]:
         """Provided name -> index or key in the result, or None for the whole result."""
-        return dict(self._signature.outputs)
+        return dict(self._tfx_signature.outputs)
 
     @property
     def provides(self) -> OrderedSet[str]:
         """The names that the result is stored under."""
-        return OrderedSet(name for name, _ in self._signature.outputs)
+        return OrderedSet(name for name, _ in self._tfx_signature.outputs)
 
     @property
     def requires(self) -> OrderedSet[str]:
         """The stored names that `execute` and `revert` cannot do without, less the injected ones."""
-        return OrderedSet(self.wanted_names())
+        return OrderedSet(wanted_names(self))
 
     @property
     def optional(self) -> OrderedSet[str]:
         """The stored names that `execute` is given when somebody provides them."""
-        return OrderedSet(self._not_injected(self._signature.execute.optional_names))
+        return OrderedSet(self._tfx_not_injected(self._tfx_signature.execute.optional_names))
 
     @property
     def rebind(self) -> dict[str, str]:
         """Argument of `execute` -> stored name, in order."""
-        return self._signature.execute.as_dict()
+        return self._tfx_signature.execute.as_dict()
 
     @property
     def revert_rebind(self) -> dict[str, str]:
         """Argument of `revert` -> stored name, in order."""
-        return self._signature.revert.as_dict()
+        return self._tfx_signature.revert.as_dict()
 
     @property
     def revert_optional(self) -> OrderedSet[str]:
         """The stored names that `revert` is given when somebody provides them."""
-        return OrderedSet(self._signature.revert.optional_names)
+        return OrderedSet(self._tfx_signature.revert.optional_names)
 
-    def wanted_names(self) -> Names:
-        """Return what `requires` holds, without making a set of it."""
-        _, forward, backward, _, _, _ = self._signature
-        names = forward.names if len(forward.names) == forward.needed else forward.required_names
-        if backward.needed:
-            names = tuple(dict.fromkeys((*names, *backward.required_names)))
-        return self._not_injected(names) if self.inject else names
-
-    def _not_injected(self, names: Names) -> Names:
+    def _tfx_not_injected(self, names: Names) -> Names:
         injected = self.inject
         return tuple(n for n in names if n not in injected) if injected else names
 
@@ -538,6 +532,15 @@ class Atom:
 
     def __repr__(self) -> str:
         return f"<{full_name(type(self))} {self}>"
+
+
+def wanted_names(of: Atom) -> Names:
+    """Return what the `requires` of an atom holds, without making a set of it."""
+    _, forward, backward, _, _, _ = of._tfx_signature  # noqa: SLF001 - of this module
+    names = forward.names if len(forward.names) == forward.needed else forward.required_names
+    if backward.needed:
+        names = tuple(dict.fromkeys((*names, *backward.required_names)))
+    return of._tfx_not_injected(names) if of.inject else names  # noqa: SLF001
 
 
 def _is_coroutine(function: Callable[..., Any]) -> bool:

@@ -20,10 +20,10 @@ import functools
 import importlib
 import importlib.abc
 import importlib.machinery
-import importlib.util
 import logging
 import runpy
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,9 +54,14 @@ def install() -> None:
 
     :raises RuntimeError: when TaskFlow itself has been imported: its classes and ours would meet
     """
+    with _CHANGING:
+        _install()
+
+
+def _install() -> None:
     if is_aliased():
         return
-    loaded = [name for name in sys.modules if is_within(name, THEIRS)]
+    loaded = [name for name in list(sys.modules) if is_within(name, THEIRS)]
     if loaded:
         where = getattr(sys.modules[loaded[0]], "__file__", None) or "an unknown file"
         raise RuntimeError(
@@ -69,13 +74,21 @@ def install() -> None:
 
 def uninstall() -> None:
     """Take back what `install` did; modules that imported `taskflow` keep what they got."""
+    with _CHANGING:
+        _uninstall()
+
+
+def _uninstall() -> None:
     if not is_aliased():
         return
     for finder in [finder for finder in sys.meta_path if isinstance(finder, _Finder)]:
         sys.meta_path.remove(finder)
         finder.loggers.give_back()
-    for name in [name for name in sys.modules if is_within(name, THEIRS)]:
+    for name in [name for name in list(sys.modules) if is_within(name, THEIRS)]:
         del sys.modules[name]
+
+
+_CHANGING = threading.Lock()
 
 
 class _Loggers:
@@ -92,8 +105,8 @@ class _Loggers:
     def take(self) -> None:
         """Do so for those that have been made since the last time."""
         table = logging.Logger.manager.loggerDict
-        for name in [name for name in table if is_within(name, OURS)]:
-            logger = table.pop(name)
+        for name in [name for name in list(table) if is_within(name, OURS)]:
+            logger = table.pop(name, None)  # another thread may have taken it
             if isinstance(logger, logging.Logger):  # and no placeholder of one
                 self._own[name] = (logger, logger.__dict__)
                 logger.__dict__ = logging.getLogger(theirs(name)).__dict__
@@ -118,18 +131,27 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             return self._spec_of_ours(fullname, path)
         if not is_within(fullname, THEIRS):
             return None
-        if importlib.util.find_spec(ours(fullname)) is None:
+        # Finders are called with the import lock held: nothing may be imported here, no package of ours either.
+        found = importlib.machinery.PathFinder.find_spec(ours(fullname), path)
+        if found is None:
             msg = f"No module named '{fullname}': taskflow is taskflowx here, which has no module '{ours(fullname)}'"
             raise ModuleNotFoundError(msg, name=fullname)
-        return importlib.machinery.ModuleSpec(fullname, self)
+        spec = importlib.machinery.ModuleSpec(fullname, self, origin=found.origin)
+        # While one thread imports a package others import modules in it, and ask what stands for the package meanwhile.
+        spec.submodule_search_locations = found.submodule_search_locations
+        return spec
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> None:
-        """Leave it to the import system: it is thrown away for the module of ours."""
+        """Leave it to the import system: what it makes stands there until the module of ours takes its place."""
 
     def exec_module(self, module: ModuleType) -> None:
         # Whatever stands there when this returns is what has been imported; `create_module` must not return our
         # module, for it would get another `__spec__`.
-        sys.modules[module.__name__] = importlib.import_module(ours(module.__name__))
+        found = importlib.import_module(ours(module.__name__))
+        sys.modules[module.__name__] = found
+        # A thread that was here meanwhile has the other one in its hands and takes its names from that.
+        vars(module).update((name, value) for name, value in list(vars(found).items()) if name not in _OWN)
+        vars(module)["__getattr__"] = functools.partial(getattr, found)
 
     def _spec_of_ours(self, fullname: str, path: Sequence[str] | None) -> importlib.machinery.ModuleSpec | None:
         spec = importlib.machinery.PathFinder.find_spec(fullname, path)
@@ -142,6 +164,12 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def _execute(self, execute: Callable[[ModuleType], None], module: ModuleType) -> None:
         execute(module)
         self.loggers.take()
+
+
+#: what a module says of itself, which stays as the import system has made it
+_OWN = frozenset(
+    ("__builtins__", "__cached__", "__file__", "__loader__", "__name__", "__package__", "__path__", "__spec__")
+)
 
 
 class _Arguments(list[str]):

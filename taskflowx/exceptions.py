@@ -272,11 +272,15 @@ class OwnershipFailure(TaskFlowException):
 
 
 class StorageFailure(TaskFlowException):
-    """A store cannot be read or written."""
+    """A store cannot be read or written; `may_pass` tells whether the same may succeed later."""
+
+    may_pass: bool = True
 
 
 class Unstorable(StorageFailure):
     """A store cannot hold what it was given, now or later."""
+
+    may_pass = False
 
 
 class WrappedFailure(ExceptionGroup[Exception]):

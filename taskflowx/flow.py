@@ -1,17 +1,22 @@
 """The base of all flows: a named container of atoms and other flows.
 
-A pattern (`taskflowx.patterns`) says in which order its members run. Flows nest to any depth, so whatever
-looks into nested flows here walks with a stack of its own and never recurses.
+A pattern (`taskflowx.patterns`) says in which order its members run. A subclass may say so itself, by `__iter__`,
+`iter_nodes` and `iter_links`; then these are asked. Flows nest to any depth, so whatever looks into nested flows here
+walks with a stack of its own and never recurses.
+
+A flow around others asks each of them what it requires and provides. Graph flows keep these names, and hand them over
+to the flow around them, so that a level costs what is new on it. `_age` tells whether what is kept is still right.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+import itertools
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from taskflowx import atom, exceptions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set as AbstractSet
 
     Link = tuple[Any, Any, dict[str, Any]]
 
@@ -28,43 +33,51 @@ class Flow:
 
     :param name: names need not be unique among flows
     :param retry: the controller that is asked when something in this flow fails
+
+    Names that begin with `_tfx_` are taken by this package; subclasses may use all others that are not documented.
     """
 
+    #: the class that says in which order the members run, unless a subclass of it does
+    _tfx_pattern: ClassVar[type[Flow] | None] = None
+    #: whether a flow around this one has asked for its names since it last changed
+    _tfx_asked = False
+
     def __init__(self, name: str, retry: Any = None) -> None:
-        self._name = str(name)
-        self._retry = retry
-        self._members: dict[Any, Any] = {}
+        self._tfx_name = name = str(name)
+        self._tfx_retry = retry
+        self._tfx_members: Any = {}
         if retry is not None:
             if isinstance(retry, type) or not hasattr(retry, "name") or not hasattr(retry, "provides"):
-                msg = f"The retry of flow {self._name!r} must be a taskflowx.retry.Retry, not {retry!r} ({type(retry)})"
+                msg = f"The retry of flow {name!r} must be a taskflowx.retry.Retry, not {retry!r} ({type(retry)})"
                 raise TypeError(msg)
             if retry.name is None:
-                retry.name = f"{self._name}_retry"
+                retry.name = f"{name}_retry"
 
     @property
     def name(self) -> str:
         """The name of this flow."""
-        return self._name
+        return self._tfx_name
 
     @property
     def retry(self) -> Any:
         """The retry controller of this flow, or None."""
-        return self._retry
+        return self._tfx_retry
 
     def add(self, *items: Any) -> Self:
         """Add atoms and flows; what is in the flow already is left where it is.
 
         :raises TypeError: when something is neither an atom nor a flow
         """
-        self._check_members(items)
-        self._members.update(dict.fromkeys(items))
+        self._tfx_check_members(items)
+        self._tfx_about_to_change()
+        self._tfx_members.update(dict.fromkeys(items))
         return self
 
     def __len__(self) -> int:
-        return len(self._members)
+        return len(self._tfx_members)
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self._members)
+        return iter(self._tfx_members)
 
     def iter_nodes(self) -> Iterator[tuple[Any, dict[str, Any]]]:
         """Iterate over (member, its attributes), in an order in which they can run."""
@@ -81,45 +94,46 @@ class Flow:
         for flow in nested_flows(self):
             if flow.retry is not None:
                 names.update(flow.retry.provides)
-            for member in flow:
-                if not isinstance(member, Flow):
+            for member in members_of(flow):
+                if not isinstance(member, Flow) or _tells_itself(member, "provides"):
                     names.update(member.provides)
         return frozenset(names)
 
     @property
     def requires(self) -> frozenset[str]:
         """All names that something in this flow needs and nothing before it in this flow provides."""
-        needs: dict[int, frozenset[str]] = {}
-        gives: dict[int, frozenset[str]] = {}
-        for flow in reversed(list(nested_flows(self))):  # inner ones first
-            members = [
-                (m, needs[id(m)], gives[id(m)])
-                if isinstance(m, Flow)
-                else (m, frozenset(m.requires), frozenset(m.provides))
-                for m in flow
-            ]
-            retry = flow.retry
-            own = frozenset(retry.provides) if retry is not None else frozenset()
-            asked = frozenset(retry.requires) if retry is not None else frozenset()
-            needs[id(flow)] = asked | (flow._unmet(members) - own)  # noqa: SLF001 - of the same family
-            gives[id(flow)] = own.union(*(given for _, _, given in members))
-        return needs[id(self)]
+        return frozenset(_look_up(self, kept=False, by_property=False).requires)
 
-    def _unmet(self, members: list[tuple[Any, frozenset[str], frozenset[str]]]) -> frozenset[str]:
-        """Return the names that members need and that no member that runs before them provides.
+    def _tfx_join(self, members: list[tuple[Any, Names]]) -> tuple[set[str], set[str]]:
+        """Return what members require of others, and what they provide, as one.
 
-        :param members: (member, what it needs, what it provides), in iteration order
+        A pattern has this for flows whose order it alone says; here the links are followed.
+
+        :param members: each with its names, in iteration order; their sets are used up
         """
-        raise NotImplementedError
+        before: dict[int, list[Any]] = {}
+        for u, v, _ in self.iter_links():
+            before.setdefault(id(v), []).append(u)
+        return join_by_links(members, lambda member: before.get(id(member), ()))
 
-    def _check_members(self, items: Sequence[Any]) -> None:
+    def _tfx_kept_names(self) -> Names | None:
+        """Return the names as far as they are kept, in sets for the caller; None when they have to be looked up."""
+        return None
+
+    def _tfx_about_to_change(self) -> None:
+        """Take note that members or links will change: the names that flows around this one keep are not right then."""
+        if self._tfx_asked:
+            self._tfx_asked = False
+            _Age.now = next(_Age.numbers)
+
+    def _tfx_check_members(self, items: Sequence[Any]) -> None:
         for kind in set(map(type, items)):
             if not issubclass(kind, (atom.Atom, Flow)) or (kind is type(self) and self in items):
                 for item in items:
-                    self._check_member(item)
+                    self._tfx_check_member(item)
                 return
 
-    def _check_member(self, item: Any) -> None:
+    def _tfx_check_member(self, item: Any) -> None:
         """Refuse what is neither an atom nor a flow, and this flow itself."""
         if item is self:
             msg = f"Flow {self} cannot be added to itself"
@@ -146,6 +160,26 @@ def remedy(item: Any) -> str:
     return "a plain function becomes a task by taskflowx.task.FunctorTask(function)"
 
 
+def is_plain(flow: Flow) -> bool:
+    """Tell whether the pattern of a flow alone says which members it has and in which order they run."""
+    cls, pattern = type(flow), flow._tfx_pattern
+    if pattern is None or not flow.__dict__.keys().isdisjoint(_TELLING):
+        return False
+    return cls is pattern or (
+        cls.__iter__ is pattern.__iter__
+        and cls.iter_nodes is pattern.iter_nodes
+        and cls.iter_links is pattern.iter_links
+    )
+
+
+_TELLING = frozenset(("iter_links", "iter_nodes"))
+
+
+def members_of(flow: Flow) -> Iterable[Any]:
+    """Return the members of a flow, each once."""
+    return flow if is_plain(flow) else dict.fromkeys([*(member for member, _ in flow.iter_nodes()), *flow])
+
+
 def nested_flows(flow: Flow) -> Iterator[Flow]:
     """Iterate over a flow and all flows in it, each one before those inside of it.
 
@@ -159,10 +193,235 @@ def nested_flows(flow: Flow) -> Iterator[Flow]:
             path.popitem()
             continue
         if id(current) in path:
-            names = " -> ".join([*(f.name for f in path.values()), current.name])
-            msg = f"Flow {current} contains itself: {names}"
-            raise exceptions.DependencyFailure(msg)
+            raise _contains_itself(current, path.values())
         yield current
         path[id(current)] = current
         stack.append(None)
-        stack.extend(member for member in current if isinstance(member, Flow))
+        stack.extend(member for member in members_of(current) if isinstance(member, Flow))
+
+
+def _contains_itself(flow: Flow, path: Iterable[Flow]) -> exceptions.DependencyFailure:
+    names = " -> ".join([*(around.name for around in path), flow.name])
+    return exceptions.DependencyFailure(f"Flow {flow} contains itself: {names}")
+
+
+# -- the names of flows ----------------------------------------------------------------------------------------------
+
+
+class Names:
+    """What a member requires of others, and what it provides.
+
+    `lasting` tells whether the names stay as they are until `_tfx_about_to_change` is called.
+    """
+
+    __slots__ = ("lasting", "provides", "requires")
+
+    def __init__(self, requires: set[str], provides: set[str], *, lasting: bool) -> None:
+        self.requires = requires
+        self.provides = provides
+        self.lasting = lasting
+
+    def __len__(self) -> int:
+        return len(self.requires) + len(self.provides)
+
+    def both(self) -> tuple[set[str], set[str]]:
+        """Return the two sets."""
+        return self.requires, self.provides
+
+
+class _Age:
+    """Counts the changes of flows whose names others have asked for, in the whole process."""
+
+    numbers = itertools.count(1)  # each is used once, so that threads cannot bring an old one back
+    now = 0
+
+
+def age() -> int:
+    """Return a number that is another one when the names that a flow keeps of those in it may not be right any more."""
+    return _Age.now
+
+
+def names_of(item: Any) -> Names:
+    """Return what an atom or a flow requires and provides, in sets that belong to the caller.
+
+    For flows around others: what is kept is made use of, and each flow that was asked remembers that.
+
+    :raises DependencyFailure: when a flow contains itself
+    """
+    return _look_up(item, kept=True) if isinstance(item, Flow) else _names_of_atom(item)
+
+
+def _names_of_atom(item: Any) -> Names:
+    return Names(set(item.requires), set(item.provides), lasting=isinstance(item, atom.Atom))
+
+
+class _LookUp:
+    """A flow that is looked into, with the members whose names are known already."""
+
+    __slots__ = ("flow", "found", "rest")
+
+    def __init__(self, flow: Flow) -> None:
+        self.flow = flow
+        self.found: list[tuple[Any, Names]] = []
+        self.rest = iter(members_of(flow))
+
+
+def _look_up(root: Flow, *, kept: bool, by_property: bool = True) -> Names:
+    """Return the names of a flow.
+
+    :param kept: whether to make use of what flows keep, and to have them remember that they were asked
+    :param by_property: whether properties that the class of the root has in the place of ours count
+    """
+    known = root._tfx_kept_names() if kept and is_plain(root) else None
+    if known is not None:
+        root._tfx_asked = True
+        return known
+    path = {id(root): _LookUp(root)}
+    while True:
+        current = next(reversed(path.values()))
+        for member in current.rest:
+            if not isinstance(member, Flow):
+                current.found.append((member, _names_of_atom(member)))
+                continue
+            if id(member) in path:
+                raise _contains_itself(member, (one.flow for one in path.values()))
+            known = member._tfx_kept_names() if kept and is_plain(member) else None
+            if known is None:
+                path[id(member)] = _LookUp(member)
+                break
+            member._tfx_asked = True
+            current.found.append((member, known))
+        else:
+            path.popitem()
+            names = _join(current.flow, current.found, by_property=by_property or bool(path))
+            if kept:
+                current.flow._tfx_asked = True
+            if not path:
+                return names
+            next(reversed(path.values())).found.append((current.flow, names))
+
+
+def _join(flow: Flow, members: list[tuple[Any, Names]], *, by_property: bool) -> Names:
+    """Return the names of a flow.
+
+    :param members: each with its names, whose sets are used up
+    """
+    plain = is_plain(flow)
+    lasting = plain and all(names.lasting for _, names in members)
+    own_requires = by_property and _tells_itself(flow, "requires")
+    own_provides = by_property and _tells_itself(flow, "provides")
+    if own_requires:
+        requires, provides = set(flow.requires), union(names.provides for _, names in members)
+    elif plain:
+        requires, provides = flow._tfx_join(members)
+    else:
+        requires, provides = Flow._tfx_join(flow, members)
+    if own_provides:
+        provides = set(flow.provides)
+    if flow.retry is not None:
+        given = set(flow.retry.provides)
+        requires = merged(without(requires, given), set(flow.retry.requires))
+        provides = merged(provides, given)
+    return Names(requires, provides, lasting=lasting and not (own_requires or own_provides))
+
+
+def _tells_itself(flow: Flow, name: str) -> bool:
+    """Tell whether the class of a flow has a property of its own in the place of ours."""
+    return getattr(type(flow), name) is not getattr(Flow, name)
+
+
+def join_by_links(
+    members: list[tuple[Any, Names]], before: Callable[[Any], Iterable[Any]]
+) -> tuple[set[str], set[str]]:
+    """Return what members require of others, and what they provide, as one.
+
+    :param members: each with its names, whose sets are used up
+    :param before: gives the members that one directly follows
+    """
+    gives = {id(member): names.provides for member, names in members}
+    # One member may provide more than all others together: a flow with many levels. Its names are not copied.
+    largest = max(gives.values(), key=len, default=set())
+    others: set[str] = set().union(*(given for given in gives.values() if given is not largest))
+    unmet: set[str] = set()
+    known = _Ancestors(gives, before)
+    for member, names in members:
+        needs = names.requires
+        direct = before(member) if needs else ()
+        sought = common(needs, others) if direct else set()
+        if direct and names.provides is not largest:
+            sought |= common(needs, largest)
+        unmet = merged(unmet, without(needs, sought))
+        # Look at the direct predecessors first: that is where an inferred link has its reason.
+        for ancestor in direct:
+            sought = without(sought, gives.get(id(ancestor), frozenset()))
+        unmet.update(name for name in sought if not known.gives(member, name))
+    return unmet, union(gives.values())
+
+
+_KEPT = 500_000  # of so many members it is kept whether a name is given before them, for those that come after
+
+
+class _Ancestors:
+    """Tells whether what precedes a member gives a name."""
+
+    def __init__(self, gives: Mapping[int, AbstractSet[str]], before: Callable[[Any], Iterable[Any]]) -> None:
+        self._gives = gives
+        self._before = before
+        self._known: dict[str, dict[int, bool]] = {}
+        self._kept = 0
+
+    def gives(self, member: Any, name: str) -> bool:
+        if self._kept > _KEPT:
+            self._known.clear()
+            self._kept = 0
+        known, gives = self._known.setdefault(name, {}), self._gives
+        stack = [member]
+        while stack:
+            last = stack[-1]
+            if id(last) in known:
+                stack.pop()
+                continue
+            found, unknown = False, []
+            for earlier in self._before(last):
+                if known.get(id(earlier)) or name in gives.get(id(earlier), ()):
+                    found = True
+                    break
+                if id(earlier) not in known:
+                    unknown.append(earlier)
+            if found or not unknown:
+                known[id(last)] = found
+                self._kept += 1
+            else:
+                stack += unknown
+        return known[id(member)]
+
+
+def merged(one: set[str], other: set[str]) -> set[str]:
+    """Return the union of two sets, which are used up; costs what the smaller one has."""
+    if len(one) < len(other):
+        one, other = other, one
+    one |= other
+    return one
+
+
+def union(sets: Iterable[set[str]]) -> set[str]:
+    """Return the union of sets, which are used up; what the largest one has costs nothing."""
+    found: set[str] = set()
+    for names in sets:
+        found = merged(found, names)
+    return found
+
+
+def without(names: set[str], others: AbstractSet[str]) -> set[str]:
+    """Return a set less the names in another one; it is used up, and costs what the smaller one has."""
+    if len(others) > len(names):
+        return {name for name in names if name not in others}
+    names -= others
+    return names
+
+
+def common(one: AbstractSet[str], other: AbstractSet[str]) -> set[str]:
+    """Return the names that two sets have both; costs what the smaller one has."""
+    if len(one) > len(other):
+        one, other = other, one
+    return {name for name in one if name in other}

@@ -8,13 +8,14 @@ its `Failure`}).
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import atom, exceptions
 from taskflowx._util import arguments
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
     from taskflowx.types.failure import Failure
 
@@ -100,7 +101,7 @@ class Retry(atom.Atom):
     The other arguments are those of `taskflowx.atom.Atom`.
     """
 
-    _engine_args = (
+    _tfx_engine_args = (
         frozenset((EXECUTE_REVERT_HISTORY,)),
         frozenset((EXECUTE_REVERT_HISTORY, REVERT_FLOW_FAILURES)),
     )
@@ -189,6 +190,39 @@ def _values(given: Any) -> Iterable[Any]:
     return given  # type: ignore[no-any-return]
 
 
+def _untried(values: Iterable[Any], history: History) -> Sequence[Any]:
+    """Return the values that no attempt had; each attempt counts for one of equal values.
+
+    Values that were read back from a store are told by their place: a tuple is a list then.
+    """
+    values = list(_values(values))
+    tried = list(history.provided_iter())
+    if len(tried) <= len(values) and all(map(_is_same, tried, values)):
+        return values[len(tried) :]
+    for value in tried:  # the values have changed since, or are tried in another order
+        place = next((place for place, other in enumerate(values) if _is_same(value, other)), None)
+        if place is not None:
+            del values[place]
+    return values
+
+
+def _is_same(tried: Any, value: Any) -> bool:
+    """Tell whether a value may be the one that was tried, which may have been read back from a store meanwhile."""
+    try:
+        return tried is value or bool(tried == value) or bool(_read_back(tried) == _read_back(value))
+    except Exception:  # noqa: BLE001 - arrays and their like do not tell: their place does
+        return True
+
+
+def _read_back(value: Any) -> Any:
+    """Return plain data as it reads back from a store, with one word for what is equal to nothing."""
+    if isinstance(value, (list, tuple)):
+        return [_read_back(part) for part in value]
+    if isinstance(value, dict):
+        return {key: _read_back(part) for key, part in value.items()}
+    return "NaN" if isinstance(value, float) and value != value else value  # noqa: PLR0124 - that is what NaN is
+
+
 class ForEachBase(Retry):
     """Common part of the controllers that try one value after another."""
 
@@ -204,22 +238,15 @@ class ForEachBase(Retry):
         super().__init__(name, provides, requires, auto_extract, rebind)
         self._revert_action = REVERT_ALL if revert_all else REVERT
 
-    def _untried(self, values: Iterable[Any], history: History) -> list[Any]:
-        left = list(_values(values))
-        for tried in history.provided_iter():
-            if tried in left:
-                left.remove(tried)
-        return left
-
     def _get_next_value(self, values: Iterable[Any], history: History) -> Any:
-        left = self._untried(values, history)
+        left = _untried(values, history)
         if not left:
             msg = f"No elements left in collection of iterable retry controller {self.name}"
             raise exceptions.NotFound(msg)
         return left[0]
 
     def _on_failure(self, values: Iterable[Any], history: History) -> Decision:
-        return RETRY if self._untried(values, history) else self._revert_action
+        return RETRY if _untried(values, history) else self._revert_action
 
 
 class ForEach(ForEachBase):
@@ -252,12 +279,32 @@ class ForEach(ForEachBase):
 
 
 class ParameterizedForEach(ForEachBase):
-    """As `ForEach`, with the values taken from the flow's own data under the name `values` (or its rebinding)."""
+    """As `ForEach`, with the values taken from the flow's own data under the name `values` (or its rebinding).
+
+    An iterator is refused: it gives its values once, and they are looked at before and after each attempt.
+    """
 
     def on_failure(self, values: Iterable[Any], history: History, *args: Any, **kwargs: Any) -> Decision:  # type: ignore[override]
         """Decide on RETRY while a value is left."""
-        return self._on_failure(values, history)
+        return self._on_failure(_lasting(values, self), history)
 
     def execute(self, values: Iterable[Any], history: History, *args: Any, **kwargs: Any) -> Any:
-        """Return the next value."""
-        return self._get_next_value(values, history)
+        """Return the next value.
+
+        :raises TypeError: when the values are an iterator, or cannot be iterated over
+        """
+        return self._get_next_value(_lasting(values, self), history)
+
+
+def _lasting(values: Iterable[Any], controller: Retry) -> Iterable[Any]:
+    """Return values that can be looked at again and again.
+
+    :raises TypeError: when they are an iterator, such as a generator
+    """
+    if isinstance(values, Iterator):
+        msg = (
+            f"Retry '{controller.name}' cannot try the values of {values!r}: an iterator, such as a generator, gives "
+            "its values once, and they are looked at with each attempt; make it a list"
+        )
+        raise TypeError(msg)
+    return values

@@ -58,27 +58,6 @@ STATES_WITH_RESULTS = (
     states.REVERT_FAILURE,
     states.SUCCESS,
 )
-_STATES = (
-    states.PENDING,
-    states.RUNNING,
-    states.SUCCESS,
-    states.FAILURE,
-    states.IGNORE,
-    states.REVERTING,
-    states.REVERTED,
-    states.REVERT_FAILURE,
-    states.RETRYING,
-)
-_FLOW_STATES = (
-    states.PENDING,
-    states.RUNNING,
-    states.SUCCESS,
-    states.FAILURE,
-    states.REVERTED,
-    states.SUSPENDING,
-    states.SUSPENDED,
-    states.RESUMING,
-)
 _EXECUTE_STATES = (states.SUCCESS, states.FAILURE, states.REVERTING)
 _REVERT_STATES = (states.REVERTED, states.REVERT_FAILURE, states.REVERTING)
 
@@ -139,6 +118,7 @@ class Storage:
         if backend is not None and not self.durable:
             backend.hold(flow_detail)
         self._unsaved: list[models.AtomDetail] = []  # details that the store has never had
+        self._state_unsaved = False  # whether the last move of the flow was not saved
         #: for an engine: places of details that have changed since the last commit, also in a run that was cut off
         self.touched: set[int] = set()
         self._scope_fetcher = scope_fetcher
@@ -166,8 +146,9 @@ class Storage:
         known = {detail.name: detail for detail in flow_detail}
         self._kept = known
         injector = known.pop(self.injector_name, None)
-        self._injected = Values(self.injector_name, {} if injector is None else injector.results or {})
+        self._injected = Values(self.injector_name, {})
         self._injector = injector
+        self._reread_injected()
         for name, detail in known.items():
             if META_INJECTED in detail.meta:
                 self._atom_args[name] = (Values(name, {}), Values(name, detail.meta[META_INJECTED]))
@@ -367,6 +348,8 @@ class Storage:
             return self._rows[self._places[atom_name]]  # type: ignore[no-any-return]
         except (KeyError, TypeError) as error:  # unknown, or what cannot be a key
             kept: models.AtomDetail | None = self._kept.get(atom_name) if isinstance(error, KeyError) else None
+            if atom_name == self.injector_name:
+                kept = self._injector
             if kept is not None:  # it is on record; the atom itself has not been shown yet
                 return kept
             msg = f"Unknown atom name '{atom_name}'"
@@ -424,7 +407,7 @@ class Storage:
 
         :raises ValueError: when there is no such state
         """
-        arguments.check_choice("state", state, _STATES)
+        arguments.check_choice("state", state, states.ATOM_STATES)
         detail = self._detail(atom_name)
         detail.state = state
         self._save(detail)
@@ -509,7 +492,7 @@ class Storage:
         :raises TypeError: when it is no `Failure` in a state that asks for one
         :raises ValueError: when there is no such state
         """
-        arguments.check_choice("state", state, _STATES)
+        arguments.check_choice("state", state, states.ATOM_STATES)
         detail = self._detail(atom_name)
         if state in (states.FAILURE, states.REVERT_FAILURE) and not isinstance(result, Failure):
             msg = (
@@ -519,7 +502,11 @@ class Storage:
         if self.durable and not isinstance(result, Failure):
             reverted = state in (states.REVERTED, states.REVERT_FAILURE)
             self.check_storable(atom_name, states.REVERT if reverted else states.EXECUTE, result)
-        detail.put(state, result)
+        if detail is self._injector:
+            detail.put(state, result.copy() if isinstance(result, dict) else result)
+            self._reread_injected()
+        else:
+            detail.put(state, result)
         if isinstance(result, Failure):
             self.note_failed(atom_name)
         elif state == states.SUCCESS:
@@ -553,7 +540,7 @@ class Storage:
     @_locked
     def cleanup_retry_history(self, retry_name: str, state: str) -> None:
         """Forget the attempts of a retry and set its state."""
-        arguments.check_choice("state", state, _STATES)
+        arguments.check_choice("state", state, states.ATOM_STATES)
         detail = self._detail_of(retry_name, models.RetryDetail)
         detail.state = state
         detail.results = []
@@ -621,9 +608,9 @@ class Storage:
     @_locked
     def reset(self, atom_name: str, state: str = states.PENDING) -> None:
         """Forget what has happened to an atom and set its state; one that is in that state stays as it is."""
-        arguments.check_choice("state", state, _STATES)
+        arguments.check_choice("state", state, states.ATOM_STATES)
         detail = self._detail(atom_name)
-        if detail.state == state:
+        if detail.state == state or detail is self._injector:  # the values given to the flow stay
             return
         detail.reset(state)
         self.unstored.pop(atom_name, None)
@@ -670,11 +657,17 @@ class Storage:
         values.results.update(pairs)
         if not transient and self._injector is None and values.results:
             self._injector = models.TaskDetail(self.injector_name)
-            self._injector.state = states.SUCCESS
-            self._injector.results = values.results
             self._flowdetail.add(self._injector)
         if not transient and self._injector is not None:
+            self._injector.state, self._injector.results = states.SUCCESS, values.results
             self._save(self._injector)
+
+    def _reread_injected(self) -> None:
+        """Take over the values given to the flow from their detail, which may have been replaced by name."""
+        detail = self._injector
+        given = None if detail is None or detail.state != states.SUCCESS else detail.results
+        self._injected.results = given if isinstance(given, dict) else {}
+        self.injections += 1
 
     # -- arguments ---------------------------------------------------------------------------------
 
@@ -735,7 +728,7 @@ class Storage:
         while self._unindexed:
             atom = self._unindexed[0]  # taken out when it is done: what an interrupt cuts off is done again
             detail = self._detail(atom.name)
-            for name, key in atom._signature.outputs:  # noqa: SLF001 - of the same house
+            for name, key in atom._tfx_signature.outputs:  # noqa: SLF001 - of the same house
                 found = self._providers.setdefault(name, [])
                 if not found or found[-1][0] is not detail:
                     if key is not None:
@@ -900,26 +893,32 @@ class Storage:
 
         :raises ValueError: when there is no such state
         """
-        arguments.check_choice("state", state, _FLOW_STATES)
+        arguments.check_choice("state", state, states.FLOW_STATES)
+        self._set_flow_state(state, ())
+
+    def _set_flow_state(self, state: str, details: Iterable[models.AtomDetail]) -> None:
+        self._state_unsaved = True
         self._flowdetail.state = state
-        self._save()
+        self._save(*details)
+        self._state_unsaved = False
 
     def get_flow_state(self) -> str:
         """Return the state of the flow; PENDING when it has none yet."""
         return self._flowdetail.state or states.PENDING
 
     @_locked
-    def change_flow_state(self, state: str) -> tuple[bool, str | None]:
+    def change_flow_state(self, state: str, details: Iterable[models.AtomDetail] = ()) -> tuple[bool, str | None]:
         """Move the flow to a state, if the table of states lets it.
 
-        Returns whether it has moved, and the state before.
+        Returns whether it has moved, and the state before. When the move before was not saved, it is saved now.
 
+        :param details: what is saved with it
         :raises InvalidState: when the table has no such move
         """
         old = self.get_flow_state()
         moved = states.check_flow_transition(old, state)
-        if moved:
-            self.set_flow_state(state)
+        if moved or self._state_unsaved:
+            self._set_flow_state(state if moved else old, details)
         return moved, old
 
     @_locked

@@ -10,6 +10,7 @@ import contextvars
 import copy
 import functools
 import logging
+import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Self
 
@@ -33,6 +34,10 @@ EVENT_UPDATE_PROGRESS = "update_progress"
 PROGRESS: contextvars.ContextVar[Callable[[Task, dict[str, Any]], None] | None] = contextvars.ContextVar(
     "taskflowx.task.PROGRESS", default=None
 )
+
+
+#: held while a notifier is put into a task: two threads that ask at once get the same one; nothing waits meanwhile
+_PUTTING = threading.Lock()
 
 
 class TaskNotifier(notifiers.RestrictedNotifier):
@@ -91,7 +96,7 @@ class Task(atom.Atom):
         revert_requires: Any = None,
     ) -> None:
         # Set here and not for the class: engines look at it with each call, and find fastest what only objects have.
-        self._listened = None
+        self._tfx_listened = None
         if name is None and self.name is None:
             name = atom.full_name(type(self))
         super().__init__(
@@ -106,14 +111,19 @@ class Task(atom.Atom):
             revert_requires,
         )
 
-    _listened: TaskNotifier | None  # made when somebody asks for it
+    _tfx_listened: TaskNotifier | None  # made when somebody asks for it
 
     @property
     def notifier(self) -> notifiers.RestrictedNotifier:
         """The task's own notifier: `update_progress` events go to it, in the thread that runs the task."""
-        if self._listened is None:
-            self._listened = TaskNotifier(self.TASK_EVENTS, self)
-        return self._listened
+        listened = self._tfx_listened
+        if listened is None:
+            made = TaskNotifier(self.TASK_EVENTS, self)
+            with _PUTTING:
+                listened = self._tfx_listened
+                if listened is None:
+                    listened = self._tfx_listened = made
+        return listened
 
     _notifier = notifier  # the name that subclasses use
 
@@ -123,14 +133,14 @@ class Task(atom.Atom):
         :param retain_listeners: whether the copy keeps the listeners of this task
         """
         other = copy.copy(self)
-        if self._listened is not None:
-            listened = self._listened.copy() if retain_listeners else None
+        if self._tfx_listened is not None:
+            listened = self._tfx_listened.copy() if retain_listeners else None
             if listened is not None:
                 listened.of = other
-            vars(other)["_listened"] = listened
+            vars(other)["_tfx_listened"] = listened
         return other
 
-    def functions(self) -> tuple[Callable[..., Any], ...]:
+    def _tfx_functions(self) -> tuple[Callable[..., Any], ...]:
         """Return the functions that this task was made from, which have to reach wherever it runs."""
         return ()
 
@@ -153,8 +163,8 @@ class Task(atom.Atom):
                 clamped,
             )
         details = {**kwargs, "progress": clamped}
-        if self._listened is not None:
-            self._listened.notify(EVENT_UPDATE_PROGRESS, details)
+        if self._tfx_listened is not None:
+            self._tfx_listened.notify(EVENT_UPDATE_PROGRESS, details)
             return
         report = PROGRESS.get()
         if report is not None:
@@ -170,7 +180,7 @@ class FunctorTask(Task):
     :raises ValueError: when `execute` or `revert` cannot be called
     """
 
-    _shares_signature = False
+    _tfx_shares_signature = False
 
     def __init__(
         self,
@@ -187,8 +197,8 @@ class FunctorTask(Task):
         arguments.check_callable("Function to use for executing", execute)
         if revert is not None:
             arguments.check_callable("Function to use for reverting", revert)
-        self._execute = execute
-        self._revert = revert
+        self._tfx_execute = execute
+        self._tfx_revert = revert
         if version is not None:
             arguments.check_type("version", version, (tuple, list, str), "a tuple of numbers such as (1, 0)")
             self.version = version
@@ -201,27 +211,27 @@ class FunctorTask(Task):
             inject,
         )
 
-    def functions(self) -> tuple[Callable[..., Any], ...]:
+    def _tfx_functions(self) -> tuple[Callable[..., Any], ...]:
         """Return the function that is called, and the one that undoes it if there is one."""
-        return (self._execute,) if self._revert is None else (self._execute, self._revert)
+        return (self._tfx_execute,) if self._tfx_revert is None else (self._tfx_execute, self._tfx_revert)
 
-    def _inspected(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
-        return self._execute, super().revert if self._revert is None else self._revert
+    def _tfx_inspected(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
+        return self._tfx_execute, super().revert if self._tfx_revert is None else self._tfx_revert
 
     def execute(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function."""
-        return self._execute(*args, **kwargs)
+        return self._tfx_execute(*args, **kwargs)
 
     def revert(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function that undoes it, if there is one."""
-        return None if self._revert is None else self._revert(*args, **kwargs)
+        return None if self._tfx_revert is None else self._tfx_revert(*args, **kwargs)
 
 
 class _ManyInputs(Task):
     """Common part of the tasks that hand a row of inputs, in order, to one function."""
 
-    _shares_signature = False
-    _what: str  # what the function is for, in messages
+    _tfx_shares_signature = False
+    _tfx_what: str  # what the function is for, in messages
 
     def __init__(
         self,
@@ -233,7 +243,7 @@ class _ManyInputs(Task):
         rebind: Any = None,
         inject: dict[str, Any] | None = None,
     ) -> None:
-        arguments.check_callable(f"Function to use for {self._what}", functor)
+        arguments.check_callable(f"Function to use for {self._tfx_what}", functor)
         if isinstance(requires, str) or not isinstance(requires, Iterable):
             msg = f"{type(requires)} type was provided for requires. Requires must be an iterable."
             raise TypeError(msg)
@@ -244,18 +254,18 @@ class _ManyInputs(Task):
                 **dict(zip(given, rebind, strict=False)),
                 **{name: name for name in rebind[len(given) :]},
             }
-        self._functor = functor
+        self._tfx_functor = functor
         super().__init__(
             atom.full_name(functor) if name is None else name, provides, given, auto_extract, rebind, inject
         )
-        self._inputs = [*given, *(a for a in self._signature.execute.args if a not in given)]
+        self._tfx_inputs = [*given, *(a for a in self._tfx_signature.execute.args if a not in given)]
 
-    def functions(self) -> tuple[Callable[..., Any], ...]:
+    def _tfx_functions(self) -> tuple[Callable[..., Any], ...]:
         """Return the function that gets the inputs."""
-        return (self._functor,)
+        return (self._tfx_functor,)
 
-    def _in_order(self, values: dict[str, Any]) -> list[Any]:
-        return [values[name] for name in self._inputs]
+    def _tfx_in_order(self, values: dict[str, Any]) -> list[Any]:
+        return [values[name] for name in self._tfx_inputs]
 
 
 def _check_arity(functor: Callable[..., Any], wanted: int, message: str) -> None:
@@ -280,7 +290,7 @@ class MapFunctorTask(_ManyInputs):
         str
     """
 
-    _what = "map"
+    _tfx_what = "map"
 
     def __init__(
         self,
@@ -297,8 +307,8 @@ class MapFunctorTask(_ManyInputs):
 
     def execute(self, *args: Any, **kwargs: Any) -> list[Any]:
         """Return the function's value for each input, in the order of `requires`."""
-        functor = self._functor
-        return [functor(value) for value in self._in_order(kwargs)]
+        functor = self._tfx_functor
+        return [functor(value) for value in self._tfx_in_order(kwargs)]
 
 
 class ReduceFunctorTask(_ManyInputs):
@@ -310,7 +320,7 @@ class ReduceFunctorTask(_ManyInputs):
         inputs, or `requires` is one str
     """
 
-    _what = "reduce"
+    _tfx_what = "reduce"
 
     def __init__(
         self,
@@ -324,13 +334,13 @@ class ReduceFunctorTask(_ManyInputs):
     ) -> None:
         super().__init__(functor, requires, name, provides, auto_extract, rebind, inject)
         _check_arity(functor, 2, "Reduce functor must take exactly 2 arguments.")
-        if len(self._inputs) < 2:  # noqa: PLR2004
-            msg = f"{len(self._inputs)} elements were provided. Requires must have at least 2 elements."
+        if len(self._tfx_inputs) < 2:  # noqa: PLR2004
+            msg = f"{len(self._tfx_inputs)} elements were provided. Requires must have at least 2 elements."
             raise ValueError(msg)
 
     def execute(self, *args: Any, **kwargs: Any) -> Any:
         """Return the fold of the inputs."""
-        return functools.reduce(self._functor, self._in_order(kwargs))
+        return functools.reduce(self._tfx_functor, self._tfx_in_order(kwargs))
 
 
 __all__ = [

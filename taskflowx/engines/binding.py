@@ -145,7 +145,7 @@ class Binder:
         for i, atom in enumerate(self._plan.atoms):
             if atom is None:
                 continue
-            _, forward, backward, takes_result, takes_failures, _ = atom._signature
+            _, forward, backward, takes_result, takes_failures, _ = atom._tfx_signature
             takes = undo_takes[i] = takes_result * TAKES_RESULT + takes_failures * TAKES_FAILURES
             if not (forward.args or backward.args):
                 continue
@@ -236,13 +236,13 @@ class Binder:
 
     def _facts(self, i: int, wiring: atom_module.Wiring) -> _Facts:
         """Return what a call of atom `i` can know about itself."""
-        executes = wiring is self._plan.atoms[i]._signature.execute
+        executes = wiring is self._plan.atoms[i]._tfx_signature.execute
         return _Facts(self._details[i], META_ATTEMPT if executes else META_REVERT_ATTEMPT)
 
     def missing(self, i: int) -> list[tuple[str, list[tuple[str, str]]]]:
         """Return, for each method that lacks something, its name and (argument, stored name) pairs."""
         atom = self._plan.atoms[i]
-        signature = atom._signature
+        signature = atom._tfx_signature
         lacking = []
         for method, wiring in (("execute", signature.execute), ("revert", signature.revert)):
             pairs = [
@@ -302,7 +302,7 @@ class Binder:
         :raises NotFound: when a required one has no value
         """
         atom = self._plan.atoms[i]
-        arguments = self._fill(i, self.callers[i], self.sources[i], atom._signature.execute)
+        arguments = self._fill(i, self.callers[i], self.sources[i], atom._tfx_signature.execute)
         if isinstance(atom, retry.Retry):
             self._add_history(arguments, i, atom.execute)
         return arguments
@@ -324,7 +324,7 @@ class Binder:
         :raises NotFound: when a required one has no value
         """
         atom = self._plan.atoms[i]
-        signature = atom._signature
+        signature = atom._tfx_signature
         arguments: dict[str, Any] = {}
         if signature.revert.args:
             arguments = self._fill(i, self.undo_callers[i], self.undo_sources[i], signature.revert)
@@ -341,7 +341,7 @@ class Binder:
         """Return the arguments of a retry's `on_failure`: those of its execute that it takes, and the history."""
         controller = self._plan.atoms[r]
         takes = atom_module.inspect_parameters(controller.on_failure)
-        arguments = self._search(r, controller._signature.execute)
+        arguments = self._search(r, controller._tfx_signature.execute)
         arguments = {name: value for name, value in arguments.items() if takes.accepts(name)}
         self._add_history(arguments, r, controller.on_failure)
         return arguments
@@ -357,5 +357,5 @@ _WHOLE = (None,)
 
 def _key(atom: Any, name: str) -> Any:
     """Return the index or key under which an atom's result holds a provided name, or None for all of it."""
-    outputs = atom._signature.outputs
+    outputs = atom._tfx_signature.outputs
     return outputs[0][1] if len(outputs) == 1 else dict(outputs)[name]

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from taskflowx import exceptions, executors, retry, states, storage, task
 from taskflowx._util import arguments
-from taskflowx.engines import base, binding, plan, scheduler, walk
+from taskflowx.engines import base, binding, life, plan, scheduler, walk
 from taskflowx.types.failure import Failure
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+    from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator
 
     from taskflowx.executors.base import Executor
     from taskflowx.persistence.models import AtomDetail, FlowDetail
@@ -112,8 +112,11 @@ class ActionEngine(base.Engine):
         self._binder: binding.Binder | None = None
         self._storage = storage.Storage(flow_detail, backend, self._seen_by)
         self._scheduler: scheduler.Scheduler | None = None
+        #: that of a run which was interrupted: something may still come of its calls
+        self._left: scheduler.Scheduler | None = None
         self._validated = -1
-        self._running = threading.Lock()
+        #: (state, state before) of a move of the flow that nobody has been told of yet
+        self._untold: tuple[str, str | None] | None = None
         self._seconds: dict[str, float] = {}
         self._active_for = 0.0
         self._timed_out = False
@@ -172,7 +175,12 @@ class ActionEngine(base.Engine):
         :raises Duplicate: when two atoms have the same name
         :raises CompilationFailure: when a task cannot run where it is to run: it cannot reach a process, or it is a
             coroutine function and nothing awaits it
+        :raises InvalidState: when another thread is at work with the engine
         """
+        if self._plan is None:
+            self._alone("compile", self._compile)
+
+    def _compile(self) -> None:
         if self._plan is None:
             compiled = plan.compile_flow(self._flow, awaits=self._executor.runs_async)
             if self._executor.pickles:
@@ -184,9 +192,14 @@ class ActionEngine(base.Engine):
 
         A flow that has been reverted is brought back to its beginning, unless a part of it still stands.
 
-        :raises InvalidState: when the flow has not been compiled
+        :raises InvalidState: when the flow has not been compiled, or another thread is at work with the engine
         :raises IncompatibleVersion: with on_mismatch='refuse', when the record has atoms that the flow has not
         """
+        self._compiled()
+        if self._binder is None or self._storage.get_flow_state() == states.REVERTED:
+            self._alone("prepare", self._prepare)
+
+    def _prepare(self) -> None:
         compiled = self._compiled()
         if self._binder is None:
             self._look_for_absent(compiled)
@@ -195,10 +208,11 @@ class ActionEngine(base.Engine):
             for atom in compiled.atoms:
                 if atom is not None and atom.inject:
                     self._storage.inject_atom_args(atom.name, atom.inject, transient=transient)
-            self._binder = binding.Binder(compiled, self._details, self._storage)
-            self._binder.prepare()
+            binder = binding.Binder(compiled, self._details, self._storage)
+            binder.prepare()
+            self._binder = binder  # last: an interrupt leaves it all to be done again
         if self._storage.get_flow_state() == states.REVERTED and not self.not_undone():
-            self.reset()
+            self._reset()
 
     def _look_for_absent(self, compiled: plan.Plan) -> None:
         """Report the atoms on record that the flow does not have any more."""
@@ -220,11 +234,11 @@ class ActionEngine(base.Engine):
         """Check that somebody provides everything that is required.
 
         :raises MissingDependencies: names the flow, and as its causes the atoms and what each of them lacks
-        :raises InvalidState: when the flow has not been prepared
+        :raises InvalidState: when the flow has not been prepared, or another thread is at work with the engine
         """
         compiled, binder = self._compiled("validate"), self._prepared("validate")
         if binder.epoch != self._storage.injections:
-            binder.prepare()
+            self._alone("validate", binder.prepare)
         if self._validated == binder.epoch:
             return
         lacking = [(i, lack) for i in binder.incomplete if (lack := binder.missing(i))]
@@ -245,27 +259,80 @@ class ActionEngine(base.Engine):
             raise exceptions.InvalidState(msg)
         return self._binder
 
+    def _alone(self, to: str, step: Callable[[], None], *, in_a_run: bool = True) -> None:
+        """Do what must not take place during a run.
+
+        :param in_a_run: whether a run may do it itself, in its own thread
+        :raises InvalidState: when something else is under way
+        """
+        record = self._flow_detail
+        holder = life.current(record)
+        if in_a_run and holder is not None and (holder.engine, holder.thread) == (self, threading.get_ident()):
+            step()
+            return
+        work = life.Work(self, record, to)
+        try:
+            try:
+                work.claim(self._flow)
+                step()
+            finally:
+                work.let_go()
+        finally:
+            work.let_go()  # an interrupt may have come before that above
+
     def reset(self, force: bool = False) -> None:
         """Bring a flow that has ended back to its beginning: all atoms PENDING, no results.
 
+        All of it is done before anybody is told, and an interrupt is raised when it is done.
+
         :param force: whether effects that stand although the flow was reverted are forgotten, to be made once more
-        :raises InvalidState: when the flow has not been prepared, or is in a state that has no way back; without
-            `force` also when a part of it still stands after it was reverted
+        :raises InvalidState: when the flow has not been prepared, or is in a state that has no way back, or runs;
+            without `force` also when a part of it still stands after it was reverted
         """
-        told = self._prepared("reset").told
-        states.check_flow_transition(self._storage.get_flow_state(), states.PENDING)  # before anything is forgotten
+        self._prepared("reset")
         if not force:
             self._refuse_what_stands("reset")
-        for i, detail in enumerate(self._details):
-            if detail is not None:
-                if detail.state != states.PENDING:
-                    self._tell_atom(detail, states.PENDING)
-                scheduler.begin_anew(detail, counted=i in told)
+        self._alone("reset", self._reset, in_a_run=False)
+
+    def _reset(self) -> None:
+        states.check_flow_transition(self._storage.get_flow_state(), states.PENDING)  # before anything is forgotten
+        work = life.Interrupts()
+        moved: dict[int, str | None] = {}
+        work.defy(lambda: self._begin_anew(moved))
+        if work.not_saved is None:
+            work.defy(lambda: self._tell_of_reset(moved))
+        if work.left_by is not None:
+            raise work.left_by
+
+    def _begin_anew(self, moved: dict[int, str | None]) -> None:
+        """Reset all atoms and the flow, in one commit; may be done again.
+
+        :param moved: gets the places of the atoms that were not PENDING, and their states before
+        """
+        told = self._prepared("reset").told
+        self._left = None
+        details = {i: detail for i, detail in enumerate(self._details) if detail is not None}
+        if self._storage.durable:
+            self._storage.touched.update(details)  # until they are saved: a run that follows saves them
+        for i, detail in details.items():
+            if detail.state != states.PENDING:
+                moved.setdefault(i, detail.state)
+            scheduler.begin_anew(detail, counted=i in told)
         for detail in self._absent:
             scheduler.begin_anew(detail, counted=False)
-        self._storage.save_all(self._absent)
+        self._change_state(states.PENDING, [*details.values(), *self._absent])
         self._absent = []
-        self._move(states.PENDING)
+        self._storage.touched.clear()
+
+    def _tell_of_reset(self, moved: dict[int, str | None]) -> None:
+        while moved:
+            i = next(iter(moved))
+            detail, old = self._details[i], moved.pop(i)
+            self._atom_notifier.notify(
+                states.PENDING,
+                {f"{detail.KIND}_name": detail.name, f"{detail.KIND}_uuid": detail.uuid, "old_state": old},
+            )
+        self._tell_of_move()
 
     def _refuse_what_stands(self, to: str) -> None:
         """Refuse to make effects again that stand, as an inner part of the flow alone was reverted.
@@ -281,16 +348,27 @@ class ActionEngine(base.Engine):
             )
             raise exceptions.InvalidState(msg)
 
-    def _tell_atom(self, detail: AtomDetail, state: str) -> None:
-        self._atom_notifier.notify(
-            state,
-            {f"{detail.KIND}_name": detail.name, f"{detail.KIND}_uuid": detail.uuid, "old_state": detail.state},
-        )
-
     def _move(self, state: str) -> bool:
         """Move the flow to a state, and tell those who listen; returns whether it has moved."""
-        moved, old = self._storage.change_flow_state(state)
-        if moved:
+        moved = self._change_state(state)
+        self._tell_of_move()
+        return moved
+
+    def _change_state(self, state: str, details: Iterable[AtomDetail] = ()) -> bool:
+        """Move the flow to a state without a word; returns whether it has moved.
+
+        :param details: what is saved with it
+        """
+        old = self._storage.get_flow_state()
+        if states.check_flow_transition(old, state):
+            self._untold = state, old
+        return self._storage.change_flow_state(state, details)[0]
+
+    def _tell_of_move(self) -> None:
+        """Tell of the last move of the flow, if nobody has: so it is told once, also when an interrupt comes."""
+        untold, self._untold = self._untold, None
+        if untold is not None:
+            state, old = untold
             self._notifier.notify(
                 state,
                 {
@@ -300,7 +378,6 @@ class ActionEngine(base.Engine):
                     "old_state": old,
                 },
             )
-        return moved
 
     # -- a run -------------------------------------------------------------------------------------
 
@@ -309,11 +386,13 @@ class ActionEngine(base.Engine):
 
         :param timeout: seconds after which nothing new starts and the flow is left SUSPENDED
         :raises TimeoutError: when the time is up
+        :raises InvalidState: when it is under way already
         :raises Exception: the failure when the flow has failed; a `WrappedFailure` for several
         """
         final = ""
-        for final in self._iterate(timeout, stepwise=False):  # noqa: B007 - the last one is the state of the flow
-            pass
+        with contextlib.closing(self._iterate(timeout, self._new_run(), stepwise=False)) as steps:
+            for final in steps:  # noqa: B007 - the last one is the state of the flow
+                pass
         self._raise_for(final, timeout)  # not in the generator, which would change a StopIteration
 
     def run_iter(self, timeout: float | None = None) -> Generator[str, Any, None]:
@@ -324,7 +403,7 @@ class ActionEngine(base.Engine):
         :param timeout: seconds after which nothing new starts and the flow is left SUSPENDED
         """
         final = ""
-        steps = self._iterate(timeout, stepwise=True)
+        steps = self._iterate(timeout, self._new_run(), stepwise=True)
         with contextlib.closing(steps):
             sent = None
             while True:
@@ -371,8 +450,11 @@ class ActionEngine(base.Engine):
     def _aiterate(self, timeout: float | None, *, stepwise: bool) -> AsyncGenerator[str, Any]:
         from taskflowx.engines import aio  # who does without coroutines does without asyncio
 
-        steps = self._iterate(timeout, stepwise=stepwise)
-        return aio.in_a_loop(self, steps, self._executor) if self._executor.runs_async else aio.in_a_thread(self, steps)
+        work = self._new_run()
+        steps = self._iterate(timeout, work, stepwise=stepwise)
+        if self._executor.runs_async:
+            return aio.in_a_loop(self, work, steps, self._executor)
+        return aio.in_a_thread(work, steps)
 
     def seconds_to_wait(self) -> float | None:
         """Return after how many seconds without a completion the run has something to do; None for never."""
@@ -387,7 +469,7 @@ class ActionEngine(base.Engine):
         :raises Exception: the failure when something could not be undone; a `WrappedFailure` for several
         """
         final = ""
-        for final in self._iterate(timeout, stepwise=False, undo=True):  # noqa: B007 - the last one is the state
+        for final in self._iterate(timeout, self._new_run(undo=True), stepwise=False):  # noqa: B007 - the last state
             pass
         if final != states.REVERTED:
             self._raise_for(final, timeout)
@@ -395,12 +477,15 @@ class ActionEngine(base.Engine):
     def suspend(self) -> None:
         """Let what runs finish, start nothing new, and leave the flow SUSPENDED; may be called from anywhere.
 
-        :raises InvalidState: when the flow has not been compiled
+        It counts from the moment at which a run has begun to get ready. Without a run it does nothing.
+
+        :raises InvalidState: when the flow has not been compiled, and no run is about to do that
         """
-        self._compiled("suspend")
-        running = self._scheduler
-        if running is not None:
-            running.stop()
+        work = life.current(self._flow_detail)
+        if work is not None and work.engine is self:
+            work.stop()
+        else:
+            self._compiled("suspend")
 
     def not_undone(self) -> list[str]:
         """Return the names of the atoms whose effects still stand: those that ran and have not been reverted.
@@ -415,56 +500,125 @@ class ActionEngine(base.Engine):
             and not (isinstance(atom, retry.Retry) and type(atom).revert is retry.Retry.revert)
         ] + [detail.name for detail in self._absent if detail.KIND == "task"]
 
-    def _iterate(self, timeout: float | None, *, stepwise: bool, undo: bool = False) -> Generator[str, Any, None]:
+    def _new_run(self, *, undo: bool = False) -> life.Work:
+        return life.Work(self, self._flow_detail, "run", undo=undo)
+
+    def _iterate(self, timeout: float | None, work: life.Work, *, stepwise: bool) -> Generator[str, Any, None]:
         if timeout is not None:
             arguments.check_number("timeout", timeout, "a number of seconds, zero or more, or None", least=0)
         self._executor.check_start()
-        if self._running.locked():
-            msg = f"The engine of {self._flow} is running already"
-            raise exceptions.InvalidState(msg)
-        with self._running:  # no interrupt comes between a lock of C and its `with`
-            started = time.monotonic()
-            options = self._options
+        started = time.monotonic()
+        try:
             try:
-                with self._storage.owned(options.get("lease", _LEASE), options.get("commit_timeout", _COMMIT_TIMEOUT)):
-                    yield from self._guarded(timeout, stepwise=stepwise, undo=undo)
+                work.claim(self._flow)
+                yield from self._owned(timeout, work, stepwise=stepwise)
+            except BaseException as error:
+                work.note(error)
             finally:
-                self._scheduler = None
-                self._active_for += time.monotonic() - started
+                self._let_go(work)
+        except BaseException as error:
+            work.note(error)
+        finally:
+            self._let_go(work)  # an interrupt may have come before that above
+        self._active_for += time.monotonic() - started
+        if work.left_by is not None:
+            raise self._left_by(work)
 
-    def _guarded(self, timeout: float | None, *, stepwise: bool, undo: bool) -> Generator[str, Any, None]:
+    def _let_go(self, work: life.Work) -> None:
+        self._leave(work)
+        if self._scheduler is work.scheduler:
+            self._scheduler = None
+        work.let_go()
+
+    def _owned(self, timeout: float | None, work: life.Work, *, stepwise: bool) -> Generator[str, Any, None]:
+        options = self._options
+        with self._storage.owned(options.get("lease", _LEASE), options.get("commit_timeout", _COMMIT_TIMEOUT)):
+            try:
+                yield from self._guarded(timeout, work, stepwise=stepwise)
+            except BaseException as error:
+                work.note(error)
+                raise
+            finally:
+                self._leave(work)
+
+    def _guarded(self, timeout: float | None, work: life.Work, *, stepwise: bool) -> Generator[str, Any, None]:
         self.compile()
         self.prepare()
         self.validate()
-        if not undo:
+        self._take_late()
+        if not work.undo:
             self._refuse_what_stands("run")
+        if not work.undo and self._storage.get_flow_state() == states.SUCCESS and self._found() <= _SUCCEEDED:
+            LOG.warning(
+                "%s has succeeded already, so nothing of it runs; reset() brings it to its beginning", self._flow
+            )
+        current = self._begin(work)
+        if (yield states.RESUMING):
+            current.stop()
+        clock = time.monotonic
+        spent = self._seconds if self._options.get("gather_statistics", True) else {}
+        before = clock()
+        step = states.RESUMING
+        steps = current.run(timeout, stepwise=stepwise)
         try:
-            current = self._begin(undo=undo)
-            if (yield states.RESUMING):
-                current.stop()
-            clock = time.monotonic
-            spent = self._seconds if self._options.get("gather_statistics", True) else {}
-            before = clock()
-            step = states.RESUMING
-            with contextlib.closing(current.run(timeout, stepwise=stepwise)) as steps:
-                for following in steps:
-                    now = clock()
-                    spent[step] = spent.get(step, 0.0) + now - before
-                    step, before = following, now
-                    if (yield following):
-                        current.stop()
-                    if current.stopping:
-                        self._move(states.SUSPENDING)
-            spent[step] = spent.get(step, 0.0) + clock() - before
-        except exceptions.StorageFailure as error:
-            raise self._not_saved(error) from error
-        except Exception:
-            raise  # a bug, ours or an executor's: raised as it is
-        except BaseException:
-            self._suspend()
+            for following in steps:
+                now = clock()
+                spent[step] = spent.get(step, 0.0) + now - before
+                step, before = following, now
+                if (yield following):
+                    current.stop()
+                if current.stopping:
+                    self._move(states.SUSPENDING)
+        except BaseException as error:
+            work.note(error)  # before closing it may raise another one
             raise
+        finally:
+            steps.close()
+        spent[step] = spent.get(step, 0.0) + clock() - before
         self._timed_out = current.timed_out
         yield self._conclude(current)
+
+    def _take_late(self) -> None:
+        """Put on record what has come of the calls of an interrupted run since it was left."""
+        if self._left is not None:
+            self._left.finish_late()
+            self._left = None
+
+    def _leave(self, work: life.Work) -> None:
+        """Bring a run to rest, whatever it has come to: its calls on record, and the flow in no state of a run."""
+        if work.scheduler is not None and not work.at_rest:
+            work.defy(functools.partial(self._come_to_rest, work))
+
+    def _come_to_rest(self, work: life.Work) -> None:
+        running = work.scheduler
+        running.finish()
+        work.note(running.interrupts.left_by)
+        if running.interrupts.left_by is not None:
+            self._left = running
+        if not isinstance(work.left_by, exceptions.OwnershipFailure):  # then it is somebody else's
+            if work.not_saved is not None:
+                self._storage.lose_patience()
+            for state in (states.SUSPENDING, states.SUSPENDED):  # of a flow that has ended this saves the end at most
+                try:
+                    if state == states.SUSPENDED or self._storage.get_flow_state() == states.RUNNING:
+                        self._move(state)
+                except exceptions.StorageFailure as error:
+                    work.note(error)
+                    self._storage.lose_patience()
+        work.at_rest = True
+
+    def _left_by(self, work: life.Work) -> BaseException:
+        """Return what is raised of a run that was left before its end."""
+        error = work.left_by
+        assert error is not None, "it was left"
+        if work.scheduler is None or work.not_saved is None:
+            return error
+        told = self._not_saved(work.not_saved)
+        if error is work.not_saved:
+            told.__cause__ = error
+            return told
+        LOG.warning("%s", told)
+        return error
 
     def _raise_for(self, final: str, timeout: float | None) -> None:
         """Raise what the caller of a run that has ended in this state is to see."""
@@ -474,12 +628,9 @@ class ActionEngine(base.Engine):
         if final not in self.NO_RERAISING_STATES:
             self._reraise(final)
 
-    def _begin(self, *, undo: bool) -> scheduler.Scheduler:
-        """Put the flow into RUNNING, whatever state it was left in, and make the parts of one run.
-
-        :param undo: whether all that stands is to be undone
-        """
-        if undo:
+    def _begin(self, work: life.Work) -> scheduler.Scheduler:
+        """Put the flow into RUNNING, whatever state it was left in, and make the parts of one run."""
+        if work.undo:
             for detail in filter(None, self._details):
                 detail.intention = states.REVERT
             self._storage.save_all()
@@ -490,7 +641,7 @@ class ActionEngine(base.Engine):
         options = self._options
         go_on = options.get("on_revert_failure", _HALT) == _CONTINUE
         compiled = self._compiled("run")
-        self._scheduler = scheduler.Scheduler(
+        running = scheduler.Scheduler(
             compiled,
             walk.Walk(compiled, self._details, go_on=go_on),
             self._details,
@@ -504,9 +655,12 @@ class ActionEngine(base.Engine):
             commit_interval=self._commit_interval(),
             arrange=self._arrange,
         )
+        work.scheduler = self._scheduler = running
+        if work.stopping:  # after others can find it: a `suspend` that comes now stops it itself
+            running.stop()
         if not self._move(states.RUNNING):
             self._storage.claim()  # a record that says RUNNING already may be that of somebody else's run
-        return self._scheduler
+        return running
 
     def _commit_interval(self) -> float:
         durability = self._options.get("durability", _STRICT)
@@ -514,7 +668,7 @@ class ActionEngine(base.Engine):
             return float(self._options.get("commit_interval", _COMMIT_INTERVAL))
         return math.inf if durability == _EXIT else 0.0
 
-    def _not_saved(self, error: exceptions.StorageFailure) -> exceptions.StorageFailure:
+    def _not_saved(self, error: BaseException) -> exceptions.StorageFailure:
         """Return the error of a run that was stopped because its store takes nothing more."""
         if isinstance(error, exceptions.Unstorable):
             return exceptions.Unstorable(f"{self._flow} was stopped, as its record cannot be stored as it is", error)
@@ -534,17 +688,14 @@ class ActionEngine(base.Engine):
             error,
         )
 
-    def _suspend(self) -> None:
-        self._move(states.SUSPENDING)
-        self._move(states.SUSPENDED)
-
     def _conclude(self, current: scheduler.Scheduler) -> str:
         """Work out how the run has ended, and move the flow there."""
-        found = set(map(_state_of, filter(None, self._details)))
         if current.stopping and current.unfinished:
-            self._suspend()
+            self._move(states.SUSPENDING)
+            self._move(states.SUSPENDED)
             return states.SUSPENDED
-        if found <= {states.SUCCESS, states.IGNORE}:
+        found = self._found()
+        if found <= _SUCCEEDED:
             final = states.SUCCESS
         elif states.REVERT_FAILURE in found or not any(
             detail.intention == states.REVERT for detail in self._details if detail is not None
@@ -554,6 +705,10 @@ class ActionEngine(base.Engine):
             final = states.REVERTED
         self._move(final)
         return final
+
+    def _found(self) -> set[str | None]:
+        """Return the states in which there are atoms."""
+        return set(map(_state_of, filter(None, self._details)))
 
     def _reraise(self, final: str) -> None:
         """Raise what is on record as failed; a note of it names what still stands."""
@@ -588,6 +743,7 @@ class ParallelActionEngine(ActionEngine):
 _NAMED_IN_FULL = 30
 _FLAGS = frozenset(("defer_reverts", "gather_statistics", "inject_transient", "inline", "never_resolve"))
 _UNDER_WAY = (states.RUNNING, states.REVERTING, states.RETRYING)
+_SUCCEEDED = frozenset((states.SUCCESS, states.IGNORE))
 _state_of = operator.attrgetter("state")
 
 
@@ -620,7 +776,7 @@ def _check_picklable(compiled: plan.Plan, dumps: Callable[[Any], bytes]) -> None
             continue
         parts: list[Any] = [type(atom)]
         if isinstance(atom, task.Task):
-            parts += atom.functions()
+            parts += atom._tfx_functions()
         for part in parts:
             if id(part) in checked:
                 continue

@@ -53,7 +53,7 @@ def to_digraph(root: Any) -> graphs.DiGraph:
         if kind == FLOW:
             ends[item] = FlowEnd(item)
             inside = around if item.retry is None else {"retry": item.retry}
-            following = [(member, _kind_of(member), inside) for member in item]
+            following = [(member, _kind_of(member), inside) for member in flow.members_of(item)]
             if item.retry is not None:
                 following.append((item.retry, RETRY, around))
             pending.append((ends[item], FLOW_END, around))
@@ -79,7 +79,7 @@ def to_tree(root: Any) -> tree.Node:
         node = nodes[nested]
         if nested.retry is not None:
             node.add(tree.Node(nested.retry, kind=RETRY))
-        for member in nested:
+        for member in flow.members_of(nested):
             if isinstance(member, flow.Flow):
                 child = nodes[member] = tree.Node(member, kind=FLOW, noop=True)
             else:
@@ -98,7 +98,9 @@ def _edges(nested: flow.Flow, ends: dict[flow.Flow, FlowEnd]) -> Iterator[tuple[
     from_begin = {flow.LINK_INVARIANT: True}
     if nested.retry is not None:
         from_begin[flow.LINK_RETRY] = True
-    first, last = dict.fromkeys(nested), dict.fromkeys(nested)
+    first = dict.fromkeys(flow.members_of(nested))
+    last = first.copy()
+    empty = not first
     for u, v, attributes in nested.iter_links():
         first.pop(v, None)
         last.pop(u, None)
@@ -107,5 +109,5 @@ def _edges(nested: flow.Flow, ends: dict[flow.Flow, FlowEnd]) -> Iterator[tuple[
         yield begin, member, from_begin
     for member in last:
         yield ends.get(member, member), ends[nested], {flow.LINK_INVARIANT: True}
-    if not len(nested):
+    if empty:
         yield begin, ends[nested], {flow.LINK_INVARIANT: True}

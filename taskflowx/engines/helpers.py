@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import _names, exceptions
 from taskflowx._util import arguments
-from taskflowx.atom import full_name
-from taskflowx.engines import engine as engines
+from taskflowx.engines import engine as engines, factories
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from types import FrameType
 
     from taskflowx.engines.engine import ActionEngine
     from taskflowx.persistence import base, models
@@ -20,8 +20,15 @@ if TYPE_CHECKING:
 ENGINES_NAMESPACE = "taskflowx.engines"
 ENGINE_DEFAULT = "default"
 
-_ENGINES: dict[str, type[ActionEngine]] = {
-    ENGINE_DEFAULT: engines.ActionEngine,
+
+def _default_engine(flow: Any, flow_detail: Any, backend: Any, options: dict[str, Any]) -> ActionEngine:
+    """Make the engine of programs that ask for none: the serial one, unless they say where calls are to run."""
+    make = engines.SerialActionEngine if options.get("executor") is None else engines.ActionEngine
+    return make(flow, flow_detail, backend, options)
+
+
+_ENGINES: dict[str, Callable[..., ActionEngine]] = {
+    ENGINE_DEFAULT: _default_engine,
     "serial": engines.SerialActionEngine,
     "parallel": engines.ParallelActionEngine,
 }
@@ -84,7 +91,7 @@ def load(
     :param backend: the store of the record: None keeps it in memory; otherwise a `Backend`, its connection string such
         as 'sqlite:///path', or a dict of settings with the key `connection`
     :param namespace: the group of entry points in which the engine is looked up
-    :param engine: 'serial', 'parallel', or 'default', which is serial unless an `executor` is given
+    :param engine: 'serial', 'parallel', or 'default', which is 'serial' unless an `executor` is given
     :param kwargs: options of the engine, see `taskflowx.engines.engine.ActionEngine`
     :raises NotFound: when there is no such engine
     :raises ValueError, TypeError: when there is no such option or executor
@@ -127,57 +134,6 @@ def run(
     return made.storage.fetch_all()
 
 
-def _import_by_name(name: str) -> Any:
-    """Import what a dotted name stands for.
-
-    :raises ImportError: when there is nothing of that name
-    """
-    parts = name.split(".")
-    for cut in range(len(parts) - 1, 0, -1):
-        try:
-            found: Any = importlib.import_module(".".join(parts[:cut]))
-        except ModuleNotFoundError:
-            continue
-        try:
-            for part in parts[cut:]:
-                found = getattr(found, part)
-        except AttributeError:
-            continue
-        return found
-    msg = f"Could not import '{name}'"
-    raise ImportError(msg)
-
-
-def _factory_name(factory: Any) -> str:
-    """Return the name under which a factory can be imported again.
-
-    :raises ValueError: when it cannot
-    """
-    if isinstance(factory, str):
-        return factory
-    name = full_name(factory)
-    try:
-        found = _import_by_name(name)
-    except ImportError:
-        found = None
-    if found != factory:
-        msg = f"Flow factory {factory!r} is not reimportable by name {name}"
-        raise ValueError(msg)
-    return name
-
-
-def _checked(args: Iterable[Any] | None, kwargs: Mapping[str, Any] | None) -> tuple[list[Any], dict[str, Any]]:
-    """Return the arguments of a factory in lists of their own.
-
-    :raises TypeError: when they are none
-    """
-    if args:
-        arguments.check_iterable("factory_args", args, "an iterable of positional arguments for the factory")
-    if kwargs:
-        arguments.check_named_values("factory_kwargs", kwargs)
-    return list(args or []), dict(kwargs or {})
-
-
 def save_factory_details(
     flow_detail: models.FlowDetail,
     flow_factory: Callable[..., Any] | str,
@@ -194,8 +150,10 @@ def save_factory_details(
     :raises ValueError: when the function cannot be imported by its name
     """
     arguments.check_like("flow_detail", flow_detail, ("name", "meta"), "a FlowDetail")
-    args, keywords = _checked(factory_args, factory_kwargs)
-    flow_detail.meta["factory"] = {"name": _factory_name(flow_factory), "args": args, "kwargs": keywords}
+    args, keywords = factories.checked_arguments(factory_args, factory_kwargs)
+    name = factories.name_of(flow_factory)
+    factories.register(name)
+    flow_detail.meta[factories.META] = {"name": name, "args": args, "kwargs": keywords}
     store = _fetch_backend(backend)
     if store is not None:
         with contextlib.closing(store.get_connection()) as connection:
@@ -223,9 +181,9 @@ def load_from_factory(
 
     :raises ValueError: when the function cannot be imported by its name
     """
-    args, keywords = _checked(factory_args, factory_kwargs)
-    name = _factory_name(flow_factory)
-    factory = _import_by_name(name) if isinstance(flow_factory, str) else flow_factory
+    args, keywords = factories.checked_arguments(factory_args, factory_kwargs)
+    name = factories.name_of(flow_factory)
+    factory = factories.import_by_name(name) if isinstance(flow_factory, str) else flow_factory
     flow = factory(*args, **keywords)
     backend = _fetch_backend(backend)
     flow_detail = _make_detail(flow, book, backend)
@@ -233,23 +191,30 @@ def load_from_factory(
     return load(flow, store, flow_detail, None, backend, namespace, engine, **kwargs)
 
 
-def flow_from_detail(flow_detail: models.FlowDetail) -> Any:
-    """Make the flow of a record again.
+def flow_from_detail(
+    flow_detail: models.FlowDetail, *, allowed_factories: Iterable[str | Callable[..., Any]] | None = None
+) -> Any:
+    """Make the flow of a record again, by the factory that the record names.
 
-    :raises ValueError: when the record does not say how, or the function cannot be imported
+    :param allowed_factories: which factories may be called: functions, or dotted names of functions, modules and
+        packages. By default these are the functions that this process has given to `save_factory_details` or
+        `load_from_factory`, and those of the program: in the package of the code that calls this, and of the program
+        that was started; or beside their files, if they are in no package
+    :raises ValueError: when the record does not say how, or names a factory that is not allowed
+    :raises InvalidFormat: when what the record says is of another shape
+    :raises ImportError: when the factory cannot be imported
     """
+    return _flow_from_detail(flow_detail, allowed_factories, sys._getframe(1))
+
+
+def _flow_from_detail(
+    flow_detail: models.FlowDetail, allowed: Iterable[str | Callable[..., Any]] | None, caller: FrameType
+) -> Any:
     arguments.check_like("flow_detail", flow_detail, ("name", "uuid", "meta"), "a FlowDetail")
     known = f"flow {flow_detail.name} {flow_detail.uuid}"
-    factory = flow_detail.meta.get("factory")
-    if not factory:
-        msg = f"Cannot reconstruct {known}: no factory information saved."
-        raise ValueError(msg)
-    try:
-        make = _import_by_name(factory["name"])
-    except ImportError as error:
-        msg = f"Could not import factory for {known}: {error}"
-        raise ImportError(msg) from error
-    return make(*factory["args"], **factory["kwargs"])
+    name, args, keywords = factories.read(flow_detail.meta.get(factories.META), known)
+    make = factories.find(name, known, factories.Own(caller) if allowed is None else factories.Listed(allowed))
+    return make(*args, **keywords)
 
 
 def load_from_detail(
@@ -258,13 +223,19 @@ def load_from_detail(
     backend: Any = None,
     namespace: str = ENGINES_NAMESPACE,
     engine: str = ENGINE_DEFAULT,
+    *,
+    allowed_factories: Iterable[str | Callable[..., Any]] | None = None,
     **kwargs: Any,
 ) -> ActionEngine:
     """Make an engine that goes on from a record whose flow was made by a factory.
 
+    :param allowed_factories: which factories may be called, see `flow_from_detail`
+
     The other arguments are those of `load`.
 
-    :raises ValueError: when the record does not say how its flow is made
+    :raises ValueError: when the record does not say how its flow is made, or names a factory that is not allowed
+    :raises InvalidFormat: when what the record says is of another shape
+    :raises ImportError: when the factory cannot be imported
     """
-    flow = flow_from_detail(flow_detail)
+    flow = _flow_from_detail(flow_detail, allowed_factories, sys._getframe(1))
     return load(flow, store, flow_detail, None, backend, namespace, engine, **kwargs)

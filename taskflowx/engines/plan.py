@@ -15,6 +15,7 @@ What must stay true:
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import operator
 from bisect import bisect_right
@@ -24,9 +25,10 @@ from taskflowx import deciders, exceptions, flow, retry, task
 from taskflowx._util import arguments
 from taskflowx.atom import Atom, full_name
 from taskflowx.patterns import graph_flow, linear_flow, unordered_flow
+from taskflowx.patterns.members import CYCLE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     Nodes = tuple[int, ...]
 
@@ -49,10 +51,11 @@ class Span:
 
     `controller` is the index of the nearest retry that controls the members, -1 if there is none; `retry` is that of
     the flow's own one. Graph flows keep where each member begins (`starts`) and which members each one directly
-    follows (`before`), by the position of the member.
+    follows (`before`), by the position of the member. `jump` is a flow around this one, some `depth` further out: by
+    these and the parents each flow around is reached in a number of steps that is logarithmic in the depth.
     """
 
-    __slots__ = ("before", "controller", "flow", "hi", "kind", "lo", "parent", "retry", "starts")
+    __slots__ = ("before", "controller", "depth", "flow", "hi", "jump", "kind", "lo", "parent", "retry", "starts")
 
     def __init__(self, spanned: flow.Flow, kind: str, parent: int, lo: int, controller: int) -> None:
         self.flow = spanned
@@ -62,6 +65,8 @@ class Span:
         self.hi = lo
         self.retry = -1
         self.controller = controller
+        self.depth = 0
+        self.jump = -1
         self.starts: list[int] = []
         self.before: list[tuple[int, ...]] = []
 
@@ -158,7 +163,7 @@ def compile_flow(root: Any, *, awaits: bool = False) -> Plan:
     if not isinstance(root, flow.Flow):
         _check_member(plan, root)
         single = linear_flow.Flow(getattr(root, "name", "?"))
-        single._members[root] = None
+        single._tfx_members[root] = None
         root = single
     frames = [_open(plan, root, (), (), -1)]
     path = {id(root)}
@@ -204,7 +209,7 @@ def _finish(plan: Plan) -> None:
     ranked = any(map(_priority, atoms))
     last, is_plain = None, False
     for i, atom in zip(places, atoms, strict=True):
-        signature = atom._signature
+        signature = atom._tfx_signature
         if signature is not last:
             outputs = signature.outputs
             last, is_plain = signature, not outputs or (len(outputs) == 1 and outputs[0][1] is None)
@@ -300,9 +305,13 @@ def _check_methods(plan: Plan, atom: Any, names: tuple[str, ...]) -> None:
     cls = type(atom)
     if not issubclass(cls, Atom):  # a mock that passes for one
         return
-    functions = atom.functions() if issubclass(cls, task.Task) else None  # a retry runs in the thread of the engine
+    functions = (
+        atom._tfx_functions() if issubclass(cls, task.Task) else None
+    )  # a retry runs in the thread of the engine
     for method in functions or [getattr(cls, name) for name in names]:
-        if arguments.is_async(method) and not (plan.awaits and functions is not None and atom._signature.asynchronous):
+        if arguments.is_async(method) and not (
+            plan.awaits and functions is not None and atom._tfx_signature.asynchronous
+        ):
             awaited = "nobody awaits here" if plan.awaits else "only executor='asyncio' awaits"
             msg = (
                 f"Atom '{atom.name}' cannot be run: {full_name(method)} is a coroutine function, which {awaited}; "
@@ -316,8 +325,17 @@ def _check_methods(plan: Plan, atom: Any, names: tuple[str, ...]) -> None:
 def _open(plan: Plan, opened: flow.Flow, preds: Nodes, votes: tuple[Vote, ...], parent: int) -> _Frame:
     """Begin a flow: its range, its retry, and the gate before members of which many can start at once."""
     controller = plan.spans[parent].controller if parent >= 0 else -1
-    kind = _KINDS.get(type(opened)) or next((k for cls, k in _KINDS.items() if isinstance(opened, cls)), GRAPH)
+    kind = _KINDS.get(opened._tfx_pattern, GRAPH) if flow.is_plain(opened) else GRAPH
     span = Span(opened, kind, parent, len(plan.atoms), controller)
+    if parent >= 0:
+        # After Myers ("An applicative random-access stack", 1983): a jump takes the two before it together, when these
+        # are of one length, and otherwise leads to the parent.
+        around = plan.spans[parent]
+        span.depth, span.jump = around.depth + 1, parent
+        if around.jump >= 0:
+            further = plan.spans[around.jump]
+            if further.jump >= 0 and around.depth - further.depth == further.depth - plan.spans[further.jump].depth:
+                span.jump = further.jump
     home = len(plan.spans)
     plan.spans.append(span)
     if opened.retry is not None:
@@ -343,7 +361,7 @@ class _Frame:
     on the flow are asked before these), `exits` the nodes after which all of the flow has run.
     """
 
-    __slots__ = ("entry", "exits", "flow", "home", "members", "preds", "votes")
+    __slots__ = ("all", "entry", "exits", "flow", "home", "members", "preds", "votes")
 
     def __init__(self, plan: Plan, opened: flow.Flow, preds: Nodes, votes: tuple[Vote, ...], home: int) -> None:
         self.flow = opened
@@ -351,7 +369,12 @@ class _Frame:
         self.votes = votes
         self.preds = self.entry = preds
         self.exits: Nodes = preds
-        self.members: Iterator[Any] = iter(opened)
+        self.all = self.in_order()
+        self.members: Iterator[Any] = iter(self.all)
+
+    def in_order(self) -> list[Any]:
+        """Return the members in an order in which they can run."""
+        return list(self.flow)
 
     def enter_by(self, preds: Nodes) -> None:
         self.preds = self.entry = self.exits = preds
@@ -370,7 +393,7 @@ class _Frame:
         """
         if self.votes:
             return None
-        members = list(self.flow)
+        members = self.all
         kinds = set(map(type, members))
         if not kinds <= plan.looked_at:  # which has classes of tasks alone
             if any(issubclass(kind, flow.Flow) for kind in kinds):
@@ -433,7 +456,7 @@ class _Fan(_Frame):
         self.ends: list[int] = []
 
     def starting(self) -> int:
-        return len(self.flow)
+        return len(self.all)
 
     def advance(self, plan: Plan) -> Any:
         if not self.ends and (members := self.just_atoms(plan)):
@@ -460,28 +483,34 @@ class _Fan(_Frame):
 
 
 class _Net(_Frame):
-    """A graph flow, or a pattern of somebody else's: each member follows those that are linked to it."""
+    """A graph flow, or one that says itself what is linked: each member follows those that are linked to it."""
 
-    __slots__ = ("asked", "before", "ends", "fan_out", "position")
+    __slots__ = ("asked", "before", "ends", "fan_out", "links", "position")
 
     def __init__(self, plan: Plan, opened: flow.Flow, preds: Nodes, votes: tuple[Vote, ...], home: int) -> None:
         super().__init__(plan, opened, preds, votes, home)
         # position -> (position of the source or -1 for a flow, decider, depth)
         self.asked: dict[int, list[tuple[int, Any, deciders.Depth]]] = {}
-        if isinstance(opened, graph_flow.Flow):
-            self.before, decided = opened.positions()
+        if isinstance(opened, graph_flow.Flow) and flow.is_plain(opened):
+            self.before, decided = graph_flow.positions(opened, self.all)
         else:
-            self.before, decided = _positions(opened)
+            self.before, decided = _positions(len(self.all), self.links)
         if decided:
-            kinds = [isinstance(member, flow.Flow) for member in opened]
+            kinds = [isinstance(member, flow.Flow) for member in self.all]
             for (source, target), attributes in decided.items():
-                depth = attributes.get(flow.LINK_DECIDER_DEPTH) or deciders.Depth.ALL
+                depth = deciders.Depth.translate(attributes.get(flow.LINK_DECIDER_DEPTH) or deciders.Depth.ALL)
                 shown = -1 if kinds[source] else source
                 self.asked.setdefault(target, []).append((shown, attributes[flow.LINK_DECIDER], depth))
         self.fan_out: list[int] = []  # by position, how many members follow; for flows that have flows in them
         self.position = -1
         self.ends: list[Nodes] = []  # by position, what is to have run when the member has
         plan.spans[home].before = self.before
+
+    def in_order(self) -> list[Any]:
+        if isinstance(self.flow, graph_flow.Flow) and flow.is_plain(self.flow):
+            return list(self.flow)
+        members, self.links = _told_by(self.flow)  # by the positions of their ends
+        return members
 
     def starting(self) -> int:
         return sum(not before for before in self.before)
@@ -555,18 +584,67 @@ class _Net(_Frame):
         self.ends.append(exits)
 
 
-def _positions(opened: flow.Flow) -> tuple[list[tuple[int, ...]], dict[tuple[int, int], dict[str, Any]]]:
-    """Return the links of somebody else's pattern as `graph_flow.Flow.positions` does."""
-    place = {id(member): position for position, member in enumerate(opened)}
-    before: list[tuple[int, ...]] = [()] * len(place)
-    decided = {}
+def _told_by(opened: flow.Flow) -> tuple[list[Any], dict[tuple[int, int], dict[str, Any]]]:
+    """Return the members of a flow that says itself in which order they run, in that order, and its links.
+
+    The links are by the positions of their ends, with their attributes.
+
+    :raises CompilationFailure: when a link leads to something that is no member
+    :raises DependencyFailure: when the links make a cycle
+    """
+    members = list(flow.members_of(opened))
+    place = {id(member): position for position, member in enumerate(members)}
+    links: dict[tuple[int, int], dict[str, Any]] = {}
     for u, v, attributes in opened.iter_links():
-        source, target = place[id(u)], place[id(v)]
-        before[target] = (*before[target], source)
-        if attributes.get(flow.LINK_DECIDER) is not None:
-            decided[source, target] = attributes
-    return before, decided
+        for end in (u, v):
+            if id(end) not in place:
+                msg = (
+                    f"iter_links() of {full_name(type(opened))} links '{u.name}' with '{v.name}', and '{end.name}' is "
+                    f"no member of flow {opened}: neither iter_nodes() nor iterating over it gives it"
+                )
+                raise exceptions.CompilationFailure(msg)
+        link = place[id(u)], place[id(v)]
+        links[link] = {**links.get(link, {}), **(attributes or {})}
+    order = _topological(len(members), links)
+    if len(order) < len(members):
+        stuck = [str(members[position].name) for position in sorted(set(range(len(members))).difference(order))]
+        msg = f"{CYCLE}\niter_links() of {full_name(type(opened))} makes a cycle in flow {opened}, among {stuck}"
+        raise exceptions.DependencyFailure(msg)
+    if all(map(operator.eq, order, itertools.count())):
+        return members, links
+    rank = {position: place for place, position in enumerate(order)}
+    return [members[position] for position in order], {(rank[u], rank[v]): has for (u, v), has in links.items()}
 
 
-_KINDS: dict[type, str] = {linear_flow.Flow: LINEAR, unordered_flow.Flow: UNORDERED}
+def _topological(count: int, links: Iterable[tuple[int, int]]) -> list[int]:
+    """Return positions so that each link leads on, else as they were; those in and behind a cycle are left out."""
+    unmet = [0] * count
+    after: list[list[int]] = [[] for _ in range(count)]
+    for u, v in links:
+        unmet[v] += 1
+        after[u].append(v)
+    ready = [position for position in range(count) if not unmet[position]]  # ascending, so it is a heap
+    order = []
+    while ready:
+        position = heapq.heappop(ready)
+        order.append(position)
+        for later in after[position]:
+            unmet[later] -= 1
+            if not unmet[later]:
+                heapq.heappush(ready, later)
+    return order
+
+
+def _positions(
+    count: int, links: dict[tuple[int, int], dict[str, Any]]
+) -> tuple[list[tuple[int, ...]], dict[tuple[int, int], dict[str, Any]]]:
+    """Return links as `graph_flow.positions` does."""
+    before: list[list[int]] = [[] for _ in range(count)]
+    for source, target in links:
+        before[target].append(source)
+    decided = {link: attributes for link, attributes in links.items() if attributes.get(flow.LINK_DECIDER) is not None}
+    return [tuple(sources) for sources in before], decided
+
+
+_KINDS: dict[type | None, str] = {linear_flow.Flow: LINEAR, unordered_flow.Flow: UNORDERED}
 _FRAMES: dict[str, Callable[..., _Frame]] = {LINEAR: _Row, UNORDERED: _Fan, GRAPH: _Net}

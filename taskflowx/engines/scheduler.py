@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any
 from taskflowx import exceptions, retry, states, task
 from taskflowx._util import failpoints
 from taskflowx.atom import REVERT_RESULT
-from taskflowx.engines import refusals, resolve
+from taskflowx.engines import life, refusals, resolve
 from taskflowx.engines.calling import BOUND, NOBODY, TAKES_BOTH, TAKES_RESULT, UNBOUND
 from taskflowx.engines.unclosed import CLEAR, UNDONE_WITH
 from taskflowx.executors import base
@@ -67,6 +67,10 @@ META_NOT_CALLED = "not_called"
 _WAKE = (None, None)
 #: how many plain calls are got ready before they are handed over
 _PART = 512
+#: so often, and once more, the end of calls is waited for when the wait is interrupted
+_WAITS = 3
+#: the outcome of a call in place that has raised, until it is on record, is this with the exception
+_RAISED = object()
 #: at least so long lies between commits that carry nothing but progress
 _SECONDS_FOR_PROGRESS = 1.0
 
@@ -122,6 +126,21 @@ class Scheduler:
         self._completed: deque[tuple[Any, Any]] = deque()
         self._in_flight = 0
         self._refusals = refusals.Refusals(plan)
+        #: whether that may be too many, as handing over was interrupted
+        self._in_doubt = False
+        #: calls on their way, so that an interrupt does not lose them: those that were got ready and not handed over,
+        #: those that were taken back, and the one that was made here with what has come of it
+        self._got_ready: tuple[list[base.Call], ...] = ()
+        self._recalled: list[base.Call] = []
+        #: calls that were announced when somebody who listens to that stopped the run: one of them is made
+        self._announced: list[base.Call] = []
+        self._made: tuple[base.Call, Any] | None = None
+        #: how far the run has come: whether the executor was started, whether it was stopped, whether all is on record
+        self._started = self._stopped = self._finished = False
+        self._waits = _WAITS
+        self._kept_progress: Any = task.PROGRESS.get()
+        #: what has left the run before its end
+        self.interrupts = life.Interrupts()
         self._failed: list[int] = []
         #: atoms whose records have changed since the last commit; None when these live in memory alone
         self._touched = storage.touched if storage.durable else None
@@ -160,46 +179,151 @@ class Scheduler:
         """
         if timeout is not None:
             self._deadline = time.monotonic() + timeout
+        try:
+            try:
+                yield from self._turns(stepwise=stepwise)
+            except BaseException as error:
+                self.interrupts.note(error)
+                if self._executor.within_a_loop and not isinstance(error, GeneratorExit):
+                    yield from self._let_finish()
+        finally:
+            self.finish()
+        if self.interrupts.left_by is not None:
+            raise self.interrupts.left_by
+
+    def _turns(self, *, stepwise: bool) -> Generator[str, None, None]:
         walk = self._walk
         self._open()
-        kept = task.PROGRESS.get()
-        try:
-            alone = self._touched is None and not stepwise and self._plan.rank is None
-            self._executor.follower_of = self._follower_of if alone else None
-            self._executor.check_progress = None if self._touched is None else self._check_progress
-            self._executor.start(self._queue.put)
-            while True:
-                yield states.SCHEDULING
-                try:
-                    task.PROGRESS.set(self._report_in_place)
-                    self._start(stepwise=stepwise)
-                finally:
-                    task.PROGRESS.set(kept)
-                yield states.WAITING
-                self._wait()
-                yield states.ANALYZING
-                self._learn()
-                if self.stopping:
-                    self._take_back()
-                if not self._in_flight and (self.stopping or not (walk.ready or walk.undo)):
-                    break
-        except GeneratorExit:
-            raise
-        except BaseException:
-            if self._executor.within_a_loop:
-                yield from self._let_finish()
-            raise
-        finally:
-            task.PROGRESS.set(kept)  # an interrupt may have come before that above
-            self._executor.follower_of = None
+        kept = self._kept_progress = task.PROGRESS.get()
+        alone = self._touched is None and not stepwise and self._plan.rank is None
+        self._executor.follower_of = self._follower_of if alone else None
+        self._executor.check_progress = None if self._touched is None else self._check_progress
+        self._started = True
+        self._executor.start(self._queue.put)
+        while True:
+            yield states.SCHEDULING
+            try:
+                task.PROGRESS.set(self._report_in_place)
+                self._start(stepwise=stepwise)
+            finally:
+                task.PROGRESS.set(kept)
+            yield states.WAITING
+            self._wait()
+            yield states.ANALYZING
+            self._learn()
+            if self.stopping:
+                self._take_back()
+            if not self._in_flight and (self.stopping or not (walk.ready or walk.undo)):
+                break
+
+    # -- its end -----------------------------------------------------------------------------------
+
+    def finish(self) -> None:
+        """Let what has begun end, and put on record what has come of it; the second time there is nothing to do.
+
+        An interrupt is noted, and what it has cut short is done again. Who insists does not wait for calls any more;
+        what comes of these later, `finish_late` puts on record.
+        """
+        if not self._finished:
+            self.interrupts.defy(self._finish)
+
+    def finish_late(self) -> None:
+        """Put on record what has come of calls since an interrupted run was left.
+
+        :raises BaseException: an interrupt; there may be more to put on record then
+        """
+        self.interrupts = life.Interrupts()
+        self._finished, self._waits = False, _WAITS
+        self.finish()
+        if self.interrupts.left_by is not None:
+            raise self.interrupts.left_by
+
+    def _finish(self) -> None:
+        """End the run. Each step may be done again, when an interrupt has come in it or after it.
+
+        Nothing here goes by the Walk, which an interrupt may have left half changed: the details are the truth.
+        """
+        task.PROGRESS.set(self._kept_progress)
+        self._executor.follower_of = None
+        self._unannounced.clear()
+        for calls in self._got_ready:
+            while calls:
+                self._put_back(calls[-1])
+                calls.pop()
+        if self._started and not self._stopped:
+            self._recall()
+            if self._waits >= 0:
+                self._waits -= 1
+                self._executor.stop()
+                self._stopped = True
+        self._salvage()
+        self._store_changes()
+        self._finished = True
+
+    def _let_finish(self) -> Generator[str, None, None]:
+        """Have the loop that is not ours finish the calls under way, while the run is left."""
+        for _ in range(_WAITS):
             try:
                 self._recall()
-            finally:
-                try:
-                    self._executor.stop()
-                finally:
-                    self._save_completed()
-                    self._store_changes()
+                while self._under_way() and not self._in_doubt:
+                    yield states.WAITING
+                    self._take_delivered()
+            except BaseException as error:
+                self.interrupts.note(error)
+                if isinstance(error, GeneratorExit):
+                    return
+            else:
+                return
+
+    def _under_way(self) -> bool:
+        return sum(type(call) is base.Call for call, _ in self._completed) < self._in_flight
+
+    def _salvage(self) -> None:
+        """Put on record what was delivered; a failure among it is resolved when the run goes on."""
+        if self._made is not None:
+            self._completed.append(self._made)
+            self._made = None
+        self._take_delivered()
+        completed = self._completed
+        while True:
+            while completed:
+                call, outcome = completed[0]
+                if type(call) is base.Call:
+                    try:
+                        self._put_on_record(call, outcome)
+                    except BaseException as error:  # a listener's, or one that has come while it is dealt with
+                        self.interrupts.note(error)
+                        self._put_on_record(call, outcome)
+                    completed.popleft()
+                    self._hand_in_late()
+                else:
+                    completed.popleft()  # first: those who listen are told once
+                    if call is not None:
+                        self._learn_progress(call, outcome)
+            if not self._hand_in_late():
+                break
+        for i in self._executor.followers:  # what came of the call before is lost: both have been cut off
+            if self._details[i].state in _NOT_BEGUN:
+                self._details[i].state = states.RUNNING
+
+    def _put_on_record(self, call: base.Call, outcome: Any) -> None:
+        """Record what came of a call, unless that has been done."""
+        detail = self._details[call.index]
+        under_way = states.RUNNING if call.verb == states.EXECUTE else states.REVERTING
+        if detail.state == under_way and type(outcome) is not base.Interrupt:
+            if type(outcome) is tuple and outcome and outcome[0] is _RAISED:
+                outcome = Failure.from_exception(outcome[1])
+            if call.verb == states.EXECUTE:
+                _forget_part(detail)
+            self._ended(call.index, call.verb, outcome)
+
+    def _hand_in_late(self) -> bool:
+        """Hand in the followers of calls that have succeeded; tells whether there was one."""
+        details, pred = self._details, self._plan.pred
+        late = [i for i in list(self._executor.followers) if details[pred[i][0]].state == states.SUCCESS]
+        for i in late:
+            self._hand_in(i)
+        return bool(late)
 
     def _open(self) -> None:
         """Take up the record as it is: a new run, or one that was cut off anywhere."""
@@ -264,31 +388,33 @@ class Scheduler:
             ready = self._hand_over_plain(ready)
         calls: list[base.Call] = []
         retries: list[base.Call] = []
-        try:
-            for prepare, batch in ((self._prepare_undo, undo), (self._prepare_execute, ready)):
-                for i in batch:
-                    if failpoints.on:
-                        failpoints.hit("in a batch")
-                    call = prepare(i)
-                    if call is not None:
-                        (retries if isinstance(call.atom, retry.Retry) else calls).append(call)
-            self._commit()
-            retries.reverse()
-            while retries:
-                call = retries.pop()
-                self._ended(call.index, call.verb, base.perform(call.atom, call.verb, call.kwargs))
-        except BaseException:
-            self._unannounced.clear()
-            self._put_back([*calls, *retries])
-            raise
+        self._got_ready = calls, retries
+        for prepare, batch in ((self._prepare_undo, undo), (self._prepare_execute, ready)):
+            for i in batch:
+                if failpoints.on:
+                    failpoints.hit("in a batch")
+                call = prepare(i)
+                if call is not None:
+                    (retries if isinstance(call.atom, retry.Retry) else calls).append(call)
+        self._commit()
+        retries.reverse()
+        while retries:
+            self._make(retries.pop())
         if calls:
+            if self.stopping:
+                self._announced = calls
             self._submit(calls)
 
     def _submit(self, calls: list[base.Call]) -> None:
         if failpoints.on:
             failpoints.hit("before submit")
-        self._in_flight += len(calls)
-        self._executor.submit(calls)
+        self._got_ready = ()
+        try:
+            self._in_flight += len(calls)
+            self._executor.submit(calls)
+        except BaseException:
+            self._in_doubt = True
+            raise
         if failpoints.on:
             failpoints.hit("after submit")
 
@@ -302,24 +428,21 @@ class Scheduler:
         execute, running = states.EXECUTE, states.RUNNING
         calls: list[base.Call] = []
         left = len(batch)
-        try:
-            for position, i in enumerate(batch):
-                caller = callers[i]
-                arguments = {} if caller is None else caller.fill(sources[i])
-                if not plain[i] or notifier._topics or arguments is None or epoch != storage.injections:
-                    left = position
-                    break
-                details[i].state = running
-                calls.append(base.Call(i, atoms[i], execute, arguments))
-                if len(calls) == _PART:
-                    part, calls = calls, []
-                    self._submit(part)
-            part, calls = calls, []
-            if part:
-                self._submit(part)
-        except BaseException:
-            self._put_back(calls)
-            raise
+        self._got_ready = (calls,)
+        for position, i in enumerate(batch):
+            caller = callers[i]
+            arguments = {} if caller is None else caller.fill(sources[i])
+            if not plain[i] or notifier._topics or arguments is None or epoch != storage.injections:
+                left = position
+                break
+            calls.append(base.Call(i, atoms[i], execute, arguments))
+            details[i].state = running
+            if len(calls) == _PART:
+                self._submit(calls)
+                calls = []
+                self._got_ready = (calls,)
+        if calls:
+            self._submit(calls)
         return batch[left:]
 
     def _follower_of(self, call: base.Call) -> base.Follower | None:
@@ -335,7 +458,7 @@ class Scheduler:
             or (plan.home[s] != plan.home[i] and plan.controller(s) != plan.controller(i))  # they turn round together
             or detail.state not in _NOT_BEGUN
             or not (states.EXECUTE == call.verb == before.intention == detail.intention)
-            or atom._listened is not None
+            or atom._tfx_listened is not None
             or caller is NOBODY
             or binder.epoch != self._storage.injections
         ):
@@ -419,13 +542,6 @@ class Scheduler:
             limits.append(self._committed_at + max(self._commit_interval, _SECONDS_FOR_PROGRESS))
         return max(min(limits) - time.monotonic(), 0.0) if limits else None
 
-    def _let_finish(self) -> Generator[str, None, None]:
-        """Have the loop that is not ours finish the calls under way, while an error stops the run."""
-        self._recall()
-        while sum(type(call) is base.Call for call, _ in self._completed) < self._in_flight:
-            yield states.WAITING
-            self._take_delivered()
-
     def _learn(self) -> None:
         """Record what has been delivered, and resolve the failures in it.
 
@@ -436,7 +552,7 @@ class Scheduler:
             self._resolve_failures()
 
     def _record(self) -> None:
-        """Record what has been delivered; what is left of it when that is interrupted is while the run stops.
+        """Record what has been delivered; what an interrupt has kept from that is recorded when the run is left.
 
         :raises BaseException: what came out of a call and is no `Exception`
         """
@@ -460,7 +576,7 @@ class Scheduler:
                     detail.state = states.SUCCESS
                     ran(i)
                 elif type(outcome) is base.Interrupt:
-                    interrupt = outcome
+                    interrupt = interrupt or outcome
                 else:
                     self._ended(i, call.verb, outcome)
                 if followers and ready and ready[-1] in followers:
@@ -476,72 +592,65 @@ class Scheduler:
         """Leave under way, as the run is to stop, nothing but what has begun."""
         if self._in_flight:
             self._recall()
+            if self._announced and not self._in_flight:
+                # Who suspends the run at each step gets one step further each time, as in place.
+                self._hand_over_again(self._announced[0])
+            self._announced = []
         self._withdraw()
         if self._failed:
             self._resolve_failures()
 
+    def _hand_over_again(self, call: base.Call) -> None:
+        """Hand over a call that was taken back, as it has been announced."""
+        starting, queue = (
+            (states.REVERTING, self._walk.undo) if call.verb == states.REVERT else (states.RUNNING, self._walk.ready)
+        )
+        if call.index in queue:
+            queue.remove(call.index)
+            self._walk.cut_off.discard(call.index)
+            self._got_ready = ([call],)
+            self._details[call.index].state = starting
+            self._submit([call])
+
     def _recall(self) -> None:
         """Take back the calls that have not begun."""
-        calls = self._executor.recall()
-        self._in_flight -= len(calls)
-        self._put_back(calls)
+        recalled = self._recalled
+        recalled += self._executor.recall()
+        while recalled:
+            self._put_back(recalled[-1])
+            recalled.pop()
+            self._in_flight -= 1
 
-    def _put_back(self, calls: list[base.Call]) -> None:
-        """Make the atoms of calls that never began as they were before."""
-        walk = self._walk
-        for call in calls:
-            i = call.index
-            detail = self._details[i]
-            self._touch(i)
-            if call.verb == states.REVERT:
-                if detail.revert_failure is not None:
-                    detail.state = states.REVERT_FAILURE
-                else:
-                    detail.state = states.SUCCESS if detail.failure is None else states.FAILURE
-                walk.undo.append(i)
-                continue
-            turned = detail.intention != states.EXECUTE
-            if isinstance(call.atom, retry.Retry) and detail.results:  # it was to run again
-                detail.state = states.SUCCESS
-                if not turned:
-                    detail.intention = states.RETRY
-                    walk.note_turned(i, i + 1)
-                    walk.need[i] = self._plan.degree[i]
-                    walk.hold[i] = 0
-                    walk.undo.append(i)
+    def _put_back(self, call: base.Call) -> None:
+        """Make the atom of a call that never began as it was before."""
+        walk, i = self._walk, call.index
+        detail = self._details[i]
+        self._touch(i)
+        if call.verb == states.REVERT:
+            if detail.revert_failure is not None:
+                detail.state = states.REVERT_FAILURE
             else:
-                if i in self._begun:
-                    walk.cut_off.add(i)
-                else:
-                    detail.state = states.PENDING
-                if not turned:
-                    walk.ready.append(i)
-            if turned and not walk.hold[i]:
-                walk.freed(i)
-
-    def _save_completed(self) -> None:
-        """Record what was delivered while the run was stopping; a failure among it is resolved when the run goes on."""
-        ready, followers, completed = self._walk.ready, self._executor.followers, self._completed
-        if followers:
-            for late in [i for i in ready if i in followers]:  # an interrupt has come before it was handed in
-                ready.remove(late)
-                self._hand_in(late)
-        self._take_delivered()
-        while completed:
-            call, outcome = completed.popleft()
-            if type(call) is base.Call:
-                self._in_flight -= 1
-                # What was interrupted may be on record. A follower whose turn has not come is dealt with below.
-                under_way = states.RUNNING if call.verb == states.EXECUTE else states.REVERTING
-                if type(outcome) is not base.Interrupt and self._details[call.index].state == under_way:
-                    self._ended(call.index, call.verb, outcome)
-                if ready and ready[-1] in followers:
-                    self._hand_in(ready.pop())
-            elif call is not None:
-                self._learn_progress(call, outcome)
-        for i in followers:  # what came of the call before was lost by an interrupt: both have been cut off
-            if self._details[i].state in _NOT_BEGUN:
-                self._details[i].state = states.RUNNING
+                detail.state = states.SUCCESS if detail.failure is None else states.FAILURE
+            walk.undo.append(i)
+            return
+        turned = detail.intention != states.EXECUTE
+        if isinstance(call.atom, retry.Retry) and detail.results:  # it was to run again
+            detail.state = states.SUCCESS
+            if not turned:
+                detail.intention = states.RETRY
+                walk.note_turned(i, i + 1)
+                walk.need[i] = self._plan.degree[i]
+                walk.hold[i] = 0
+                walk.undo.append(i)
+        else:
+            if i in self._begun:
+                walk.cut_off.add(i)
+            else:
+                detail.state = states.PENDING
+            if not turned:
+                walk.ready.append(i)
+        if turned and not walk.hold[i]:
+            walk.freed(i)
 
     def _learn_progress(self, reporting: Any, details: Any) -> None:
         index = self._plan.names.get(reporting.name)
@@ -563,7 +672,7 @@ class Scheduler:
         detail = self._details[index]
         detail.meta = {**detail.meta, **facts}
         if self._notifier._topics:
-            self._notifier.notify_only(
+            self._notifier._tfx_notify_only(
                 task.EVENT_UPDATE_PROGRESS,
                 {**details, "task_name": reporting.name, "task_uuid": self._storage.get_atom_uuid(reporting.name)},
             )
@@ -624,88 +733,109 @@ class Scheduler:
         topics, on_running, on_success = self._hear()
         timed, serial = self._deadline is not None, self._executor.serial
         follow = not (stepwise or timed)
-        while True:
-            ready = walk.ready
-            left = iter(batch)
-            for i in left:
-                if self.stopping or (timed and self._stops()):
-                    walk.ready = [i, *left, *walk.ready]
-                    return
-                atom, caller = atoms[i], callers[i]
-                if not plain[i] or atom._listened is not None or (caller is not None and epoch != storage.injections):
-                    self._execute_one(i)
-                    continue
-                detail = details[i]
-                if notifier._topics is not topics:
-                    topics, on_running, on_success = self._hear()
-                if on_running is not None:
-                    if caller is not None and caller.fill(sources[i]) is None:  # looked at before anything is told
+        ended = -1  # the last one of which something has come, which is in `result`
+        result: Any = None
+        try:
+            while True:
+                ready = walk.ready
+                left = iter(batch)
+                for i in left:
+                    if self.stopping or (timed and self._stops()):
+                        walk.ready = [i, *left, *walk.ready]
+                        return
+                    atom, caller = atoms[i], callers[i]
+                    if (
+                        not plain[i]
+                        or atom._tfx_listened is not None
+                        or (caller is not None and epoch != storage.injections)
+                    ):
                         self._execute_one(i)
                         continue
-                    old, detail.state = detail.state, running
-                    try:
-                        facts = {"task_name": detail.name, "task_uuid": detail._uuid or detail.uuid, "old_state": old}
+                    detail = details[i]
+                    if notifier._topics is not topics:
+                        topics, on_running, on_success = self._hear()
+                    if on_running is not None:
+                        if caller is not None and caller.fill(sources[i]) is None:  # looked at before anything is told
+                            self._execute_one(i)
+                            continue
+                        old, detail.state = detail.state, running
                         try:
-                            on_running(running, facts)
+                            facts = {
+                                "task_name": detail.name,
+                                "task_uuid": detail._uuid or detail.uuid,
+                                "old_state": old,
+                            }
+                            try:
+                                on_running(running, facts)
+                            except Exception:
+                                notifier._tfx_complain(on_running, running, facts)
+                        except BaseException:  # a listener was interrupted, and the call will not be made
+                            detail.state = old
+                            raise
+                    else:
+                        detail.state = running
+                    try:
+                        if caller is None:
+                            try:
+                                atom.pre_execute()
+                                result = atom.execute()
+                            finally:
+                                atom.post_execute()
+                            ended = i
+                        else:
+                            result, ended = caller.call(atom, sources[i]), i
+                    except Exception as error:
+                        result, ended = (_RAISED, error), i
+                        self._ended(i, states.EXECUTE, Failure.from_exception(error))
+                        continue
+                    if type(result) is Failure:
+                        if result is UNBOUND:
+                            self._execute_one(i)
+                        else:
+                            self._ended(i, states.EXECUTE, result)
+                        continue
+                    detail.results = result
+                    if notifier._topics is not topics:
+                        topics, on_running, on_success = self._hear()
+                    if topics and detail._meta:
+                        _complete_progress(detail)
+                    detail.state = success
+                    if on_success is not None:
+                        facts = {
+                            "task_name": detail.name,
+                            "task_uuid": detail._uuid or detail.uuid,
+                            "old_state": running,
+                            "result": result,
+                        }
+                        try:
+                            on_success(success, facts)
                         except Exception:
-                            notifier.complain(on_running, running, facts)
-                    except BaseException:  # a listener was interrupted, and the call will not be made
-                        detail.state = old
-                        raise
-                else:
-                    detail.state = running
-                try:
-                    if caller is None:
-                        try:
-                            atom.pre_execute()
-                            result = atom.execute()
-                        finally:
-                            atom.post_execute()
-                    else:
-                        result = caller.call(atom, sources[i])
-                except Exception as error:
-                    self._ended(i, states.EXECUTE, Failure.from_exception(error))
-                    continue
-                if type(result) is Failure:
-                    if result is UNBOUND:
-                        self._execute_one(i)
-                    else:
-                        self._ended(i, states.EXECUTE, result)
-                    continue
-                detail.results = result
-                if notifier._topics is not topics:
-                    topics, on_running, on_success = self._hear()
-                if topics and detail._meta:
-                    _complete_progress(detail)
-                detail.state = success
-                if on_success is not None:
-                    facts = {
-                        "task_name": detail.name,
-                        "task_uuid": detail._uuid or detail.uuid,
-                        "old_state": running,
-                        "result": result,
-                    }
-                    try:
-                        on_success(success, facts)
-                    except Exception:
-                        notifier.complain(on_success, success, facts)
-                after = succ[i]
-                if after:  # to begin a loop over nothing takes longer than to look
-                    for s in after:
-                        count = need[s] - 1
-                        need[s] = count
-                        if not count:
-                            if plain[s]:
-                                ready.append(s)
-                            else:
-                                reached(s)
-            if not follow or self._failed or walk.undo or not (serial or len(ready) == 1):
-                return
-            batch, walk.ready = ready, []
-            if len(batch) > 1:
-                self._arrange(batch)
-            elif not batch:
-                return
+                            notifier._tfx_complain(on_success, success, facts)
+                    after = succ[i]
+                    if after:  # to begin a loop over nothing takes longer than to look
+                        for s in after:
+                            count = need[s] - 1
+                            need[s] = count
+                            if not count:
+                                if plain[s]:
+                                    ready.append(s)
+                                else:
+                                    reached(s)
+                if not follow or self._failed or walk.undo or not (serial or len(ready) == 1):
+                    return
+                batch, walk.ready = ready, []
+                if len(batch) > 1:
+                    self._arrange(batch)
+                elif not batch:
+                    return
+        except BaseException:
+            self._keep_made(ended, states.EXECUTE, result)
+            raise
+
+    def _keep_made(self, i: int, verb: str, outcome: Any) -> None:
+        """Keep what came of the last call that was made here, unless it was recorded before the interrupt."""
+        if i >= 0 and outcome is not UNBOUND and self._made is None:
+            self._made = base.Call(i, self._atoms[i], verb, {}), outcome
 
     def _hear(self) -> tuple[Any, Any, Any]:
         """Return the topics of the notifier, and what is to be called when a task begins, and when one succeeds.
@@ -713,7 +843,7 @@ class Scheduler:
         It is so until other topics take the place of these, when somebody joins or leaves.
         """
         notifier = self._notifier
-        return notifier._topics, notifier.target_of(states.RUNNING), notifier.target_of(states.SUCCESS)
+        return notifier._topics, notifier._tfx_target_of(states.RUNNING), notifier._tfx_target_of(states.SUCCESS)
 
     def _execute_one(self, i: int) -> None:
         call = self._prepare_execute(i)
@@ -721,13 +851,16 @@ class Scheduler:
             self._call_in_place(call)
 
     def _call_in_place(self, call: base.Call) -> None:
-        try:
-            self._commit()
-        except BaseException:
-            self._unannounced.clear()
-            self._put_back([call])
-            raise
-        self._ended(call.index, call.verb, base.perform(call.atom, call.verb, call.kwargs))
+        self._got_ready = ([call],)
+        self._commit()
+        self._got_ready = ()
+        self._make(call)
+
+    def _make(self, call: base.Call) -> None:
+        """Make a call here, and record what comes of it."""
+        self._made = made = call, base.perform(call.atom, call.verb, call.kwargs)
+        self._ended(call.index, call.verb, made[1])
+        self._made = None
 
     def _undo_in_place(self, batch: list[int], *, stepwise: bool) -> None:  # noqa: C901 - a hot loop
         """Undo a batch here, as `_execute_in_place` executes one.
@@ -742,68 +875,78 @@ class Scheduler:
         failures = self._failures_now()
         follow = not stepwise and self._deadline is None
         serial = self._executor.serial
-        while True:
-            undo = walk.undo
-            left = iter(batch)
-            for i in left:
-                if self.stopping or (self._deadline is not None and self._stops()):
-                    walk.undo = [i, *left, *walk.undo]
-                    return
-                atom, detail = atoms[i], details[i]
-                if not plain[i] or detail.state != success or notifier._topics or atom._listened is not None:
-                    self._undo_one(i)
-                    continue
-                takes = takes_of[i]
-                detail.state = reverting
-                try:
-                    if takes >= BOUND:
-                        outcome = UNBOUND
-                        if epoch == storage.injections:
-                            outcome = callers[i].call(atom, sources[i], detail.results, failures)  # type: ignore[union-attr]
-                    else:
-                        try:
-                            atom.pre_revert()
-                            if takes == TAKES_BOTH:
-                                outcome = atom.revert(result=detail.results, flow_failures=failures)
-                            elif takes == TAKES_RESULT:
-                                outcome = atom.revert(result=detail.results)
-                            elif takes:
-                                outcome = atom.revert(flow_failures=failures)
-                            else:
-                                outcome = atom.revert()
-                        finally:
-                            atom.post_revert()
-                except Exception as error:
-                    self._ended(i, revert, Failure.from_exception(error))
-                    continue
-                if type(outcome) is Failure:
-                    if outcome is UNBOUND:
-                        detail.state = success  # what it gets says what it was
+        ended = -1  # the last one of which something has come, which is in `outcome`
+        outcome: Any = None
+        try:
+            while True:
+                undo = walk.undo
+                left = iter(batch)
+                for i in left:
+                    if self.stopping or (self._deadline is not None and self._stops()):
+                        walk.undo = [i, *left, *walk.undo]
+                        return
+                    atom, detail = atoms[i], details[i]
+                    if not plain[i] or detail.state != success or notifier._topics or atom._tfx_listened is not None:
                         self._undo_one(i)
-                    else:
-                        self._ended(i, revert, outcome)
-                    continue
-                detail.revert_results = outcome
-                detail.state = reverted
-                hold[i] = CLEAR
-                for p in pred[i]:
-                    count = hold[p]
-                    if count > 1:
-                        hold[p] = count - 1
-                    elif count == 1:
-                        hold[p] = 0
-                        if plain[p] and details[p].state == success:
-                            undo.append(p)
+                        continue
+                    takes = takes_of[i]
+                    detail.state = reverting
+                    try:
+                        if takes >= BOUND:
+                            outcome = UNBOUND
+                            if epoch == storage.injections:
+                                caller = callers[i]
+                                outcome, ended = caller.call(atom, sources[i], detail.results, failures), i  # type: ignore[union-attr]
                         else:
-                            walk.freed(p)
-            if not follow or self._failed or walk.ready or not (serial or len(undo) == 1):
-                return
-            batch, walk.undo = undo, []
-            if len(batch) > 1:
-                self._arrange(batch)
-                batch.reverse()
-            elif not batch:
-                return
+                            try:
+                                atom.pre_revert()
+                                if takes == TAKES_BOTH:
+                                    outcome = atom.revert(result=detail.results, flow_failures=failures)
+                                elif takes == TAKES_RESULT:
+                                    outcome = atom.revert(result=detail.results)
+                                elif takes:
+                                    outcome = atom.revert(flow_failures=failures)
+                                else:
+                                    outcome = atom.revert()
+                            finally:
+                                atom.post_revert()
+                            ended = i
+                    except Exception as error:
+                        outcome, ended = (_RAISED, error), i
+                        self._ended(i, revert, Failure.from_exception(error))
+                        continue
+                    if type(outcome) is Failure:
+                        if outcome is UNBOUND:
+                            ended = -1
+                            detail.state = success  # what it gets says what it was
+                            self._undo_one(i)
+                        else:
+                            self._ended(i, revert, outcome)
+                        continue
+                    detail.revert_results = outcome
+                    detail.state = reverted
+                    hold[i] = CLEAR
+                    for p in pred[i]:
+                        count = hold[p]
+                        if count > 1:
+                            hold[p] = count - 1
+                        elif count == 1:
+                            hold[p] = 0
+                            if plain[p] and details[p].state == success:
+                                undo.append(p)
+                            else:
+                                walk.freed(p)
+                if not follow or self._failed or walk.ready or not (serial or len(undo) == 1):
+                    return
+                batch, walk.undo = undo, []
+                if len(batch) > 1:
+                    self._arrange(batch)
+                    batch.reverse()
+                elif not batch:
+                    return
+        except BaseException:
+            self._keep_made(ended, revert, outcome)
+            raise
 
     def _undo_one(self, i: int) -> None:
         call = self._prepare_undo(i)
@@ -882,7 +1025,7 @@ class Scheduler:
             self._storage.check_value(failure.to_dict(), what)
         except exceptions.Unstorable as error:
             LOG.warning("%s; it is kept in short", error)
-            return failure.shortened()
+            return failure._tfx_shortened()
         return failure
 
     # -- one atom ----------------------------------------------------------------------------------
@@ -906,7 +1049,7 @@ class Scheduler:
 
     def _tell(self, i: int, old: str | None, state: str, result: Any = None) -> None:
         """Tell those who listen to atoms that one has moved to a state."""
-        listeners = self._notifier.listeners_of(state)
+        listeners = self._notifier._tfx_listeners_of(state)
         if listeners:
             detail = self._details[i]
             facts: dict[str, Any]
@@ -916,7 +1059,7 @@ class Scheduler:
                 facts = {"task_name": detail.name, "task_uuid": detail.uuid, "old_state": old}
             if state in _STATES_WITH_RESULT:
                 facts["result"] = result
-            self._notifier.call_all(listeners, state, facts)
+            self._notifier._tfx_call_all(listeners, state, facts)
 
     def _prepare_execute(self, i: int, *, let_in: bool = False) -> base.Call | None:
         """Get an atom ready to execute; None when there is nothing to call.
@@ -1183,7 +1326,7 @@ class Scheduler:
 
 def _tell_listeners(reporting: task.Task, event: base.Event) -> dict[str, Any] | None:
     """Call those who listen to a task that runs elsewhere; returns the progress in what it tells, if there is some."""
-    listened = reporting._listened
+    listened = reporting._tfx_listened
     if listened is not None:
         listened.tell_of(event.event_type, event.details)
     progressed = not event.told and event.event_type == task.EVENT_UPDATE_PROGRESS

@@ -11,13 +11,16 @@ one has no value.
 from __future__ import annotations
 
 import functools
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from typing import TYPE_CHECKING
 
 from taskflowx.engines import plan as plans
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+_KEPT = 500_000  # of so many members of graph flows it is kept which provider of a name they see
 
 
 class Scope:
@@ -28,6 +31,8 @@ class Scope:
         self._pred = plan.pred
         self._home = plan.home
         self._spans = plan.spans
+        self._found: dict[tuple[int, str], dict[int, int]] = {}
+        self._kept = 0
 
     @functools.cached_property
     def providers(self) -> dict[str, int | list[int]]:
@@ -35,7 +40,7 @@ class Scope:
         providers: dict[str, int | list[int]] = {}
         for i, atom in enumerate(self._atoms):
             if atom is not None:
-                for name, _ in atom._signature.outputs:
+                for name, _ in atom._tfx_signature.outputs:
                     known = providers.setdefault(name, i)
                     if known is i:
                         continue
@@ -50,7 +55,7 @@ class Scope:
         whole: dict[str, int] = {}
         for i, atom in enumerate(self._atoms):
             if atom is not None:
-                for name, key in atom._signature.outputs:
+                for name, key in atom._tfx_signature.outputs:
                     if whole.setdefault(name, i) != i or key is not None:
                         whole[name] = -1
         return whole
@@ -61,7 +66,7 @@ class Scope:
         if len(pred) == 1:  # all that precedes the atom precedes this one: nothing is nearer
             before = self._atoms[pred[0]]
             if before is not None:
-                for provided, _ in before._signature.outputs:
+                for provided, _ in before._tfx_signature.outputs:
                     if provided == name:
                         return pred[0]
         found = self.providers.get(name)
@@ -72,21 +77,99 @@ class Scope:
         return next(self.candidates(i, name), -1)
 
     def candidates(self, i: int, name: str) -> Iterator[int]:
-        """Iterate over the providers of a name that atom `i` sees, the nearest first."""
+        """Iterate over the providers of a name that atom `i` sees, the nearest first.
+
+        As flows are ranges, what is nearer in a flow has a higher index, and so has what is in a flow further in.
+        """
         known = self.providers.get(name)
-        if known is not None:
-            row = [known] if isinstance(known, int) else known
-            for span, position in self._levels(i):
-                if span.kind == plans.UNORDERED:
-                    if 0 <= span.retry < position and _holds(row, span.retry):
-                        yield span.retry
-                    continue
-                for place in range(bisect_left(row, position) - 1, -1, -1):
-                    p = row[place]
-                    if p < span.lo:
-                        break
-                    if span.kind == plans.LINEAR or p == span.retry or span.follows(position, p):
-                        yield p
+        if known is None:
+            return
+        row = [known] if isinstance(known, int) else known
+        place = bisect_left(row, i) - 1
+        home, position = self._home[i], i
+        while place >= 0:
+            p = row[place]
+            home, position = self._around(home, position, p)
+            if home < 0:
+                return
+            span = self._spans[home]
+            if span.kind == plans.LINEAR:
+                if p < position:
+                    yield p
+                place -= 1
+                continue
+            if span.kind == plans.GRAPH:
+                yield from self._in_graph(home, position, name, row)
+            elif 0 <= span.retry < position and _holds(row, span.retry):
+                yield span.retry
+            place = bisect_left(row, span.lo) - 1
+
+    def _in_graph(self, home: int, position: int, name: str, row: list[int]) -> Iterator[int]:
+        """Iterate over the providers of a name that a member of a graph flow sees there, the nearest first.
+
+        :param position: where the member begins
+        :param row: the providers of the name
+        """
+        span = self._spans[home]
+        nearest = self._nearest_in_graph(home, position, name, row)
+        if nearest >= 0:
+            yield nearest
+            for place in range(bisect_left(row, nearest) - 1, bisect_left(row, span.lo) - 1, -1):
+                if row[place] == span.retry or span.follows(position, row[place]):
+                    yield row[place]
+        elif 0 <= span.retry < position and _holds(row, span.retry):
+            yield span.retry
+
+    def _nearest_in_graph(self, home: int, position: int, name: str, row: list[int]) -> int:
+        """Return the last provider of a name among what precedes a member of a graph flow, less the retry; or -1.
+
+        What has been found for a member holds for all that follow it, so it is kept.
+
+        :param position: where the member begins
+        :param row: the providers of the name
+        """
+        span = self._spans[home]
+        first = bisect_left(row, span.lo + (span.retry >= 0))
+        if first == len(row) or row[first] >= position:
+            return -1
+        if self._kept > _KEPT:
+            self._found.clear()
+            self._kept = 0
+        found = self._found.setdefault((home, name), {})
+        starts, before = span.starts, span.before
+        asking = bisect_right(starts, position) - 1
+        lowest = bisect_right(starts, row[first]) - 1  # no member before the one that has the first provider matters
+        stack = [asking]
+        while stack:
+            member = stack[-1]
+            unknown = [m for m in before[member] if m >= lowest and m not in found]
+            if unknown and member not in found:
+                stack += unknown
+                continue
+            stack.pop()
+            if member not in found:
+                found[member] = -1
+                self._kept += 1
+                for m in before[member]:
+                    if m >= lowest:
+                        end = starts[m + 1] if m + 1 < len(starts) else span.hi
+                        place = bisect_left(row, end) - 1
+                        own = row[place] if place >= 0 and row[place] >= starts[m] else -1
+                        found[member] = max(found[member], own, found[m])
+        return found[asking]
+
+    def _around(self, home: int, position: int, p: int) -> tuple[int, int]:
+        """Return the innermost flow, from one outwards, that has atom `p` in it too, or -1.
+
+        :param position: where the member of that flow begins that holds the atom which asks; that of the flow which is
+            found is returned as well
+        """
+        spans = self._spans
+        while home >= 0 and spans[home].lo > p:
+            span = spans[home]
+            position = span.lo
+            home = span.jump if span.jump >= 0 and spans[span.jump].lo > p else span.parent
+        return home, position
 
     def visible(self, i: int) -> Iterator[list[int]]:
         """Iterate over the levels that atom `i` sees, from its own flow outwards, each the nearest atom first."""

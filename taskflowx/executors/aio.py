@@ -76,7 +76,7 @@ class AsyncioExecutor(base.Executor):
         """Start coroutines, and hand other calls to the threads."""
         others = []
         for call in calls:
-            if call.atom._signature.asynchronous & _BIT[call.verb]:
+            if call.atom._tfx_signature.asynchronous & _BIT[call.verb]:
                 self._pending.append(call)
             else:
                 others.append(call)
@@ -181,11 +181,14 @@ class AsyncioExecutor(base.Executor):
         """Have a run that takes place in a loop which runs already."""
         if self._loop is not None:
             raise RuntimeError("This executor is in use by another run")
-        self._loop = loop
         try:
-            yield
+            try:
+                self._loop = loop
+                yield
+            finally:
+                self._loop = None
         finally:
-            self._loop = None
+            self._loop = None  # an interrupt may have come before that above
 
     @property
     def within_a_loop(self) -> bool:
@@ -230,7 +233,7 @@ _METHODS = {
 async def _perform(atom: Any, verb: str, kwargs: dict[str, Any]) -> Any:
     """Do as `base.perform` does, and await what is to be awaited."""
     try:
-        listened = atom._listened
+        listened = atom._tfx_listened
         if listened is not None:
             listened.tell(0.0)
         before, method, after = _METHODS[verb]

@@ -103,7 +103,7 @@ def forward_events(atom: Any, forward: Callable[[Event], None]) -> None:
     """
     notifier = _Forwarded(atom.TASK_EVENTS, atom)
     notifier.forward = forward
-    vars(atom)["_listened"] = notifier
+    vars(atom)["_tfx_listened"] = notifier
 
 
 def perform(atom: Any, verb: str, kwargs: dict[str, Any]) -> Any:
@@ -111,7 +111,7 @@ def perform(atom: Any, verb: str, kwargs: dict[str, Any]) -> Any:
     try:
         if not isinstance(atom, task.Task):  # retries have no hooks around them
             return atom.execute(**kwargs) if verb == states.EXECUTE else atom.revert(**kwargs)
-        listened = atom._listened
+        listened = atom._tfx_listened
         if listened is not None:
             listened.tell(0.0)
         if verb == states.EXECUTE:

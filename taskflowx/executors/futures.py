@@ -53,7 +53,7 @@ class Carrier:
         self.listened = listened  # whether somebody listens to the task where this comes from
 
     def __reduce__(self) -> tuple[Any, ...]:
-        listened = getattr(self.atom, "_listened", None) is not None
+        listened = getattr(self.atom, "_tfx_listened", None) is not None
         return Carrier, (self.atom, self.verb, self.kwargs, None, listened)
 
     def __dask_tokenize__(self) -> str:

@@ -294,7 +294,7 @@ class _Worker:
         atom, kwargs = call.atom, call.kwargs
         known, signature = self.known.get(atom.__class__) or self._get_to_know(atom)
         attributes = wire.own_attributes(atom, signature) if known else None
-        listened = atom._listened is not None
+        listened = atom._tfx_listened is not None
         entry: tuple[Any, ...]
         if attributes is None:
             entry = (number, atom, 0, call.verb, kwargs, listened)

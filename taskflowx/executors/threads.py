@@ -140,7 +140,7 @@ class ThreadsExecutor(base.Executor):
             try:
                 thread.start()
             except RuntimeError as error:
-                if isinstance(error.__context__, KeyboardInterrupt):  # which came while `start` held its lock
+                if error.__context__ is not None:  # an interrupt, which came while `start` held its lock
                     raise error.__context__ from None
                 self._threads.pop()  # the system has no more threads: those that run do the work
                 if self._threads:

@@ -221,8 +221,8 @@ def own_attributes(atom: Any, shared: Any) -> dict[str, Any] | None:
     :param shared: the signature of atoms that have none of their own
     """
     attributes: dict[str, Any] = atom.__dict__.copy()
-    signature = attributes.pop("_signature")
-    del attributes["_listened"]
+    signature = attributes.pop("_tfx_signature")
+    del attributes["_tfx_listened"]
     if not ATOMIC.issuperset(map(type, attributes.values())):
         return None
     if signature is not shared:
@@ -230,7 +230,7 @@ def own_attributes(atom: Any, shared: Any) -> dict[str, Any] | None:
         if not ATOMIC.issuperset([type(key) for _, key in outputs]):
             return None
         # As tuples without names, which pickle knows by itself.
-        attributes["_signature"] = (outputs, execute[:], revert[:], *flags)
+        attributes["_tfx_signature"] = (outputs, execute[:], revert[:], *flags)
     return attributes
 
 
@@ -251,11 +251,11 @@ def is_flat(value: Any) -> bool:
 def make_atom(shared: tuple[Any, Any], attributes: dict[str, Any]) -> Any:
     """Return an atom that was taken apart by `own_attributes`."""
     cls, signature = shared
-    own = attributes.get("_signature")
+    own = attributes.get("_tfx_signature")
     if own is not None:
         outputs, execute, revert, *flags = own
         signature = atom_module.Signature(outputs, atom_module.Wiring(*execute), atom_module.Wiring(*revert), *flags)
-    attributes["_signature"], attributes["_listened"] = signature, None
+    attributes["_tfx_signature"], attributes["_tfx_listened"] = signature, None
     atom = cls.__new__(cls)
     atom.__dict__ = attributes
     return atom

@@ -58,12 +58,12 @@ class Listener:
     ) -> None:
         arguments.check_like("engine", engine, ("notifier", "atom_notifier"), "an engine")
         self._engine = engine
-        self._listen_for = {
+        self._tfx_listen_for = {
             "task": _events("task_listen_for", task_listen_for),
             "retry": _events("retry_listen_for", retry_listen_for),
             "flow": _events("flow_listen_for", flow_listen_for),
         }
-        self._registered: list[tuple[Notifier, str, Any, Any]] = []
+        self._tfx_registered: list[tuple[Notifier, str, Any, Any]] = []
 
     def _flow_receiver(self, state: str, details: dict[str, Any]) -> None:
         """Take note that the flow has moved to a state.
@@ -85,30 +85,30 @@ class Listener:
 
     def register(self) -> None:
         """Register the receivers; nothing happens if they are registered already."""
-        if self._registered:
+        if self._tfx_registered:
             return
         flows, atoms = self._engine.notifier, self._engine.atom_notifier
         wanted = [
-            *((flows, event, self._flow_receiver, None) for event in self._listen_for["flow"]),
-            *((atoms, event, self._task_receiver, _is_of_task) for event in self._listen_for["task"]),
-            *((atoms, event, self._retry_receiver, _is_of_retry) for event in self._listen_for["retry"]),
+            *((flows, event, self._flow_receiver, None) for event in self._tfx_listen_for["flow"]),
+            *((atoms, event, self._task_receiver, _is_of_task) for event in self._tfx_listen_for["task"]),
+            *((atoms, event, self._retry_receiver, _is_of_retry) for event in self._tfx_listen_for["retry"]),
         ]
         try:
             for one in wanted:
                 notifier, event, receiver, details_filter = one
                 notifier.register(event, receiver, details_filter=details_filter)
-                self._registered.append(one)
+                self._tfx_registered.append(one)
         except BaseException:  # all of them or none
-            self._take_back()
+            self._tfx_take_back()
             raise
 
     def deregister(self) -> None:
         """Take the receivers back; nothing happens if they are not registered."""
-        self._take_back()
+        self._tfx_take_back()
 
-    def _take_back(self) -> None:
-        while self._registered:
-            notifier, event, receiver, details_filter = self._registered.pop()
+    def _tfx_take_back(self) -> None:
+        while self._tfx_registered:
+            notifier, event, receiver, details_filter = self._tfx_registered.pop()
             notifier.deregister(event, receiver, details_filter=details_filter)
 
     def __enter__(self) -> Self:
@@ -151,12 +151,12 @@ class DumpingListener(Listener, abc.ABC):
         )
 
     def _task_receiver(self, state: str, details: dict[str, Any]) -> None:
-        self._dump_atom("task", state, details)
+        self._tfx_dump_atom("task", state, details)
 
     def _retry_receiver(self, state: str, details: dict[str, Any]) -> None:
-        self._dump_atom("retry", state, details)
+        self._tfx_dump_atom("retry", state, details)
 
-    def _dump_atom(self, kind: str, state: str, details: dict[str, Any]) -> None:
+    def _tfx_dump_atom(self, kind: str, state: str, details: dict[str, Any]) -> None:
         message = f"%s has moved {kind} '%s' (%s) into state '%s' from state '%s'"
         facts = (self._engine, details[f"{kind}_name"], details[f"{kind}_uuid"], state, details["old_state"])
         if state not in FINISH_STATES:

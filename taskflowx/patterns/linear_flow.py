@@ -16,12 +16,15 @@ class Flow(flow.Flow):
 
     def iter_links(self) -> Iterator[flow.Link]:
         """Iterate over (member, the next one, attributes)."""
-        return ((u, v, {flow.LINK_INVARIANT: True}) for u, v in itertools.pairwise(self._members))
+        return ((u, v, {flow.LINK_INVARIANT: True}) for u, v in itertools.pairwise(self._tfx_members))
 
-    def _unmet(self, members: list[tuple[Any, frozenset[str], frozenset[str]]]) -> frozenset[str]:
+    def _tfx_join(self, members: list[tuple[Any, flow.Names]]) -> tuple[set[str], set[str]]:
         unmet: set[str] = set()
         given: set[str] = set()
-        for _, needs, gives in members:
-            unmet |= needs - given
-            given |= gives
-        return frozenset(unmet)
+        for _, names in members:
+            unmet = flow.merged(unmet, flow.without(names.requires, given))
+            given = flow.merged(given, names.provides)
+        return unmet, given
+
+
+Flow._tfx_pattern = Flow

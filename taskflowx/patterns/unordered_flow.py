@@ -17,5 +17,8 @@ class Flow(flow.Flow):
         """Iterate over nothing: there are no links."""
         return iter(())
 
-    def _unmet(self, members: list[tuple[Any, frozenset[str], frozenset[str]]]) -> frozenset[str]:
-        return frozenset().union(*(needs for _, needs, _ in members))
+    def _tfx_join(self, members: list[tuple[Any, flow.Names]]) -> tuple[set[str], set[str]]:
+        return flow.union(names.requires for _, names in members), flow.union(names.provides for _, names in members)
+
+
+Flow._tfx_pattern = Flow

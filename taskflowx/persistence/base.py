@@ -28,6 +28,8 @@ class Backend(abc.ABC):
     :raises TypeError: when `conf` is no dict
     """
 
+    #: the settings that it knows beside `connection`, of which `backends.fetch` warns; None: nobody knows
+    SETTINGS: ClassVar[frozenset[str] | None] = None
     #: whether an engine has to write what it records; one that is not is given the record to `hold`, as memory does
     durable: ClassVar[bool] = True
 
@@ -68,6 +70,9 @@ class Backend(abc.ABC):
 
 class Connection(abc.ABC):
     """A way to read and write the records of one store; used by one thread at a time."""
+
+    #: when what is done next has to be over, a time of `time.monotonic`; a store that can keep it gives up then
+    deadline: float | None = None
 
     @property
     @abc.abstractmethod
@@ -202,7 +207,9 @@ class Connection(abc.ABC):
                 self.update_atom_details(detail)
             except exceptions.NotFound:
                 missing = True
-        self.update_flow_details(flow_detail if missing else flow_detail.copy(retain_contents=False))
+        written = flow_detail if missing else flow_detail.copy(retain_contents=False)
+        self.update_flow_details(written)
+        flow_detail.revision = written.revision
 
     def renew(self, flow_uuid: str, owner: Owner, expires: float) -> None:
         """Note that the owner of a run is alive; one that owns it no more changes nothing.

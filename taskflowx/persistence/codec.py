@@ -2,6 +2,8 @@
 
 Every durable store writes and reads values through here, so that all of them keep the same and refuse the same.
 
+Values may be nested `DEEPEST` levels deep: what is written can be read by every Python, however deep its own stack is.
+
 What must stay true: a value that was written reads back equal, except that a tuple reads back as a list (and what is
 of a subclass of a JSON type reads back as that type). What would read back as something else is refused with the place
 where it is; nothing is pickled, and nothing is turned into its text behind the user's back.
@@ -10,7 +12,7 @@ where it is; nothing is pickled, and nothing is turned into its text behind the 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from taskflowx import exceptions
 from taskflowx.persistence import models
@@ -22,6 +24,10 @@ _WAY_OUT = (
     "Plain data can be stored: None, bool, int, float, str, lists, and dicts whose keys are str. Return such data, or "
     "give what need not be stored with inject(..., transient=True)"
 )
+#: how many levels of lists and dicts a value may have; a record around it has `_AROUND` more
+DEEPEST = 200
+_AROUND = 8
+_LISTS = (list, tuple)
 _LEAVES = {bool, float, int, str, type(None)}
 _INJECTOR = "_TaskFlow_INJECTOR"  # the detail that holds the values given to a flow, `Storage.injector_name`
 
@@ -36,8 +42,15 @@ _PLAIN: dict[type, Callable[[Any], str]] = {
     type(None): lambda _: "null",
 }
 
+#: what `from_dict` raises of what is no record
+_WRONG = (AttributeError, KeyError, OverflowError, TypeError, ValueError, RecursionError)
+
 #: the parts of an atom's detail that hold values of any shape; a store with columns keeps the JSON text of each
 ATOM_VALUES = ("results", "revert_results", "failure", "revert_failure", "meta", "version")
+
+
+class Unreadable(exceptions.StorageFailure):
+    """What is stored is damaged; the store itself works."""
 
 
 def dumps(value: Any, what: str) -> str:
@@ -46,53 +59,92 @@ def dumps(value: Any, what: str) -> str:
     :param what: names the value in errors, such as "result of atom 'x'"
     :raises StorageFailure: when it would not read back as it is; says what it was and where
     """
+    return _dumps(value, what, DEEPEST)
+
+
+def _dumps(value: Any, what: str, deepest: int) -> str:
     try:
         plain = _PLAIN.get(type(value))
         if plain is not None:
             return plain(value)
         text = _encode(value)
-    except (TypeError, ValueError, RecursionError) as error:
-        _refuse(value, what, error)
-    # The encoder takes some keys that are no str, and writes them as if they were.
-    if "{" in text and not _has_only_text_keys(value):
-        _refuse(value, what, None)
+    except RecursionError as error:  # of the value, or of whoever calls this
+        if not _is_storable(value, deepest):
+            _refuse(value, what, error, deepest)
+        text = _with_own_stack(_encode, value)
+    except (TypeError, ValueError) as error:
+        _refuse(value, what, error, deepest)
+    # The encoder takes some keys that are no str, and writes them as if they were. What has few brackets is not deep.
+    if "{" in text:
+        if not _is_storable(value, deepest):
+            _refuse(value, what, None, deepest)
+    elif text.count("[") > deepest and not _is_shallow(value, deepest):
+        _refuse(value, what, None, deepest)
     return text
 
 
 def loads(text: str | bytes) -> Any:
     """Return the value of which `dumps` (or TaskFlow) has made the text.
 
-    :raises StorageFailure: when the text is no JSON
+    :raises Unreadable: when the text is no JSON
     """
     try:
-        return json.loads(text)
+        try:
+            return json.loads(text)
+        except RecursionError:
+            return _with_own_stack(json.loads, text)
     except (ValueError, RecursionError) as error:
         msg = f"Cannot read what is stored, it is no JSON: {text[:80]!r}"
-        raise exceptions.StorageFailure(msg, error) from error
+        raise Unreadable(msg, error) from error
 
 
-def _has_only_text_keys(value: Any) -> bool:
-    pending = [value]
-    while pending:
-        part = pending.pop()
-        if isinstance(part, dict):
-            if not {str}.issuperset(map(type, part)) and not all(isinstance(key, str) for key in part):
-                return False
-            part = part.values()
-        elif not isinstance(part, (list, tuple)):
-            continue
-        if not _LEAVES.issuperset(map(type, part)):
-            pending.extend(part)
-    return True
+def _with_own_stack(function: Callable[[Any], Any], given: Any) -> Any:
+    """Return what a function returns that is called at the bottom of a stack."""
+    import concurrent.futures  # for callers that are deep in theirs
+
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        return pool.submit(function, given).result()
 
 
-def _refuse(value: Any, what: str, error: Exception | None) -> NoReturn:
-    where, problem = ("", "is nested too deeply") if isinstance(error, RecursionError) else _misfit(value)
+def _is_storable(value: Any, deepest: int) -> bool:
+    """Tell whether all keys are text, and the value is not nested too deeply."""
+    level = [value]
+    for _ in range(deepest):
+        below: list[Any] = []
+        for part in level:
+            if isinstance(part, dict):
+                if not {str}.issuperset(map(type, part)) and not all(isinstance(key, str) for key in part):
+                    return False
+                inside: Any = part.values()
+            elif isinstance(part, (list, tuple)):
+                inside = part
+            else:
+                continue
+            if not _LEAVES.issuperset(map(type, inside)):
+                below.extend(inside)
+        if not below:
+            return True
+        level = below
+    return not any(isinstance(part, (dict, list, tuple)) for part in level)
+
+
+def _is_shallow(value: Any, deepest: int) -> bool:
+    """Tell whether lists in lists are not nested too deeply, in a fraction of the time that it takes to write them."""
+    level = [value]
+    for _ in range(deepest):
+        level = [part for whole in level for part in whole if type(part) not in _LEAVES and isinstance(part, _LISTS)]
+        if not level:
+            return True
+    return False
+
+
+def _refuse(value: Any, what: str, error: Exception | None, deepest: int) -> NoReturn:
+    where, problem = _misfit(value, deepest)
     msg = f"Cannot store {what}: the value{where and f' at {where}'} {problem}\n{_WAY_OUT}"
     raise exceptions.Unstorable(msg, error) from error
 
 
-def _misfit(value: Any) -> tuple[str, str]:
+def _misfit(value: Any, deepest: int) -> tuple[str, str]:
     """Return where the first part of a value is that cannot be stored, and what is wrong with it."""
     inside: list[Any] = []  # what is being looked into, the outermost first
     pending: list[Iterator[tuple[str, Any]]] = [iter([("", value)])]
@@ -106,6 +158,8 @@ def _misfit(value: Any) -> tuple[str, str]:
         if problem:
             return where, problem
         if isinstance(part, (dict, list, tuple)):
+            if len(inside) == deepest:
+                return f"{where[:40]}…{where[-40:]}", f"is nested too deeply, more than {deepest} levels"
             inside.append(part)
             pending.append(_parts(where, part))
     return "", "cannot be written"
@@ -183,22 +237,68 @@ def dump_atom(detail: models.AtomDetail, **extras: Any) -> str:
     :param extras: what the store keeps of its own in the record
     :raises StorageFailure: when a value in it cannot be stored
     """
-    record = {"atom": detail.to_dict(), "type": models.atom_detail_type(detail), **extras}
+    what = f"details of atom '{detail.name}'"
+    more = {"type": models.atom_detail_type(detail), **extras}
     try:
-        return dumps(record, f"details of atom '{detail.name}'")
+        if not isinstance(detail, models.RetryDetail):
+            return _dumps({"atom": detail.to_dict(), **more}, what, DEEPEST + _AROUND)
+        data = models.AtomDetail.to_dict(detail)
+        del data["results"]
+        text = _dumps({**more, "atom": data}, what, DEEPEST + _AROUND)
+        return f'{text[:-2]},"results":{dump_history(detail)}}}}}'
     except exceptions.StorageFailure:
         dump_atom_values(detail)  # raises again, and names the part
         raise
 
 
-def load_atom(record: dict[str, Any]) -> models.AtomDetail:
+class _Past(NamedTuple):
+    """The text of the attempts of a retry that are over."""
+
+    number: int
+    first: Any  # the first and the last of them, by which the history is known again
+    last: Any
+    text: str
+
+
+def dump_history(detail: models.RetryDetail) -> str:
+    """Return the attempts of a retry as JSON text; that of the attempts that are over is made once.
+
+    So what is changed in the value of an attempt that is over does not reach the store.
+
+    :raises StorageFailure: when a value in it cannot be stored
+    """
+    attempts, past = detail.results, detail.past
+    over = len(attempts) - 1
+    if (
+        past is None
+        or past.number > over
+        or attempts[0] is not past.first
+        or attempts[past.number - 1] is not past.last
+    ):
+        past = _Past(0, None, None, "")
+    texts = [past.text] if past.number else []
+    for value, failures in attempts[past.number :]:
+        attempt = [value, {name: failure.to_dict() for name, failure in failures.items()}]
+        try:
+            texts.append(_dumps(attempt, "", DEEPEST + _AROUND))
+        except exceptions.StorageFailure:
+            _dumps(
+                detail.to_dict()["results"], what_of(detail, "results"), DEEPEST + _AROUND
+            )  # says where in all of it
+            raise
+    if over > past.number:
+        detail.past = _Past(over, attempts[0], attempts[over - 1], ",".join(texts[:-1]))
+    return f"[{','.join(texts)}]"
+
+
+def load_atom(record: Any) -> models.AtomDetail:
     """Make an atom's detail of the record that `dump_atom` (or TaskFlow) has written.
 
-    :raises StorageFailure: when it is no such record
+    :raises Unreadable: when it is no such record
     """
     try:
         return models.atom_detail_class(record["type"]).from_dict(record["atom"])
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except _WRONG as error:
         _unreadable("the details of an atom", record, error)
 
 
@@ -211,14 +311,14 @@ def dump_flow(detail: models.FlowDetail, **extras: Any) -> str:
     return _dump_with_meta(detail, {**detail.to_dict(), **extras})
 
 
-def load_flow(record: dict[str, Any]) -> models.FlowDetail:
+def load_flow(record: Any) -> models.FlowDetail:
     """Make a flow's detail of the record that `dump_flow` (or TaskFlow) has written.
 
-    :raises StorageFailure: when it is no such record
+    :raises Unreadable: when it is no such record
     """
     try:
         return models.FlowDetail.from_dict(record)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except _WRONG as error:
         _unreadable("the details of a flow", record, error)
 
 
@@ -231,25 +331,29 @@ def dump_book(book: models.LogBook, **extras: Any) -> str:
     return _dump_with_meta(book, {**book.to_dict(marshal_time=True), **extras})
 
 
-def load_book(record: dict[str, Any]) -> models.LogBook:
+def load_book(record: Any) -> models.LogBook:
     """Make a book of the record that `dump_book` (or TaskFlow) has written.
 
-    :raises StorageFailure: when it is no such record
+    :raises Unreadable: when it is no such record
     """
     try:
         return models.LogBook.from_dict(record, unmarshal_time=True)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except _WRONG as error:
         _unreadable("a book", record, error)
 
 
 def _dump_with_meta(detail: models.FlowDetail | models.LogBook, record: dict[str, Any]) -> str:
     try:
-        return dumps(record, f"'{detail.name}'")
+        return _dumps(record, f"'{detail.name}'", DEEPEST + _AROUND)
     except exceptions.StorageFailure:
         dumps(detail.meta, what_of(detail, "meta"))  # raises again, and names the part
         raise
 
 
 def _unreadable(what: str, record: Any, error: Exception) -> NoReturn:
-    msg = f"Cannot read {what} from what is stored: {str(record)[:200]}"
-    raise exceptions.StorageFailure(msg, error) from error
+    try:
+        text = str(record)[:200]
+    except (RecursionError, ValueError) as unshown:  # nested deeply, or a number of thousands of digits
+        text = f"({unshown})"
+    msg = f"Cannot read {what} from what is stored: {text}"
+    raise Unreadable(msg, error) from error

@@ -31,8 +31,8 @@ LOG = logging.getLogger(__name__)
 #: at least so many seconds lie between two writes of progress
 _BETWEEN_REPORTS = 1.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
-#: errors of database drivers (PEP 249) that the same data always leads to
-_OF_THE_DATA = frozenset(("DataError", "IntegrityError", "NotSupportedError", "ProgrammingError"))
+#: seconds for a write that is tried once, since enough time has been spent or somebody waits for it
+_LAST_TRY = 0.5
 
 
 class Journal:
@@ -53,6 +53,7 @@ class Journal:
         self._owner = owners.Owner()
         #: seconds for which a commit of a run is tried; None while there is no run
         self.patience: float | None = None
+        self._impatient = False  # whether a commit is to be tried once, however long that takes
         self._reports: dict[str, AtomDetail] = {}  # by uuid of the atom
         self._timer: threading.Timer | None = None
         self._reported_at = -math.inf
@@ -72,32 +73,38 @@ class Journal:
             if self._reports:
                 for detail in details:
                     self._reports.pop(detail.uuid, None)
+            ends = time.monotonic() + (self._seconds if self.patience is None else self.patience or _LAST_TRY)
             try:
-                self._write(details)
+                self._write(details, None if self._impatient else ends)
             except exceptions.StorageFailure as error:
-                if self.patience == 0 or not _may_pass(error):
+                if self.patience == 0 or not error.may_pass:
                     raise
-                self._write_again(details, error)
+                self._write_again(details, error, ends)
 
-    def _write(self, details: list[AtomDetail]) -> None:
+    def _write(self, details: list[AtomDetail], ends: float | None = None) -> None:
+        """Write details once.
+
+        :param ends: when it has to be over, in seconds of `time.monotonic`
+        """
         if failpoints.on:
             failpoints.hit("before commit")
         with contextlib.closing(self._backend.get_connection()) as connection:
+            connection.deadline = ends
             connection.save_changes(self._flow_detail, details, self._owner)
         if failpoints.on:
             failpoints.hit("after commit")
 
-    def _write_again(self, details: list[AtomDetail], first: exceptions.StorageFailure) -> None:
+    def _write_again(self, details: list[AtomDetail], first: exceptions.StorageFailure, ends: float) -> None:
         import tenacity  # only a store that fails needs it
 
-        stop: Any = tenacity.stop_before_delay(self._seconds if self.patience is None else self.patience)
+        stop: Any = tenacity.stop_before_delay(max(0.0, ends - time.monotonic()))
         if self.patience is None:
             stop |= tenacity.stop_after_attempt(self._attempts)
 
         def write(failure: exceptions.StorageFailure | None) -> None:
             if failure is not None:
                 raise failure
-            self._write(details)
+            self._write(details, ends)
 
         def warn(state: tenacity.RetryCallState) -> None:
             LOG.warning(
@@ -109,7 +116,7 @@ class Journal:
 
         failures = [None, first]  # the attempt that was made already is the first of these
         tenacity.Retrying(
-            retry=tenacity.retry_if_exception(lambda e: isinstance(e, exceptions.StorageFailure) and _may_pass(e)),
+            retry=tenacity.retry_if_exception(lambda e: isinstance(e, exceptions.StorageFailure) and e.may_pass),
             wait=tenacity.wait_random_exponential(multiplier=_FIRST_PAUSE, max=_LONGEST_PAUSE),
             stop=stop,
             before_sleep=warn,
@@ -128,26 +135,38 @@ class Journal:
         """
         owner = self._owner
         pulse = owners.Pulse(owner, functools.partial(self._renew, owner))
+        ended = False
         try:
-            owner.lease, owner.running, self.patience = lease, True, patience
-            pulse.start()
-            yield
+            try:
+                owner.lease, owner.running, self.patience = lease, True, patience
+                self._impatient = patience == 0
+                pulse.start()
+                yield
+            finally:
+                self._disown(owner, pulse)
+                ended = True
         finally:
-            pulse.stop()
-            self._forget_reports()
-            owner.running, self.patience = False, None
-            if owner.held:
-                self._let_go(owner)
+            if not ended:  # an interrupt has come before that above, or in it
+                self._disown(owner, pulse)
+
+    def _disown(self, owner: owners.Owner, pulse: owners.Pulse) -> None:
+        """End what `owned` has begun; may be done again."""
+        self._forget_reports()
+        owner.running, self.patience, self._impatient = False, None, False
+        pulse.stop()
+        if owner.held:
+            self._let_go(owner)
 
     def _renew(self, owner: owners.Owner, expires: float) -> None:
         with contextlib.closing(self._backend.get_connection()) as connection:
+            connection.deadline = time.monotonic() + _LAST_TRY  # the end of a run waits for it
             connection.renew(self._flow_detail.uuid, owner, expires)
 
     def _let_go(self, owner: owners.Owner) -> None:
         """Give up a run that has ended in an error; that of one that has come to its end did so itself."""
         try:
             with self._lock:
-                self._write([])
+                self._write([], time.monotonic() + _LAST_TRY)
         except (exceptions.OwnershipFailure, exceptions.NotFound):
             owner.held = False
         except exceptions.StorageFailure as error:
@@ -188,7 +207,7 @@ class Journal:
             if not details or not self._owner.running:
                 return
             try:
-                self._write(details)
+                self._write(details, time.monotonic() + _LAST_TRY)
             except (exceptions.StorageFailure, exceptions.OwnershipFailure, exceptions.NotFound) as error:
                 LOG.debug("Progress in flow '%s' is not in its store yet: %s", self._flow_detail.name, error)
 
@@ -202,10 +221,3 @@ class Journal:
 
 def _pause(seconds: float) -> None:
     threading.Event().wait(seconds)
-
-
-def _may_pass(error: exceptions.StorageFailure) -> bool:
-    """Tell whether a store may take later what it has refused now: it was not the data that was wrong."""
-    if isinstance(error, exceptions.Unstorable):
-        return False
-    return _OF_THE_DATA.isdisjoint(cls.__name__ for cls in type(error.cause).__mro__)

@@ -15,6 +15,7 @@ import datetime as dt
 import itertools
 import operator
 import os
+import threading
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from taskflowx import exceptions, states
@@ -46,9 +47,11 @@ class _Series:
 
     def next(self) -> str:
         """Return an identity of the series."""
-        if self._identities is None:
+        identity = None if self._identities is None else next(self._identities, None)
+        while identity is None:  # also when a signal handler has raised while the next one was made, which ends a chain
             self.begin()
-        return next(self._identities)  # type: ignore[arg-type]
+            identity = next(self._identities, None)  # type: ignore[arg-type]
+        return identity
 
     def next_start(self) -> str:
         """Return what a thousand identities of the series begin with, which end in `ENDS`."""
@@ -106,12 +109,48 @@ def _same(old: Any, new: Any) -> bool:
     return new is old or (isinstance(new, (str, int, Failure)) and isinstance(old, type(new)) and new == old)
 
 
-def _check_data(data: Any) -> None:
-    """Refuse what `to_dict` cannot have given."""
+def _check_data(data: Any, known_states: tuple[str, ...] = ()) -> None:
+    """Refuse what `to_dict` cannot have given.
+
+    :param known_states: those that may stand in it
+    """
     arguments.check_mapping("data", data, "a dict that to_dict gave")
     for key in ("name", "uuid"):
         if key not in data:
             raise KeyError(f"data must have the key '{key}', and has {sorted(data)}")
+        arguments.check_type(f"data['{key}']", data[key], str, "a str")
+    meta = data.get("meta")
+    if meta is not None:
+        arguments.check_type("data['meta']", meta, dict, "a dict or None")
+    state = data.get("state")
+    if state is not None and known_states:
+        _check_known("state", state, known_states)
+
+
+def _check_known(key: str, value: Any, known: tuple[str, ...]) -> None:
+    if not isinstance(value, str) or value not in known:
+        text = repr(value)
+        raise ValueError(f"data['{key}'] must be one of {', '.join(known)}, or None, and not {text[:80]}")
+
+
+def _to_failure(name: str, given: Any) -> Failure:
+    """Make a failure of what its `to_dict` gave.
+
+    :param name: what it is in the data
+    :raises TypeError, ValueError: when it is no such thing
+    """
+    made = Failure.from_dict(given)
+    for each in (made, *made.causes):
+        if not all(isinstance(kind, str) for kind in each):
+            raise TypeError(f"data['{name}'] must have names of classes in 'exc_type_names', and not {[*each]!r:.80}")
+    return made
+
+
+def _check_version(version: Any) -> None:
+    parts = version if isinstance(version, (list, tuple)) else [version]
+    for part in parts:
+        if part is not None and (isinstance(part, bool) or not isinstance(part, (str, int, float))):
+            raise TypeError(f"data['version'] must be text, numbers or None, and not {part!r:.80}")
 
 
 _TIME_PARTS = ("day", "month", "year", "hour", "minute", "second", "microsecond")
@@ -261,19 +300,28 @@ class AtomDetail:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
-        """Make a detail from what `to_dict` gave."""
-        _check_data(data)
+        """Make a detail from what `to_dict` gave.
+
+        :raises KeyError, TypeError, ValueError: when it is no such thing; names the part
+        """
+        _check_data(data, states.ATOM_STATES)
         made = cls(data["name"], data["uuid"])
         made.state = data.get("state")
-        made.intention = data.get("intention") or states.EXECUTE
+        intention = data.get("intention")
+        if intention is not None:
+            _check_known("intention", intention, states.INTENTIONS)
+            made.intention = intention
         made.results = data.get("results")
         made.revert_results = data.get("revert_results")
         made.meta = data.get("meta") or {}
         version = data.get("version")
+        if version is not None:
+            _check_version(version)
         made.version = tuple(version) if isinstance(version, list) else version
         for name in ("failure", "revert_failure"):
             given = data.get(name)
-            setattr(made, name, Failure.from_dict(given) if given else None)
+            if given is not None and given != {}:
+                setattr(made, name, _to_failure(name, given))
         return made
 
     def pformat(self, indent: int = 0, linesep: str = "\n") -> str:
@@ -303,12 +351,14 @@ class TaskDetail(AtomDetail):
 class RetryDetail(AtomDetail):
     """What has happened to one retry; `results` is its history: a list of (result, {atom name: Failure})."""
 
-    __slots__ = ()
+    __slots__ = ("past",)
     KIND = "retry"
 
     def __init__(self, name: str, uuid: str | None = None) -> None:
         super().__init__(name, uuid)
         self.results = []
+        #: what a store has made of the attempts that are over, which do not change; see `codec.dump_history`
+        self.past: Any = None
 
     def reset(self, state: str) -> None:
         """Forget what has happened, with all attempts, and set the state."""
@@ -379,12 +429,21 @@ class RetryDetail(AtomDetail):
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
-        """Make a detail from what `to_dict` gave."""
+        """Make a detail from what `to_dict` gave.
+
+        :raises KeyError, TypeError, ValueError: when it is no such thing; names the part
+        """
         made = super().from_dict(data)
-        made.results = [
-            (value, {name: Failure.from_dict(failure) for name, failure in failures.items()})
-            for value, failures in data.get("results") or ()
-        ]
+        history = data.get("results")
+        if history is None:
+            history = ()
+        arguments.check_type("data['results']", history, (list, tuple), "a list of attempts")
+        made.results = []
+        for attempt in history:
+            arguments.check_type("Each of data['results']", attempt, (list, tuple), "a pair of value and failures")
+            value, failures = attempt
+            arguments.check_mapping("The failures in data['results']", failures, "a dict of name -> failure")
+            made.results.append((value, {name: _to_failure("results", each) for name, each in failures.items()}))
         return made
 
 
@@ -416,8 +475,22 @@ def atom_detail_type(atom_detail: AtomDetail) -> str:
     raise TypeError(msg)
 
 
+def _forget_lock() -> None:
+    global _adding  # noqa: PLW0603 - one for the process
+    _adding = threading.RLock()
+
+
+# Held while something that has an identity is put in: threads share the book of their runs.
+_adding = threading.RLock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_lock)
+
+
 class _Container:
-    """Common part of what holds details by uuid: made in order, found by uuid through an index made when needed."""
+    """Common part of what holds details by uuid: made in order, found by uuid through an index made when needed.
+
+    The index is complete if it is as long as the list, which threads may make longer at any time.
+    """
 
     __slots__ = ("_index", "_members")
 
@@ -430,29 +503,32 @@ class _Container:
         if isinstance(member, AtomDetail) and member._uuid is None:
             # Nobody has asked for its identity yet, so nothing here can have the same one.
             self._members.append(member)
-            self._index = None
             return
         arguments.check_like("A member", member, ("name", "uuid"), f"a detail that a {type(self).__name__} can hold")
-        known = self.find(member.uuid)
-        if known is None:
-            self._members.append(member)
-        else:
-            self._members[self._members.index(known)] = member
-        self._indexed()[member.uuid] = member
+        uuid = member.uuid
+        with _adding:
+            index = self._indexed()
+            known = index.get(uuid)
+            if known is None:
+                self._members.append(member)
+            else:
+                self._members[self._members.index(known)] = member
+            index[uuid] = member
 
     def extend(self, members: Iterable[AtomDetail]) -> None:
         """Put details in of which nobody has seen the identity yet."""
         self._members.extend(members)
-        self._index = None
 
     def find(self, uuid: str) -> Any:
         """Return the member with this uuid, or None."""
         return self._indexed().get(uuid)
 
     def _indexed(self) -> dict[str, Any]:
-        if self._index is None:
-            self._index = {member.uuid: member for member in self._members}
-        return self._index
+        index = self._index
+        if index is None or len(index) != len(self._members):
+            with _adding:
+                self._index = index = {member.uuid: member for member in self._members}
+        return index
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self._members)
@@ -471,7 +547,7 @@ class FlowDetail(_Container):
     :param uuid: unique identity of this detail
     """
 
-    __slots__ = ("meta", "name", "revision", "state", "uuid")
+    __slots__ = ("meta", "name", "revision", "state", "uuid", "writer")
 
     def __init__(self, name: str, uuid: str) -> None:
         super().__init__()
@@ -481,6 +557,8 @@ class FlowDetail(_Container):
         self.meta: dict[str, Any] = {}
         #: how often runs had written it in its store when this was read or written; see `persistence.owners`
         self.revision = 0
+        #: who writes this copy outside of runs; see `persistence.owners.writer_of`
+        self.writer: Any = None
 
     def update(self, fd: FlowDetail) -> Self:
         """Take over state, metadata and the details of the atoms from another detail, by reference."""
@@ -515,8 +593,11 @@ class FlowDetail(_Container):
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
-        """Make a detail from what `to_dict` gave."""
-        _check_data(data)
+        """Make a detail from what `to_dict` gave.
+
+        :raises KeyError, TypeError, ValueError: when it is no such thing; names the part
+        """
+        _check_data(data, states.FLOW_STATES)
         made = cls(data["name"], data["uuid"])
         made.state = data.get("state")
         made.meta = data.get("meta") or {}
@@ -585,12 +666,16 @@ class LogBook(_Container):
         """Make a book from what `to_dict` gave.
 
         :param unmarshal_time: whether times come as dicts of their parts
+        :raises KeyError, TypeError, ValueError: when it is no such thing; names the part
         """
         _check_data(data)
         made = cls(data["name"], data["uuid"])
         made.meta = data.get("meta") or {}
         for key in ("created_at", "updated_at"):
             at = data.get(key)
+            if at is not None:
+                kind = dict if unmarshal_time else dt.datetime
+                arguments.check_type(f"data['{key}']", at, kind, f"a {kind.__name__} or None")
             setattr(made, key, dt.datetime(**at) if unmarshal_time and at else at)  # noqa: DTZ001 - UTC
         return made
 

@@ -37,8 +37,12 @@ LOG = logging.getLogger(__name__)
 
 #: seconds after its last sign of life for which an owner counts as alive
 LEASE = 60.0
+#: seconds for which a store waits for a lock or a server, where nobody says how long it may
+PATIENCE = 5.0
 
 _ENDED = frozenset((states.SUCCESS, states.FAILURE, states.REVERTED, states.SUSPENDED))
+_MOST = 2**63  # what a version and a time stay below
+_DEAD = ("Z", "X", "x")
 _numbers = itertools.count(1)
 
 
@@ -58,8 +62,21 @@ class Claim(NamedTuple):
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Claim:
-        """Make one of its text."""
-        return cls(**json.loads(text))
+        """Make one of its text.
+
+        :raises ValueError: when it is no such text
+        """
+        try:
+            made = cls(**json.loads(text))
+        except (TypeError, RecursionError) as error:
+            raise ValueError(str(error)) from error
+        if type(made.version) is not int or not 0 <= made.version < _MOST:
+            raise ValueError(f"its version is {str(made.version)[:80]}")
+        if made.owner is not None and not isinstance(made.owner, str):
+            raise ValueError(f"its owner is {str(made.owner)[:80]}")
+        if type(made.expires) not in (int, float) or not 0 <= made.expires < _MOST:
+            raise ValueError(f"its lease ends at {str(made.expires)[:80]}")
+        return made
 
 
 class Owner:
@@ -78,6 +95,9 @@ class Owner:
         self.expires = 0.0
         self._number = next(_numbers)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.lease,)  # a copy writes on its own account
+
     @property
     def name(self) -> str:
         """What the store is told."""
@@ -95,13 +115,10 @@ class Owner:
         :param stored: what the store has
         :raises OwnershipFailure: when somebody else runs it, or it was written since it was read here
         """
-        version, holder, expires = stored or (0, None, 0.0)
+        version, holder, _ = stored or _UNCLAIMED
         is_mine = holder == self.name
-        if holder and not is_mine and expires > now and not is_gone(holder):
-            raise exceptions.OwnershipFailure(
-                f"Flow '{detail.name}' ({detail.uuid}) is being run by another engine, {_describe(holder)}\n"
-                f"If that one is stuck, end its process; else it counts as alive for another {expires - now:.0f} s"
-            )
+        if not is_mine:
+            check_free(stored, f"Flow '{detail.name}' ({detail.uuid})", now)
         # One more is what a write of ours has left of which we were not told that it had arrived.
         if version != detail.revision and not (is_mine and version == detail.revision + 1):
             since = (
@@ -113,13 +130,39 @@ class Owner:
                 f"The run of flow '{detail.name}' ({detail.uuid}) {since}; nothing more is written of it\n"
                 "Read its record again (get_flow_details), and load an engine from that"
             )
-        return self.following(detail, now)
+        return self.following(detail, now)._replace(version=version + 1)
 
     def took(self, claim: Claim, detail: FlowDetail) -> None:
         """Note that the store has a claim of ours."""
         detail.revision = claim.version
         self.held = claim.expires > 0
         self.expires = claim.expires
+
+
+_UNCLAIMED = Claim(0, None, 0.0)
+
+
+def check_free(stored: Claim | None, what: str, now: float) -> None:
+    """Refuse to write what an engine runs at this moment.
+
+    :param stored: the claim that the store has
+    :param what: names the flow
+    :raises OwnershipFailure: when the one that runs it is alive
+    """
+    _, holder, expires = stored or _UNCLAIMED
+    if holder and expires > now and not is_gone(holder):
+        raise exceptions.OwnershipFailure(
+            f"{what} is being run by another engine, {_describe(holder)}\n"
+            f"If that one is stuck, end its process; else it counts as alive for another {expires - now:.0f} s"
+        )
+
+
+def writer_of(detail: FlowDetail) -> Owner:
+    """Return who writes a copy of a record outside of runs: each copy has its own, or a stale one would pass for it."""
+    writer: Owner | None = detail.writer
+    if writer is None:
+        writer = detail.writer = Owner()
+    return writer
 
 
 def is_gone(owner: str) -> bool:
@@ -154,11 +197,17 @@ def _machine() -> str:
 
 
 def _start_of(pid: int) -> str:
-    """Return when a process was started, in a form of the system's; empty if there is none of that number."""
+    """Return when a process was started, in a form of the system's; empty if none of that number is alive."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
+        state, *rest = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     except FileNotFoundError:
         pass
+    except ProcessLookupError:  # it ended while it was looked at
+        return ""
+    else:
+        # A zombie has ended, and only its parent has not asked for its exit status; its other threads may live on.
+        threads, started = rest[16], rest[18]
+        return "" if state in _DEAD and int(threads) <= 1 else started
     if Path("/proc/self").exists():
         return ""
     try:
@@ -187,10 +236,10 @@ class Pulse:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread; when this returns, no renewal is under way."""
+        """End the thread; a renewal that a store does not answer is not waited for, and changes nothing any more."""
         self._ended.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(PATIENCE)
 
     def _work(self) -> None:
         owner = self._owner

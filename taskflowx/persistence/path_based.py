@@ -10,7 +10,7 @@
 This is TaskFlow's layout, but for the last line, and each can read what the other has written. One key is ours too:
 `index`, the place of a record among its siblings, since a listing of paths has no order.
 
-Everything but the handling of one path is here. What must stay true:
+What is written is here; what is read, and what a driver does, is in `path_tree`. What must stay true:
 
 - All that is to be written is made and checked before the first of it is written, so a value that cannot be stored,
   or a detail of the wrong kind, leaves the store as it was.
@@ -23,7 +23,8 @@ Everything but the handling of one path is here. What must stay true:
 from __future__ import annotations
 
 import abc
-import contextlib
+import collections
+import logging
 import os
 import time
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
@@ -31,16 +32,19 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 from taskflowx import exceptions
 from taskflowx._util import arguments, failpoints
 from taskflowx.persistence import base, codec, models, owners
+from taskflowx.persistence.path_tree import LAST, PathTree, Place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, MutableMapping
     from contextlib import AbstractContextManager
 
-_Detail = models.LogBook | models.FlowDetail | models.AtomDetail
-_D = TypeVar("_D", models.LogBook, models.FlowDetail, models.AtomDetail)
+LOG = logging.getLogger(__name__)
 
-#: where records lie that have no place of their own: those that TaskFlow wrote
-_LAST = float("inf")
+_LONG_HISTORY = 8  # attempts
+_MOST_WRITTEN = 16  # records of retries that are known
+
+_D = TypeVar("_D", models.LogBook, models.FlowDetail, models.AtomDetail)
+_R = TypeVar("_R")
 
 
 class PathBasedBackend(base.Backend, abc.ABC):
@@ -60,6 +64,8 @@ class PathBasedBackend(base.Backend, abc.ABC):
         if not path:
             raise ValueError("Empty path is disallowed")
         self._path: str = path
+        #: path -> record and place of retries with a history, as they were written last, so that they need not be read
+        self.written: dict[str, tuple[Any, Place]] = {}
 
     def _usual_path(self) -> str | None:
         """Return the path that is taken when the settings name none."""
@@ -76,6 +82,8 @@ class _Change(NamedTuple):
 
     link: str | None  # to be made before it, when the record is new in its parent
     kept: Any  # what `_pack` has made of it
+    is_new: bool  # whether nothing was stored at its path
+    flow: str | None = None  # of an atom: the uuid of its flow, where that is known
 
 
 _Changes = dict[str, _Change]  # by path, in the order in which they are to be written
@@ -89,257 +97,149 @@ class _Parent(NamedTuple):
     links: frozenset[str]
 
 
-class PathBasedConnection(base.Connection, abc.ABC):
+class PathBasedConnection(PathTree, abc.ABC):
     """A connection to a store that lays its records out under one path; drivers say how one path is handled.
 
     :param backend: the store
     """
 
-    def __init__(self, backend: PathBasedBackend) -> None:
-        self._backend = backend
-        self._book_path = self._join_path(backend.path, "books")
-        self._flow_path = self._join_path(backend.path, "flow_details")
-        self._atom_path = self._join_path(backend.path, "atom_details")
-        self._run_path = self._join_path(backend.path, "taskflowx_runs")
+    # -- what a driver may do ----------------------------------------------------------------------
 
-    @property
-    def backend(self) -> Any:
-        """The store that this connection is to."""
-        return self._backend
+    def _transact(self, path: str, change: Callable[[Any], _R]) -> _R:
+        """Return what a function returns that is given a transaction; a driver may call it again after a conflict."""
+        with self._transaction(path) as transaction:
+            return change(transaction)
 
-    @property
-    def book_path(self) -> str:
-        """Where the books are."""
-        return self._book_path
+    def _within(self, path: str, transaction: Any) -> AbstractContextManager[Any]:
+        """Return the context of a transaction on a flow as a part of another one."""
+        return self._transaction(path)
 
-    @property
-    def flow_path(self) -> str:
-        """Where the details of flows are."""
-        return self._flow_path
+    def _pin_claim(self, flow_uuid: str, transaction: Any) -> None:
+        """Have the transaction fail when a claim is not the one any more that was read in it."""
 
-    @property
-    def atom_path(self) -> str:
-        """Where the details of atoms are."""
-        return self._atom_path
-
-    # -- what a driver does ------------------------------------------------------------------------
-
-    @abc.abstractmethod
-    def _join_path(self, *parts: str) -> str:
-        """Join parts to a path."""
-
-    @abc.abstractmethod
-    def _get_item(self, path: str) -> Any:
-        """Return what `_set_item` has put at a path.
-
-        :raises NotFound: when there is nothing
-        """
-
-    @abc.abstractmethod
-    def _set_item(self, path: str, value: Any, transaction: Any) -> None:
-        """Put at a path what `_pack` has made of a record, and make what is missing of the path."""
-
-    @abc.abstractmethod
-    def _del_tree(self, path: str, transaction: Any) -> None:
-        """Remove a path with all that is below it (links, not what they lead to), if there is any."""
-
-    @abc.abstractmethod
-    def _get_children(self, path: str) -> list[str]:
-        """Return the names right below a path.
-
-        :raises NotFound: when there is no such path
-        """
-
-    @abc.abstractmethod
-    def _ensure_path(self, path: str) -> None:
-        """Make what is missing of a path."""
-
-    @abc.abstractmethod
-    def _create_link(self, src_path: str, dest_path: str, transaction: Any) -> None:
-        """Make `dest_path` a link to `src_path`, which need not be there yet; one that is there already is left."""
-
-    def _transaction(self, path: str) -> AbstractContextManager[Any]:
-        """Return a context in which what is at and below a path is written; gives what the writing methods are given.
-
-        It may keep other writers and readers out, and write all or nothing.
-        """
-        return contextlib.nullcontext()
-
-    def _reading(self, path: str) -> AbstractContextManager[Any]:
-        """Return a context in which what is at and below a path is read; it may keep writers out."""
-        return contextlib.nullcontext()
-
-    def _pack(self, detail: _Detail, index: float) -> Any:
-        """Return what is kept of a detail: JSON text, unless the driver keeps something else.
-
-        :param index: its place among its siblings
-        :raises StorageFailure: when a value in it cannot be stored
-        """
-        extras = {} if index == _LAST else {"index": index}
-        if isinstance(detail, models.AtomDetail):
-            return codec.dump_atom(detail, **extras)
-        if isinstance(detail, models.FlowDetail):
-            return codec.dump_flow(detail, **extras)
-        return codec.dump_book(detail, **extras)
-
-    def _unpack(self, kept: Any, load: Callable[[dict[str, Any]], _D]) -> tuple[_D, float]:
-        """Return the detail of which `_pack` has made what is kept, and its place among its siblings.
-
-        :param load: makes the detail of its record
-        :raises StorageFailure: when it cannot be read
-        """
-        record = codec.loads(kept)
-        detail = load(record)
-        return detail, record.get("index", _LAST)
-
-    def _get_claim(self, flow_uuid: str) -> owners.Claim | None:
-        """Return how often a run was written, and by whom; None if it never was."""
-        try:
-            return owners.Claim.from_json(self._get_item(self._join_path(self._run_path, flow_uuid)))
-        except exceptions.NotFound:
-            return None
-
-    def _set_claim(self, flow_uuid: str, claim: owners.Claim, transaction: Any) -> None:
-        """Put what `_get_claim` returns; nothing is written when somebody else has put another one since it did."""
-        self._set_item(self._join_path(self._run_path, flow_uuid), claim.to_json(), transaction)
-
-    # -- reading -----------------------------------------------------------------------------------
-
-    def get_logbooks(self, lazy: bool = False) -> Iterator[models.LogBook]:
-        """Iterate over all books."""
-        for book_uuid in self._names(self._book_path):
-            with contextlib.suppress(exceptions.NotFound):  # removed since
-                yield self.get_logbook(book_uuid, lazy)
-
-    def get_logbook(self, book_uuid: str, lazy: bool = False) -> models.LogBook:
-        """Return a book."""
-        path = self._place_of(self._book_path, book_uuid)
-        with self._reading(path):
-            book, _ = self._unpack(self._get_item(path), codec.load_book)
-            if lazy:
-                return book
-            updated_at = book.updated_at
-            for flow_detail in self.get_flows_for_book(book_uuid):
-                book.add(flow_detail)
-        book.updated_at = updated_at  # to be read is no update
-        return book
-
-    def get_flows_for_book(self, book_uuid: str, lazy: bool = False) -> Iterator[models.FlowDetail]:
-        """Iterate over the details of the flows in a book."""
-        path = self._place_of(self._book_path, book_uuid)
-        with self._reading(path):
-            details = self._children(path, self._flow_path, codec.load_flow)
-        for detail in details:
-            if lazy:
-                detail.revision = self._version_of(detail.uuid)
-                yield detail
-                continue
-            with contextlib.suppress(exceptions.NotFound):  # removed since
-                yield self.get_flow_details(detail.uuid)
-
-    def get_flow_details(self, flow_uuid: str, lazy: bool = False) -> models.FlowDetail:
-        """Return the detail of a flow."""
-        path = self._place_of(self._flow_path, flow_uuid)
-        with self._reading(path):
-            version = self._version_of(flow_uuid)  # first: what is read after it may be newer, never older
-            detail, _ = self._unpack(self._get_item(path), codec.load_flow)
-            detail.revision = version
-            if not lazy:
-                self._add_atoms(detail)
-        return detail
-
-    def _version_of(self, flow_uuid: str) -> int:
-        claim = self._get_claim(flow_uuid)
-        return 0 if claim is None else claim.version
-
-    def get_atoms_for_flow(self, flow_uuid: str) -> Iterator[models.AtomDetail]:
-        """Iterate over the details of the atoms in a flow, in the order in which they were added."""
-        path = self._place_of(self._flow_path, flow_uuid)
-        with self._reading(path):
-            details = self._children(path, self._atom_path, codec.load_atom)
-        yield from details
-
-    def get_atom_details(self, atom_uuid: str) -> models.AtomDetail:
-        """Return the detail of an atom."""
-        detail, _ = self._unpack(self._get_item(self._place_of(self._atom_path, atom_uuid)), codec.load_atom)
-        return detail
-
-    def _add_atoms(self, detail: models.FlowDetail) -> None:
-        for atom_detail in self.get_atoms_for_flow(detail.uuid):
-            detail.add(atom_detail)
-
-    def _children(self, path: str, target: str, load: Callable[[dict[str, Any]], _D]) -> list[_D]:
-        """Return the details that links below a path lead to, in the order of their places.
-
-        :param target: where the details are
-        """
-        found: list[tuple[_D, float]] = []
-        for name in self._get_children(path):
-            with contextlib.suppress(exceptions.NotFound):  # a link whose record was not written
-                found.append(self._unpack(self._get_item(self._join_path(target, name)), load))
-        found.sort(key=lambda pair: pair[1])
-        return [detail for detail, _ in found]
-
-    def _names(self, path: str) -> list[str]:
-        """Return the names right below a path, none if it is not there."""
-        try:
-            return self._get_children(path)
-        except exceptions.NotFound:
-            return []
-
-    def _place_of(self, path: str, uuid: Any) -> str:
-        """Return the path of a record.
-
-        :raises StorageFailure: when the uuid would lead elsewhere
-        """
-        if not isinstance(uuid, str) or not uuid or "/" in uuid or "\0" in uuid or uuid in {".", ".."}:
-            msg = f"A uuid is a name in the store and cannot be {uuid!r}: it is empty, '.' or '..', or has '/' in it"
-            raise exceptions.Unstorable(msg)
-        return self._join_path(path, uuid)
+    def _is_held(self, detail: models.FlowDetail) -> bool:
+        """Tell whether this very object is what the store keeps, and not a copy."""
+        return False
 
     # -- writing -----------------------------------------------------------------------------------
 
     def save_logbook(self, book: models.LogBook) -> models.LogBook:
         """Store a book with all that is in it, merged into what is stored of it.
 
+        A run that has gone on since it was read, or is under way, is left as it is stored; the log names it.
+
         :raises Duplicate: when a detail in it is stored in another book or flow
         """
         arguments.check_like("book", book, ("uuid", "created_at"), "a LogBook")
         path = self._place_of(self._book_path, book.uuid)
-        with self._transaction(path) as transaction:
+        for claim, detail in self._transact(path, lambda transaction: self._save_book(path, book, transaction)):
+            owners.writer_of(detail).took(claim, detail)
+        return book
+
+    def _save_book(
+        self, path: str, book: models.LogBook, transaction: Any
+    ) -> list[tuple[owners.Claim, models.FlowDetail]]:
+        """Write a book; returns the claims of the runs that were written."""
+        all_changes: _Changes = {}
+        self._stage(all_changes, path, book, codec.load_book, insert=True)
+        of_book = dict(all_changes)
+        parent = self._parent_at(self._book_path, path)
+        now = time.time()
+        of_flows: list[tuple[models.FlowDetail, str, _Changes]] = []
+        for place, detail in enumerate(book):
+            changes = collections.ChainMap({}, all_changes)
+            self._stage_flow(changes, detail, insert=True, parent=parent, index=now + place / 1e6)
+            if changes.maps[0]:
+                of_flows.append((detail, self._join_path(self._flow_path, detail.uuid), dict(changes.maps[0])))
+                all_changes.update(changes.maps[0])
+        claims = []
+        self._write(of_book, transaction)
+        for detail, flow_path, mine in of_flows:
+            if flow_path in mine and mine[flow_path].is_new:
+                self._write(mine, transaction)
+                continue
+            with self._within(flow_path, transaction) as inner:
+                try:
+                    claim = self._next_claim(detail)
+                except exceptions.OwnershipFailure as error:
+                    LOG.warning("In book '%s' a run is left as it is stored: %s", book.name, error)
+                    continue
+                if claim is not None:
+                    self._set_claim(detail.uuid, claim, inner)
+                    claims.append((claim, detail))
+                self._write_turn(flow_path, mine, inner)
+        return claims
+
+    def add_flow_details(self, book: models.LogBook, flow_detail: models.FlowDetail) -> None:
+        """Store a new record of a flow in a book, and the book if it is not stored yet.
+
+        :raises Duplicate: when the record is stored already
+        """
+        arguments.check_like("book", book, ("uuid", "created_at"), "a LogBook")
+        arguments.check_like("flow_detail", flow_detail, ("uuid", "meta"), "a FlowDetail")
+        path = self._place_of(self._book_path, book.uuid)
+
+        def change(transaction: Any) -> None:
             changes: _Changes = {}
             self._stage(changes, path, book, codec.load_book, insert=True)
-            parent = self._parent_at(self._book_path, path)
-            for index, detail in enumerate(book):
-                self._stage_flow(changes, detail, insert=True, parent=parent, index=index)
+            # No list of its siblings is asked for: it would be as long as the book.
+            parent = _Parent(self._book_path, path, frozenset())
+            self._stage_flow(changes, flow_detail, insert=True, parent=parent, index=time.time(), only_new=True)
             self._write(changes, transaction)
-        return book
+
+        self._transact(path, change)
 
     def update_flow_details(self, flow_detail: models.FlowDetail, ignore_missing: bool = False) -> models.FlowDetail:
         """Merge a flow's detail into the stored one, and write the details of the atoms in it, new ones too.
 
         :param ignore_missing: whether it is stored, in no book, if it is not stored yet
         :raises Duplicate: when a detail in it is stored in another flow
+        :raises OwnershipFailure: when somebody runs it, or has done so since it was read
         """
         arguments.check_like("flow_detail", flow_detail, ("uuid", "meta"), "a FlowDetail")
-        with self._transaction(self._place_of(self._flow_path, flow_detail.uuid)) as transaction:
+        path = self._place_of(self._flow_path, flow_detail.uuid)
+
+        def change(transaction: Any) -> tuple[models.FlowDetail, owners.Claim | None]:
             changes: _Changes = {}
             stored = self._stage_flow(changes, flow_detail, insert=ignore_missing)
-            self._write(changes, transaction)
+            if path in changes and changes[path].is_new:
+                self._write(changes, transaction)
+                return stored, None
+            claim = self._next_claim(flow_detail)
+            if claim is not None:
+                self._set_claim(flow_detail.uuid, claim, transaction)
+            self._write_turn(path, changes, transaction)
+            return stored, claim
+
+        stored, claim = self._transact(path, change)
+        if claim is not None:
+            owners.writer_of(flow_detail).took(claim, flow_detail)
+            stored.revision = flow_detail.revision
         return stored
 
     def update_atom_details(self, atom_detail: models.AtomDetail, ignore_missing: bool = False) -> models.AtomDetail:
         """Merge an atom's detail into the stored one.
 
         :param ignore_missing: whether it is stored, in no flow, if it is not stored yet
+        :raises OwnershipFailure: when somebody runs its flow
         """
         arguments.check_like("atom_detail", atom_detail, ("uuid", "intention"), "a TaskDetail or RetryDetail")
         path = self._place_of(self._atom_path, atom_detail.uuid)
-        with self._transaction(path) as transaction:
+
+        def change(transaction: Any) -> models.AtomDetail:
             changes: _Changes = {}
             stored = self._stage(changes, path, atom_detail, codec.load_atom, insert=ignore_missing)
+            for flow in filter(None, [change.flow for change in changes.values()]):
+                with self._within(self._place_of(self._flow_path, flow), transaction) as inner:
+                    what = f"The flow '{flow}' of atom '{atom_detail.name}'"
+                    owners.check_free(self._get_claim(flow), what, time.time())
+                    self._pin_claim(flow, inner)
+                    self._write(changes, inner)
+                return stored
             self._write(changes, transaction)
-        return stored
+            return stored
+
+        return self._transact(path, change)
 
     def save_changes(
         self,
@@ -349,53 +249,73 @@ class PathBasedConnection(base.Connection, abc.ABC):
     ) -> None:
         """Write what has changed in one step of a run; the flow after its atoms, as it may say that they are done."""
         flow_path = self._place_of(self._flow_path, flow_detail.uuid)
-        claim = None
-        with self._transaction(flow_path) as transaction:
-            if owner is not None:
-                claim = owner.checked(self._get_claim(flow_detail.uuid), flow_detail, time.time())
+        details = list(atom_details)
+
+        def change(transaction: Any) -> owners.Claim | None:
+            stored = None if owner is None else self._get_claim(flow_detail.uuid)
             of_flow: _Changes = {}
             self._stage(of_flow, flow_path, flow_detail, codec.load_flow)
+            claim = None if owner is None else owner.checked(stored, flow_detail, time.time())
             changes: _Changes = {}
             missing = []
-            for detail in atom_details:
+            for detail in details:
                 path = self._place_of(self._atom_path, detail.uuid)
                 try:
-                    self._stage(changes, path, detail, codec.load_atom)
+                    if not self._stage_again(changes, path, detail, flow_detail.uuid):
+                        self._stage(changes, path, detail, codec.load_atom, flow=flow_detail.uuid)
                 except exceptions.NotFound:
                     missing.append((path, detail))
             places = {detail.uuid: index for index, detail in enumerate(flow_detail)} if missing else {}
             for path, detail in missing:
-                link = self._join_path(flow_path, detail.uuid)
-                changes[path] = _Change(link, self._pack(detail, places.get(detail.uuid, _LAST)))
+                kept = self._pack(detail, Place(places.get(detail.uuid, LAST), flow_detail.uuid))
+                changes[path] = _Change(self._join_path(flow_path, detail.uuid), kept, is_new=True)
             if claim is not None:
                 self._set_claim(flow_detail.uuid, claim, transaction)
             self._write_turn(flow_path, changes | of_flow, transaction)
+            return claim
+
+        claim = self._transact(flow_path, change)
         if owner is not None and claim is not None:
             owner.took(claim, flow_detail)
 
     def renew(self, flow_uuid: str, owner: owners.Owner, expires: float) -> None:
         """Note that the owner of a run is alive; one that owns it no more changes nothing."""
-        with self._transaction(self._place_of(self._flow_path, flow_uuid)) as transaction:
+
+        def change(transaction: Any) -> None:
             claim = self._get_claim(flow_uuid)
             if claim is not None and claim.owner == owner.name and claim.expires > 0:
                 self._set_claim(flow_uuid, claim._replace(expires=expires), transaction)
 
+        self._transact(self._place_of(self._flow_path, flow_uuid), change)
+
+    def _next_claim(self, detail: models.FlowDetail) -> owners.Claim | None:
+        """Return the claim that a write of a record outside of a run leaves; None where the object itself is kept.
+
+        :raises OwnershipFailure: when somebody runs it, or has done so since it was read
+        """
+        if self._is_held(detail):
+            return None
+        return owners.writer_of(detail).checked(self._get_claim(detail.uuid), detail, time.time())
+
     def _stage_flow(
         self,
-        changes: _Changes,
+        changes: MutableMapping[str, _Change],
         detail: models.FlowDetail,
         *,
         insert: bool,
         parent: _Parent | None = None,
-        index: float = _LAST,
+        index: float = LAST,
+        only_new: bool = False,
     ) -> models.FlowDetail:
         """Add what is to be written of a flow and its atoms; returns what is stored of them then.
 
         The arguments are those of `_stage`.
         """
         path = self._place_of(self._flow_path, detail.uuid)
-        stored = self._stage(changes, path, detail, codec.load_flow, insert=insert, parent=parent, index=index)
-        this = self._parent_at(self._flow_path, path)
+        stored = self._stage(
+            changes, path, detail, codec.load_flow, insert=insert, parent=parent, index=index, only_new=only_new
+        )
+        this = _Parent(self._flow_path, path, frozenset()) if only_new else self._parent_at(self._flow_path, path)
         atoms = [
             self._stage(
                 changes,
@@ -405,6 +325,8 @@ class PathBasedConnection(base.Connection, abc.ABC):
                 insert=True,
                 parent=this,
                 index=place,
+                flow=detail.uuid,
+                only_new=only_new,
             )
             for place, atom_detail in enumerate(detail)
         ]
@@ -415,20 +337,24 @@ class PathBasedConnection(base.Connection, abc.ABC):
 
     def _stage(
         self,
-        changes: _Changes,
+        changes: MutableMapping[str, _Change],
         path: str,
         detail: _D,
         load: Callable[[dict[str, Any]], _D],
         *,
         insert: bool = False,
         parent: _Parent | None = None,
-        index: float = _LAST,
+        index: float = LAST,
+        flow: str | None = None,
+        only_new: bool = False,
     ) -> _D:
         """Add a detail, merged into what is stored of it, to what is to be written; returns what is stored then.
 
         :param insert: whether it is stored if it is not yet
         :param parent: what has to have a link to it
         :param index: its place among its siblings, if it has none yet
+        :param flow: the uuid of its flow, if it is an atom and that is known
+        :param only_new: whether it must not be stored yet
         :raises NotFound: when it is not stored and is not to be inserted
         :raises Duplicate: when it has another parent
         """
@@ -440,19 +366,45 @@ class PathBasedConnection(base.Connection, abc.ABC):
         except exceptions.NotFound:
             if not insert:
                 raise
-            changes[path] = _Change(link, self._pack(detail, index))
+            changes[path] = _Change(link, self._pack(detail, Place(index, flow)), is_new=True)
             return detail
-        if parent and link and self._has_parent(detail.uuid, parent):
+        if only_new or (parent and link and self._has_parent(detail.uuid, parent)):
             raise _duplicate(detail)
-        stored, packed = detail, kept
+        stored, packed, place = detail, kept, Place()
         is_kept_itself = kept is detail  # in memory
         if not is_kept_itself:
-            stored, place = self._unpack(kept, load)
+            stored, place = self._understood(path, kept, load)
             stored.merge(detail)
-            packed = self._pack(stored, index if place == _LAST else place)
+            packed = self._pack(stored, Place(index if place.at == LAST else place.at, flow or place.flow))
         if link or packed != kept:
-            changes[path] = _Change(link, packed)
+            changes[path] = _Change(link, packed, is_new=False, flow=flow or place.flow)
         return stored
+
+    def _stage_again(self, changes: _Changes, path: str, detail: models.AtomDetail, flow: str) -> bool:
+        """Do as `_stage` for a retry with a history, if the store has what was written of it last.
+
+        Its record is not taken apart then, which takes the longer the more attempts there were. Returns whether it is.
+
+        :raises NotFound: when it is not stored
+        """
+        if not isinstance(detail, models.RetryDetail) or len(detail.results) < _LONG_HISTORY:
+            return False
+        written = self._backend.written
+        kept, place = written.pop(path, (None, None))
+        if place is None:
+            stored, place = self._read(path, codec.load_atom)
+            if stored.KIND != detail.KIND:
+                return False
+            place = place._replace(flow=flow)
+        elif self._get_item(path) != kept:
+            return False
+        packed = self._pack(detail, place)
+        if packed != kept:
+            changes[path] = _Change(None, packed, is_new=False, flow=flow)
+        while len(written) >= _MOST_WRITTEN:
+            written.pop(next(iter(written)), None)
+        written[path] = packed, place
+        return True
 
     def _parent_at(self, shelf: str, path: str) -> _Parent:
         return _Parent(shelf, path, frozenset(self._names(path)))
@@ -471,6 +423,7 @@ class PathBasedConnection(base.Connection, abc.ABC):
         self._write(changes, transaction)
 
     def _write(self, changes: _Changes, transaction: Any) -> None:
+        """Write records one after the other."""
         for path, change in changes.items():
             if change.link is not None:
                 self._create_link(path, change.link, transaction)
@@ -483,15 +436,19 @@ class PathBasedConnection(base.Connection, abc.ABC):
     def destroy_logbook(self, book_uuid: str) -> None:
         """Remove a book with all that is in it."""
         path = self._place_of(self._book_path, book_uuid)
-        with self._transaction(path) as transaction:
+
+        def change(transaction: Any) -> None:
             # From below: a book that is removed by half can be removed again.
             for flow_uuid in self._get_children(path):
                 flow_path = self._join_path(self._flow_path, flow_uuid)
-                for atom_uuid in self._names(flow_path):
-                    self._del_tree(self._join_path(self._atom_path, atom_uuid), transaction)
-                self._del_tree(flow_path, transaction)
-                self._del_tree(self._join_path(self._run_path, flow_uuid), transaction)
+                with self._within(flow_path, transaction) as inner:
+                    for atom_uuid in self._names(flow_path):
+                        self._del_tree(self._join_path(self._atom_path, atom_uuid), inner)
+                    self._del_tree(flow_path, inner)
+                    self._del_tree(self._join_path(self._run_path, flow_uuid), inner)
             self._del_tree(path, transaction)
+
+        self._transact(path, change)
 
     def clear_all(self) -> None:
         """Remove everything that is stored."""

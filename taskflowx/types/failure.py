@@ -319,7 +319,7 @@ class Failure:
         other._is_linked = self._is_linked
         return other
 
-    def shortened(self, length: int = 1000) -> Self:
+    def _tfx_shortened(self, length: int = 1000) -> Self:
         """Return this failure with so many characters of its text, and without traceback, arguments and causes.
 
         It still has its exception, if that is there.
@@ -331,7 +331,7 @@ class Failure:
         other._exc_info = self._exc_info
         return other
 
-    def with_exception(self, exception: Exception) -> Self:
+    def _tfx_with_exception(self, exception: Exception) -> Self:
         """Return this failure, of which only the description is left, with its exception again.
 
         It is raised as that exception from now on. The traceback stays that of the description, and is a note of the
@@ -476,7 +476,7 @@ def _reload(cls: type[Failure], data: dict[str, Any], raised: bytes | None) -> F
 
     fail = cls.from_dict(data)
     try:
-        return fail if raised is None else fail.with_exception(pickle.loads(raised))  # noqa: S301 - out of a pickle
+        return fail if raised is None else fail._tfx_with_exception(pickle.loads(raised))  # noqa: S301 - out of a pickle
     except Exception:  # noqa: BLE001 - its class may be another one here, or not be there
         return fail
 
@@ -532,6 +532,9 @@ def _args_of(exception: BaseException) -> tuple[Any, ...]:
         return ()
 
 
+_DEEPEST = 100  # levels of lists and dicts in an argument
+
+
 def _storable(arg: Any) -> Any:
     """Return an argument as it reads after a round trip through JSON, or a note if it has no JSON form."""
     if arg is None or type(arg) is str:
@@ -539,9 +542,22 @@ def _storable(arg: Any) -> Any:
     try:
         import json  # when a failure is written
 
-        return json.loads(json.dumps(arg, allow_nan=False))
+        text = json.dumps(arg, allow_nan=False)
+        return json.loads(text) if _is_shallow(text) else f"<not kept, nested too deeply: {_name_of(type(arg))}>"
     except Exception:  # noqa: BLE001 - a user's object may raise anything
         return f"<not kept: {_name_of(type(arg))}>"
+
+
+def _is_shallow(text: str) -> bool:
+    """Tell whether JSON text is not nested deeper than a store takes with a failure around it; text counts as well."""
+    if text.count("[") + text.count("{") <= _DEEPEST:
+        return True
+    depth = 0
+    for letter in text:
+        depth += (letter in "[{") - (letter in "]}")
+        if depth > _DEEPEST:
+            return False
+    return True
 
 
 _JSON_TYPES: dict[str, tuple[type, ...]] = {

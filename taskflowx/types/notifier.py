@@ -103,7 +103,7 @@ class Listener:
             self._callback(event_type, details, *self._args, **self._kwargs)
 
     @property
-    def target(self) -> Callback:
+    def _tfx_target(self) -> Callback:
         """What to call with an event and its details: the callback itself, where there is nothing to add."""
         return self if self._directly is None else self._directly
 
@@ -217,7 +217,7 @@ class Notifier:
         listeners = self._topics.get(event_type, ())
         return any(listener.is_equivalent(callback, details_filter) for listener in listeners)
 
-    def is_listened_to(self, event_type: str) -> bool:
+    def _tfx_is_listened_to(self, event_type: str) -> bool:
         """Tell whether anybody would be called on that event."""
         topics = self._topics
         return event_type in topics or self.ANY in topics
@@ -242,39 +242,39 @@ class Notifier:
         if not self.can_trigger_notification(event_type):
             LOG.debug("Event type '%s' is not allowed to trigger notifications", event_type)
             return
-        self.call_all(self.listeners_of(event_type), event_type, details)
+        self._tfx_call_all(self._tfx_listeners_of(event_type), event_type, details)
 
-    def notify_only(self, event_type: str, details: Mapping[str, Any] | None) -> None:
+    def _tfx_notify_only(self, event_type: str, details: Mapping[str, Any] | None) -> None:
         """Call those who listen to just this event, as `notify` does, and not those who listen to any.
 
         For events that come beside those that `ANY` stands for.
         """
-        self.call_all(self._topics.get(event_type, ()), event_type, details)
+        self._tfx_call_all(self._topics.get(event_type, ()), event_type, details)
 
-    def listeners_of(self, event_type: str) -> tuple[Listener, ...]:
+    def _tfx_listeners_of(self, event_type: str) -> tuple[Listener, ...]:
         """Return those who listen to any event, and then those who listen to this one."""
         topics = self._topics
         return topics.get(self.ANY, ()) + topics.get(event_type, ())
 
-    def target_of(self, event_type: str) -> Callback | None:
+    def _tfx_target_of(self, event_type: str) -> Callback | None:
         """Return what to call with an event and a dict of details of its own; None when nobody listens."""
-        listeners = self.listeners_of(event_type)
+        listeners = self._tfx_listeners_of(event_type)
         if len(listeners) == 1:
-            return listeners[0].target
-        return functools.partial(self.call_all, listeners) if listeners else None
+            return listeners[0]._tfx_target
+        return functools.partial(self._tfx_call_all, listeners) if listeners else None
 
     @staticmethod
-    def call_all(listeners: Iterable[Listener], event_type: str, details: Mapping[str, Any] | None) -> None:
+    def _tfx_call_all(listeners: Iterable[Listener], event_type: str, details: Mapping[str, Any] | None) -> None:
         """Call some of those who listen, as `notify` does."""
         details = details or {}
         for listener in listeners:
             try:
                 listener(event_type, dict(details))
             except Exception:  # noqa: BLE001 - what a listener does must not stop a run
-                Notifier.complain(listener, event_type, details)
+                Notifier._tfx_complain(listener, event_type, details)
 
     @staticmethod
-    def complain(listener: Any, event_type: str, details: Mapping[str, Any]) -> None:
+    def _tfx_complain(listener: Any, event_type: str, details: Mapping[str, Any]) -> None:
         """Log the exception that a listener has raised, and that is being handled."""
         LOG.warning(
             "Failure calling listener %s to notify about event %s, details: %s",
@@ -306,7 +306,7 @@ class Notifier:
         arguments.check_type("event_type", event_type, Hashable, "hashable, such as a str")
         if not self.can_be_registered(event_type):
             raise ValueError(
-                f"Disallowed event type '{event_type}' can not have a callback registered{self._accepted()}"
+                f"Disallowed event type '{event_type}' can not have a callback registered{self._tfx_accepted()}"
             )
         if kwargs:
             arguments.check_named_values("kwargs", kwargs)
@@ -317,24 +317,24 @@ class Notifier:
         with self._lock:
             if self.is_registered(event_type, callback, details_filter):
                 raise ValueError("Event callback already registered with equivalent details filter")
-            self._replace(event_type, (*self._topics.get(event_type, ()), listener))
+            self._tfx_replace(event_type, (*self._topics.get(event_type, ()), listener))
 
     def deregister(self, event_type: str, callback: Callback, details_filter: DetailsFilter | None = None) -> bool:
         """Take a callback with that filter back from an event; returns whether it was there."""
         with self._lock:
             before = self._topics.get(event_type, ())
             after = tuple(one for one in before if not one.is_equivalent(callback, details_filter))
-            self._replace(event_type, after)
+            self._tfx_replace(event_type, after)
         return len(after) < len(before)
 
     def deregister_event(self, event_type: str) -> int:
         """Take back all callbacks of an event; returns how many there were."""
         with self._lock:
             before = self._topics.get(event_type, ())
-            self._replace(event_type, ())
+            self._tfx_replace(event_type, ())
         return len(before)
 
-    def _replace(self, event_type: str, listeners: tuple[Listener, ...]) -> None:
+    def _tfx_replace(self, event_type: str, listeners: tuple[Listener, ...]) -> None:
         """Put new topics in the place of the old; an event without listeners is not in them."""
         topics = {**self._topics, event_type: listeners}
         if not listeners:
@@ -380,7 +380,7 @@ class Notifier:
         """Tell whether callbacks may be registered for that event."""
         return True
 
-    def _accepted(self) -> str:
+    def _tfx_accepted(self) -> str:
         """Say which events can be registered, for the message that one cannot."""
         return ""
 
@@ -431,7 +431,7 @@ class RestrictedNotifier(Notifier):
         """Tell whether the event is one of this notifier's, or `ANY` and that is allowed."""
         return event_type in self._watchable_events or (event_type == self.ANY and self._allow_any)
 
-    def _accepted(self) -> str:
+    def _tfx_accepted(self) -> str:
         accepted = [*self._watchable_events, *((self.ANY,) if self._allow_any else ())]
         return f", expected one of {accepted}"
 

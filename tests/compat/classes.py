@@ -236,13 +236,17 @@ def missing_name(both: Both, difference: Difference) -> bool:
     theirs, ours = difference.theirs, difference.ours
     if not (theirs and ours and theirs[0] == ours[0] == "taskflow.exceptions.MissingDependencies"):
         return False
-    stored = {}
+    stored: dict[str, set[str]] = {}
     for atom in flows.atoms_of(both.case.root):
         if isinstance(atom, flows.Step):
-            stored.update(_rebound(atom.rebind, atom.do))
-            stored.update(_rebound(atom.undo_rebind, atom.undo))
-    named = {stored.get(name, name) for name in _QUOTED.findall(theirs[1])[1:]}
-    return named == set(_QUOTED.findall(ours[1])[1:])
+            renamed = [*_rebound(atom.rebind, atom.do).items(), *_rebound(atom.undo_rebind, atom.undo).items()]
+        else:
+            renamed = list((atom.rebind or {}).items())
+        for argument, name in renamed:
+            stored.setdefault(argument, set()).add(name)
+    named, known = set(_QUOTED.findall(theirs[1])[1:]), set(_QUOTED.findall(ours[1])[1:])
+    meant = {name: {name, *stored.get(name, ())} for name in named}
+    return known <= set().union(*meant.values()) and all(names & known for names in meant.values())
 
 
 def asked_again(both: Both, difference: Difference) -> bool:
@@ -397,7 +401,7 @@ READINGS = (
         asked_again,
         1,
     ),
-    Reading("missing name", "A missing input is named as nobody provides it.", missing_name, 0.6),
+    Reading("missing name", "A missing input is named as nobody provides it.", missing_name, 2.0),
     Reading("left over", "An atom that is PENDING, or left out, has no result of an earlier attempt.", left_over, 1.2),
     Reading("never reached", "What lies after an undone region and never ran keeps its intention.", never_reached, 2),
 )

@@ -110,6 +110,8 @@ class Leg:
 class Case:
     """A flow, what is given with it, and how it is run.
 
+    `removed`: what the injected values are replaced by, and whether that happens only once the flow has been prepared.
+
     After the legs, as long as the flow is suspended, it is run to its end, on a new engine if `fresh`; then, if `again`
     says so, once more: "run" as it is, "reset" after a reset, "fresh" on a new engine.
     """
@@ -125,6 +127,7 @@ class Case:
     how: str = PLAIN
     fresh: bool = False
     again: str | None = None
+    removed: tuple[tuple[tuple[str, Any], ...], bool] | None = None
 
     def option(self, name: str) -> Any:
         return dict(self.options).get(name)
@@ -451,9 +454,33 @@ def _may_fail(node: Any) -> bool:
     return isinstance(node, Group) and "raise" in repr(node)
 
 
+def linked_by_hand(node: Any, rng: random.Random) -> Any:
+    """Return a flow in which some graph flows do without links by names, and are linked by hand instead."""
+    if not isinstance(node, Group):
+        return node
+    node = replace(node, members=tuple(linked_by_hand(member, rng) for member in node.members))
+    if node.kind != GRAPH or rng.random() < 0.6:
+        return node
+    resolve = rng.choice(((False, True), (False, True), (True, False), (False, False)))
+    links = node.links
+    if rng.random() < 0.6:  # a row of all members, less what is linked already
+        known = {(link.u, link.v) for link in links}
+        links += tuple(Link(v - 1, v) for v in range(1, len(node.members)) if (v - 1, v) not in known)
+    return replace(node, resolve=resolve, together=rng.random() < 0.6, links=links)
+
+
+def altered(case: Case, rng: random.Random) -> Case:
+    """Return a case with links by hand and removed values; drawn apart, so that the rest of a seed stays as it is."""
+    case = replace(case, root=linked_by_hand(case.root, rng))
+    if not case.store or rng.random() < 0.9 or any(transient for _, _, transient in case.later):
+        return case  # TaskFlow does not find a transient value any more once the kept ones have been replaced
+    kept = tuple((name, f"{value}, again") for name, value in case.store if rng.random() < 0.4)
+    return replace(case, removed=(kept, rng.random() < 0.5))
+
+
 def make(seed: int) -> Case:
     """Make the case of a seed."""
-    return Maker(random.Random(seed)).case()
+    return altered(Maker(random.Random(seed)).case(), random.Random(f"links {seed}"))
 
 
 __all__ = [

@@ -262,8 +262,10 @@ def make_flow(package: Package, node: Any, world: World) -> Any:
     made = package.flows[node.kind](node.name, None if node.retry is None else make_retry(package, node.retry, world))
     if node.kind != flows.GRAPH:
         return made.add(*members)
-    for place in node.order:
-        made.add(members[place])
+    resolve = dict(zip(("resolve_requires", "resolve_existing"), node.resolve, strict=True))
+    ordered = [members[place] for place in node.order]
+    for some in [ordered] if node.together else [[one] for one in ordered]:
+        made.add(*some, **resolve)
     for link in node.links:
         if link.verdict is None:
             made.link(members[link.u], members[link.v])
@@ -328,8 +330,11 @@ class Run:
             flow, store=dict(case.store) if first else None, flow_detail=self.detail, **options
         )
         self.stage = "inject"
+        late = case.removed is not None and case.removed[1]
+        self._remove(first and not late)
         self.engine.compile()
         self.engine.prepare()
+        self._remove(first and late)
         for name, value, transient in case.later:
             if first or transient:
                 self.engine.storage.inject({name: value}, transient=transient)
@@ -338,6 +343,12 @@ class Run:
                 self.engine.storage.inject_atom_args(atom, {name: value}, transient=transient)
         self.engine.notifier.register("*", self._note_flow)
         self.engine.atom_notifier.register("*", self._note_atom)
+
+    def _remove(self, now: bool) -> None:
+        """Replace the injected values, if the case says so."""
+        if now and self.case.removed is not None:
+            storage = self.engine.storage
+            storage.save(storage.injector_name, dict(self.case.removed[0]), "SUCCESS")
 
     def _note_flow(self, state: str, details: dict[str, Any]) -> None:
         self.legs[-1]["flow"].append((details["old_state"], state))

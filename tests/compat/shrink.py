@@ -43,7 +43,7 @@ def smaller_cases(case: flows.Case) -> Iterator[flows.Case]:
         for n in range(len(getattr(case, name))):
             values = getattr(case, name)
             yield replace(case, **{name: (*values[:n], *values[n + 1 :])})
-    yield from _plainer(case, ("again", "fresh", "workers", "pool", "how"))
+    yield from _plainer(case, ("again", "fresh", "workers", "pool", "how", "removed"))
 
 
 def smaller_groups(group: flows.Group) -> Iterator[flows.Group]:
@@ -65,6 +65,7 @@ def smaller_groups(group: flows.Group) -> Iterator[flows.Group]:
             yield _with_member(group, n, changed)
     if group.kind != flows.LINEAR and not group.links:
         yield replace(group, kind=flows.LINEAR, order=tuple(range(len(group.members))))
+    yield from _plainer(group, ("together", "resolve"))
     if group.retry is not None:
         names = ("fails", "stuck", "needs", "priority", "watched", "revert_all", "gives")
         for retry in _plainer(group.retry, names):

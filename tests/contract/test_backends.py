@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import functools
 import math
 import random
 import threading
@@ -784,6 +785,53 @@ def test_a_run_goes_on_from_what_is_stored(backend, connection):
     assert log == ["a", "b", "c"]
     assert again.storage.fetch("x") == {"value": [1, None, "ü"]}
     assert stored_states(connection, again) == ("SUCCESS", dict.fromkeys("abc", "SUCCESS"))
+
+
+def test_the_values_given_to_a_flow_are_replaced_in_the_store(backend, connection):
+    flow_ = linear_flow.Flow("flow").add(Step("a", [], requires=["x"]))
+    storage = engines.load(flow_, store={"x": 1}, backend=backend).storage
+    for values, refused in (({}, True), ({"x": 2}, False)):
+        storage.save(storage.injector_name, values)
+        with contextlib.closing(backend.get_connection()) as other:
+            read = other.get_flow_details(storage.flow_uuid)
+        again = engines.load(flow_, flow_detail=read, backend=backend)
+        with pytest.raises(exceptions.MissingDependencies, match="'x'") if refused else contextlib.nullcontext():
+            again.run()
+        assert again.storage.fetch_all() == values
+        storage = again.storage
+
+
+class Connect(atoms.Task):
+    """Fails at each place but the last, and ends the run at the second one the first time."""
+
+    def __init__(self, tried):
+        super().__init__("connect")
+        self.tried = tried
+
+    def execute(self, at):
+        self.tried.append(tuple(at))
+        if len(self.tried) == 2:
+            raise SystemExit
+        if at[1] < 3:
+            raise ConnectionError(str(at))
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_retry_goes_on_with_the_next_of_its_values(backend, connection, stored):
+    pairs = [("a", 1), ("b", 2), ("c", 3)]
+    tried = []
+
+    def make():
+        kind = retry.ParameterizedForEach if stored else functools.partial(retry.ForEach, pairs)
+        return linear_flow.Flow("flow", kind(name="each", provides="at")).add(Connect(tried))
+
+    engine = engines.load(make(), store={"values": pairs} if stored else {}, backend=backend)
+    with pytest.raises(SystemExit):
+        engine.run()
+    with contextlib.closing(backend.get_connection()) as other:
+        read = other.get_flow_details(engine.storage.flow_uuid)
+    engines.load(make(), flow_detail=read, backend=backend).run()
+    assert tried == [pairs[0], pairs[1], pairs[1], pairs[2]]
 
 
 def test_a_value_of_a_run_is_stored_or_refused(backend, connection):

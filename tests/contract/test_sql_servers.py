@@ -10,8 +10,9 @@ import threading
 import pytest
 import sqlalchemy as sa
 
-from taskflowx import exceptions
-from taskflowx.persistence import backends, models
+from taskflowx import engines, exceptions, task
+from taskflowx.patterns import linear_flow
+from taskflowx.persistence import backends, models, owners
 from taskflowx.persistence.backends import sql_units
 from tests.services import addresses
 
@@ -245,3 +246,245 @@ def test_psycopg2_can_be_used_as_well(service, address):
         other.add(models.FlowDetail("flow", "f"))
         with pytest.raises(exceptions.Duplicate):
             connection.save_logbook(other)
+
+
+# -- names -------------------------------------------------------------------------------------------------------------
+
+#: each differs from the others, however little
+ALIKE = ["Order-A", "order-a", "order-a ", "order-\u00e1", "ORDER-A"]
+
+
+def save_alike(connection):
+    for name in ALIKE:
+        flow = models.FlowDetail(name, name)
+        flow.add(models.TaskDetail(name, name))
+        book = models.LogBook(name, name)
+        book.meta["name"] = flow.meta["name"] = name
+        book.add(flow)
+        connection.add_flow_details(book, flow)
+        connection.save_changes(flow, list(flow), owners.Owner())
+
+
+def check_alike(connection):
+    assert sorted(book.uuid for book in connection.get_logbooks()) == sorted(ALIKE)
+    for name in ALIKE:
+        book = connection.get_logbook(name)
+        assert [book.meta["name"], *(flow.meta["name"] for flow in book)] == [name, name]
+        assert connection.get_atom_details(name).name == name
+        assert connection.get_flow_details(name).revision == 1
+    with pytest.raises(exceptions.NotFound):
+        connection.get_logbook("Order-a")
+
+
+def test_names_that_differ_little_are_different_names(connection):
+    save_alike(connection)
+    check_alike(connection)
+    connection.destroy_logbook("order-a")
+    assert len(list(connection.get_logbooks())) == len(ALIKE) - 1
+
+
+LINK = "ALTER TABLE {} ADD FOREIGN KEY (parent_uuid) REFERENCES {} (uuid) ON DELETE CASCADE"
+
+
+@pytest.mark.parametrize("cut_off", [False, True], ids=["whole", "after an upgrade that was cut off"])
+def test_a_mariadb_store_of_before_compares_names_exactly_when_it_is_upgraded(make, cut_off):
+    connection = make()
+    if connection.backend.family != "mysql":
+        pytest.skip("other databases have always done so")
+    connection.upgrade()
+    flow = save(connection, "a")
+    connection.save_changes(flow, [], owners.Owner())
+    usual = "CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci"
+    with connection.backend.engine.connect() as raw:
+        for statement in (
+            "ALTER TABLE flowdetails DROP FOREIGN KEY flowdetails_ibfk_1",
+            "ALTER TABLE atomdetails DROP FOREIGN KEY atomdetails_ibfk_1",
+            *(f"ALTER TABLE {table} CONVERT TO {usual}" for table in ("logbooks", "flowdetails", "atomdetails")),
+            f"ALTER TABLE taskflowx_runs CONVERT TO {usual}",
+            *(() if cut_off else map(LINK.format, ("flowdetails", "atomdetails"), ("logbooks", "flowdetails"))),
+            "UPDATE taskflowx_version SET version_num = '002'",
+        ):
+            raw.exec_driver_sql(statement)
+        raw.commit()
+    with pytest.raises(exceptions.StorageFailure, match="no version 003 of the layout"):
+        connection.validate()
+    connection.upgrade()
+    connection.validate()
+    assert connection.get_flow_details("f").revision == flow.revision
+    inspector = sa.inspect(connection.backend.engine)
+    for table, parent in (("flowdetails", "logbooks"), ("atomdetails", "flowdetails")):
+        (key,) = inspector.get_foreign_keys(table)
+        assert (key["referred_table"], key["options"]["ondelete"]) == (parent, "CASCADE")
+    connection.destroy_logbook("b")
+    save_alike(connection)
+    check_alike(connection)
+
+
+# -- what a server refuses ---------------------------------------------------------------------------------------------
+
+
+def long_names(connection):
+    """Give details that each have one name that is too long, and the words for it."""
+    book, flow, atom = models.LogBook("b"), models.FlowDetail("f", "f"), models.TaskDetail("t")
+    yield models.LogBook("n" * 256), "name 'nnn.*of book"
+    yield models.LogBook("b", "u" * 65), "uuid 'uuu.*of book"
+    for name, detail in (
+        ("name 'nnn.*of flow", models.FlowDetail("n" * 256, "f")),
+        ("uuid 'uuu", models.FlowDetail("f", "u" * 65)),
+    ):
+        other = models.LogBook("b")
+        other.add(detail)
+        yield other, name
+    atom.version = "1." + "0" * 63
+    flow.add(atom)
+    book.add(flow)
+    yield book, "version '1.000.*of atom 't'"
+
+
+def test_names_that_are_too_long_are_refused_before_anything_is_written(connection):
+    for book, words in long_names(connection):
+        with pytest.raises(
+            exceptions.Unstorable, match=rf"^Cannot store the {words}.* too long, with \d+ characters: .* \d+"
+        ):
+            connection.save_logbook(book)
+    assert list(connection.get_logbooks()) == []
+
+
+@pytest.mark.parametrize("name", ["caf\udce9", "a\0b", "x" * 255, "\U0001f388" * 255])
+def test_a_name_is_kept_or_refused_with_itself(connection, name):
+    try:
+        flow = save(connection, name)
+    except exceptions.Unstorable as refused:
+        assert ascii(name)[:4] in str(refused)  # noqa: PT017 - either is right
+        assert list(connection.get_logbooks()) == []
+    else:
+        assert [atom.name for atom in connection.get_flow_details(flow.uuid)] == [name]
+
+
+VALUES = [
+    float("nan"),
+    {"a": [float("-inf")]},
+    "\0",
+    {"\0": "\ud800"},
+    "NaN",
+    ["Infinity", 1e308],
+    2**4000,
+    "x" * 1_000_000,
+]
+
+
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: repr(value)[:20])
+def test_a_value_that_is_not_refused_when_it_is_checked_is_stored(connection, value):
+    made = save(connection, "a")
+    (a,) = made
+    a.results = value
+    try:
+        connection.backend.check_value(value, "result of atom 'a'")
+    except exceptions.Unstorable as refused:
+        assert str(refused).startswith("Cannot store result of atom 'a': ")  # noqa: PT017 - either is right
+        with pytest.raises(exceptions.Unstorable):
+            connection.save_changes(made, [a])
+    else:
+        connection.save_changes(made, [a])
+        assert repr(connection.get_atom_details(a.uuid).results) == repr(value)
+
+
+def test_values_are_checked_without_asking_the_server_each_time(make, address, monkeypatch):
+    connection = make()
+    connection.upgrade()
+    backend, asked = connection.backend, []
+    run = backend.units.run
+    monkeypatch.setattr(backend.units, "run", lambda *args, **more: asked.append(args) or run(*args, **more))
+    for _ in range(3):
+        backend.check_value("x" * 100_000, "a value")
+    assert len(asked) <= 1
+
+
+def test_what_does_not_fit_into_a_statement_or_a_column_is_refused_when_it_is_checked(connection):
+    if connection.backend.family != "mysql":
+        pytest.skip("PostgreSQL takes a gigabyte")
+    limit = connection.backend.units.run("", lambda unit: unit.rows("SELECT @@max_allowed_packet"))[0][0]
+    for value in ("x" * limit, '"' * (limit // 3)):
+        with pytest.raises(exceptions.Unstorable, match="max_allowed_packet"):
+            connection.backend.check_value(value, "a value")
+    with connection.backend.engine.connect() as raw:  # as TaskFlow makes them
+        raw.exec_driver_sql("ALTER TABLE atomdetails MODIFY results TEXT")
+    with contextlib.closing(
+        backends.fetch(connection.backend.engine.url.render_as_string(hide_password=False))
+    ) as again:
+        again.check_value("x" * 65_000, "a value")
+        with pytest.raises(exceptions.Unstorable, match="its column in the database takes 65,535"):
+            again.check_value("x" * 66_000, "a value")
+
+
+def test_a_task_whose_result_is_refused_fails_and_is_rolled_back(connection):
+    if connection.backend.family != "postgresql":
+        pytest.skip("MariaDB keeps any number")
+    undone = []
+
+    class Make(task.Task):
+        def execute(self):
+            return 1
+
+        def revert(self):
+            undone.append(self.name)
+
+    class Train(Make):
+        def execute(self):
+            return {"loss": float("nan")}
+
+    flow = linear_flow.Flow("f").add(Make("make"), Train("train"))
+    engine = engines.load(flow, backend=connection.backend)
+    with pytest.raises(
+        exceptions.StorageFailure, match="result of atom 'train': PostgreSQL takes no float that is NaN"
+    ):
+        engine.run()
+    assert connection.get_flow_details(engine.storage.flow_uuid).state == "REVERTED"
+    assert undone == ["train", "make"]
+
+
+def test_errors_of_the_data_are_final_and_those_of_the_server_may_pass(connection):
+    made = save(connection, "a")
+    (a,) = made
+    a.intention = "NONE OF THESE"
+    with pytest.raises(exceptions.Unstorable) as raised:
+        connection.save_changes(made, [a])
+    assert not raised.value.may_pass
+    units = connection.backend.units
+    with pytest.raises(exceptions.StorageFailure) as raised:
+        units.run("", lambda unit: unit.rows("SELECT nothing FROM atomdetails"))
+    assert not raised.value.may_pass
+    assert not isinstance(raised.value, exceptions.Unstorable)
+    busy = "SET LOCAL statement_timeout = 50; SELECT pg_sleep(5)"
+    if connection.backend.family == "mysql":
+        tables = ", ".join(f"information_schema.columns {name}" for name in "abc")
+        busy = f"SET STATEMENT max_statement_time = 0.05 FOR SELECT * FROM {tables}"  # noqa: S608 - as above
+    with pytest.raises(exceptions.StorageFailure) as raised:
+        units.run("", lambda unit: unit.rows(busy))
+    assert raised.value.may_pass
+
+
+def test_many_add_runs_to_one_book_that_is_not_there_yet(address, make):
+    make().upgrade()
+    command = [sys.executable, "-W", "error", "-c", ADD, address]
+    processes = [subprocess.Popen([*command, str(n)], stdin=subprocess.PIPE, stderr=subprocess.PIPE) for n in range(4)]
+    for process in processes:
+        process.stdin.close()
+    assert [(process.wait(), process.stderr.read()) for process in processes] == [(0, b"")] * 4
+    for process in processes:
+        process.stderr.close()
+    assert len(make().get_logbook("b")) == 40
+
+
+ADD = """
+import sys
+from taskflowx.persistence import backends, models
+backend = backends.fetch(sys.argv[1])
+connection = backend.get_connection()
+sys.stdin.read()
+for number in range(10):
+    book, flow = models.LogBook("book", "b"), models.FlowDetail("flow", f"{sys.argv[2]}-{number}")
+    book.add(flow)
+    connection.add_flow_details(book, flow)
+backend.close()
+"""

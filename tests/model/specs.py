@@ -105,7 +105,11 @@ class Link:
 
 @dataclass(frozen=True)
 class Group:
-    """A flow; `order` says in which order the members of a graph flow are added."""
+    """A flow.
+
+    `order` says in which order the members of a graph flow are added, one by one or, if `together`, in one call, and
+    `resolve` whether names link them with providers that are there, and with those that need what they provide.
+    """
 
     kind: str
     name: str
@@ -113,6 +117,8 @@ class Group:
     retry: Again | None = None
     links: tuple[Link, ...] = ()
     order: tuple[int, ...] = ()
+    together: bool = False
+    resolve: tuple[bool, bool] = (True, True)
 
 
 @dataclass(frozen=True)

@@ -60,12 +60,17 @@ def never_interrupted(frame) -> bool:
     """Tell whether a trace function can raise here, and a signal cannot: it waits for the end of a call or for a jump.
 
     - A bare `try:` is a no-op, for which the compiler keeps no handler.
-    - The lock of a run is held by a `with`. It is let go in the line of that `with`, and nothing comes before it there.
+    - A `with` lets go in its own line, and nothing comes before that there.
+    - A call in place has ended when its outcome is in a variable, which is noted in the next line at the latest.
     """
     if frame.f_code.co_code[frame.f_lasti] == NO_OP:
         return True
-    line = linecache.getline(frame.f_code.co_filename, frame.f_lineno)
-    return frame.f_code.co_name == "_iterate" and line.strip().startswith("with self._running:")
+    line = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
+    return (
+        line.startswith("with ")
+        or line == "ended = i"
+        or (line == "except Exception as error:" and frame.f_code.co_name.endswith("_in_place"))
+    )
 
 
 def run_interrupted(engine, points, interrupted):

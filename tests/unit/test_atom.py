@@ -189,7 +189,7 @@ def test_an_optional_argument_that_is_rebound_is_required():
 
 def test_two_arguments_can_be_fed_by_one_name():
     assert list(Plain("p", rebind=["x", "x"]).requires) == ["x"]
-    assert Plain("p", rebind=["x", "x"]).wanted_names() == ("x", "x")
+    assert atom.wanted_names(Plain("p", rebind=["x", "x"])) == ("x", "x")
 
 
 def test_names_after_the_last_place_go_to_open_keywords():
@@ -318,7 +318,7 @@ def test_what_is_injected_later_is_not_required_any_more():
     made = Plain("p")
     made.inject = {"a": 1}
     assert list(made.requires) == ["b"]
-    assert made.wanted_names() == ("b",)
+    assert atom.wanted_names(made) == ("b",)
 
 
 # -- revert ----------------------------------------------------------------------------------------------------------
@@ -398,7 +398,7 @@ def test_what_the_engine_fills_is_never_required():
     [(Undone, True, True), (StrictlyUndone, False, False), (LooselyUndone, True, True)],
 )
 def test_result_and_failures_are_passed_only_where_revert_takes_them(cls, takes_result, takes_failures):
-    signature = cls("u")._signature
+    signature = cls("u")._tfx_signature
     assert (signature.takes_result, signature.takes_failures) == (takes_result, takes_failures)
 
 
@@ -484,12 +484,12 @@ def test_hooks_do_nothing_and_return_nothing():
 
 
 def test_atoms_that_declare_nothing_share_one_signature():
-    assert Plain("p")._signature is Plain("q")._signature
+    assert Plain("p")._tfx_signature is Plain("q")._tfx_signature
 
 
 def test_atoms_that_only_provide_something_share_the_wiring():
     p, q = Plain("p", provides="x"), Plain("q", provides="y")
-    assert p._signature.execute is q._signature.execute
+    assert p._tfx_signature.execute is q._tfx_signature.execute
     assert (list(p.provides), list(q.provides)) == (["x"], ["y"])
 
 

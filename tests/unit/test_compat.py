@@ -100,6 +100,106 @@ def test_a_module_that_is_missing_here_is_a_clear_import_error():
     """) == ["ModuleNotFoundError", "True", "True"] * 2 + ["True"]
 
 
+MODULES = """
+import pkgutil, taskflowx
+names = [m.name for m in pkgutil.walk_packages(taskflowx.__path__, "taskflow.", onerror=print)
+         if not any(part in m.name for part in ("backends", "executors", "__main__", "testing"))]
+"""
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_threads_import_modules_in_any_order(seed):
+    """Each of eight threads imports all modules in an order of its own, in each of the ways to import."""
+    assert printed(f"""
+        import importlib, random, sys, threading
+        sys.setswitchinterval(1e-6)
+        {MODULES.replace(chr(10), chr(10) + " " * 8)}
+        assert len(names) > 30, names
+        said, start = [], threading.Barrier(8)
+        def fetch(number):
+            chance = random.Random({seed} * 8 + number)
+            start.wait()
+            try:
+                for name in chance.sample(names, len(names)):
+                    way, own = chance.randrange(3), {{}}
+                    parent, _, last = name.rpartition(".")
+                    if way == 0:
+                        own[last] = importlib.import_module(name)
+                    elif way == 1:
+                        exec(f"from {{parent}} import {{last}}", own)
+                    else:
+                        exec(f"import {{name}} as {{last}}", own)
+                        exec(f"from {{name}} import *", {{}})
+                    assert own[last] is importlib.import_module("taskflowx" + name[len("taskflow"):])
+            except BaseException as error:
+                said.append(f"{{name}}, {{way}}: {{error!r}}")
+        threads = [threading.Thread(target=fetch, args=(number,)) for number in range(8)]
+        [thread.start() for thread in threads]
+        [thread.join() for thread in threads]
+        print(*(said or ["fine"]))
+    """) == ["fine"]
+
+
+def test_what_a_thread_has_got_while_a_module_is_imported_gives_the_same_names():
+    assert printed("""
+        import importlib, sys, threading
+        import taskflowx.compat as compat
+        begun, go = threading.Event(), threading.Event()
+        real = compat._Finder.exec_module
+        def slow(self, module):
+            begun.set()
+            go.wait()
+            real(self, module)
+        compat._Finder.exec_module = slow
+        first = threading.Thread(target=lambda: importlib.import_module("taskflow.patterns"))
+        first.start()
+        begun.wait()
+        meanwhile = sys.modules["taskflow.patterns"]
+        print(list(meanwhile.__path__) == list(importlib.import_module("taskflowx.patterns").__path__))
+        go.set()
+        first.join()
+        importlib.import_module("taskflow.patterns.graph_flow")
+        print(meanwhile is not sys.modules["taskflow.patterns"])
+        print(meanwhile.graph_flow is sys.modules["taskflowx.patterns.graph_flow"], hasattr(meanwhile, "no_such"))
+    """) == ["True", "True", "True", "False"]
+
+
+def test_packages_are_walked_under_the_other_name():
+    assert printed("""
+        import pkgutil, sys
+        import taskflow
+        found = {module.name for module in pkgutil.walk_packages(taskflow.__path__, "taskflow.")}
+        print({"taskflow.patterns.graph_flow", "taskflow.engines.action_engine.engine"} <= found)
+        print(all(sys.modules[name] is sys.modules["taskflowx" + name[8:]] for name in found if name in sys.modules))
+    """) == ["True", "True"]
+
+
+def test_modules_are_found_and_loaded_again_under_the_other_name():
+    assert printed("""
+        import importlib, importlib.util, sys
+        spec = importlib.util.find_spec("taskflow.patterns")
+        print(spec.name, len(spec.submodule_search_locations), "taskflow.patterns" in sys.modules)
+        from taskflow.utils import persistence_utils
+        print(importlib.reload(persistence_utils) is persistence_utils)
+        print(persistence_utils.__name__, persistence_utils.__spec__.name)
+    """) == ["taskflow.patterns", "1", "False", "True", *["taskflowx.utils.persistence_utils"] * 2]
+
+
+def test_install_in_many_threads_is_once():
+    ran = python(
+        "-c",
+        textwrap.dedent("""
+        import sys, threading
+        import taskflowx.compat as compat
+        threads = [threading.Thread(target=compat.install) for _ in range(8)]
+        [thread.start() for thread in threads]
+        [thread.join() for thread in threads]
+        print(sum(isinstance(finder, compat._Finder) for finder in sys.meta_path))
+    """),
+    )
+    assert ran.stdout == "1\n"
+
+
 def test_nothing_happens_unless_it_is_asked_for():
     ran = python(
         "-c",
@@ -234,7 +334,7 @@ def test_plug_ins_are_found_under_either_name_of_their_group(tmp_path):
             print(type(taskflow.engines.load(linear_flow.Flow("f"), **kwargs)).__name__)
         """,
         PYTHONPATH=f"{tmp_path}:{ROOT}",
-    ) == ["Engine", "SerialActionEngine", "SerialActionEngine", "ActionEngine", "Engine"]
+    ) == ["Engine", "SerialActionEngine", "SerialActionEngine", "SerialActionEngine", "Engine"]
     # Without the alias they would bring TaskFlow's own classes.
     ran = python(
         "-c",

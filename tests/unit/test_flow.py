@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import pickle
+import random
+import sys
 from unittest import mock
 
 import pytest
@@ -106,8 +109,8 @@ def test_anything_with_what_an_atom_has_is_taken(new):
 
 def test_each_of_many_members_of_classes_of_their_own_is_looked_at_once(new, monkeypatch):
     looked_at = []
-    check = flow.Flow._check_member
-    monkeypatch.setattr(flow.Flow, "_check_member", lambda self, item: looked_at.append(item) or check(self, item))
+    check = flow.Flow._tfx_check_member
+    monkeypatch.setattr(flow.Flow, "_tfx_check_member", lambda self, item: looked_at.append(item) or check(self, item))
     members = [mock.Mock(requires=(), provides=()) for _ in range(20)]
     new("f").add(*members)
     assert looked_at == members
@@ -246,9 +249,8 @@ def test_one_flow_in_two_places_is_no_loop(new):
 
 
 @pytest.mark.parametrize("outside_in", [True, False])
-def test_flows_nested_very_deep_do_not_hit_the_limit_of_recursion(new, pattern, outside_in):
-    # A graph flow asks what each new member requires, so building it from the inside costs the square of its depth.
-    depth = 5_000 if outside_in or pattern is not graph_flow else 300
+def test_flows_nested_very_deep_do_not_hit_the_limit_of_recursion(new, outside_in):
+    depth = 5_000
     a = work("a", "p", "x")
     if outside_in:
         top = inner = new("0")
@@ -261,6 +263,120 @@ def test_flows_nested_very_deep_do_not_hit_the_limit_of_recursion(new, pattern, 
         for level in range(1, depth):
             top = new(str(level)).add(top)
     assert (top.requires, top.provides) == ({"p"}, {"x"})
+
+
+def kept(made):
+    names = flow.names_of(made)
+    return names.requires, names.provides
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_names_that_flows_keep_are_those_that_are_looked_up_anew(seed):
+    """Flows of all patterns grow in random order, also after they have been nested and asked, and in several places."""
+    chance = random.Random(seed)
+    flows = [
+        chance.choice((linear_flow, unordered_flow, graph_flow, graph_flow)).Flow(str(n), chance_of_retry(chance, n))
+        for n in range(8)
+    ]
+    for step in range(60):
+        at = chance.randrange(len(flows))
+        some = [chance.sample("pqrstuvwxyz", chance.choice((0, 1, 1, 2))) for _ in range(2)]
+        new = chance.choice(flows[:at]) if at and chance.random() < 0.3 else work(f"a{step}", *some)
+        before = [(made.requires, made.provides) for made in flows]
+        how = {"resolve_requires": chance.random() < 0.6} if isinstance(flows[at], graph_flow.Flow) else {}
+        try:
+            flows[at].add(new, **how)
+        except exceptions.DependencyFailure:
+            assert [(made.requires, made.provides) for made in flows] == before
+        for made in chance.sample(flows, 3):
+            assert kept(made) == (made.requires, made.provides)
+    assert [kept(copy.deepcopy(made)) for made in flows] == [(made.requires, made.provides) for made in flows]
+
+
+def chance_of_retry(chance, n):
+    provides = chance.choice([(), ("p",), ("q", "r")])
+    return retry.Times(1, f"r{n}", provides=provides, requires=chance.choice([(), ("z",)])) if n % 3 == 0 else None
+
+
+def calls_of(function):
+    """Count the calls that `function` makes, of Python and built-in functions: the same on every machine."""
+    calls = 0
+
+    def count(frame, event, argument):
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        function()
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+NESTS = {
+    "graph": [graph_flow],
+    "graph and linear": [graph_flow, linear_flow],
+    "graph and unordered": [graph_flow, unordered_flow],
+    "all": [graph_flow, linear_flow, unordered_flow, linear_flow],
+}
+
+
+def nest(patterns, depth, *, first, alone=False):
+    """Flows around flows: each level takes a name of the one inside and of the store, and gives one."""
+    made = work("innermost", provides="x0")
+    for level in range(depth):
+        step = [] if alone else [work(str(level), (f"x{level}", f"in{level}"), f"x{level + 1}")]
+        around = patterns[level % len(patterns)].Flow(f"level {level}")
+        made = around.add(*([made, *step] if first else [*step, made]))
+    return made
+
+
+@pytest.mark.parametrize("alone", [True, False])
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("patterns", NESTS.values(), ids=NESTS)
+def test_the_cost_of_a_level_does_not_grow_with_the_depth(patterns, first, alone):
+    small, large = (
+        calls_of(lambda depth=depth: nest(patterns, depth, first=first, alone=alone)) / depth for depth in (200, 1_600)
+    )
+    assert large < 1.1 * small
+
+
+@pytest.mark.parametrize("needs", [1, 12])
+def test_what_a_row_requires_costs_the_same_in_a_row_of_any_size(needs):
+    """The links are made by hand, and what the members need is given far before them."""
+
+    def cost(size):
+        names = [f"x{n}" for n in range(needs)]
+        members = [work("p", (), names), *(work(str(n), names) for n in range(size))]
+        made = graph_flow.Flow("f").add(*members, resolve_requires=False)
+        for u, v in itertools.pairwise(members):
+            made.link(u, v)
+        asked = []
+        assert calls_of(lambda: asked.append(made.requires)) > size
+        assert asked == [frozenset()]
+        return calls_of(lambda: made.requires) / size
+
+    assert cost(1_600) <= 1.1 * cost(200)
+
+
+def test_no_level_keeps_the_names_of_those_inside_it():
+    """All names are in the sets of the outermost level alone: the memory of a level does not grow with the depth."""
+    sizes = []
+    for depth in (200, 1_600):
+        made = nest([graph_flow], depth, first=True)
+        sizes.append(len(pickle_of_levels(made)) / depth)
+    assert sizes[1] < 1.2 * sizes[0]
+
+
+def pickle_of_levels(made):
+    """What each level of a nest keeps beside its members."""
+    kept = []
+    for level in flow.nested_flows(made):
+        state = level._tfx_members.__getstate__()
+        kept.append([value for name, value in state.items() if name != "nodes"])
+        kept.append([row[1:] for row in state["nodes"]])
+    return pickle.dumps(kept)
 
 
 def test_the_base_of_flows_leaves_the_order_to_patterns():

@@ -247,6 +247,17 @@ def for_each(request):
         ({"k": 1, "l": 2}, ["k"], "l"),
         (range(3), [0], 1),
         ((1, 2), [1], 2),
+        # as they are read back from a store
+        ([("a", 1), ("b", 2)], [["a", 1]], ("b", 2)),
+        ([("a", 1), ["a", 1], "c"], [["a", 1]], ["a", 1]),
+        ([("a", 1), ("a", 1), "c"], [["a", 1], ["a", 1]], "c"),
+        ([{"at": ("a", (1,))}, 2], [{"at": ["a", [1]]}], 2),
+        ([float("nan"), (float("nan"), 1), 2], [float("nan"), [float("nan"), 1]], 2),
+        # the values are others than those that were tried, or came in another order
+        ([("x", 1), ("a", 1)], [["a", 1]], ("x", 1)),
+        ([("b", 2)], [["a", 1]], ("b", 2)),
+        ([("b", 2), ("a", 1), ("c", 3)], [["a", 1], ["b", 2]], ("c", 3)),
+        ([5, 6], [1, 2, 3], 5),
     ],
 )
 def test_for_each_chooses_the_first_value_that_was_not_tried(for_each, values, tried, chosen):
@@ -281,3 +292,45 @@ def test_parameterized_for_each_requires_the_values():
     assert list(retry.ParameterizedForEach().requires) == ["values"]
     assert list(retry.ParameterizedForEach(rebind=["vv"]).requires) == ["vv"]
     assert retry.ParameterizedForEach(rebind={"values": "vv"}, provides="q").rebind == {"values": "vv"}
+
+
+class Array:
+    """What does not say whether it equals another one, as arrays of numbers do not."""
+
+    def __eq__(self, other):
+        return self
+
+    def __bool__(self):
+        raise ValueError("ambiguous")
+
+    __hash__ = None
+
+
+def test_values_that_cannot_be_compared_are_told_by_their_place(for_each):
+    values = [Array(), Array(), Array()]
+    assert for_each("execute", values, Array()) is values[1]
+    assert [for_each("on_failure", values, *[Array()] * tried) for tried in (2, 3)] == ["RETRY", "REVERT"]
+
+
+class Backwards(retry.ForEach):
+    """Tries the last value first."""
+
+    def _get_next_value(self, values, history):
+        return super()._get_next_value(list(reversed(values)), history)
+
+
+def test_a_subclass_may_choose_another_value():
+    made = Backwards([("a", 1), ("b", 2), ("c", 3)])
+    tried = [(), (["c", 3],), (["c", 3], ["b", 2])]
+    assert [each(made, "execute", values)[0] for values in tried] == ["c", "b", "a"]
+    assert [each(made, "on_failure", values) for values in [*tried, [["c", 3], ["b", 2], ["a", 1]]]] == [
+        *["RETRY"] * 3,
+        "REVERT",
+    ]
+
+
+@pytest.mark.parametrize("values", [(value for value in "ab"), iter([1]), map(str, "ab"), zip("ab", "cd", strict=True)])
+@pytest.mark.parametrize("method", ["execute", "on_failure"])
+def test_parameterized_for_each_refuses_what_gives_its_values_once(values, method):
+    with pytest.raises(TypeError, match=r"Retry 'r' cannot try the values of <.*: an iterator, such as a generator"):
+        each(retry.ParameterizedForEach("r"), method, [], values=values)

@@ -331,6 +331,33 @@ def test_kept_values_for_an_atom_are_seen_by_the_next_storage(storage, detail):
         again.fetch_mapped_args({"y": "y"}, atom_name="a")
 
 
+def test_the_injected_values_are_replaced_by_name(storage):
+    with pytest.raises(exceptions.NotFound, match=storage.injector_name):
+        storage.get(storage.injector_name)
+    storage.inject({"x": 1, "y": 2})
+    mine = {"x": 3}
+    storage.save(storage.injector_name, mine)
+    assert storage.fetch_all() == storage.get(storage.injector_name) == {"x": 3}
+    storage.inject({"z": 4})
+    assert storage.fetch_all() == storage.get(storage.injector_name) == {"x": 3, "z": 4}
+    assert mine == {"x": 3}
+    storage.reset(storage.injector_name)
+    assert storage.get_atom_state(storage.injector_name) == states.SUCCESS
+    assert storage.fetch("z") == 4
+
+
+@pytest.mark.parametrize("saved", [({}, states.SUCCESS), (None, states.SUCCESS), ({"x": 1}, states.PENDING)])
+def test_removed_injected_values_are_not_found_until_others_are_injected(storage, detail, saved):
+    storage.inject({"x": 1})
+    storage.save(storage.injector_name, *saved)
+    assert storage.fetch_all() == {}
+    with pytest.raises(exceptions.NotFound, match="'x'"):
+        storage.fetch("x")
+    assert Storage(detail).fetch_all() == {}
+    storage.inject({"y": 2})
+    assert storage.fetch_all() == Storage(detail).fetch_all() == {"y": 2}
+
+
 def test_injecting_a_new_name_is_counted_and_a_new_value_is_not(storage):
     storage.inject({"x": 1})
     before = storage.injections
@@ -646,7 +673,7 @@ def test_a_search_that_was_interrupted_leaves_every_output_once(storage, monkeyp
 
     first, second = Work("a", provides="x"), Work("b", provides="y")
     storage.ensure_atoms([first, second])
-    monkeypatch.setattr(second, "_signature", Outputs())
+    monkeypatch.setattr(second, "_tfx_signature", Outputs())
     with pytest.raises(KeyboardInterrupt):
         storage.fetch("x")
     storage.save("a", 1)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import functools
 import logging
 import operator
 import pickle
+import threading
 
 import pytest
 
@@ -151,7 +153,7 @@ def test_progress_goes_to_whoever_runs_the_calls_of_the_thread(reports):
 def test_progress_outside_of_a_run_without_listeners_goes_nowhere():
     work = Work()
     work.update_progress(0.5)
-    assert work._listened is None  # and no notifier was made for it
+    assert work._tfx_listened is None  # and no notifier was made for it
 
 
 def test_the_notifier_knows_its_events_only():
@@ -191,7 +193,7 @@ def test_a_copy_can_leave_the_listeners():
 
 
 def test_a_copy_of_a_task_that_nobody_listens_to_has_no_notifier():
-    assert Work().copy()._listened is None
+    assert Work().copy()._tfx_listened is None
 
 
 # -- FunctorTask -----------------------------------------------------------------------------------------------------
@@ -246,8 +248,8 @@ def test_a_revert_function_needs_what_it_takes_but_not_what_the_engine_fills():
     made = task.FunctorTask(double, revert=lambda x, result, other, **rest: None)
     assert made.revert_rebind == {"x": "x", "other": "other"}
     assert list(made.requires) == ["x", "other"]
-    assert made._signature.takes_result
-    assert not task.FunctorTask(double, revert=lambda x: None)._signature.takes_result
+    assert made._tfx_signature.takes_result
+    assert not task.FunctorTask(double, revert=lambda x: None)._tfx_signature.takes_result
 
 
 def test_a_revert_function_inherits_the_rebinding():
@@ -377,3 +379,24 @@ def test_built_in_functions_can_be_mapped(functor):
 def test_too_few_inputs_cannot_be_reduced():
     with pytest.raises(ValueError, match=r"^1 elements were provided. Requires must have at least 2 elements.$"):
         task.ReduceFunctorTask(lambda x, y: x, ["a"])
+
+
+def test_threads_that_ask_for_the_notifier_at_once_get_the_same_one(monkeypatch):
+    """Each of two has found none when it makes one."""
+    both = threading.Barrier(2)
+
+    class Slow(task.TaskNotifier):
+        def __init__(self, *args):
+            both.wait(10)
+            super().__init__(*args)
+
+    monkeypatch.setattr(task, "TaskNotifier", Slow)
+    work = Work()
+    heard = []
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        made = list(pool.map(lambda _: work.notifier, range(2)))
+    assert made == [work.notifier] * 2
+    made[0].register(task.EVENT_UPDATE_PROGRESS, lambda event, details: heard.append("first"))
+    made[1].register(task.EVENT_UPDATE_PROGRESS, lambda event, details: heard.append("second"))
+    work.update_progress(0.5)
+    assert heard == ["first", "second"]

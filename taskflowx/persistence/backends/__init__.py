@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import logging
 import urllib.parse
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from taskflowx.persistence.base import Backend
+
+LOG = logging.getLogger(__name__)
 
 BACKEND_NAMESPACE = "taskflowx.persistence"
 
@@ -40,16 +43,53 @@ def fetch(conf: Mapping[str, Any] | str, namespace: str = BACKEND_NAMESPACE, **k
 
     :param conf: a dict whose key `connection` names the store, such as `memory`, `dir:///path`, `sqlite:///path` or
         `zookeeper://host:port`, or that name alone. What an address says beside it (`username`, `password`, `hostname`,
-        `port`, `key=value` after `?`) is added to the settings, which go before it
+        `port`, `key=value` after `?`) is added to the settings, which go before it. A key of the dict that the store
+        does not know is named in a warning
     :param namespace: the group of entry points in which stores are looked up that are not ours
     :param kwargs: further arguments of the store's class
     :raises NotFound: when there is no such store, or its driver is not installed
+    :raises ValueError: when an address has a setting that the store does not know
     """
     settings = _settings(conf)
     scheme = settings["connection"].partition(":")[0].strip().lower()
     name = scheme.partition("+")[0]  # what stands after it names the driver
-    made: Backend = _backend_class(name, namespace)(settings, **kwargs)
+    made_by = _backend_class(name, namespace)
+    known: frozenset[str] | None = getattr(made_by, "SETTINGS", None)
+    if known is not None:
+        _check_settings(name, settings, known)
+        if name in _BACKENDS and _BACKENDS[name] is not _SQL:  # after "?" these have options of the driver
+            settings = _refined(settings, known)
+    for key, value in _parts(settings["connection"]).items():
+        settings.setdefault(key, value)
+    made: Backend = made_by(settings, **kwargs)
     return made
+
+
+def _check_settings(name: str, settings: dict[str, Any], known: frozenset[str]) -> None:
+    """Warn of settings that a store does not know: others may have put them there, so they are not refused."""
+    for key in settings:
+        if key not in known and key != "connection":
+            LOG.warning(
+                "The store '%s' has no setting %r, it is ignored; it has %s", name, key, ", ".join(sorted(known))
+            )
+
+
+def _refined(settings: dict[str, Any], known: frozenset[str]) -> dict[str, Any]:
+    """Return settings with those that stand after "?" in the address, which has a "#" as any other letter.
+
+    :raises ValueError: when there is one that the store does not know
+    """
+    address, _, query = settings["connection"].partition("?")
+    given: dict[str, Any] = {}
+    for part in filter(None, query.split("&")):
+        key, equals, value = (urllib.parse.unquote_plus(each) for each in part.partition("="))
+        if not equals or key not in known:
+            raise ValueError(
+                f"The address '{settings['connection']}' has {key!r} after '?', which is no setting of the store; "
+                f"it has {', '.join(sorted(known))}\nWrite a '?' in a path as %3F"
+            )
+        given[key] = value
+    return {**given, **settings, "connection": address.replace("#", "%23")}
 
 
 @contextlib.contextmanager
@@ -62,7 +102,7 @@ def backend(conf: Mapping[str, Any] | str, namespace: str = BACKEND_NAMESPACE, *
 
 
 def _settings(conf: Mapping[str, Any] | str) -> dict[str, Any]:
-    """Return the settings as a dict of their own, with what the address in it says.
+    """Return the settings as a dict of their own.
 
     :raises TypeError, ValueError: when they do not say what store is meant
     """
@@ -72,8 +112,6 @@ def _settings(conf: Mapping[str, Any] | str) -> dict[str, Any]:
     address = settings.get("connection")
     if not isinstance(address, str) or not address:
         raise ValueError(f"The settings of a store need 'connection', a string such as 'memory', not {address!r}")
-    for key, value in _parts(address).items():
-        settings.setdefault(key, value)
     return settings
 
 
@@ -81,12 +119,15 @@ def _parts(address: str) -> dict[str, Any]:
     """Return what an address says, but for its scheme and path."""
     try:
         parts = urllib.parse.urlsplit(address)
-        port = parts.port
     except ValueError:  # a driver may know addresses that are no URL; it reads them itself
         return {}
+    try:
+        port = parts.port
+    except ValueError:  # several servers, each with a port of its own
+        port = None
     found = {
-        "username": parts.username,
-        "password": parts.password,
+        "username": parts.username and urllib.parse.unquote(parts.username),
+        "password": parts.password and urllib.parse.unquote(parts.password),
         "hostname": parts.netloc.rpartition("@")[2],  # with its port, as drivers take it
         "port": port,
         **dict(urllib.parse.parse_qsl(parts.query)),

@@ -12,28 +12,32 @@ What must stay true:
   reader finds the old one or the new one, whenever the writer dies; what a dead writer leaves behind is never read.
 - What one step of a run writes is written as a whole: where it is more than one record, all of them go to the file
   `journal` of the flow first. Whoever reads or writes the flow next finishes what a dead writer has left there.
-- What a method has written is on the disk when it returns.
+- What a method has written is on the disk when it returns. A folder of which the system could not say so is asked for
+  again before the next write.
 - While a method writes a book, a flow or an atom, no other method writes the same one, and none reads it as a whole:
   the file `lock` beside its record is locked, which keeps out other processes and other threads. That of a flow says
-  how often its run was written, and who runs it now.
+  how often its run was written, and who runs it now. A process that is forked meanwhile does not keep the lock.
+- Nobody else may read what is made here: files are 0600, folders 0700.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import shutil
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from taskflowx import exceptions
 from taskflowx._util import arguments, failpoints
-from taskflowx.persistence import owners, path_based
+from taskflowx.persistence import codec, owners, path_based
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from taskflowx.persistence import models
 
@@ -41,30 +45,52 @@ _RECORD = "metadata"
 _LOCK = "lock"
 _JOURNAL = "journal"
 _ROOM = 512  # bytes for a `Claim`
+_OURS = (_RECORD, _LOCK, _JOURNAL)
+_UNFINISHED = tuple(f".{name}." for name in _OURS)
+_LONGEST_NAME = 255  # bytes, on nearly all file systems
+_FILE_MODE = 0o600
+_FOLDER_MODE = 0o700
+_BINARY = getattr(os, "O_BINARY", 0)  # Windows changes the ends of lines without it
 
 
 class DirBackend(path_based.PathBasedBackend):
     """Keeps runs in a folder.
 
     :param conf: `path` is the folder, made when it is first written to; it can stand in the `connection` too, as in
-        `dir:///path`. `encoding` is that of the files, UTF-8 by default. With `sync` false, what has been written may
-        be lost when the machine (not only the process) dies, and writing is much faster
-    :raises ValueError: when there is no path
+        `dir:///path`, `dir://~/path` or `dir://path`, which is relative to the working directory. `encoding` is that of
+        the files, UTF-8 by default. With `sync` false, what has been written may be lost when the machine (not only the
+        process) dies, and writing is much faster
+    :raises ValueError: when there is no path, or it begins with a home folder that is not known
     """
 
+    SETTINGS: ClassVar[frozenset[str] | None] = frozenset({"path", "encoding", "sync"})
     DEFAULT_FILE_ENCODING: ClassVar[str] = "utf-8"
 
     def __init__(self, conf: dict[str, Any] | None) -> None:
         super().__init__(conf)
-        self._path = os.path.abspath(self._path)
+        path = os.path.expanduser(os.fsdecode(self._path))
+        if path.startswith("~"):
+            raise ValueError(f"The path '{path}' begins with a home folder that is not known; './~' is another folder")
+        if "\0" in path:
+            raise ValueError(f"No path has a NUL in it: {path!r}")
+        self._path = os.path.abspath(path)
         self.encoding: str = self._conf.get("encoding") or self.DEFAULT_FILE_ENCODING
-        self.sync: bool = self._conf.get("sync", True) not in (False, "false", "False", "0", 0)
+        try:
+            "".encode(self.encoding)
+        except LookupError as error:
+            raise ValueError(f"There is no encoding {self.encoding!r}") from error
+        #: folders of which it is not known whether their names are on the disk
+        self.unsynced: set[str] = set()
+        self.sync: bool = arguments.to_bool("The setting 'sync'", self._conf.get("sync", True))
 
     def _usual_path(self) -> str:
         import urllib.parse
 
-        _, _, address = str(self._conf.get("connection") or "").partition(":")
-        return urllib.parse.unquote(urllib.parse.urlsplit(address).path)
+        scheme, _, address = str(self._conf.get("connection") or "").partition(":")
+        path = urllib.parse.unquote(address.partition("?")[0]).removeprefix("//")
+        if scheme.strip().lower() == "file":  # where files are is said in such addresses
+            path = path.removeprefix("localhost") if path.startswith("localhost/") else path
+        return path
 
     def get_connection(self) -> Connection:
         """Return a new connection."""
@@ -92,17 +118,34 @@ class Connection(path_based.PathBasedConnection):
     def _join_path(self, *parts: str) -> str:
         return os.path.join(*parts)
 
+    def _check_name(self, name: str) -> None:
+        try:
+            size = len(name.encode())
+        except UnicodeError as error:
+            msg = f"The uuid {name!r} cannot be the name of a folder, it has a lone surrogate in it"
+            raise exceptions.Unstorable(msg, error) from error
+        if size > _LONGEST_NAME:
+            msg = f"The uuid '{name}' cannot be the name of a folder: it has {size} bytes, more than {_LONGEST_NAME}"
+            raise exceptions.Unstorable(msg)
+        if name in _OURS or name.startswith(_UNFINISHED):
+            raise exceptions.Unstorable(
+                f"The uuid '{name}' cannot be the name of a folder: it is that of a file of ours"
+            )
+
     def _ensure_path(self, path: str) -> None:
         with _translated(path):
             self._make_folder(path)
 
     def _get_item(self, path: str) -> str:
-        path = f"{path}/{_RECORD}"
+        return self._text_of(f"{path}/{_RECORD}")
+
+    def _text_of(self, path: str) -> str:
         with _translated(path), open(path, encoding=self._backend.encoding) as file:
             return file.read()
 
     def _set_item(self, path: str, value: str, transaction: Any) -> None:
-        self._make_folder(path)
+        with _translated(path):
+            self._make_folder(path)
         self._replace(path, _RECORD, value)
 
     def _replace(self, path: str, name: str, value: str) -> None:
@@ -110,16 +153,29 @@ class Connection(path_based.PathBasedConnection):
         # Nobody else writes to this file, and what an earlier process of this number has left in it is of no use.
         unfinished = f"{path}/.{name}.{os.getpid()}-{threading.get_ident()}"
         record = f"{path}/{name}"
+        data = value.encode(self._backend.encoding)
         with _translated(record):
-            with open(unfinished, "w", encoding=self._backend.encoding) as file:
-                file.write(value)
-                file.flush()
-                if self._backend.sync:
-                    os.fsync(file.fileno())
-            if failpoints.on:
-                failpoints.hit("in a file")
-            os.replace(unfinished, record)
+            try:
+                self._write_file(unfinished, data)
+                if failpoints.on:
+                    failpoints.hit("in a file")
+                os.replace(unfinished, record)
+            except OSError:
+                with contextlib.suppress(OSError):  # it may fill a disk that is full
+                    os.unlink(unfinished)
+                raise
             self._bring_to_disk(path)
+
+    def _write_file(self, path: str, data: bytes) -> None:
+        number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _BINARY, _FILE_MODE)
+        try:
+            _make_private(number)
+            while data:
+                data = data[os.write(number, data) :]
+            if self._backend.sync:
+                os.fsync(number)
+        finally:
+            os.close(number)
 
     def _del_tree(self, path: str, transaction: Any) -> None:
         with _translated(path), contextlib.suppress(FileNotFoundError):
@@ -141,7 +197,11 @@ class Connection(path_based.PathBasedConnection):
 
     @contextlib.contextmanager
     def _transaction(self, path: str) -> Iterator[None]:
-        with _locked(path, alone=True):
+        with _locked(path, alone=True, patience=self._seconds_left):
+            for folder in list(self._backend.unsynced):
+                with contextlib.suppress(exceptions.NotFound), _translated(folder):
+                    self._backend.unsynced.discard(folder)
+                    self._bring_to_disk(folder)
             self._finish_turn(path)
             yield
 
@@ -149,7 +209,7 @@ class Connection(path_based.PathBasedConnection):
         if os.path.exists(f"{path}/{_JOURNAL}"):
             with self._transaction(path):
                 pass
-        return _locked(path, alone=False)
+        return _locked(path, alone=False, patience=self._seconds_left)
 
     def save_logbook(self, book: models.LogBook) -> models.LogBook:
         """Store a book with all that is in it, merged into what is stored of it."""
@@ -173,18 +233,54 @@ class Connection(path_based.PathBasedConnection):
         self._end_turn(flow_path)
 
     def _finish_turn(self, path: str) -> None:
-        """Write what a writer that died half way has left to be written."""
+        """Write what a writer that died half way has left to be written.
+
+        :raises Unreadable: when that is damaged; then nothing of it is written
+        """
+        journal = f"{path}/{_JOURNAL}"
         try:
-            with open(f"{path}/{_JOURNAL}", encoding=self._backend.encoding) as file:
-                turn = json.loads(file.read())
-        except FileNotFoundError:
+            text = self._text_of(journal)
+        except exceptions.NotFound:
             return
-        base = self._backend.path
+        try:
+            turn = [self._checked_entry(*entry) for entry in codec.loads(text)]
+        except (exceptions.StorageFailure, KeyError, TypeError, ValueError) as error:
+            msg = (
+                f"'{journal}' has what a writer has left to be written, and is damaged\nRemove it to go on without that"
+            )
+            raise codec.Unreadable(msg, error) from error
         for place, link, kept in turn:
             if link is not None:
-                self._create_link(os.path.join(base, place), os.path.join(base, link), None)
-            self._set_item(os.path.join(base, place), kept, None)
+                self._create_link(place, link, None)
+            self._set_item(place, kept, None)
         self._end_turn(path)
+
+    def _checked_entry(self, place: str, link: str | None, kept: str) -> tuple[str, str | None, str]:
+        """Return an entry of a journal with whole paths.
+
+        :raises StorageFailure, KeyError, TypeError, ValueError: when it is none of a record in this store
+        """
+        base = self._backend.path
+        for part in (place, kept) if link is None else (place, kept, link):
+            arguments.check_type("Each part of an entry", part, str, "a str")
+        shelf, name = place.split("/")
+        load: Any = {"books": codec.load_book, "flow_details": codec.load_flow, "atom_details": codec.load_atom}[shelf]
+        self._check_entry_name(name)
+        path = os.path.join(base, place)
+        self._understood(path, kept, load)
+        parts = [] if link is None else link.split("/")
+        if parts:
+            above, parent, child = parts
+            if above not in {"books", "flow_details"} or child != name:
+                raise ValueError(f"a link at '{link}' leads to '{place}'")
+            self._check_entry_name(parent)
+        for each in (path, os.path.join(base, *parts[:2])):
+            if os.path.islink(each):
+                raise ValueError(f"'{each}' is a link, where a folder is to be")
+        return path, link and os.path.join(base, link), kept
+
+    def _check_entry_name(self, name: str) -> None:
+        self._place_of(self._backend.path, name)
 
     def _end_turn(self, path: str) -> None:
         with _translated(path):
@@ -197,15 +293,20 @@ class Connection(path_based.PathBasedConnection):
         path = f"{self.flow_path}/{flow_uuid}/{_LOCK}"
         with _translated(path), contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
             kept = file.read()
-            return owners.Claim.from_json(kept) if kept else None
+            # A machine that dies may leave zeros, as it was not told to bring it to the disk.
+            return self._to_claim(kept, path) if kept.strip(b"\0 ") else None
         return None
 
     def _set_claim(self, flow_uuid: str, claim: owners.Claim, transaction: Any) -> None:
         path = f"{self.flow_path}/{flow_uuid}/{_LOCK}"
         # One write in place, of a length that stays: whoever dies here leaves the old one or the new one.
         text = claim.to_json().ljust(_ROOM).encode()
-        with _translated(path), open(path, "r+b", buffering=0) as file:
-            file.write(text)
+        with _translated(path):
+            number = os.open(path, os.O_WRONLY | _BINARY)
+            try:
+                os.write(number, text)
+            finally:
+                os.close(number)
 
     def _make_folder(self, path: str) -> None:
         if os.path.isdir(path):
@@ -213,47 +314,133 @@ class Connection(path_based.PathBasedConnection):
         parent = os.path.dirname(path)
         self._make_folder(parent)
         with contextlib.suppress(FileExistsError):  # by somebody else, just now
-            os.mkdir(path)
+            os.mkdir(path, _FOLDER_MODE)
+            os.chmod(path, _FOLDER_MODE)  # the umask may have taken something away
         self._bring_to_disk(parent)
 
     def _bring_to_disk(self, path: str) -> None:
         """Make sure that the names in a folder survive the machine."""
         if not self._backend.sync or sys.platform == "win32":
             return
-        number = os.open(path, os.O_RDONLY)
         try:
-            os.fsync(number)
-        finally:
-            os.close(number)
+            number = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(number)
+            finally:
+                os.close(number)
+        except FileNotFoundError:
+            raise
+        except OSError:
+            self._backend.unsynced.add(path)
+            raise
+
+
+_locks: set[int] = set()  # descriptors of what is locked now
+
+
+def _forget_locks() -> None:
+    """Close, in a process that was forked, what keeps the locks of its parent."""
+    while _locks:
+        with contextlib.suppress(OSError):
+            os.close(_locks.pop())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_locks)
 
 
 @contextlib.contextmanager
-def _locked(path: str, *, alone: bool) -> Iterator[None]:
+def _locked(path: str, *, alone: bool, patience: Callable[[], float]) -> Iterator[None]:
     """Lock a record for the time of the block; one that is not there yet has nothing to be locked.
 
     :param alone: whether to keep out readers as well
+    :param patience: says for how many seconds it may be waited for
     """
-    number = _open_lock(f"{path}/{_LOCK}", os.O_RDWR | os.O_CREAT if alone else os.O_RDONLY)
-    if number is None:
-        yield
-        return
+    path = f"{path}/{_LOCK}"
+    number = _open_lock(path, alone=alone)
     try:
         # Not `lockf`: it does not keep out other threads, and any thread that closes the file gives the lock up.
+        while number is not None and sys.platform != "win32":
+            _locks.add(number)
+            with _translated(path):
+                _lock(number, path, alone=alone, patience=patience)
+                if os.fstat(number).st_nlink:
+                    break
+            _unlock(number)  # it was removed while it was waited for
+            number = _open_lock(path, alone=alone)
+        yield
+    finally:
+        if number is not None:
+            _unlock(number)
+
+
+def _lock(number: int, path: str, *, alone: bool, patience: Callable[[], float]) -> None:
+    import fcntl
+
+    kind = (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB
+    ends = 0.0
+    for pause in itertools.chain((0.0005, 0.001, 0.002, 0.005, 0.01, 0.02), itertools.repeat(0.05)):
+        try:
+            fcntl.flock(number, kind)
+        except BlockingIOError:
+            now = time.monotonic()
+            ends = ends or now + patience()
+            if now >= ends:
+                msg = f"'{path}' is locked by {_holders(number)}, and stayed so\nEnd that process if it is stuck"
+                raise exceptions.StorageFailure(msg) from None
+            _pause(pause)
+        else:
+            return
+
+
+def _pause(seconds: float) -> None:
+    threading.Event().wait(seconds)
+
+
+def _holders(number: int) -> str:
+    """Name the processes that keep a file locked, where the system tells."""
+    inode = str(os.fstat(number).st_ino)
+    found = set()
+    with contextlib.suppress(OSError), open("/proc/locks", encoding="ascii", errors="replace") as file:
+        for line in file:
+            if " FLOCK " in line and f":{inode} " in line:
+                found.add(line.split()[4])
+    return f"process {' and '.join(sorted(found))}" if found else "another process"
+
+
+def _unlock(number: int) -> None:
+    if number not in _locks and sys.platform != "win32":
+        return  # this is a fork of the process that has it
+    _locks.discard(number)
+    try:
         if sys.platform != "win32":
             import fcntl
 
-            fcntl.flock(number, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
-        yield
+            fcntl.flock(number, fcntl.LOCK_UN)  # to close it is not enough where a fork has it, too
     finally:
         os.close(number)
 
 
-def _open_lock(path: str, flags: int) -> int | None:
+def _open_lock(path: str, *, alone: bool) -> int | None:
+    """Open the file that is locked, and make it if it is to be written; None when there is nothing to be locked."""
     with _translated(path):
-        try:
-            return os.open(path, flags, 0o644)
-        except FileNotFoundError:
-            return None
+        for flags in (0, os.O_CREAT | os.O_EXCL, 0) if alone else (0,):
+            try:
+                number = os.open(path, (os.O_RDWR if alone else os.O_RDONLY) | flags | _BINARY, _FILE_MODE)
+            except FileNotFoundError:
+                continue
+            except FileExistsError:  # it was made just now
+                continue
+            if flags:
+                _make_private(number)
+            return number
+    return None
+
+
+def _make_private(number: int) -> None:
+    """Give a file that was made just now its mode, whatever the umask has taken away."""
+    if hasattr(os, "fchmod"):
+        os.fchmod(number, _FILE_MODE)
 
 
 @contextlib.contextmanager
@@ -267,6 +454,9 @@ def _translated(path: str) -> Iterator[None]:
     except FileNotFoundError as error:
         msg = f"Item not found: {path}"
         raise exceptions.NotFound(msg, error) from error
-    except (OSError, UnicodeError) as error:
-        msg = "Storage backend internal error"
+    except UnicodeError as error:
+        msg = f"The file '{path}' is damaged, it is no text in its encoding"
+        raise codec.Unreadable(msg, error) from error
+    except OSError as error:
+        msg = f"Storage backend internal error at '{path}'"
         raise exceptions.StorageFailure(msg, error) from error

@@ -13,14 +13,13 @@ import threading
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from taskflowx import exceptions
-from taskflowx.persistence import models, path_based
+from taskflowx._util import arguments
+from taskflowx.persistence import models, owners, path_based, path_tree
 from taskflowx.types import tree
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from contextlib import AbstractContextManager
-
-    from taskflowx.persistence.owners import Owner
 
     _Detail = models.LogBook | models.FlowDetail | models.AtomDetail
 
@@ -201,15 +200,17 @@ class MemoryBackend(path_based.PathBasedBackend):
     :param conf: with `deep_copy` false, what is stored and read shares its values with what was given
     """
 
+    SETTINGS: ClassVar[frozenset[str] | None] = frozenset({"path", "deep_copy"})
     DEFAULT_PATH: ClassVar[str] = posixpath.sep
     durable: ClassVar[bool] = False
 
     def __init__(self, conf: dict[str, Any] | None = None) -> None:
         super().__init__(conf)
-        self.deep_copy = bool(self._conf.get("deep_copy", True))
+        self.deep_copy = arguments.to_bool("The setting 'deep_copy'", self._conf.get("deep_copy", True))
         self.memory = FakeFilesystem(deep_copy=self.deep_copy)
         self.lock = threading.RLock()
         self._held: dict[str, _Held] = {}
+        self._claims: dict[str, owners.Claim] = {}
 
     def get_connection(self) -> Connection:
         """Return a new connection."""
@@ -245,6 +246,22 @@ class _Held:
         self.detail = detail
         self.placed: set[str] = set()  # uuids of those of its atoms that have been put in their places
 
+    def version(self) -> int:
+        """Return a number that differs, as good as certainly, whenever something in the detail has changed."""
+        facts: list[Any] = [self.detail.state, *_told(self.detail.meta)]
+        for atom in self.detail:
+            facts += (atom.name, atom.state, atom.intention, *_told(atom.meta))
+            facts += map(id, (atom.results, atom.failure, atom.revert_results, atom.revert_failure))
+            if isinstance(atom, models.RetryDetail):
+                facts += (len(failures) for _, failures in atom.results)
+        return hash(tuple(facts)) & (2**61 - 1)
+
+
+def _told(meta: dict[str, Any]) -> Iterator[Any]:
+    for key, value in meta.items():
+        yield key
+        yield id(value)
+
 
 class Connection(path_based.PathBasedConnection):
     """Reads and writes what a `MemoryBackend` keeps: details, at the paths where other stores keep their text."""
@@ -255,6 +272,7 @@ class Connection(path_based.PathBasedConnection):
         super().__init__(backend)
         self._memory = backend.memory
         self._held = backend._held
+        self._claims = backend._claims
 
     def validate(self) -> None:
         """Do nothing: memory can always be used."""
@@ -263,7 +281,7 @@ class Connection(path_based.PathBasedConnection):
         self,
         flow_detail: models.FlowDetail,
         atom_details: Iterable[models.AtomDetail],
-        owner: Owner | None = None,
+        owner: owners.Owner | None = None,
     ) -> None:
         """Keep the details as they are, see `MemoryBackend.hold`."""
         with self._backend.lock:
@@ -294,6 +312,11 @@ class Connection(path_based.PathBasedConnection):
         self._let_go(path)
         if path == self.flow_path:
             self._held.clear()
+        elif path == self._run_path:
+            self._claims.clear()
+        above, name = posixpath.split(path)
+        if above == self._run_path:
+            self._claims.pop(name, None)
         if path in self._memory._inodes:
             self._memory.delete(path, recursive=True)
 
@@ -315,11 +338,26 @@ class Connection(path_based.PathBasedConnection):
 
     _reading = _transaction
 
-    def _pack(self, detail: _Detail, index: float) -> Any:
+    def _pack(self, detail: _Detail, place: path_tree.Place) -> Any:
         return _copy_of(detail, self._backend.deep_copy)
 
-    def _unpack(self, kept: Any, load: Callable[[dict[str, Any]], Any]) -> tuple[Any, float]:
-        return _copy_of(kept, self._backend.deep_copy), 0  # children are listed in the order in which they came
+    def _unpack(self, kept: Any, load: Callable[[dict[str, Any]], Any]) -> tuple[Any, path_tree.Place]:
+        return _copy_of(kept, self._backend.deep_copy), path_tree.Place(
+            0
+        )  # children are listed in the order in which they came
+
+    def _get_claim(self, flow_uuid: str) -> owners.Claim | None:
+        held = self._held.get(flow_uuid)
+        if held is not None:  # it changes without being written: its version is what it says now
+            return owners.Claim(held.version(), None, 0.0)
+        return self._claims.get(flow_uuid)
+
+    def _set_claim(self, flow_uuid: str, claim: owners.Claim, transaction: Any) -> None:
+        self._claims[flow_uuid] = claim
+
+    def _is_held(self, detail: models.FlowDetail) -> bool:
+        held = self._held.get(detail.uuid)
+        return held is not None and held.detail is detail
 
     def _held_at(self, path: str) -> _Held | None:
         above, name = posixpath.split(path)

@@ -5,27 +5,38 @@ the order in which `path_based` writes, of which each may be the last. A record 
 before anything is sent.
 
 What must stay true: kazoo's errors are translated here; the client is shared by all connections of a back end, and one
-that the caller made is left as it is.
+that the caller made is left as it is. A client that has been started reconnects by itself, also with a new session, so
+it is never started again; nothing is asked of it while it is not connected, and no answer is waited for longer than the
+caller has time: `Connection.deadline`, or `owners.PATIENCE`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import posixpath
+import random
 import threading
+import time
 import urllib.parse
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from kazoo import client as kazoo_client, exceptions as kazoo_errors
 from kazoo.handlers.threading import KazooTimeoutError
+from kazoo.protocol.states import KeeperState
 from kazoo.retry import KazooRetry
+from kazoo.security import CREATOR_ALL_ACL
 
 from taskflowx import exceptions
-from taskflowx.persistence import owners, path_based
+from taskflowx._util import arguments
+from taskflowx.persistence import codec, owners, path_based
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import NoReturn
+
+    from taskflowx.persistence import models
+
+_R = TypeVar("_R")
 
 #: the oldest version of the server that has what is used here
 MIN_ZK_VERSION = (3, 4, 0)
@@ -36,10 +47,19 @@ JUTE_MAXBUFFER = 0xFFFFF
 _HOSTS = "localhost:2181"
 _CONNECTING = 15.0  # seconds
 _OPERATION = 160  # bytes of an operation beside its path and data, and more
+_REQUEST = 1024  # bytes of a request beside its operations, and more
+_LONGEST_NAME = 4096  # bytes; the server has no limit but that of a request
+_RECORD = 8192  # bytes of a record beside one value, and of the request around it
 _RETRY = {"max_tries": 3, "delay": 0.1}
+_RECONNECT = {"max_tries": -1, "delay": 0.1, "max_delay": 1.0}
+_AFTER_CONFLICTS = 20  # attempts at a transaction that others come before
 
 # What kazoo's client takes as it is, and TaskFlow lets through.
-_PASSED_ON = ("read_only", "randomize_hosts", "use_ssl", "verify_certs", "keyfile", "keyfile_password", "certfile")
+_FLAGS = ("read_only", "randomize_hosts", "use_ssl", "verify_certs", "check_hostname")
+_PASSED_ON = ("keyfile", "keyfile_password", "certfile", "ca", "sasl_options", "handler")
+
+# What no name of a node may have in it: https://zookeeper.apache.org/doc/current/zookeeperProgrammers.html
+_NOT_IN_NAMES = ((0x0, 0x1F), (0x7F, 0x9F), (0xD800, 0xF8FF), (0xFFF0, 0xFFFF))
 
 
 class ZkBackend(path_based.PathBasedBackend):
@@ -48,12 +68,22 @@ class ZkBackend(path_based.PathBasedBackend):
     :param conf: `hosts` says where it is, as text, as a list of `host:port`, or as a dict of host to port, and `path`
         where in it; both can stand in the `connection` too, as in `zookeeper://host:port/path`. `timeout` (seconds),
         `read_only`, `randomize_hosts`, `command_retry`, `connection_retry`, `handler`, `use_ssl`, `verify_certs`,
-        `certfile`, `keyfile` and `keyfile_password` are given to kazoo's client. `check_compatible` false leaves out
-        the check of the server's version. `jute_maxbuffer` is the server's setting of that name, where it has one
+        `certfile`, `keyfile`, `keyfile_password`, `ca`, `check_hostname`, `sasl_options` are given to kazoo's client.
+        `username` and `password`, which can stand in the `connection` too, are digest credentials; `auth_data` has
+        others, pairs of scheme and credential. `default_acl` says who may use the nodes that are made, as kazoo's ACLs
+        or `creator`: who has these credentials. `check_compatible` false leaves out the check of the server's version.
+        `jute_maxbuffer` is the server's setting of that name, where it has one
     :param client: used instead of a new one, and left open
+    :raises ValueError: when it cannot be said which servers are meant, or the path does not begin with '/'
     """
 
     DEFAULT_PATH: ClassVar[str] = "/taskflow"
+    SETTINGS: ClassVar[frozenset[str] | None] = frozenset(
+        {
+            *(*_FLAGS, *_PASSED_ON, "path", "hosts", "hostname", "port", "username", "password", "timeout"),
+            *("command_retry", "connection_retry", "check_compatible", "jute_maxbuffer", "auth_data", "default_acl"),
+        }
+    )
 
     def __init__(self, conf: dict[str, Any] | None, client: kazoo_client.KazooClient | None = None) -> None:
         super().__init__(conf)
@@ -62,14 +92,19 @@ class ZkBackend(path_based.PathBasedBackend):
             msg = f"'path' must begin with '/', not {self._path!r}"
             raise ValueError(msg)
         self._owns_client = client is None
-        self._client = make_client(self._conf) if client is None else client
+        if client is None:
+            hosts, root = _hosts(self._conf.get("hosts") or self._conf.get("hostname"))
+            self._path = posixpath.normpath(root + self._path)
+            client = make_client({**self._conf, "hosts": hosts})
+        self._client = client
         self._starting = threading.Lock()
         self._checked = False
         self.limit = int(self._conf.get("jute_maxbuffer") or JUTE_MAXBUFFER)
 
     def _usual_path(self) -> str:
-        address = urllib.parse.urlsplit(str(self._conf.get("connection") or ""))
-        path = urllib.parse.unquote(address.path) if address.netloc else ""
+        address = str(self._conf.get("connection") or "").partition("?")[0]
+        _, slashes, address = address.partition("://")
+        path = urllib.parse.unquote(f"/{address.partition('/')[2]}") if slashes else ""
         return path if path.strip("/") else self.DEFAULT_PATH
 
     def get_connection(self) -> ZkConnection:
@@ -78,12 +113,32 @@ class ZkBackend(path_based.PathBasedBackend):
         :raises StorageFailure: when the server does not answer, or is too old
         """
         with self._starting, _translated(self._path):
-            if not self._client.connected:
+            if self._client.client_state == KeeperState.CLOSED:
                 self._client.start(timeout=float(self._conf.get("timeout") or _CONNECTING))
-            if not self._checked:
+            if self._client.connected and not self._checked:
                 _check_version(self._client, self._conf)
                 self._checked = True
         return ZkConnection(self, self._client, self._conf)
+
+    def check_value(self, value: Any, what: str) -> None:
+        """Check that a node can hold a value, with the record around it.
+
+        :raises Unstorable: when it cannot
+        """
+        size = len(codec.dumps(value, what)) + _RECORD
+        if size > self.limit:
+            raise _too_large(f"{what}, {size:,} bytes", self.limit - _RECORD)
+
+    limits_records = True
+
+    def check_record(self, atom_detail: models.AtomDetail) -> None:
+        """Check that a node can hold the record of an atom as a whole.
+
+        :raises Unstorable: when it cannot
+        """
+        size = len(codec.dump_atom(atom_detail)) + _RECORD
+        if size > self.limit:
+            raise _too_large(f"the record of atom '{atom_detail.name}', {size:,} bytes", self.limit - _RECORD)
 
     def close(self) -> None:
         """Close the client, if it is not the caller's."""
@@ -110,7 +165,8 @@ class ZkConnection(path_based.PathBasedConnection):
         self._conf = conf
         # What this connection has learnt of nodes since its transaction began: path -> whether it is there.
         self._known: dict[str, bool] | None = None
-        self._claimed = -1  # ZooKeeper's own version of the node of a claim when it was read, -1 if there was none
+        # ZooKeeper's own versions of the nodes of claims when they were read; -1 if there was none.
+        self._claimed: dict[str, int] = {}
 
     def validate(self) -> None:
         """Check that the server answers and has the nodes under which records lie.
@@ -118,24 +174,24 @@ class ZkConnection(path_based.PathBasedConnection):
         :raises StorageFailure: when it does not
         """
         for path in (self._backend.path, self.book_path, self.flow_path, self.atom_path):
-            with _translated(path):
-                there = self._client.retry(self._client.exists, path)
-            if not there:
+            if not self._ask("exists", path):
                 msg = f"Missing required path: {path}\nupgrade() makes it"
                 raise exceptions.StorageFailure(msg)
 
     def _join_path(self, *parts: str) -> str:
         return posixpath.join(*parts)
 
-    def _get_item(self, path: str) -> bytes:
+    def _get_item(self, path: str) -> str:
         try:
-            with _translated(path):
-                data: bytes = self._client.retry(self._client.get, path)[0]
+            data: bytes = self._ask("get", path)[0]
         except exceptions.NotFound:
             self._learn(path, there=False)
             raise
         self._learn(path, there=True)
-        return data
+        try:
+            return data.decode()
+        except UnicodeError as error:
+            raise codec.Unreadable(f"The node '{path}' is damaged, it is no text", error) from error
 
     def _set_item(self, path: str, value: str, transaction: _Transaction) -> None:
         data = value.encode()
@@ -161,43 +217,113 @@ class ZkConnection(path_based.PathBasedConnection):
         self._learn(path, there=False)
 
     def _get_children(self, path: str) -> list[str]:
-        with _translated(path):
-            names: list[str] = self._client.retry(self._client.get_children, path)
+        names: list[str] = self._ask("get_children", path)
         return sorted(names)
 
     def _ensure_path(self, path: str) -> None:
+        self._ask("ensure_path", path)
+
+    def _check_name(self, name: str) -> None:
+        wrong = [letter for letter in name if any(low <= ord(letter) <= high for low, high in _NOT_IN_NAMES)]
+        if wrong:
+            msg = f"The uuid {name!r} cannot be the name of a node, as it has {wrong[0]!r} in it"
+            raise exceptions.Unstorable(msg)
+        if len(name.encode()) > _LONGEST_NAME:
+            msg = f"The uuid '{name[:80]}…' cannot be the name of a node: it has more than {_LONGEST_NAME} bytes"
+            raise exceptions.Unstorable(msg)
+
+    def _ask(self, verb: str, path: str) -> Any:
+        """Ask the server for something, again where the answer was lost, and return the answer."""
+        ends = time.monotonic() + self._seconds_left()
         with _translated(path):
-            self._client.ensure_path(path)
+            return self._client.retry(self._once, ends, lambda: getattr(self._client, f"{verb}_async")(path))
+
+    def _once(self, ends: float, send: Callable[[], Any]) -> Any:
+        """Send a request when the client is connected, and return the answer.
+
+        :param ends: when it has to be here
+        :param send: sends it, and returns what the answer can be had from
+        :raises KazooTimeoutError: when it is not
+        """
+        client = self._client
+        while not client.connected:
+            # What is sent to a client that is not connected waits in it, and may be done long after it was given up.
+            if client.client_state == KeeperState.CLOSED:
+                raise kazoo_errors.ConnectionClosedError("The client was stopped, or has given up to connect")
+            left = ends - time.monotonic()
+            if left <= 0:
+                raise KazooTimeoutError("ZooKeeper is not connected")
+            client.handler.sleep_func(min(left, 0.02))
+        return send().get(timeout=max(ends - time.monotonic(), 0.001))
 
     def _get_claim(self, flow_uuid: str) -> owners.Claim | None:
         path = self._join_path(self._run_path, flow_uuid)
         try:
-            with _translated(path):
-                data, about = self._client.retry(self._client.get, path)
+            data, about = self._ask("get", path)
         except exceptions.NotFound:
-            self._claimed = -1
+            self._claimed[flow_uuid] = -1
             return None
-        self._claimed = about.version
-        return owners.Claim.from_json(data)
+        self._claimed[flow_uuid] = about.version
+        return self._to_claim(data, path)
 
     def _set_claim(self, flow_uuid: str, claim: owners.Claim, transaction: _Transaction) -> None:
         path = self._join_path(self._run_path, flow_uuid)
         data = claim.to_json().encode()
-        if self._claimed >= 0:
-            transaction.add("set_data", path, data, version=self._claimed)
+        version = self._claimed[flow_uuid]
+        if version >= 0:
+            transaction.add("set_data", path, data, version=version)
         else:
             self._ensure_path(self._run_path)
             transaction.add("create", path, data)
 
+    def _pin_claim(self, flow_uuid: str, transaction: _Transaction) -> None:
+        version = self._claimed[flow_uuid]
+        if version >= 0:
+            transaction.add("check", self._join_path(self._run_path, flow_uuid), version=version)
+
+    def _transact(self, path: str, change: Callable[[Any], _R]) -> _R:
+        """Do as the base class does, again where somebody else came before: then what was read is read again."""
+        left = _AFTER_CONFLICTS
+        while True:
+            try:
+                return super()._transact(path, change)
+            except _Conflict:
+                left -= 1
+                if not left:
+                    raise
+                threading.Event().wait(random.uniform(0, 0.05))
+
+    def _within(self, path: str, transaction: _Transaction) -> contextlib.AbstractContextManager[_Transaction]:
+        return contextlib.nullcontext(transaction)
+
     @contextlib.contextmanager
     def _transaction(self, path: str) -> Iterator[_Transaction]:
         self._known = {}
-        transaction = _Transaction(self._client, self._backend.limit)
+        transaction = _Transaction(self._backend.limit)
         try:
             yield transaction
-            transaction.commit()
+            for batch in transaction.batches():
+                self._commit(batch)
         finally:
             self._known = None
+            self._claimed.clear()
+
+    def _commit(self, batch: list[_Operation]) -> None:
+        """Send operations as one request.
+
+        :raises StorageFailure: when something was not done; then nothing was
+        """
+        request = self._client.transaction()
+        for verb, path, data, version in batch:
+            getattr(request, verb)(path, *data, **version)
+        with _translated(batch[0][1]):
+            results = self._once(time.monotonic() + self._seconds_left(), request.commit_async)
+        for (_, path, _, _), result in zip(batch, results, strict=True):
+            # kazoo gives errors as results. What was rolled back was because of another one.
+            if isinstance(result, Exception) and not isinstance(
+                result, (kazoo_errors.RolledBackError, kazoo_errors.RuntimeInconsistency)
+            ):
+                _raise(path, result)
 
     def _learn(self, path: str, *, there: bool) -> None:
         if self._known is not None:
@@ -205,22 +331,22 @@ class ZkConnection(path_based.PathBasedConnection):
 
     def _is_there(self, path: str) -> bool:
         if self._known is None or path not in self._known:
-            with _translated(path):
-                self._learn(path, there=self._client.retry(self._client.exists, path) is not None)
+            self._learn(path, there=self._ask("exists", path) is not None)
         return self._known is not None and self._known[path]
+
+
+_Operation = tuple[str, str, tuple[bytes, ...], dict[str, int]]
 
 
 class _Transaction:
     """What is to be written together.
 
-    :param client: which sends it
     :param limit: bytes that the server takes in one request
     """
 
-    def __init__(self, client: kazoo_client.KazooClient, limit: int) -> None:
-        self._client = client
-        self._room = limit - 1024
-        self._batches: list[list[tuple[str, str, tuple[bytes, ...], dict[str, int]]]] = [[]]
+    def __init__(self, limit: int) -> None:
+        self._room = limit - _REQUEST
+        self._batches: list[list[_Operation]] = [[]]
         self._size = 0
 
     def add(self, verb: str, path: str, *data: bytes, **version: int) -> None:
@@ -228,63 +354,71 @@ class _Transaction:
 
         :param verb: of kazoo's transaction
         :param version: that the node must have, if it is to have one
-        :raises StorageFailure: when the server cannot take it
+        :raises Unstorable: when the server cannot take it
         """
         size = _OPERATION + len(path.encode()) + sum(map(len, data))
         if size > self._room:
-            msg = (
-                f"Cannot store {size:,} bytes at '{path}': ZooKeeper takes {self._room:,} in one request\n"
-                "Keep large values elsewhere, or raise jute.maxbuffer on the servers and jute_maxbuffer here"
-            )
-            raise exceptions.Unstorable(msg)
+            raise _too_large(f"{size:,} bytes at '{path}'", self._room)
         if self._size + size > self._room:
             self._batches.append([])
             self._size = 0
         self._size += size
         self._batches[-1].append((verb, path, data, version))
 
-    def commit(self) -> None:
-        """Send everything.
+    def batches(self) -> Iterator[list[_Operation]]:
+        """Iterate over the operations of each request that is to be sent."""
+        return filter(None, self._batches)
 
-        :raises StorageFailure: when something was not done; then nothing of its request was
-        """
-        for batch in filter(None, self._batches):
-            request = self._client.transaction()
-            for verb, path, data, version in batch:
-                getattr(request, verb)(path, *data, **version)
-            with _translated(batch[0][1]):
-                results = request.commit()
-            for (_, path, _, _), result in zip(batch, results, strict=True):
-                # kazoo gives errors as results. What was rolled back was because of another one.
-                if isinstance(result, Exception) and not isinstance(
-                    result, (kazoo_errors.RolledBackError, kazoo_errors.RuntimeInconsistency)
-                ):
-                    _raise(path, result)
+
+class _Conflict(exceptions.StorageFailure):
+    """Somebody else has changed, since it was read, what was to be written."""
+
+
+def _too_large(what: str, room: int) -> exceptions.Unstorable:
+    return exceptions.Unstorable(
+        f"Cannot store {what}: ZooKeeper takes {room:,} in one request\n"
+        "Keep large values elsewhere, or raise jute.maxbuffer on the servers and jute_maxbuffer here"
+    )
 
 
 def make_client(conf: dict[str, Any]) -> kazoo_client.KazooClient:
     """Make a client of kazoo's, which has not been started, from the settings of a store.
 
     :param conf: see `ZkBackend`
+    :raises ValueError: when they do not say which servers are meant
     """
-    given = {"randomize_hosts": False, **{key: conf[key] for key in _PASSED_ON if key in conf}}
-    for key in ("command_retry", "connection_retry"):
-        retry = conf.get(key)
+    given: dict[str, Any] = {"randomize_hosts": False}
+    given |= {key: arguments.to_bool(f"The setting '{key}'", conf[key]) for key in _FLAGS if key in conf}
+    given |= {key: conf[key] for key in _PASSED_ON if conf.get(key) is not None}
+    for key, usual in (("command_retry", _RETRY), ("connection_retry", _RECONNECT)):
+        retry = conf.get(key) or usual
         given[key] = KazooRetry(**retry) if isinstance(retry, dict) else retry
-    given["command_retry"] = given["command_retry"] or KazooRetry(**_RETRY)
     if conf.get("timeout"):
         given["timeout"] = float(conf["timeout"])
-    if conf.get("handler") is not None:
-        given["handler"] = conf["handler"]
-    return kazoo_client.KazooClient(hosts=_hosts(conf.get("hosts") or conf.get("hostname")), **given)
+    auth = list(conf.get("auth_data") or ())
+    if conf.get("username"):
+        auth.append(("digest", f"{conf['username']}:{conf.get('password') or ''}"))
+    if auth:
+        given["auth_data"] = auth
+    if conf.get("default_acl"):
+        given["default_acl"] = CREATOR_ALL_ACL if conf["default_acl"] == "creator" else conf["default_acl"]
+    hosts, root = _hosts(conf.get("hosts") or conf.get("hostname"))
+    try:
+        return kazoo_client.KazooClient(hosts=hosts + root, **given)
+    except ValueError as error:
+        raise ValueError(f"Cannot tell which servers of ZooKeeper '{hosts}' are: {error}") from error
 
 
-def _hosts(given: Any) -> str:
+def _hosts(given: Any) -> tuple[str, str]:
+    """Return the servers, in kazoo's form, and the path after them that is before all paths."""
     if isinstance(given, dict):
-        return ",".join(f"{host}:{port}" if port else host for host, port in given.items())
-    if isinstance(given, str) or given is None:
-        return given.strip() if given else _HOSTS
-    return ",".join(str(host) for host in given)
+        hosts = ",".join(f"{host}:{port}" if port else host for host, port in given.items())
+    elif isinstance(given, str) or given is None:
+        hosts = given.strip() if given else _HOSTS
+    else:
+        hosts = ",".join(map(str, given)).replace(",/", "/")
+    servers, slash, root = hosts.partition("/")
+    return servers, f"{slash}{root}".rstrip("/")
 
 
 def _check_version(client: kazoo_client.KazooClient, conf: dict[str, Any]) -> None:
@@ -292,11 +426,11 @@ def _check_version(client: kazoo_client.KazooClient, conf: dict[str, Any]) -> No
 
     :raises IncompatibleVersion: when it is
     """
-    if not conf.get("check_compatible", True):
+    if not arguments.to_bool("The setting 'check_compatible'", conf.get("check_compatible", True)):
         return
     try:
         version = tuple(client.server_version(retries=0))
-    except kazoo_errors.KazooException:
+    except (kazoo_errors.KazooException, OSError):
         return  # newer servers do not tell, unless they are told to
     if version < MIN_ZK_VERSION:
         needed, found = (".".join(map(str, each)) for each in (MIN_ZK_VERSION, version))
@@ -312,7 +446,7 @@ def _translated(path: str) -> Iterator[None]:
     """
     try:
         yield
-    except (kazoo_errors.KazooException, KazooTimeoutError) as error:
+    except (kazoo_errors.KazooException, KazooTimeoutError, OSError) as error:
         _raise(path, error)
 
 
@@ -320,12 +454,15 @@ def _raise(path: str, error: Exception) -> NoReturn:
     if isinstance(error, kazoo_errors.NoNodeError):
         msg = f"Storage backend node not found: {path}"
         raise exceptions.NotFound(msg, error) from error
+    kind: type[exceptions.StorageFailure] = exceptions.StorageFailure
     if isinstance(error, KazooTimeoutError):
-        msg = "Storage backend timeout"
+        msg = f"Storage backend timeout at {path}"
     elif isinstance(error, kazoo_errors.SessionExpiredError):
         msg = "Storage backend session has expired"
     elif isinstance(error, kazoo_errors.NodeExistsError):
-        msg = f"Storage backend duplicate node: {path}"
+        kind, msg = _Conflict, f"Storage backend duplicate node: {path}"
     else:
+        if isinstance(error, (kazoo_errors.BadVersionError, kazoo_errors.NotEmptyError)):
+            kind = _Conflict
         msg = f"Storage backend internal error at {path}: {type(error).__name__} {error}".rstrip()
-    raise exceptions.StorageFailure(msg, error) from error
+    raise kind(msg, error) from error

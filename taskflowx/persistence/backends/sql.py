@@ -19,8 +19,6 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from sqlalchemy.sql import ColumnElement, TableClause
 
 #: what differs between databases, differs between these
@@ -56,8 +54,10 @@ ATOMS = _table(
 RUNS = _table("taskflowx_runs", "flow_uuid", "version", "owner", "expires")
 TABLES = (BOOKS, FLOWS, ATOMS, RUNS)
 
-# What an atom keeps when it is written again.
-_LASTING = ("uuid", "parent_uuid", "created_at", "updated_at", "name", "atom_type")
+# What changes of an atom that is written again: the time at which a row that is there would have been made is that of
+# its change.
+_CHANGING: dict[str, str | None] = {"version": None, "state": None, "intention": None, "updated_at": "created_at"}
+_CHANGING |= dict.fromkeys(sorted(DOCUMENTS))
 
 
 def family_of(dialect_name: str) -> str:
@@ -76,18 +76,17 @@ def family_of(dialect_name: str) -> str:
 class Statements:
     """The statements for one kind of database.
 
-    `insert_*` and `put_atom` take all columns of their table, in order; `update_book` takes created_at, updated_at,
-    meta and the uuid, `update_flow` updated_at, state, meta and the uuid; the queries take what they name, those for
-    everything take nothing. `move_on` takes what a `Claim` has, the uuid of the flow, and the version before; `renew`
-    expires, the uuid and the owner. `put_and_move_on` does in one round trip, where the database can, what `put_atom`
-    does with one atom, or with two, and then `move_on`; it takes what these take.
+    `insert_*` and `put_*` take all columns of their table, in order; `update_flow` takes updated_at, state, meta and
+    the uuid; the queries take what they name, those for everything take nothing. `move_on` takes what a `Claim` has,
+    the uuid of the flow, and the version before; `renew` expires, the uuid and the owner. `put_and_move_on` does in one
+    round trip, where the database can, what `put_atom` does with one atom, or with two, and then `move_on`; it takes
+    what these take.
     """
 
-    insert_book: str
+    put_book: str
     insert_flow: str
     insert_atom: str
     put_atom: str
-    update_book: str
     update_flow: str
     books: str
     book: str
@@ -111,11 +110,10 @@ def statements(family: str) -> Statements:
     """Return the statements for one of the `FAMILIES`."""
     of_book = sa.select(FLOWS.c.uuid).where(FLOWS.c.parent_uuid == _given("uuid"))
     texts = {
-        "insert_book": _insert(family, BOOKS),
+        "put_book": _upsert(family, BOOKS, dict.fromkeys(("created_at", "updated_at", "meta"))),
         "insert_flow": _insert(family, FLOWS),
         "insert_atom": _insert(family, ATOMS),
-        "put_atom": _upsert(family),
-        "update_book": _update(family, BOOKS, "created_at", "updated_at", "meta"),
+        "put_atom": _upsert(family, ATOMS, _CHANGING),
         "update_flow": _update(family, FLOWS, "updated_at", "state", "meta"),
         "books": _select(family, BOOKS, None),
         "book": _select(family, BOOKS, BOOKS.c.uuid),
@@ -147,7 +145,9 @@ def _on_runs(family: str, of_book: Any) -> dict[str, str]:
     move_on = sa.update(RUNS).values(claim).where(this, RUNS.c.version == _given("known"))
     is_held = (RUNS.c.owner == _given("owner"), RUNS.c.expires > sa.literal_column("0"))
     renew = sa.update(RUNS).values(expires=_given("expires")).where(this, *is_held)
-    of_runs = sa.select(RUNS.c.flow_uuid, RUNS.c.version).where(RUNS.c.flow_uuid.in_(of_book))
+    of_runs = sa.select(RUNS.c.flow_uuid, RUNS.c.version, RUNS.c.owner, RUNS.c.expires).where(
+        RUNS.c.flow_uuid.in_(of_book)
+    )
     return {
         "insert_run": _insert(family, RUNS),
         "move_on": _text(family, move_on, *claim, "uuid", "known"),
@@ -185,24 +185,25 @@ def _insert(family: str, table: TableClause) -> str:
     return _text(family, sa.insert(table).values(_all_given(table)), *names(table))
 
 
-def _upsert(family: str) -> str:
-    """Return the statement that adds an atom, or writes over what may change of one that is there."""
-    changing = [name for name in names(ATOMS) if name not in _LASTING]
+def _upsert(family: str, table: TableClause, changing: dict[str, str | None]) -> str:
+    """Return the statement that adds a row, or changes one of that identity which is there.
+
+    :param changing: column -> the column whose new value it takes then, None for its own
+    """
     statement: Any
     if family == "mysql":
-        into_mysql = mysql.insert(ATOMS).values(_all_given(ATOMS))
+        into_mysql = mysql.insert(table).values(_all_given(table))
         new = into_mysql.inserted
         statement = into_mysql.on_duplicate_key_update(_changes(new, changing))
     else:
         insert = postgresql.insert if family == "postgresql" else sqlite.insert
-        into = insert(ATOMS).values(_all_given(ATOMS))
+        into = insert(table).values(_all_given(table))
         statement = into.on_conflict_do_update(index_elements=["uuid"], set_=_changes(into.excluded, changing))
-    return _text(family, statement, *names(ATOMS))
+    return _text(family, statement, *names(table))
 
 
-def _changes(new: Any, names: Iterable[str]) -> dict[str, Any]:
-    # The time at which a row that is there would have been made is that of its change.
-    return {**{name: new[name] for name in names}, "updated_at": new["created_at"]}
+def _changes(new: Any, changing: dict[str, str | None]) -> dict[str, Any]:
+    return {name: new[other or name] for name, other in changing.items()}
 
 
 def _update(family: str, table: TableClause, *names: str) -> str:

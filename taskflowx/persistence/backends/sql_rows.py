@@ -1,7 +1,8 @@
 """Details and books as rows of a SQL store, and back.
 
 What must stay true: a row has the columns of its table in `sql`, in their order; times of rows that one process adds
-increase, so their order is that in which they were added.
+increase, so their order is that in which they were added. A text that its column does not take is refused here, with
+its name, before anything is written.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from taskflowx import exceptions
 from taskflowx.atom import version_text
@@ -17,6 +18,13 @@ from taskflowx.persistence import codec, models
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+T = TypeVar("T")
+
+# What the columns of text take, in characters; SQLite takes any length.
+_LONGEST = {"name": 255, "uuid": 64, "version": 64}
+# What a value may have, in bytes of ASCII, with some room for the rest of its row.
+_LARGEST = {"postgresql": 1_000_000_000, "sqlite": 990_000_000}
 
 _EPOCH = dt.datetime(1970, 1, 1)  # noqa: DTZ001 - stored times name no zone, they are UTC
 
@@ -53,6 +61,7 @@ class Rows:
     """
 
     def __init__(self, family: str) -> None:
+        self._family = family
         self.now = Clock(family == "sqlite").now
         self._time: Callable[[dt.datetime], Any] = _time_text if family == "sqlite" else _same
         self._refuses_nan = family == "postgresql"
@@ -62,6 +71,7 @@ class Rows:
 
         :raises StorageFailure: when its metadata cannot be stored
         """
+        self._check_names("book", book)
         updated = book.updated_at and self._time(book.updated_at)
         return book.uuid, book.name, self._time(book.created_at), updated, self._meta(book)
 
@@ -70,6 +80,7 @@ class Rows:
 
         :raises StorageFailure: when its metadata cannot be stored
         """
+        self._check_names("flow", detail)
         return detail.uuid, detail.name, parent, self.now(), None, *self.of_changes(detail)
 
     def of_changes(self, detail: models.FlowDetail) -> tuple[Any, ...]:
@@ -84,15 +95,21 @@ class Rows:
 
         :raises StorageFailure: when a value in it cannot be stored; names the atom and the part
         """
+        self._check_names("atom", detail)
         results = detail.results
         if results is not None:
             if isinstance(detail, models.RetryDetail):
-                results = detail.to_dict()["results"]
-            results = self._text(detail, "results", results)
+                results = self._checked(codec.dump_history(detail), detail, "results")
+            else:
+                results = self._text(detail, "results", results)
         failure = detail.failure
         undone = detail.revert_results
         stuck = detail.revert_failure
         version = detail.version
+        if version is not None and not isinstance(version, str):
+            version = version_text(version)
+        if version is not None and len(version) > _LONGEST["version"]:
+            self._check_text(version, "version", f"atom '{detail.name}'")
         return (
             detail.uuid,
             detail.name,
@@ -100,7 +117,7 @@ class Rows:
             self.now(),
             None,
             models.atom_detail_type(detail),
-            version if version is None or isinstance(version, str) else version_text(version),
+            version,
             detail.state,
             detail.intention,
             self._meta(detail),
@@ -109,6 +126,44 @@ class Rows:
             None if undone is None else self._text(detail, "revert_results", undone),
             stuck and self._text(detail, "revert_failure", stuck.to_dict()),
         )
+
+    def check_value(self, text: str, what: str) -> None:
+        """Refuse the JSON text of a value that the database does not take.
+
+        :raises Unstorable: when it does not; says what it was and why
+        """
+        if self._refuses_nan and ("NaN" in text or "Infinity" in text):
+            _check_numbers(text, what)
+        most = _LARGEST.get(self._family)
+        if most is not None and len(text) > most:
+            msg = f"Cannot store {what}: it has {len(text):,} bytes, and the database takes {most:,}"
+            raise exceptions.Unstorable(f"{msg}\nKeep large values elsewhere, and store where they are")
+
+    def _check_names(self, kind: str, detail: Any) -> None:
+        for field in ("uuid", "name"):
+            text = getattr(detail, field)
+            if isinstance(text, str) and (not text.isascii() or len(text) > _LONGEST[field] or "\0" in text):
+                self._check_text(text, field, kind)
+
+    def _check_text(self, text: str, field: str, kind: str) -> None:
+        """Refuse a text that its column does not take.
+
+        :raises Unstorable: when it does not; shows it, and says what is wrong with it
+        """
+        problem, most = "", _LONGEST[field]
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            problem = f"character {error.start} is a lone surrogate, which is no text"
+        if self._family != "sqlite" and len(text) > most:
+            problem = f"it is too long, with {len(text)} characters: the column takes {most}"
+        if self._family == "postgresql" and "\0" in text:
+            problem = "PostgreSQL takes no text with the character \\0"
+        if problem:
+            shown = ascii(text if len(text) <= most else text[:most] + "...")
+            raise exceptions.Unstorable(
+                f"Cannot store the {field} {shown} of {kind}: {problem}\nChoose another {field}"
+            )
 
     def _meta(self, detail: Any) -> str:
         return self._text(detail, "meta", detail.meta) if detail.meta else "{}"
@@ -119,34 +174,62 @@ class Rows:
         except exceptions.StorageFailure:
             codec.dumps(value, codec.what_of(detail, part))  # raises again, and names the detail
             raise
+        return self._checked(text, detail, part)
+
+    def _checked(self, text: str, detail: Any, part: str) -> str:
         if self._refuses_nan and ("NaN" in text or "Infinity" in text):
-            _check_numbers(detail, part, text)
+            _check_numbers(text, codec.what_of(detail, part))
         return text
 
 
 def book(row: Sequence[Any]) -> models.LogBook:
-    """Make a book, without its flows, of a row."""
-    uuid, name, created, updated, meta = row
-    made = models.LogBook(name, uuid)
-    made.created_at = _when(created) or made.created_at
-    made.updated_at = _when(updated)
-    made.meta = _value(meta) or {}
-    return made
+    """Make a book, without its flows, of a row.
+
+    :raises Unreadable: when the row is damaged, or that of no book
+    """
+    return _made("book", _book, row)
 
 
 def flow(row: Sequence[Any]) -> models.FlowDetail:
-    """Make the detail of a flow, without its atoms, of a row."""
-    uuid, name, _, _, _, state, meta = row
-    made = models.FlowDetail(name, uuid)
-    made.state, made.meta = state, _value(meta) or {}
-    return made
+    """Make the detail of a flow, without its atoms, of a row.
+
+    :raises Unreadable: when the row is damaged, or that of no flow
+    """
+    return _made("flow", _flow, row)
 
 
 def atom(row: Sequence[Any]) -> models.AtomDetail:
     """Make the detail of an atom of a row.
 
-    :raises StorageFailure: when the row is that of no atom
+    :raises Unreadable: when the row is damaged, or that of no atom
     """
+    return _made("atom", _atom, row)
+
+
+def _made(kind: str, make: Callable[[Sequence[Any]], T], row: Sequence[Any]) -> T:
+    try:
+        if any(isinstance(each, bytes) for each in row):
+            raise ValueError(f"there are bytes where a text should be: {[each for each in row if type(each) is bytes]}")  # noqa: TRY301 - as what is made of it may say
+        return make(row)
+    except (AttributeError, KeyError, TypeError, ValueError, exceptions.StorageFailure) as error:
+        msg = f"Cannot read what is stored of {kind} '{row[1]}' ({row[0]})"
+        raise codec.Unreadable(msg, error) from error
+
+
+def _book(row: Sequence[Any]) -> models.LogBook:
+    uuid, name, created, updated, meta = row
+    made = models.LogBook.from_dict({"uuid": uuid, "name": name, "meta": _value(meta)})
+    made.created_at = _when(created) or made.created_at
+    made.updated_at = _when(updated)
+    return made
+
+
+def _flow(row: Sequence[Any]) -> models.FlowDetail:
+    uuid, name, _, _, _, state, meta = row
+    return codec.load_flow({"uuid": uuid, "name": name, "state": state, "meta": _value(meta)})
+
+
+def _atom(row: Sequence[Any]) -> models.AtomDetail:
     uuid, name, _, _, _, kind, version, state, intention, meta, results, failure, undone, stuck = row
     parts = {
         "uuid": uuid,
@@ -169,12 +252,12 @@ def _value(text: str | None) -> Any:
     return {} if text == "{}" else codec.loads(text)
 
 
-def _check_numbers(detail: Any, part: str, text: str) -> None:
+def _check_numbers(text: str, what: str) -> None:
     """Refuse JSON that only Python reads."""
 
     def refuse(number: str) -> None:
         msg = (
-            f"Cannot store {codec.what_of(detail, part)}: PostgreSQL takes no float that is {number} in its JSON\n"
+            f"Cannot store {what}: PostgreSQL takes no float that is {number} in its JSON\n"
             "Return None or a text in its place"
         )
         raise exceptions.Unstorable(msg)

@@ -3,6 +3,9 @@
 What must stay true: a unit is committed as a whole or leaves nothing; drivers' errors end here; a unit is run again
 when the database was lost, or asks for it, unless it may have been committed and would not do the same once more.
 
+A unit may have a deadline, a time of `time.monotonic`. All that it may wait for ends then: its turn, a connection, the
+lock of another process, and the answer of a server.
+
 SQLite has one writer. Units that write take turns in this process, and ask for the database's own lock when they
 begin, so none fails half way because another one was faster. A database in memory has one connection, and all units
 take turns.
@@ -20,24 +23,28 @@ from sqlalchemy import exc as sa_errors
 
 from taskflowx import exceptions
 from taskflowx._util import failpoints
-from taskflowx.persistence.backends import sql
+from taskflowx.persistence.backends import sql, sql_deadlines, sql_errors
+from taskflowx.persistence.backends.sql_errors import Meaning
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     import sqlalchemy as sa
 
-T = TypeVar("T")
+    from taskflowx.persistence.backends.sql_files import DatabaseFile
 
-# Deadlocks, conflicts of transactions, and waits for a lock that took too long: SQLSTATE, and MariaDB's numbers.
-_PASSING = frozenset(("40001", "40P01", 1205, 1213))
-_NO_TABLE = frozenset(("42P01", 1146))
+T = TypeVar("T")
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.05, 2.0  # seconds between tries
 _AT_HAND = 1.0  # seconds for which a connection is used again without asking the pool, which would take its time
+_PATIENT = 25.0  # seconds: who can wait so long for its turn waits for it without a limit
 _STATEMENT = 4096  # bytes of a statement beside its values, and more
 _ESCAPED = ("\\", '"', "'", "\0", "\n", "\r", "\x1a")
+
+
+class InDoubt(exceptions.StorageFailure):
+    """A unit may have been committed: its answer was lost."""
 
 
 class _LostError(Exception):
@@ -58,35 +65,60 @@ class Unit:
 
     :param raw: the driver's connection
     :param limit: bytes that the database takes in one statement, 0 if there is no such limit
+    :param doubted: whether the same may have been committed already, by a try whose answer was lost
+    :param watched: what is told of each statement, if somebody watches how long its answer takes
     """
 
-    __slots__ = ("_limit", "_raw", "ending")
+    __slots__ = ("_limit", "_raw", "_watched", "doubted", "ending")
 
-    def __init__(self, raw: Any, limit: int) -> None:
+    def __init__(
+        self, raw: Any, limit: int, doubted: bool = False, watched: sql_deadlines.Watched | None = None
+    ) -> None:
         self._raw = raw
         self._limit = limit
+        self._watched = watched
+        self.doubted = doubted
         self.ending = False  # whether COMMIT has been sent
 
     def run(self, statement: str, *given: Any) -> Any:
         """Run a statement that writes no more of a detail than its metadata; returns the driver's cursor."""
         if self._limit:
             self._check_size(given, "the metadata")
+        if self._watched is not None:
+            self._watched.asks()
         cursor = self._raw.cursor()
         cursor.execute(statement, given)
         return cursor
 
     def rows(self, statement: str, *given: Any) -> list[Any]:
         """Return all rows of a query."""
+        if self._watched is not None:
+            self._watched.asks()
         cursor = self._raw.cursor()
         cursor.execute(statement, given)
-        found: list[Any] = cursor.fetchall()
+        try:
+            found: list[Any] = cursor.fetchall()
+        except Exception as error:
+            if "Could not decode to UTF-8" not in str(error):
+                raise
+            found = self._rows_as_they_are(statement, given)
         cursor.close()
         return found
+
+    def _rows_as_they_are(self, statement: str, given: Sequence[Any]) -> list[Any]:
+        """Return the rows of SQLite, with bytes in the place of what is no text: one such row would hide all others."""
+        usual, self._raw.text_factory = self._raw.text_factory, _text_or_bytes
+        try:
+            return self._raw.execute(statement, given).fetchall()  # type: ignore[no-any-return]
+        finally:
+            self._raw.text_factory = usual
 
     def many(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
         """Run a statement for each row, in as few round trips as the driver can."""
         if not rows:
             return
+        if self._watched is not None:
+            self._watched.asks()
         cursor = self._raw.cursor()
         if self._limit:
             for row in rows:
@@ -100,17 +132,33 @@ class Unit:
             cursor.executemany(statement, rows)
         cursor.close()
 
+    def commit(self) -> None:
+        """End the transaction; whether that has been done is in doubt if it raises."""
+        if self._watched is not None:
+            self._watched.asks()
+        self.ending = True
+        self._raw.commit()
+
     def _check_size(self, values: Sequence[Any], what: str) -> None:
-        texts = [value for value in values if isinstance(value, str)]
-        if 2 * sum(map(len, texts)) + _STATEMENT < self._limit:
-            return
-        size = _STATEMENT + sum(len(text.encode()) + sum(map(text.count, _ESCAPED)) for text in texts)
-        if size > self._limit:
-            msg = (
-                f"Cannot store {what}: with {size:,} bytes it does not fit into one statement, of which the server "
-                f"takes {self._limit:,} (max_allowed_packet)\nRaise the server's limit, or keep large values elsewhere"
-            )
-            raise exceptions.Unstorable(msg)
+        check_size([value for value in values if isinstance(value, str)], self._limit, what)
+
+
+def check_size(texts: Sequence[str], limit: int, what: str) -> None:
+    """Refuse texts that do not fit into one statement.
+
+    :param limit: bytes that the server takes
+    :param what: names them in the error
+    :raises Unstorable: when they are too long
+    """
+    if 4 * sum(map(len, texts)) + _STATEMENT < limit:  # a character has four bytes at most, and what is escaped has two
+        return
+    size = _STATEMENT + sum(len(text.encode()) + sum(map(text.count, _ESCAPED)) for text in texts)
+    if size > limit:
+        msg = (
+            f"Cannot store {what}: with {size:,} bytes it does not fit into one statement, of which the server "
+            f"takes {limit:,} (max_allowed_packet)\nRaise the server's limit, or keep large values elsewhere"
+        )
+        raise exceptions.Unstorable(msg)
 
 
 class Units:
@@ -120,13 +168,26 @@ class Units:
     :param max_retries: how often a unit is run again after the database was lost
     :param in_memory: whether all share one connection
     :param keeps: whether a connection may be kept for the next unit, which the pool then does not see in between
-    :param prepare: what is done with a driver's connection before its first use; returns the limit of a statement
+    :param prepare: what is done with a connection of the pool before its first use; returns the limit of a statement
+    :param reading: seconds that a server may take to answer a statement, 0 for any time
+    :param pings: whether a connection of the pool is asked whether it lives before it is used
+    :param file: of the database, if it is to be seen that it stays where it is
     """
 
     def __init__(
-        self, engine: sa.Engine, max_retries: int, in_memory: bool, keeps: bool, prepare: Callable[[Any], int]
+        self,
+        engine: sa.Engine,
+        max_retries: int,
+        in_memory: bool,
+        keeps: bool,
+        prepare: Callable[[Any], int],
+        reading: float = 0.0,
+        pings: bool = False,
+        file: DatabaseFile | None = None,
     ) -> None:
         self.engine = engine
+        #: bytes that the database takes in one statement, as the last connection was told; None before the first one
+        self.limit: int | None = None
         self._max_retries = max_retries
         self._in_memory = in_memory
         self._keeps = keeps
@@ -135,6 +196,9 @@ class Units:
         self._hands = threading.Lock()
         self._free: AbstractContextManager[Any] = contextlib.nullcontext()
         self._prepare = prepare
+        self._reading = reading
+        self._pings = pings
+        self._file = file
         self._is_sqlite = sql.family_of(engine.dialect.name) == "sqlite"
         self._driver: Any = engine.dialect.loaded_dbapi
         self._process = os.getpid()
@@ -149,6 +213,7 @@ class Units:
         writes: bool = True,
         repeatable: bool = True,
         max_retries: int | None = None,
+        deadline: float | None = None,
     ) -> T:
         """Run a unit of work, and return what it returns.
 
@@ -156,29 +221,52 @@ class Units:
         :param work: is given the unit; may be called several times
         :param writes: whether it changes anything
         :param repeatable: whether it does the same once more when it has been committed already
+        :param deadline: when it has to be over
+        :raises Unstorable: when the database can never hold what it writes
         :raises StorageFailure: when the database refuses it, or stays lost
         """
         tries = self._max_retries if max_retries is None else max_retries
         try:
-            return self._once(failed, work, writes)
+            return self._once(failed, work, writes, deadline)
         except _LostError as lost:
-            if not tries or (lost.in_doubt and not repeatable):
-                _fail(failed, lost.cause)
-        return self._again(failed, work, writes, repeatable, tries)
+            if not tries or (lost.in_doubt and not repeatable) or (deadline and time.monotonic() >= deadline):
+                _fail(failed, lost.cause, lost.in_doubt)
+            return self._again(failed, work, writes, repeatable, tries, deadline, lost.in_doubt)
 
     def is_conflict(self, failure: exceptions.StorageFailure) -> bool:
         """Tell whether a unit failed since a row that it added is there already, or belongs to none that is there."""
-        return isinstance(failure.cause, self._driver.IntegrityError)
+        return sql_errors.meaning_of(failure.cause) is Meaning.CLASH if failure.cause else False
 
     def turn(self, writes: bool) -> AbstractContextManager[Any]:
         """Return what a unit holds while it runs: a lock where units take turns."""
         return self._turns if self._in_memory or (writes and self._is_sqlite) else self._free
 
-    def _again(self, failed: str, work: Callable[[Unit], T], writes: bool, repeatable: bool, tries: int) -> T:
+    def _again(
+        self,
+        failed: str,
+        work: Callable[[Unit], T],
+        writes: bool,
+        repeatable: bool,
+        tries: int,
+        deadline: float | None,
+        doubted: bool,
+    ) -> T:
         import tenacity
 
+        stop: Any = tenacity.stop_after_attempt(tries)
+        if deadline is not None:
+            stop |= tenacity.stop_before_delay(max(0.0, deadline - time.monotonic()))
+
+        def once() -> T:
+            nonlocal doubted
+            try:
+                return self._once(failed, work, writes, deadline, doubted)
+            except _LostError as lost:
+                doubted = doubted or lost.in_doubt
+                raise
+
         again = tenacity.Retrying(
-            stop=tenacity.stop_after_attempt(tries),
+            stop=stop,
             wait=tenacity.wait_random_exponential(multiplier=_FIRST_WAIT, max=_LONGEST_WAIT),
             retry=tenacity.retry_if_exception(
                 lambda error: isinstance(error, _LostError) and (repeatable or not error.in_doubt)
@@ -186,24 +274,45 @@ class Units:
             reraise=True,
         )
         try:
-            result: T = again(self._once, failed, work, writes)
+            result: T = again(once)
         except _LostError as lost:
-            _fail(failed, lost.cause)
+            _fail(failed, lost.cause, doubted)
         return result
 
-    def _once(self, failed: str, work: Callable[[Unit], T], writes: bool) -> T:
+    def _once(
+        self,
+        failed: str,
+        work: Callable[[Unit], T],
+        writes: bool,
+        deadline: float | None = None,
+        doubted: bool = False,
+    ) -> T:
         self._after_fork()
-        with self.turn(writes):
-            pooled = self._take(failed)
-            try:
-                result = self._transaction(failed, work, writes, pooled)
-            except BaseException:
-                pooled.close()
-                raise
-            self._put_back(pooled)
-            return result
+        turn = self.turn(writes)
+        if deadline is None or turn is self._free or deadline - time.monotonic() > _PATIENT:
+            with turn:
+                return self._in_turn(failed, work, writes, deadline, doubted)
+        # No interrupt comes between a lock and its `with`; here one may, so who can wait does not go this way.
+        if not self._turns.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            raise exceptions.StorageFailure(f"{failed}: other threads of this process have kept the database busy")
+        try:
+            return self._in_turn(failed, work, writes, deadline, doubted)
+        finally:
+            self._turns.release()
 
-    def _take(self, failed: str) -> Any:
+    def _in_turn(
+        self, failed: str, work: Callable[[Unit], T], writes: bool, deadline: float | None, doubted: bool
+    ) -> T:
+        pooled = self._take(failed, deadline)
+        try:
+            result = self._transaction(failed, work, writes, pooled, deadline, doubted)
+        except BaseException:
+            pooled.close()
+            raise
+        self._put_back(pooled)
+        return result
+
+    def _take(self, failed: str, deadline: float | None) -> Any:
         """Return a connection: the one at hand, or one of the pool, which sees to those that have grown old."""
         with self._hands:
             taken, self._at_hand = self._at_hand, None
@@ -213,7 +322,7 @@ class Units:
         try:
             if taken is not None:
                 taken[0].close()
-            return self._connect(failed)
+            return self._connect(failed, deadline)
         finally:
             with self._hands:
                 self._waiting -= 1
@@ -233,53 +342,125 @@ class Units:
         if taken is not None:
             taken[0].close()
 
-    def _transaction(self, failed: str, work: Callable[[Unit], T], writes: bool, pooled: Any) -> T:
-        unit = Unit(pooled.dbapi_connection, pooled.info["taskflowx"])
+    def _transaction(  # noqa: C901 - one transaction, from its beginning to each of its ends
+        self,
+        failed: str,
+        work: Callable[[Unit], T],
+        writes: bool,
+        pooled: Any,
+        deadline: float | None,
+        doubted: bool,
+    ) -> T:
+        raw = pooled.dbapi_connection
+        watched = None
+        if not self._is_sqlite and (self._reading or deadline is not None):
+            watched = sql_deadlines.Watched(raw, self._reading, deadline)
+            sql_deadlines.watch.enter(watched)
+        unit = Unit(raw, pooled.info["taskflowx"], doubted, watched)
         try:
             if self._is_sqlite:
-                pooled.dbapi_connection.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
+                if writes:
+                    _set_busy(pooled, deadline)
+                raw.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
             result = work(unit)
             if writes and failpoints.on:
                 failpoints.hit("in commit")
-            unit.ending = True
-            pooled.dbapi_connection.commit()
+            if self._file is not None:
+                self._file.check()
+            unit.commit()
+            if watched is not None and not sql_deadlines.watch.leave(watched):
+                pooled.invalidate()  # it was cut a moment after it had answered
         except self._driver.Error as error:
-            self._undo(failed, error, unit, pooled)
-        except Exception:
-            self._roll_back(pooled)
+            is_cut = watched is not None and not sql_deadlines.watch.leave(watched)
+            self._undo(failed, error, unit, pooled, is_cut)
+        except Exception as error:
+            self._leave(pooled, watched)
+            if isinstance(error, (UnicodeError, OverflowError)):  # what a driver cannot put into a statement
+                raise exceptions.Unstorable(failed, error) from error
             raise
         except BaseException:
+            if self._is_sqlite:  # a closed file stays locked while somebody holds the traceback, and with it a cursor
+                self._roll_back(pooled)
             pooled.invalidate()  # it may have been interrupted in the middle of an answer
+            if watched is not None:
+                sql_deadlines.watch.leave(watched)
             raise
-        return result
+        else:
+            return result
 
-    def _connect(self, failed: str) -> Any:
+    def _leave(self, pooled: Any, watched: sql_deadlines.Watched | None) -> None:
+        """Undo what a unit has done that was broken off by an error of its own."""
+        self._roll_back(pooled)
+        if watched is not None and not sql_deadlines.watch.leave(watched):
+            pooled.invalidate()
+
+    def _connect(self, failed: str, deadline: float | None) -> Any:
+        sql_deadlines.asking.at = deadline
         try:
-            pooled = self.engine.raw_connection()
+            if self._file is not None:
+                self._file.open()
+            pooled = self._from_pool()
         except self._driver.Error as error:
             raise _LostError(error) from error
         except sa_errors.SQLAlchemyError as error:
             _fail(failed, error)
+        except exceptions.StorageFailure as error:
+            failure = exceptions.StorageFailure(failed, error)
+            failure.may_pass = error.may_pass
+            raise failure from error
+        finally:
+            sql_deadlines.asking.at = None
         if "taskflowx" in pooled.info:
             return pooled
         try:
-            pooled.info["taskflowx"] = self._prepare(pooled.dbapi_connection)
+            with self._watching(pooled.dbapi_connection, deadline):
+                self.limit = pooled.info["taskflowx"] = self._prepare(pooled)
         except self._driver.Error as error:
             pooled.invalidate(error)
             raise _LostError(error) from error
         return pooled
 
-    def _undo(self, failed: str, error: Any, unit: Unit, pooled: Any) -> NoReturn:
-        if self.engine.dialect.is_disconnect(error, pooled.dbapi_connection, None):
+    def _from_pool(self) -> Any:
+        while True:
+            pooled: Any = self.engine.raw_connection()
+            if not self._pings or "taskflowx" not in pooled.info:
+                return pooled
+            try:
+                with self._watching(pooled.dbapi_connection, sql_deadlines.asking.at):
+                    if self.engine.dialect.do_ping(pooled.dbapi_connection):
+                        return pooled
+            except self._driver.Error:
+                pass
+            pooled.invalidate()
+            pooled.close()
+
+    @contextlib.contextmanager
+    def _watching(self, raw: Any, deadline: float | None) -> Iterator[None]:
+        if self._is_sqlite:
+            yield
+            return
+        watched = sql_deadlines.Watched(raw, self._reading, deadline)
+        sql_deadlines.watch.enter(watched)
+        try:
+            yield
+        finally:
+            sql_deadlines.watch.leave(watched)
+
+    def _undo(self, failed: str, error: Any, unit: Unit, pooled: Any, is_cut: bool) -> NoReturn:
+        meaning = sql_errors.meaning_of(error)
+        is_lost = meaning is Meaning.LOST or self.engine.dialect.is_disconnect(error, pooled.dbapi_connection, None)
+        if is_cut or is_lost:
             pooled.invalidate(error)
             self.let_go()
             self.engine.dispose()  # the other connections are as old as this one
-            raise _LostError(error, in_doubt=unit.ending) from error
+            cause = TimeoutError("The server has not answered in time") if is_cut else error
+            raise _LostError(cause, in_doubt=unit.ending) from error
         self._roll_back(pooled)
-        codes = {getattr(error, "sqlstate", None), getattr(error, "pgcode", None), *error.args[:1]}
-        if not codes.isdisjoint(_PASSING):
+        if meaning is Meaning.CONFLICT:
             raise _LostError(error) from error
-        if not codes.isdisjoint(_NO_TABLE) or "no such table" in str(error):
+        if unit.ending and meaning is Meaning.PASSING:  # SQLite may fail to sync what it has written: nobody knows then
+            raise _LostError(error, in_doubt=True) from error
+        if meaning is Meaning.NO_TABLE:
             failed += ": its tables are not there, Connection.upgrade() makes them"
         _fail(failed, error)
 
@@ -300,5 +481,37 @@ class Units:
             self.engine.dispose(close=False)
 
 
-def _fail(failed: str, cause: BaseException) -> NoReturn:
-    raise exceptions.StorageFailure(failed, cause) from cause
+def _text_or_bytes(stored: bytes) -> str | bytes:
+    try:
+        return stored.decode()
+    except UnicodeDecodeError:
+        return stored
+
+
+def _set_busy(pooled: Any, deadline: float | None) -> None:
+    """Let SQLite wait for other processes no longer than until the deadline.
+
+    `pooled.info["busy"]` has the milliseconds that the settings allow, and those that hold now; the engine of a caller
+    has none.
+    """
+    allowed, now = pooled.info.get("busy", (0, 0))
+    wanted = allowed
+    if deadline is not None:
+        tenths = max(
+            1, round((deadline - time.monotonic()) * 10)
+        )  # rounded, so that one who always waits as long asks once
+        wanted = min(allowed, 100 * tenths)
+    if wanted != now:
+        pooled.dbapi_connection.execute(f"PRAGMA busy_timeout = {wanted}").close()
+        pooled.info["busy"] = allowed, wanted
+
+
+def _fail(failed: str, cause: BaseException, in_doubt: bool = False) -> NoReturn:
+    meaning = sql_errors.meaning_of(cause)
+    kind = exceptions.Unstorable if meaning in sql_errors.OF_THE_DATA else exceptions.StorageFailure
+    failure = kind(failed, cause)
+    if meaning in sql_errors.LASTING:
+        failure.may_pass = False
+    if in_doubt:
+        raise InDoubt(failed, cause) from cause
+    raise failure from cause

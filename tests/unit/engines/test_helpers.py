@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import pathlib
+import subprocess
 import sys
+import threading
 import types
 
 import pytest
 
 from taskflowx import engines, exceptions, states, task
-from taskflowx.engines import engine as classes, helpers
-from taskflowx.patterns import linear_flow
+from taskflowx.engines import engine as classes, factories, helpers
+from taskflowx.patterns import linear_flow, unordered_flow
 from taskflowx.persistence import backends, models
 
 
@@ -79,10 +83,23 @@ def test_a_single_task_that_fails_is_reverted():
 def test_engines_are_picked_by_name():
     made = {name: type(engines.load(make_flow(), engine=name)) for name in ("default", "serial", "parallel")}
     assert made == {
-        "default": classes.ActionEngine,
+        "default": classes.SerialActionEngine,
         "serial": classes.SerialActionEngine,
         "parallel": classes.ParallelActionEngine,
     }
+
+
+@pytest.mark.parametrize("options", [{"executor": "threads"}, {"executor": "threads", "engine": "default"}])
+def test_the_default_engine_uses_the_executor_that_it_is_given(options):
+    threads = []
+    flow = unordered_flow.Flow("f").add(
+        *(task.FunctorTask(lambda: threads.append(threading.current_thread()), name=name) for name in "ab")
+    )
+    made = engines.load(flow, **options)
+    assert not isinstance(made, classes.SerialActionEngine)
+    made.run()
+    assert threading.current_thread() not in threads
+    assert isinstance(engines.load(flow, executor=None, max_workers=2), classes.SerialActionEngine)
 
 
 def test_an_unknown_engine_is_refused_and_the_known_ones_are_listed():
@@ -200,6 +217,176 @@ def test_a_record_whose_factory_is_gone_is_refused():
     engines.save_factory_details(detail, "no_such_module_here.make", None, None)
     with pytest.raises(ImportError, match="Could not import factory for flow f u: Could not import 'no_such"):
         engines.flow_from_detail(detail)
+
+
+# -- which factories a record may name ---------------------------------------------------------------
+
+
+def recorded(name, args=(), kwargs=None):
+    """A record that names a factory, and that this process has not made."""
+    detail = models.FlowDetail("f", "u")
+    detail.meta["factory"] = {"name": name, "args": list(args), "kwargs": kwargs or {}}
+    return detail
+
+
+HERE = make_flow.__module__
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "os.system",
+        "posix.system",
+        "subprocess.run",
+        "builtins.eval",
+        "taskflowx.compat.main",
+        "taskflowx.engines.factories.import_by_name",
+        "pytest.main",
+        "xmlrpc.client.dumps",
+        f"{HERE}.sys.exit",
+        f"{HERE}.pytest.main",
+        f"{HERE}.engines.run",
+        f"{HERE}.models.FlowDetail",
+    ],
+)
+@pytest.mark.parametrize("load", [engines.load_from_detail, engines.flow_from_detail])
+def test_a_factory_that_is_not_the_program_s_own_is_refused_before_it_is_called(load, name, monkeypatch):
+    monkeypatch.setattr(factories, "_registered", set())
+    with pytest.raises(ValueError, match=rf"flow f u: .* factory '{name}'.*\n.*allowed_factories=\['{name}'\]"):
+        load(recorded(name, ["x"]))
+
+
+def test_nothing_is_imported_for_a_factory_that_is_refused(monkeypatch):
+    monkeypatch.delitem(sys.modules, "this", raising=False)
+    monkeypatch.setattr(factories.importlib, "import_module", None)
+    for name in ("this.c", "antigravity.geohash", "some_package.make"):
+        with pytest.raises(ValueError, match="is allowed there"):
+            engines.load_from_detail(recorded(name))
+    with pytest.raises(ValueError, match="is allowed there"):
+        engines.load_from_detail(recorded("other.make"), allowed_factories=["others", make_flow])
+
+
+@pytest.mark.parametrize(
+    "allowed",
+    [[HERE], [HERE.partition(".")[0]], HERE, [f"{HERE}.make_flow"], [make_flow], ("nothing", make_flow), {make_flow}],
+)
+def test_allowed_factories_are_called(allowed, monkeypatch):
+    monkeypatch.setattr(factories, "_registered", set())
+    detail = recorded(f"{HERE}.make_flow", ["again"])
+    assert engines.flow_from_detail(detail, allowed_factories=allowed).name == "again"
+    assert engines.load_from_detail(detail, {"a": 1}, allowed_factories=allowed).storage.flow_name == "f"
+
+
+@pytest.mark.parametrize("allowed", [[], [f"{HERE}.make"], [f"{HERE}.Factories"], [lambda: None], [make_flow]])
+def test_with_a_list_others_are_refused(allowed):
+    engines.save_factory_details(models.FlowDetail("f", "u"), Factories.make, None, None)
+    name = f"{HERE}.make_flow" if allowed != [make_flow] else f"{HERE}.Factories.make"
+    with pytest.raises(ValueError, match="is allowed there"):
+        engines.flow_from_detail(recorded(name), allowed_factories=allowed)
+
+
+def test_a_name_that_a_module_imports_has_to_be_listed_in_full():
+    name = f"{HERE}.linear_flow.Flow"
+    with pytest.raises(
+        ValueError, match=r"which is <class 'taskflowx\.patterns\.linear_flow\.Flow'>, and none is allowed"
+    ):
+        engines.flow_from_detail(recorded(name, ["made"]), allowed_factories=[HERE])
+    assert engines.flow_from_detail(recorded(name, ["made"]), allowed_factories=[name]).name == "made"
+
+
+def test_another_function_of_the_same_name_is_not_the_one_that_was_allowed(monkeypatch):
+    allowed = [make_flow]
+    monkeypatch.setattr(sys.modules[HERE], "make_flow", lambda: None)
+    with pytest.raises(ValueError, match="is allowed there"):
+        engines.flow_from_detail(recorded(f"{HERE}.make_flow"), allowed_factories=allowed)
+
+
+@pytest.mark.parametrize(("allowed", "error"), [(5, "allowed_factories must be"), ([5], "Each of allowed_factories")])
+def test_what_is_allowed_must_be_names_or_functions(allowed, error):
+    with pytest.raises(TypeError, match=error):
+        engines.flow_from_detail(recorded("a.b"), allowed_factories=allowed)
+
+
+@pytest.mark.parametrize(
+    ("factory", "what"),
+    [
+        ({"name": 5, "args": [], "kwargs": {}}, "5 as the name"),
+        ({"name": "a b.c", "args": [], "kwargs": {}}, "'a b.c' as the name"),
+        ({"name": "a.__class__.b", "args": [], "kwargs": {}}, "as the name"),
+        ({"args": [], "kwargs": {}}, "None as the name"),
+        ({"name": "a.b", "args": "text", "kwargs": {}}, "'text' as args of its factory 'a.b'"),
+        ({"name": "a.b", "args": {"x": 1}, "kwargs": {}}, "as args"),
+        ({"name": "a.b", "args": [], "kwargs": [1]}, "as kwargs"),
+        ({"name": "a.b", "args": [], "kwargs": {1: 2}}, "as kwargs"),
+        (["a.b"], "as factory information"),
+        ("a.b", "as factory information"),
+    ],
+)
+def test_what_a_record_says_of_a_factory_must_have_its_shape(factory, what):
+    detail = models.FlowDetail("f", "u")
+    detail.meta["factory"] = factory
+    with pytest.raises(exceptions.InvalidFormat, match=f"Cannot reconstruct flow f u: its record has .*{what}"):
+        engines.flow_from_detail(detail, allowed_factories=["a"])
+
+
+FLOWS = """
+from taskflowx import task
+from taskflowx.patterns import linear_flow
+class Say(task.Task):
+    def execute(self):
+        print("ran")
+def make(name):
+    return linear_flow.Flow(name).add(Say("say"))
+"""
+POST = """
+import sys
+from taskflowx import engines
+engines.load_from_factory(sys.argv[2], ["made"], backend="dir:///" + sys.argv[1])
+"""
+CONDUCT = """
+import contextlib, sys
+from taskflowx import engines
+from taskflowx.persistence import backends
+def main():
+    backend = backends.fetch("dir:///" + sys.argv[1])
+    with contextlib.closing(backend.get_connection()) as connection:
+        [record] = [record for book in connection.get_logbooks() for record in book]
+    engines.load_from_detail(record, backend=backend).run()
+if __name__ == "__main__":
+    main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("files", "factory", "command"),
+    [
+        ({"flows.py": FLOWS, "conduct.py": CONDUCT}, "flows.make", ["conduct.py"]),
+        ({"conduct.py": FLOWS + CONDUCT}, "conduct.make", ["conduct.py"]),
+        ({"flows.py": FLOWS, "conduct.py": CONDUCT}, "flows.make", ["-m", "conduct"]),
+        ({"app/flows.py": FLOWS, "app/conduct.py": CONDUCT}, "app.flows.make", ["-m", "app.conduct"]),
+        (
+            {"app/__init__.py": "", "app/flows/__init__.py": "", "app/flows/one.py": FLOWS}
+            | {"app/cmd/conduct.py": CONDUCT}
+            | {"bin/run": "import sys\nsys.path.insert(0, '.')\nfrom app.cmd.conduct import main\nmain()\n"},
+            "app.flows.one.make",
+            ["bin/run"],
+        ),
+        ({"flows.py": FLOWS}, "flows.make", ["-c", CONDUCT]),
+    ],
+)  # fmt: skip
+def test_a_process_that_has_the_store_alone_goes_on_with_factories_of_its_program(tmp_path, files, factory, command):
+    for name, text in files.items():
+        (tmp_path / "work" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "work" / name).write_text(text)
+    (tmp_path / "work" / "post.py").write_text(POST)
+    for arguments in (["post.py", tmp_path / "store", factory], [*command, tmp_path / "store"]):
+        ran = subprocess.run(
+            [sys.executable, *map(str, arguments)],
+            cwd=tmp_path / "work", capture_output=True, text=True, timeout=50, check=False,
+            env={**os.environ, "PYTHONPATH": str(pathlib.Path(__file__).resolve().parents[3])},
+        )  # fmt: skip
+        assert ran.returncode == 0, ran.stderr
+    assert ran.stdout == "ran\n"
 
 
 def test_load_from_detail_goes_on_where_the_record_ends(monkeypatch):

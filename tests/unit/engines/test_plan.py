@@ -401,7 +401,7 @@ def test_a_mock_that_passes_for_a_task_is_no_coroutine(double):
 def test_a_flow_within_itself_is_refused_and_named(kind):
     inner = kind("inner")
     outer = kind("outer", inner)
-    inner._members[outer] = None
+    inner._tfx_members[outer] = None
     with pytest.raises(exceptions.DependencyFailure, match=r"outer.* contains itself"):
         plans.compile_flow(outer)
 
@@ -499,7 +499,7 @@ class Reversed(flow.Flow):
     """A pattern of somebody else's: the last member that was added runs first."""
 
     def __iter__(self):
-        return reversed(self._members)
+        return reversed(self._tfx_members)
 
     def iter_links(self):
         members = list(self)
@@ -520,3 +520,131 @@ def test_a_subclass_of_a_pattern_is_compiled_as_that_pattern():
 
     plan = plans.compile_flow(Mine("mine").add(*work("a", "b")))
     assert (plan.pred, plan.spans[0].kind) == ([(), (0,)], plans.LINEAR)
+
+
+# -- flows that say themselves in which order their members run --------------------------------------------------------
+
+
+def reversing(pattern):
+    """A pattern with all its links turned round."""
+
+    class Mine(pattern):
+        def iter_links(self):
+            for u, v, attributes in super().iter_links():
+                yield v, u, attributes
+
+    return Mine
+
+
+def linking(pattern, *pairs, **attributes):
+    """A pattern with links between its members, by their names."""
+
+    class Mine(pattern):
+        def iter_links(self):
+            found = {member.name: member for member in self}
+            for u, v in pairs:
+                yield found[u], found[v], attributes
+
+    return Mine
+
+
+def test_links_of_a_subclass_count_whatever_the_pattern():
+    a, b, c = work("a", "b", "c")
+    for made in (
+        reversing(linear_flow.Flow)("f").add(a, b, c),
+        linking(unordered_flow.Flow, ("c", "b"), ("b", "a"))("f").add(a, b, c),
+        linking(graph_flow.Flow, ("c", "b"), ("b", "a"), ("c", "b"))("f").add(a, b, c),
+        reversing(graph_flow.Flow)("f").add(a, b, c).link(a, b).link(b, c),
+        linking(graph_flow.TargetedFlow, ("c", "b"), ("b", "a"))("f").add(a, b, c),
+    ):
+        plan = plans.compile_flow(made)
+        check(plan)
+        assert names(plan) == ["c", "b", "a"]
+        assert plan.pred == [(), (0,), (1,)]
+
+
+def test_links_that_were_put_on_the_object_count():
+    a, b = work("a", "b")
+    made = linear("f", a, b)
+    made.iter_links = lambda: iter([(b, a, {})])
+    assert names(plans.compile_flow(linear("outer", made))) == ["b", "a"]
+
+
+def test_members_that_a_subclass_leaves_unlinked_run_at_the_same_time():
+    plan = plans.compile_flow(linking(linear_flow.Flow, ("a", "c"))("f").add(*work("a", "b", "c")))
+    assert (names(plan), plan.pred) == (["a", "b", "c"], [(), (), (0,)])
+
+
+def test_members_come_from_nodes_and_from_iteration():
+    a, b, c = work("a", "b", "c")
+
+    class Mine(linear_flow.Flow):
+        def iter_nodes(self):
+            yield c, {}
+            yield from super().iter_nodes()
+
+        def iter_links(self):
+            yield b, c, {}
+
+    plan = plans.compile_flow(Mine("f").add(a, b))
+    check(plan)
+    assert names(plan) == ["a", "b", "c"]
+    assert before(plan, "b", "c")
+    assert not before(plan, "a", "b")
+
+
+def test_the_order_of_nodes_alone_changes_no_link():
+    class Mine(linear_flow.Flow):
+        def iter_nodes(self):
+            return iter([*super().iter_nodes()][::-1])
+
+    assert names(plans.compile_flow(Mine("f").add(*work("a", "b", "c")))) == ["a", "b", "c"]
+
+
+def test_deciders_on_links_of_a_subclass_are_asked():
+    made = linking(linear_flow.Flow, ("a", "b"), decider=bool, decider_depth="flow")("f").add(*work("a", "b"))
+    plan = plans.compile_flow(made)
+    assert plan.votes == {1: (plans.Vote(0, bool, deciders.Depth.FLOW),)}
+
+
+def test_a_cycle_of_a_subclass_is_refused_and_named():
+    made = linking(unordered_flow.Flow, ("a", "b"), ("b", "a"))("f").add(*work("a", "b", "c"))
+    with pytest.raises(exceptions.DependencyFailure, match=r"Mine makes a cycle in flow .*among \['a', 'b'\]"):
+        plans.compile_flow(made)
+
+
+def test_a_link_of_a_subclass_to_a_stranger_is_refused_and_named():
+    a, stranger = work("a", "stranger")
+
+    class Mine(unordered_flow.Flow):
+        def iter_links(self):
+            yield a, stranger, {}
+
+    with pytest.raises(exceptions.CompilationFailure, match=r"links 'a' with 'stranger', and 'stranger' is no member"):
+        plans.compile_flow(Mine("f").add(a))
+
+
+def test_nested_flows_of_subclasses_are_ranges_in_the_order_of_their_links():
+    a, b, c, d = work("a", "b", "c", "d")
+    inner = reversing(linear_flow.Flow)("inner", retry.Times(1, "r")).add(a, unordered("both", b, c))
+    plan = plans.compile_flow(linear("f", inner, d))
+    check(plan)
+    assert names(plan) == ["r", "b", "c", "a", "d"]
+    assert plan.region(0) == (0, 4)
+
+
+def test_a_length_of_ones_own_changes_nothing():
+    class Mine(unordered_flow.Flow):
+        def __len__(self):
+            return 0
+
+    plan = plans.compile_flow(linear("f", unordered("first", *work("a", "b")), Mine("m").add(*work("c", "d"))))
+    check(plan)
+    assert names(plan) == ["a", "b", None, "c", "d"]
+
+
+def test_a_link_that_was_made_later_for_several_names_has_no_decider():
+    needer = task.FunctorTask(lambda x, y: None, "n")
+    first, second = task.FunctorTask(int, "p", provides="x"), task.FunctorTask(int, "q", provides=("x", "y"))
+    plan = plans.compile_flow(graph("f", needer, first, second))
+    assert (names(plan), plan.votes) == (["p", "q", "n"], {})

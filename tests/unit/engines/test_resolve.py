@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from taskflowx import deciders, retry, states, task
@@ -286,3 +288,29 @@ def test_gates_are_passed_and_not_listed():
     assert None in plan.atoms
     assert left_out(plan, "a", Depth.ALL) == {"a", "c", "d"}
     assert left_out(plan, "a", Depth.NEIGHBORS) == {"a"}
+
+
+def test_what_follows_many_refused_branches_is_walked_over_once():
+    branches = [Work(f"b{n}") for n in range(50)]
+    tail = [Work(f"t{n}") for n in range(50)]
+    flow = graph_flow.Flow("f").add(*branches, *tail)
+    for branch in branches:
+        flow.link(branch, tail[0])
+    for one, other in itertools.pairwise(tail):
+        flow.link(one, other)
+    plan = plans.compile_flow(flow)
+    found = refusals.Refusals(plan)
+    sizes, all_left_out = [], set()
+    for branch in branches:
+        atoms, passed = found.left_out(plan.names[branch.name], Depth.ALL)
+        found.note(plan.names[branch.name], Depth.ALL, passed)
+        sizes.append(len(atoms))
+        all_left_out.update(atoms)
+    assert sizes == [51] + [1] * 49
+    assert len(all_left_out) == 100
+
+
+def test_a_refusal_that_was_not_noted_is_found_whole_again(wide):
+    found = refusals.Refusals(wide)
+    first, _ = found.left_out(wide.names["a"], Depth.ALL)
+    assert found.left_out(wide.names["a"], Depth.ALL)[0] == first

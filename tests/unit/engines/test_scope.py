@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import random
+
 import pytest
 
 from taskflowx import retry, task
@@ -253,3 +256,108 @@ def test_the_providers_of_a_name_are_listed_in_order():
     plan = plans.compile_flow(unordered("u", *(gives(f"t{i}", "x") for i in range(400)), gives("one", "y")))
     scope = scopes.Scope(plan)
     assert scope.providers == {"x": list(range(400)), "y": 400}
+
+
+def levels_of(plan, i):
+    """The flows around an atom, each with the index where the member that holds the atom begins."""
+    position, home = i, plan.home[i]
+    while home >= 0:
+        yield plan.spans[home], position
+        position, home = plan.spans[home].lo, plan.spans[home].parent
+
+
+def expected(seen, i, name):
+    """The providers of a name by a walk over all levels."""
+    provides = [p for p, one in enumerate(seen.plan.atoms) if one is not None and name in one.provides]
+    for span, position in levels_of(seen.plan, i):
+        for p in reversed([p for p in provides if span.lo <= p < position]):
+            if p == span.retry or (
+                span.kind != plans.UNORDERED and (span.kind == plans.LINEAR or span.follows(position, p))
+            ):
+                yield p
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_candidates_are_those_of_all_levels_from_the_inside_out(seed):
+    chance = random.Random(seed)
+    counter = itertools.count()
+
+    def make(depth):
+        members = []
+        for _ in range(chance.randrange(1, 4)):
+            provides = chance.sample("xyz", chance.randrange(3))
+            one = chance.random() < 0.6 and depth
+            members.append(make(depth - 1) if one else gives(f"t{next(counter)}", *provides))
+        name = f"r{next(counter)}"
+        controller = retry.Times(1, name, provides=chance.choice("xyz")) if chance.random() < 0.3 else None
+        made = chance.choice((linear, unordered, graph))(name, *members, controller=controller)
+        if isinstance(made, graph_flow.Flow):
+            for u, v in itertools.combinations(members, 2):
+                if chance.random() < 0.5:
+                    made.link(u, v)
+        return made
+
+    seen = Seen(make(9))
+    for i, one in enumerate(seen.plan.atoms):
+        if one is not None:
+            for name in "xyz":
+                assert list(seen.scope.candidates(i, name)) == list(expected(seen, i, name))
+
+
+def test_a_provider_is_found_in_few_steps_however_deep_the_atom_is():
+    depth = 4_000
+    inner = made = linear_flow.Flow("0").add(gives("a", "x"))
+    for level in range(1, depth):
+        further = (linear_flow, unordered_flow)[level % 2].Flow(str(level))
+        inner.add(further)
+        inner = further
+    inner.add(gives("z"))
+    seen = Seen(made)
+    steps = 0
+
+    class Counted(list):
+        def __getitem__(self, index):
+            nonlocal steps
+            steps += 1
+            return super().__getitem__(index)
+
+    seen.scope._spans = Counted(seen.plan.spans)
+    seen.check("z", "a")
+    assert steps < 300
+
+
+def row_by_hand(size):
+    """Members that all need what the first one provides, linked by hand one after another."""
+    members = [gives("p", "x"), *(Work(f"t{n}", requires=["x"]) for n in range(size))]
+    return graph_flow.Flow("g").add(*members, resolve_requires=False), members
+
+
+@pytest.mark.parametrize("linked", [True, False])
+def test_a_member_costs_the_same_in_a_graph_flow_of_any_size(linked):
+    """Also when nothing links the members with one another, so that none sees any of many providers."""
+
+    def steps(size):
+        made, members = row_by_hand(size)
+        if linked:
+            for u, v in itertools.pairwise(members):
+                made.link(u, v)
+        else:
+            others = (Work(f"u{n}", requires=["x"], provides="x") for n in range(size))
+            made.add(*others, resolve_requires=False, resolve_existing=False)
+        seen = Seen(made)
+        counted = 0
+
+        class Counted(list):
+            def __getitem__(self, index):
+                nonlocal counted
+                counted += 1
+                return super().__getitem__(index)
+
+        for span in seen.plan.spans:
+            span.before = Counted(span.before)
+        seen.scope.providers["x"] = Counted([p for p, one in enumerate(seen.plan.atoms) if "x" in one.provides])
+        found = [seen.nearest(name) for name in seen.plan.names]
+        assert set(found) == ({"p", None} if linked else {None})
+        return counted / size
+
+    assert steps(2_000) <= 1.5 * steps(250) + 1

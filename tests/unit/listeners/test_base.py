@@ -132,7 +132,7 @@ def test_receivers_are_registered_all_or_none(monkeypatch):
     with pytest.raises(ValueError, match="no more"):
         listener.register()
     assert len(engine.notifier) == 0
-    assert listener._registered == []
+    assert listener._tfx_registered == []
 
 
 def test_two_listeners_of_one_engine_do_not_know_each_other():
@@ -173,7 +173,7 @@ def test_a_failing_deregister_is_logged_and_hides_nothing():
         with pytest.raises(ValueError, match="in the block"), Bad(engine):
             raise ValueError("in the block")
         with Bad(engine) as bad:
-            bad._take_back()
+            bad._tfx_take_back()
     assert [record.getMessage() for record in records] == [f"Failed deregistering listeners from engine {engine}"] * 2
     assert records[0].name == "taskflowx.listeners.base"
     assert records[0].exc_info[0] is KeyError

@@ -16,7 +16,7 @@ from hypothesis import given, settings, strategies as st
 
 from taskflowx import exceptions, flow, retry, task
 from taskflowx.deciders import Depth
-from taskflowx.patterns import graph_flow, linear_flow, unordered_flow
+from taskflowx.patterns import graph_flow, linear_flow, members as keeping, unordered_flow
 
 CYCLE = "No path through the node(s) in the graph produces an ordering that will allow for logical edge traversal"
 
@@ -47,7 +47,12 @@ def attributes_of(made, u, v):
 
 def everything(made):
     """All that can be seen of a flow."""
-    return list(made), [(u, v, attributes) for u, v, attributes in made.iter_links()], len(made), made.positions()
+    return (
+        list(made),
+        [(u, v, attributes) for u, v, attributes in made.iter_links()],
+        len(made),
+        graph_flow.positions(made),
+    )
 
 
 def yes(history):
@@ -130,6 +135,40 @@ def test_without_resolve_requires_new_members_are_not_linked_to_their_providers(
     made = graph_flow.Flow("g").add(*abc, resolve_requires=False)
     assert links(made) == set()
     assert made.requires == {"x", "y"}
+
+
+@pytest.mark.parametrize("existing", [True, False])
+def test_members_that_require_and_provide_one_name_are_linked_by_hand(existing):
+    a, b, c = steps = [work(name, "total", "total") for name in "abc"]
+    made = graph_flow.Flow("g").add(*steps, resolve_requires=False, resolve_existing=existing).link(a, b).link(b, c)
+    assert list(made.iter_links()) == [(a, b, {flow.LINK_MANUAL: True}), (b, c, {flow.LINK_MANUAL: True})]
+    assert made.requires == {"total"}
+
+
+def test_flows_that_require_and_provide_one_name_are_linked_by_hand():
+    first = linear_flow.Flow("first").add(work("a", "x", "x"), work("b", "x", "x"))
+    second = linear_flow.Flow("second").add(work("c", "x", "x"))
+    made = graph_flow.Flow("g").add(first, second, resolve_requires=False).link(second, first)
+    assert links(made) == {("second", "first")}
+
+
+def test_without_resolve_requires_names_link_new_members_with_providers_of_later_calls_alone():
+    made = graph_flow.Flow("g").add(work("a", "x"), work("p", provides="x"), work("b", "x"), resolve_requires=False)
+    assert links(made) == set()
+    made.add(work("later", provides="x"), resolve_requires=False)
+    assert links(made) == {("later", "a"), ("later", "b")}
+
+
+def test_a_refused_call_without_resolve_requires_leaves_no_trace():
+    made = graph_flow.Flow("g").add(work("a", "y", "x"))
+    before = everything(made)
+    with pytest.raises(exceptions.DependencyFailure):
+        made.add(work("b", "z"), linear_flow.Flow("both").add(work("c", "x", "y")), resolve_requires=True)
+    with pytest.raises(TypeError):
+        made.add(work("d", "w"), object(), resolve_requires=False)
+    assert everything(made) == before
+    made.add(work("e", provides="w"))
+    assert links(made) == set()
 
 
 def test_without_resolve_existing_members_are_not_linked_to_new_providers(abc):
@@ -438,7 +477,7 @@ def test_positions_are_right_after_a_refusal():
     with pytest.raises(exceptions.AmbiguousDependency):
         made.add(work("fits"), work("b", "x"))
     made.add(work("c", provides="y"), work("d", "y"))
-    assert made.positions() == ([(), (), (), (2,)], {})
+    assert graph_flow.positions(made) == ([(), (), (), (2,)], {})
 
 
 def test_members_that_were_moved_to_the_end_are_before_those_that_come_later():
@@ -503,7 +542,7 @@ class Model:
             if resolve_existing:
                 found += [
                     (member, other, name)
-                    for other in grown
+                    for other in (grown if resolve_requires else self.graph)
                     for name in member.provides
                     if name in other.requires and not any(name in u.provides for u in grown.predecessors(other))
                 ]
@@ -541,7 +580,7 @@ def check(made, model):
     found = [(u, v) for u, v, _ in made.iter_links()]
     assert len(found) == len(set(found))
     assert {(u, v): attributes for u, v, attributes in made.iter_links()} == dict(model.graph.edges.items())
-    before, _ = made.positions()
+    before, _ = graph_flow.positions(made)
     assert {(order[u], order[v]) for v, earlier in enumerate(before) for u in earlier} == set(model.graph.edges)
     assert made.requires == model.requires()
     assert list(copy.copy(made)) == order
@@ -566,14 +605,16 @@ def attempt(made, model, change, expected, *, look):
 
 some_names = st.lists(st.sampled_from(NAMES), max_size=3, unique=True)
 additions = st.tuples(
-    st.lists(st.tuples(some_names, some_names), min_size=1, max_size=4), st.booleans() | st.just(True), st.just(True)
+    st.lists(st.tuples(some_names, some_names, st.booleans()), min_size=1, max_size=4),
+    st.booleans() | st.just(True),
+    st.booleans() | st.just(True),
 )
 joins = st.tuples(st.integers(0, 30), st.integers(0, 30))
 
 
 def room(bits):
     """Leave so many bits of room between ranks: with few, room has to be made again and again."""
-    return mock.patch.object(graph_flow, "ROOM", 1 << bits)
+    return mock.patch.object(keeping, "ROOM", 1 << bits)
 
 
 @pytest.mark.parametrize("look", [True, False])
@@ -585,12 +626,18 @@ def test_any_growth_keeps_a_topological_order_and_refuses_exactly_the_cycles(bit
         grow(changes, look=look)
 
 
+def member(name, requires, provides, nested):
+    if not nested:
+        return work(name, requires, provides)
+    return linear_flow.Flow(name).add(work(f"{name}.a", requires), work(f"{name}.b", (), provides))
+
+
 def grow(changes, *, look):
     made, model, members = graph_flow.Flow("g"), Model(), []
     for change in changes:
         if len(change) == 3:
             wanted, resolve_requires, resolve_existing = change
-            new = [work(f"{len(members)}.{n}", requires, provides) for n, (requires, provides) in enumerate(wanted)]
+            new = [member(f"{len(members)}.{n}", *one) for n, one in enumerate(wanted)]
             how = {"resolve_requires": resolve_requires, "resolve_existing": resolve_existing}
             expected = model.add(new, **how)
             attempt(made, model, functools.partial(made.add, *new, **how), expected, look=look)
@@ -651,7 +698,7 @@ def test_only_what_the_target_needs_is_in_the_flow(targeted, target, members, fo
     assert links(targeted) == found
     assert (targeted.requires, targeted.provides) == (requires, provides)
     assert str(targeted) == f'"graph_flow.TargetedFlow: t(len={len(members)})"'
-    before, _ = targeted.positions()
+    before, _ = graph_flow.positions(targeted)
     assert {(members[u], members[v]) for v, earlier in enumerate(before) for u in earlier} == found
 
 
@@ -716,10 +763,10 @@ def test_a_copy_is_the_same_and_grows_alone(abc, copied):
     assert [(u.name, v.name, has) for u, v, has in other.iter_links()] == [
         (u.name, v.name, has) for u, v, has in made.iter_links()
     ]
-    assert other.positions() == made.positions()
+    assert graph_flow.positions(other) == graph_flow.positions(made)
     other.reset_target()
     made.reset_target()
-    assert other.positions() == made.positions()
+    assert graph_flow.positions(other) == graph_flow.positions(made)
     before = everything(made)
     b = next(member for member in other if member.name == "b")
     other.add(work("e", "y", "w")).add(work("f", "w"), work("g", provides="q"))
@@ -805,7 +852,7 @@ def cost_of_adding(size, shape, order, *, one_by_one):
                 made.add(member)
         else:
             made.add(*members)
-        return list(made), made.positions()
+        return list(made), graph_flow.positions(made)
 
     return calls_of(build) / size
 
@@ -888,7 +935,7 @@ def change_interrupted(change, at):
 
     def interrupt(frame, event, argument):
         nonlocal lines
-        if frame.f_code.co_filename != graph_flow.__file__:
+        if frame.f_code.co_filename != keeping.__file__:
             return None
         lines += event == "line"
         if event == "line" and lines == at:
@@ -906,11 +953,21 @@ def change_interrupted(change, at):
     return False
 
 
+@pytest.mark.parametrize("nested", [False, True])
 @pytest.mark.parametrize("linked", [False, True])
-def test_an_add_that_is_interrupted_anywhere_adds_all_or_nothing(linked):
-    """A chain of which the ends are there, in the wrong order, gets what lies between; then the same again."""
+def test_an_add_that_is_interrupted_anywhere_adds_all_or_nothing(linked, nested):
+    """A chain of which the ends are there, in the wrong order, gets what lies between; then the same again.
+
+    Nested flows have ever more names, so that each is the largest for a while.
+    """
     ends = [work("e", "d"), work("a", (), "a")]
     rest = [work("c", "b", "c"), work("b", "a", "b"), work("d", "c", "d")]
+    if nested:
+        ends[0] = linear_flow.Flow("e").add(work("e", ("d", "p")))
+        rest = [
+            linear_flow.Flow(one.name).add(work(f"x{n}", (), [f"{n}.{m}" for m in range(n + 2)]), one)
+            for n, one in enumerate(rest)
+        ]
 
     def grown():
         made = graph_flow.Flow("g").add(*ends)

@@ -7,6 +7,7 @@ import datetime as dt
 import enum
 import json
 import math
+import sys
 
 import pytest
 from hypothesis import given, strategies as st
@@ -119,15 +120,40 @@ def test_what_is_there_twice_does_not_contain_itself():
     assert codec.loads(codec.dumps([shared, {"a": shared}], "it")) == [[1], {"a": [1]}]
 
 
-def test_what_is_nested_too_deeply_is_refused():
-    value = []
-    for _ in range(100_000):
-        value = [value]
-    with pytest.raises(exceptions.StorageFailure, match="the value is nested too deeply") as caught:
+def nested(levels, kind):
+    """Give a value of so many levels of lists, dicts, or both in turn."""
+    value = 1
+    for level in range(levels):
+        value = {"a": value, "b": 2} if kind == "dicts" or (kind == "both" and level % 2) else [0, value]
+    return value
+
+
+@pytest.mark.parametrize("kind", ["lists", "dicts", "both"])
+@pytest.mark.parametrize("levels", [codec.DEEPEST + 1, 900, 100_000])
+def test_what_is_nested_too_deeply_is_refused(levels, kind):
+    value = nested(levels, kind)
+    with pytest.raises(exceptions.Unstorable, match="is nested too deeply, more than 200 levels") as caught:
         codec.dumps(value, "it")
-    assert isinstance(caught.value.cause, RecursionError)
-    while value:  # taken apart by hand: to forget it at once is deep as well
-        value = value.pop()
+    assert len(str(caught.value)) < 500
+    while isinstance(value, (list, dict)):  # taken apart by hand: to forget it at once is deep as well
+        value = value.pop() if isinstance(value, list) else value.pop("a")
+
+
+@pytest.mark.parametrize("kind", ["lists", "dicts", "both"])
+def test_what_is_nested_as_deeply_as_it_may_be_comes_back_wherever_it_is_asked_for(kind):
+    value = nested(codec.DEEPEST, kind)
+
+    def below(frames):
+        if frames:
+            return below(frames - 1)
+        detail = models.RetryDetail("r", "r")
+        detail.results = [(value, {})]
+        detail.meta = {"m": 1}
+        kept = codec.loads(codec.dump_atom(detail))
+        return codec.loads(codec.dumps(value, "it")), codec.load_atom(kept).results[0][0]
+
+    for frames in (0, 400, sys.getrecursionlimit() - 200):
+        assert below(frames) == (value, value)
 
 
 def test_the_error_of_the_encoder_is_the_cause():
@@ -145,11 +171,11 @@ def test_what_is_no_json_is_refused(text):
 
 
 def test_a_value_without_dicts_is_not_searched_for_keys(monkeypatch):
-    def search(value):
+    def search(value, deepest):
         raise AssertionError("searched")
 
-    monkeypatch.setattr(codec, "_has_only_text_keys", search)
-    assert codec.dumps([1, "a", None], "it") == '[1,"a",null]'
+    monkeypatch.setattr(codec, "_is_storable", search)
+    assert codec.dumps([1, "a", None, *[[1]] * 1000], "it") == f'[1,"a",null,{",".join(["[1]"] * 1000)}]'
 
 
 # -- whole details ---------------------------------------------------------------------------------------------------

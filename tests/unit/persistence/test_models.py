@@ -593,6 +593,20 @@ def test_identities_of_atoms_are_uuids_and_all_differ():
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+def test_identities_go_on_when_a_signal_handler_has_raised_while_one_was_made(monkeypatch):
+    series = models._Series()
+    before = series.next()
+
+    def interrupted():
+        raise KeyboardInterrupt
+        yield
+
+    monkeypatch.setattr(series, "_identities", itertools.chain.from_iterable(interrupted()))
+    with pytest.raises(KeyboardInterrupt):
+        series.next()
+    assert series.next() != before
+
+
 def test_a_forked_process_makes_other_identities():
     program = (
         "import os\n"

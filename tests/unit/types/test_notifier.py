@@ -123,8 +123,8 @@ def test_notify_only_leaves_out_those_who_listen_to_any_event():
     calls, notifier = [], Notifier()
     notifier.register("*", lambda event_type, details: calls.append("any"))
     notifier.register("a", collect(calls))
-    notifier.notify_only("a", {"x": 1})
-    notifier.notify_only("b", {"x": 1})
+    notifier._tfx_notify_only("a", {"x": 1})
+    notifier._tfx_notify_only("b", {"x": 1})
     assert calls == [("a", {"x": 1})]
 
 
@@ -132,7 +132,7 @@ def test_notify_only_logs_a_callback_that_raises_and_calls_the_next_one(caplog):
     calls, notifier = [], Notifier()
     notifier.register("a", lambda event_type, details: details["missing"])
     notifier.register("a", collect(calls))
-    notifier.notify_only("a", None)
+    notifier._tfx_notify_only("a", None)
     assert calls == [("a", {})]
     assert caplog.records[0].exc_info[0] is KeyError
 
@@ -487,12 +487,12 @@ def test_the_listeners_of_each_event_can_be_looked_at():
 
 def test_is_listened_to_tells_whether_anybody_would_be_called():
     notifier = Notifier()
-    assert not notifier.is_listened_to("a")
+    assert not notifier._tfx_is_listened_to("a")
     notifier.register("a", module_callback)
-    assert notifier.is_listened_to("a")
-    assert not notifier.is_listened_to("b")
+    assert notifier._tfx_is_listened_to("a")
+    assert not notifier._tfx_is_listened_to("b")
     notifier.register("*", module_callback)
-    assert notifier.is_listened_to("b")
+    assert notifier._tfx_is_listened_to("b")
 
 
 @pytest.mark.parametrize(
@@ -757,10 +757,10 @@ def test_topics_are_replaced_under_the_lock_only():
     replaced = []
 
     class Watched(Notifier):
-        def _replace(self, event_type, listeners):
+        def _tfx_replace(self, event_type, listeners):
             assert self._lock._is_owned()
             replaced.append(event_type)
-            super()._replace(event_type, listeners)
+            super()._tfx_replace(event_type, listeners)
 
     notifier = Watched()
     notifier.register("a", module_callback)
@@ -809,7 +809,7 @@ def test_a_callback_that_is_compared_during_registration_may_register_itself():
             """Do nothing."""
 
         def __eq__(self, other):
-            if not notifier.is_listened_to("b"):
+            if not notifier._tfx_is_listened_to("b"):
                 notifier.register("b", module_callback)
             return self is other
 

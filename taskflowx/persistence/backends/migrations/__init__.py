@@ -3,8 +3,8 @@
 Alembic runs the files in `versions/`, in the order of their `down_revision`, and notes in a table of our own how far a
 database is. A new file goes there for each change of the layout; a released one is never changed.
 
-What must stay true: tables that TaskFlow made stay as they are. It has a version table of its own, and goes on reading
-and writing them; what we add to them is indexes, and columns that may be null.
+What must stay true: TaskFlow goes on reading and writing the tables that it made, for which it has a version table of
+its own. What we add to them is indexes, and columns that may be null; types stay.
 """
 
 from __future__ import annotations

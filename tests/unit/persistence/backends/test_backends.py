@@ -210,9 +210,11 @@ def test_what_is_registered_as_ours_is_what_is_fetched():
     assert named == {name: list(entry[:2]) for name, entry in backends._BACKENDS.items() if name != "mariadb"}
     for name, value in groups["taskflowx.engines"].items():
         module, _, cls = value.partition(":")
-        from taskflowx.engines import helpers
+        from taskflowx import engines
+        from taskflowx.patterns import linear_flow
 
-        assert getattr(importlib.import_module(module), cls) is helpers._engine_class("taskflowx.engines", name)
+        made = engines.load(linear_flow.Flow("empty"), engine=name)
+        assert type(made) is getattr(importlib.import_module(module), cls)
 
 
 def test_heavy_modules_are_imported_only_where_they_are_used():
@@ -223,3 +225,125 @@ def test_heavy_modules_are_imported_only_where_they_are_used():
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout == "[]\n"
+
+
+# -- addresses -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scheme", ["dir", "file"])
+@pytest.mark.parametrize(
+    ("address", "path"),
+    [
+        ("://~/runs", "{home}/runs"),
+        (":~/runs", "{home}/runs"),
+        ("://./runs", "{here}/runs"),
+        ("://../runs", "{above}/runs"),
+        ("://runs/of today", "{here}/runs/of today"),
+        (":runs", "{here}/runs"),
+        (":///a#b/c", "/a#b/c"),
+        (":///a%23b", "/a#b"),
+        (":///a%3Fb%25", "/a?b%"),
+        (":///100%/x", "/100%/x"),
+        (":///a b/ü", "/a b/ü"),
+        (":///a;b&c=d,e@f:1", "/a;b&c=d,e@f:1"),
+        (":///a#b?sync=false", "/a#b"),
+        (":///a/../b/", "/b"),
+    ],
+)
+def test_a_folder_is_where_its_address_says(monkeypatch, tmp_path, scheme, address, path):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    made = backends.fetch(scheme + address)
+    monkeypatch.chdir(tmp_path)  # it is where it was when it was fetched
+    assert made.path == path.format(home=tmp_path / "home", here=tmp_path / "here", above=tmp_path)
+    assert made.sync == ("sync=false" not in address)
+
+
+def test_files_of_the_local_host_are_named_as_in_any_address_of_files():
+    assert backends.fetch("file://localhost/a/b").path == "/a/b"
+
+
+@pytest.mark.parametrize(
+    ("conf", "says"),
+    [
+        ("dir://~nobody-has-this-name/x", "begins with a home folder that is not known"),
+        ("dir:///a\0b", "NUL"),
+        ("dir:///a?b/runs", "has 'b/runs' after '\\?', which is no setting.*(?s:.)*Write a '\\?' in a path as %3F"),
+        (
+            "dir:///a?snyc=false",
+            "has 'snyc' after '\\?', which is no setting of the store; it has encoding, path, sync",
+        ),
+        ("dir:///a?sync=maybe", "The setting 'sync' must be a bool"),
+        ("dir:///a?encoding=nope", "There is no encoding 'nope'"),
+        ("memory://?deep=false", "has 'deep' after '\\?'"),
+        ({"connection": "memory", "deep_copy": "nearly"}, "The setting 'deep_copy' must be a bool"),
+        ("zookeeper://h:1?hots=i:2", "has 'hots' after '\\?'"),
+    ],
+    ids=str,
+)
+def test_an_address_that_cannot_be_meant_is_refused(conf, says):
+    with pytest.raises(ValueError, match=says):
+        backends.fetch(conf)
+
+
+def test_settings_after_the_path_are_taken_and_the_dict_goes_before_them():
+    assert backends.fetch("dir:///a?sync=false&encoding=utf-16").encoding == "utf-16"
+    made = backends.fetch({"connection": "dir:///a?sync=false&path=%2Fb%20c", "sync": True})
+    assert (made.path, made.sync) == ("/b c", True)
+    assert backends.fetch("memory://?deep_copy=false").deep_copy is False
+
+
+@pytest.mark.parametrize("scheme", ["memory", "dir", "zookeeper"])
+def test_a_setting_that_a_store_does_not_know_is_named(caplog, scheme):
+    conf = {"connection": scheme, "path": "/x", "lok": True}
+    backends.fetch(conf)
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    text = record.getMessage()
+    assert text.startswith(f"The store '{scheme}' has no setting 'lok', it is ignored; it has ")
+    assert "path" in text.partition("; it has ")[2]
+    caplog.clear()
+    del conf["lok"]
+    backends.fetch(conf)
+    assert caplog.text == ""
+
+
+def test_what_others_know_is_not_checked(registered, caplog):
+    assert backends.fetch("own://h?anything=1")._conf["anything"] == "1"
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize(
+    ("conf", "hosts", "path"),
+    [
+        ("zookeeper://h1:1,h2:2/runs", [("h1", 1), ("h2", 2)], "/runs"),
+        ("zookeeper://h1:1,h2:2,h3", [("h1", 1), ("h2", 2), ("h3", 2181)], "/taskflow"),
+        ("zookeeper://h1,h2:2/a/b?timeout=3", [("h1", 2181), ("h2", 2)], "/a/b"),
+        ("zookeeper://me:word@h1:1,h2:2/a#b", [("h1", 1), ("h2", 2)], "/a#b"),
+        ("zookeeper://[::1]:1,[::2]:2/a%20b", [("::1", 1), ("::2", 2)], "/a b"),
+        ("zookeeper:///runs", [("localhost", 2181)], "/runs"),
+        ("zookeeper:///", [("localhost", 2181)], "/taskflow"),
+        ({"connection": "zookeeper", "hosts": "h:1,i:2/root"}, [("h", 1), ("i", 2)], "/root/taskflow"),
+        ({"connection": "zookeeper", "hosts": ["h:1", "/root"], "path": "/runs"}, [("h", 1)], "/root/runs"),
+    ],
+    ids=str,
+)
+def test_the_servers_of_zookeeper_are_those_of_the_address(conf, hosts, path):
+    made = backends.fetch(conf)
+    assert (made._client.hosts, made.path) == (hosts, path)
+
+
+def test_credentials_and_acls_of_zookeeper_are_given_to_its_client():
+    made = backends.fetch("zookeeper://me:w%20rd@h:1/runs?default_acl=creator")._client
+    assert made.auth_data == {("digest", "me:w rd")}
+    assert made.default_acl[0].id.scheme == "auth"
+    made = backends.fetch({"connection": "zookeeper://h:1", "auth_data": [("digest", "a:b"), ("x", "y")]})._client
+    assert made.auth_data == {("digest", "a:b"), ("x", "y")}
+
+
+@pytest.mark.parametrize("hosts", ["h:port", "h:99999999", ":1", ""])
+def test_servers_of_zookeeper_that_cannot_be_meant_are_refused(hosts):
+    with pytest.raises(ValueError, match="Cannot tell which servers of ZooKeeper"):
+        backends.fetch({"connection": "zookeeper", "hosts": f"{hosts},i:2"})

@@ -7,12 +7,18 @@ import fcntl
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from taskflowx import exceptions
-from taskflowx.persistence import models
+from taskflowx import engines, exceptions, task
+from taskflowx.patterns import linear_flow
+from taskflowx.persistence import models, owners
 from taskflowx.persistence.backends import impl_dir
 from taskflowx.types.failure import Failure
 
@@ -330,7 +336,7 @@ def test_errors_of_the_operating_system_are_errors_of_the_store(monkeypatch, con
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", fail)
         with pytest.raises(
-            exceptions.StorageFailure, match=r"^Storage backend internal error\n.*No space left"
+            exceptions.StorageFailure, match=r"^Storage backend internal error at '.*t0/metadata'\n.*No space left"
         ) as caught:
             connection.update_atom_details(models.TaskDetail("t0", "t0"))
     assert caught.value.cause is full
@@ -364,7 +370,7 @@ def test_methods_lock_what_they_read_and_write(monkeypatch, connection, path):
     kinds, lock = [], fcntl.flock
 
     def noted(number, kind):
-        kinds.append(kind)
+        kinds.append(kind & ~fcntl.LOCK_NB)
         lock(number, kind)
 
     monkeypatch.setattr(fcntl, "flock", noted)
@@ -409,3 +415,220 @@ def test_failures_are_kept_with_what_they_say(connection):
     detail.put("FAILURE", Failure.from_exception(ValueError("v")))
     connection.save_logbook(book)
     assert connection.get_atom_details("t0").failure.matches(detail.failure)
+
+
+# -- locks -----------------------------------------------------------------------------------------------------------
+
+HOLDER = """
+import fcntl, os, sys
+number = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
+fcntl.flock(number, fcntl.LOCK_EX)
+print("locked", flush=True)
+sys.stdin.readline()
+"""
+
+
+@contextlib.contextmanager
+def locked_elsewhere(lock):
+    """Let another process keep a lock."""
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(lock)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout.readline() == b"locked\n"
+        yield holder
+        holder.communicate(b"\n")
+
+
+def test_a_lock_that_another_process_keeps_is_waited_for_only_so_long(connection, path, monkeypatch):
+    book = record()
+    connection.save_logbook(book)
+    (flow,) = book
+    monkeypatch.setattr(owners, "PATIENCE", 0.1)
+    owner = owners.Owner()
+    with locked_elsewhere(path / "flow_details/f/lock") as holder:
+        says = f"flow_details/f/lock' is locked by process {holder.pid}, and stayed so"
+        for call in (
+            lambda: connection.get_flow_details("f"),
+            lambda: connection.update_flow_details(flow),
+            lambda: connection.save_changes(flow, list(flow), owner),
+            lambda: connection.renew("f", owner, 1e10),
+        ):
+            with pytest.raises(exceptions.StorageFailure, match=says):
+                call()
+        monkeypatch.setattr(owners, "PATIENCE", 1000.0)
+        connection.deadline = time.monotonic() + 0.2
+        with pytest.raises(exceptions.StorageFailure, match=says):
+            connection.save_changes(flow, list(flow), owner)
+    connection.deadline = time.monotonic() - 1  # what can be had at once is not refused
+    connection.save_changes(flow, list(flow), owner)
+
+
+def test_a_lock_is_had_as_soon_as_it_is_given_up(connection, path):
+    book = record()
+    connection.save_logbook(book)
+    with locked_elsewhere(path / "flow_details/f/lock") as holder:
+        threading.Timer(0.2, holder.stdin.write, (b"\n",)).start()
+        threading.Timer(0.25, holder.stdin.flush).start()
+        assert results(connection) == {"t0": 1, "t1": 1}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_a_process_that_is_forked_keeps_no_lock(connection, path, is_killed):
+    connection.save_logbook(record())
+    flow = path / "flow_details/f"
+    alive, told = os.pipe()
+
+    def hold():
+        with connection._transaction(str(flow)):
+            child = os.fork()
+            if not child:
+                os.write(told, b"x")
+                signal.pause()
+            os.read(alive, 1)
+            if is_killed:
+                os.write(told, f"{child}\n".encode())
+                os.kill(os.getpid(), signal.SIGKILL)
+        return child
+
+    if is_killed:
+        holder = os.fork()
+        if not holder:
+            hold()
+        os.waitpid(holder, 0)
+        child = int(os.read(alive, 100))
+    else:
+        child = hold()
+    try:
+        assert is_free(flow, fcntl.LOCK_EX)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(child, 0)
+        os.close(alive)
+        os.close(told)
+
+
+def test_no_program_that_is_started_meanwhile_keeps_a_lock(connection, path):
+    connection.save_logbook(record())
+    with connection._transaction(str(path / "flow_details/f")):
+        assert impl_dir._locks
+        assert not any(map(os.get_inheritable, impl_dir._locks))
+    assert not impl_dir._locks
+
+
+def test_a_lock_that_was_removed_while_it_was_waited_for_is_none(connection, path, monkeypatch):
+    connection.save_logbook(record())
+    lock = path / "flow_details/f/lock"
+    with connection._transaction(str(lock.parent)):
+        pass
+    real = fcntl.flock
+
+    def late(number, kind):
+        monkeypatch.setattr(fcntl, "flock", real)
+        lock.unlink()
+        lock.touch()
+        return real(number, kind)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with connection._transaction(str(lock.parent)):
+        assert not is_free(lock.parent, fcntl.LOCK_SH)
+
+
+# -- what happens to a folder ----------------------------------------------------------------------------------------
+
+
+class Step(task.Task):
+    def __init__(self, name, does):
+        super().__init__(name)
+        self.does = does
+
+    def execute(self):
+        return self.does()
+
+
+@pytest.mark.parametrize("kind", ["removed", "moved", "replaced by an empty one", "replaced by an older one"])
+def test_a_folder_that_goes_away_under_a_run_ends_it_with_an_error(backend, connection, path, kind):
+    book = record(0)
+    connection.upgrade()
+    connection.save_logbook(book)
+    (flow,) = book
+    older = path.parent / "older"
+    shutil.copytree(path, older, symlinks=True)
+
+    def interfere():
+        if kind == "removed":
+            shutil.rmtree(path)
+            return
+        path.rename(path.parent / "moved")
+        if kind == "replaced by an empty one":
+            impl_dir.DirBackend({"path": str(path)}).get_connection().upgrade()
+        elif kind == "replaced by an older one":
+            older.rename(path)
+
+    did = []
+    steps = Step("s0", interfere), Step("s1", lambda: did.append(1))
+    engine = engines.load(linear_flow.Flow("flow").add(*steps), flow_detail=flow, backend=backend)
+    with pytest.raises((exceptions.NotFound, exceptions.OwnershipFailure)):
+        engine.run()
+    assert did == []
+    assert engine.storage.get_flow_state() != "SUCCESS"
+
+
+def test_a_folder_whose_names_may_not_be_on_the_disk_is_asked_for_again(monkeypatch, path):
+    connection = impl_dir.DirBackend({"path": str(path)}).get_connection()
+    connection.save_logbook(record())
+    detail = models.TaskDetail("t0", "t0")
+    real, asked = os.fsync, []
+
+    def note(number):
+        asked.append(str(Path(f"/proc/self/fd/{number}").readlink()))
+
+    def fail(number):
+        note(number)
+        if not asked[-1].endswith("atom_details/t0"):
+            return real(number)
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    for _ in range(2):
+        with pytest.raises(exceptions.StorageFailure, match="Input/output error"):
+            connection.update_atom_details(detail)
+        assert asked[-1] == str(path / "atom_details/t0")
+    monkeypatch.setattr(os, "fsync", note)
+    asked.clear()
+    connection.update_atom_details(detail)  # it is in its place already
+    assert asked == [str(path / "atom_details/t0")]
+    connection.update_atom_details(detail)
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("uuid", "says"),
+    [
+        ("x" * 256, "has 256 bytes, more than 255"),
+        ("ü" * 128, "has 256 bytes, more than 255"),
+        ("a\ud800b", "has a lone surrogate in it"),
+        ("metadata", "that of a file of ours"),
+        ("lock", "that of a file of ours"),
+        (".journal.1-1", "that of a file of ours"),
+    ],
+    ids=ascii,
+)
+def test_a_uuid_that_is_no_name_of_a_folder_is_refused(connection, uuid, says):
+    book = models.LogBook("book", "b")
+    book.add(models.FlowDetail("flow", uuid))
+    for call in (
+        lambda: connection.save_logbook(book),
+        lambda: connection.save_logbook(models.LogBook("book", uuid)),
+        lambda: connection.get_atom_details(uuid),
+        lambda: connection.save_changes(record().find("f"), [models.TaskDetail("t", uuid)]),
+    ):
+        with pytest.raises((exceptions.Unstorable, exceptions.NotFound)) as caught:
+            call()
+        if isinstance(caught.value, exceptions.Unstorable):
+            assert says in str(caught.value)
+            assert repr(uuid)[:8] in str(caught.value)
+    book = models.LogBook("book", "y" * 255)
+    connection.save_logbook(book)
+    assert connection.get_logbook("y" * 255).uuid == book.uuid

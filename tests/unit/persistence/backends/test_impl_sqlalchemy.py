@@ -17,7 +17,7 @@ from sqlalchemy.pool import QueuePool
 
 from taskflowx import exceptions
 from taskflowx.persistence import models
-from taskflowx.persistence.backends import impl_sqlalchemy, migrations, sql, sql_units
+from taskflowx.persistence.backends import migrations, sql, sql_connection, sql_settings, sql_units
 from taskflowx.persistence.backends.impl_sqlalchemy import SQLAlchemyBackend
 
 
@@ -111,7 +111,7 @@ def test_a_number_that_is_none_is_refused(make, key):
 )
 def test_an_address_without_a_driver_gets_one_that_is_there(monkeypatch, address, there, driver):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name if name in there else None)
-    assert impl_sqlalchemy._url_of(address).drivername == driver
+    assert sql_settings.url_of(address).drivername == driver
 
 
 @pytest.mark.parametrize(("kind", "extra"), [("postgresql", "postgresql"), ("mysql", "mysql"), ("mariadb", "mysql")])
@@ -266,7 +266,7 @@ def test_what_has_no_version_of_ours_is_not_valid_and_is_taken_over(make):
     raw(backend, f"DROP TABLE {migrations.VERSION_TABLE}")
     for table in ("flowdetails", "atomdetails"):
         raw(backend, f"DROP INDEX taskflowx_{table}_parent")
-    with pytest.raises(exceptions.StorageFailure, match="no version 002 of the layout: it has none"):
+    with pytest.raises(exceptions.StorageFailure, match="no version 003 of the layout: it has none"):
         connection.validate()
     connection.upgrade()
     connection.validate()
@@ -385,6 +385,45 @@ def test_a_step_is_one_transaction_with_a_statement_for_each_atom(connection, sp
     assert connection.get_flow_details("f").meta == {"new": 1}
 
 
+def test_a_run_is_added_to_its_book_without_a_look_at_the_others(connection, spoken):
+    book = models.LogBook("book", "b")
+    for name in ("f", "g", "h"):
+        added = models.FlowDetail(name, name)
+        book.add(added)
+        spoken.clear()
+        connection.add_flow_details(book, added)
+        assert spoken == ["BEGIN IMMEDIATE", "INSERT INTO", "INSERT INTO", "COMMIT"]
+    assert [each.name for each in connection.get_logbook("b")] == ["f", "g", "h"]
+
+
+def test_a_book_that_is_saved_again_writes_what_differs(connection, spoken):
+    save(connection, "a", "b")
+    book = connection.get_logbook("b")
+    book.find("f").find("a").results = "new"
+    spoken.clear()
+    connection.save_logbook(book)
+    writes = [words for words in spoken if not words.startswith(("SELECT", "BEGIN", "COMMIT"))]
+    assert writes == ["INSERT INTO", "INSERT INTO", "UPDATE flowdetails", "INSERT INTO"]  # book, version, flow, atom
+    spoken.clear()
+    connection.save_logbook(book)
+    assert [words for words in spoken if not words.startswith(("SELECT", "BEGIN", "COMMIT"))] == ["INSERT INTO"]
+
+
+def test_a_database_without_versions_is_written_as_before(connection):
+    raw(connection.backend, "DROP TABLE taskflowx_runs")  # as TaskFlow leaves it
+    made = save(connection, "a")
+    other = connection.get_flow_details("f")
+    for detail in (made, other):
+        detail.meta = {"by": "somebody"}
+        connection.update_flow_details(detail)
+        connection.update_atom_details(next(iter(detail)))
+    made.state = "SUCCESS"
+    book = models.LogBook("book", "b")
+    book.add(made)
+    connection.save_logbook(book)
+    assert connection.get_flow_details("f").state == "SUCCESS"
+
+
 def test_what_others_have_done_to_a_flow_is_written_over(connection):
     made = save(connection, "a")
     made.state = "RUNNING"
@@ -412,7 +451,7 @@ def test_the_changes_of_a_flow_that_was_removed_are_refused(connection):
 
 
 def test_the_memory_of_what_was_written_is_bounded(connection, monkeypatch):
-    monkeypatch.setattr(impl_sqlalchemy, "MOST_WRITTEN", 2)
+    monkeypatch.setattr(sql_connection, "MOST_WRITTEN", 2)
     book = models.LogBook("book")
     for name in "abcde":
         book.add(models.FlowDetail(name, name))
@@ -452,6 +491,63 @@ def test_rows_that_say_little_are_read(connection):
     raw(connection.backend, "UPDATE atomdetails SET results = '{' WHERE uuid = 'x'")
     with pytest.raises(exceptions.StorageFailure, match="it is no JSON"):
         connection.get_atom_details("x")
+
+
+#: how a record may be damaged: the table, the record, the column, and what is there
+DAMAGE = [
+    ("atomdetails", "t", "results", "{"),
+    ("atomdetails", "t", "meta", "{1}"),
+    ("atomdetails", "t", "failure", "7"),
+    ("atomdetails", "t", "failure", '{"no": "failure"}'),
+    ("atomdetails", "t", "revert_failure", '["x"]'),
+    ("atomdetails", "t", "atom_type", "ODD"),
+    ("atomdetails", "t", "atom_type", None),
+    ("atomdetails", "r", "results", '{"x": 1}'),
+    ("atomdetails", "r", "results", "[[1]]"),
+    ("atomdetails", "r", "results", '[[1, {"x": 2}]]'),
+    ("atomdetails", "t", "name", b"\xff\xfe"),
+    ("atomdetails", "t", "results", b"\xff"),
+    ("flowdetails", "f", "meta", "nothing"),
+    ("flowdetails", "f", "state", b"\xff"),
+    ("flowdetails", "f", "name", b"\xff"),
+    ("logbooks", "b", "meta", "{]"),
+    ("logbooks", "b", "created_at", "yesterday"),
+    ("logbooks", "b", "name", b"\xff"),
+]
+
+
+@pytest.mark.parametrize(("table", "uuid", "column", "value"), DAMAGE)
+def test_a_damaged_record_is_named_and_does_not_hide_the_others(connection, caplog, table, uuid, column, value):
+    for book_uuid, flow_uuids in (("b", ("f", "g")), ("c", ("h",))):
+        book = models.LogBook(f"book {book_uuid}", book_uuid)
+        for name in flow_uuids:
+            made = models.FlowDetail(f"flow {name}", name)
+            made.add(models.TaskDetail(f"task of {name}", "t" if name == "f" else f"t-{name}"))
+            made.add(models.RetryDetail(f"retry of {name}", "r" if name == "f" else f"r-{name}"))
+            book.add(made)
+        connection.save_logbook(book)
+    given = "CAST(? AS TEXT)" if isinstance(value, bytes) else "?"
+    change = f"UPDATE {table} SET {column} = {given} WHERE uuid = ?"  # noqa: S608 - they are named above
+    raw(connection.backend, change, value, uuid)
+    if table == "logbooks":
+        readers, listed = [lambda: connection.get_logbook("b")], ["c"]
+    else:
+        readers = [lambda: connection.get_flow_details("f"), lambda: connection.get_logbook("b")]
+        listed = ["b", "c"]
+        assert [each.uuid for each in connection.get_flows_for_book("b")] == ["g"]
+    if table == "atomdetails":
+        readers.append(lambda: connection.get_atom_details(uuid))
+        assert connection.get_flow_details("f", lazy=True).uuid == "f"
+    for read in readers:
+        with pytest.raises(exceptions.StorageFailure, match=rf"Cannot read what is stored of \w+ '.*' \({uuid}\)"):
+            read()
+    caplog.clear()
+    books = list(connection.get_logbooks())
+    assert [book.uuid for book in books] == listed
+    assert [[each.uuid for each in book] for book in books] == [["g"], ["h"]][-len(listed) :]
+    (message,) = caplog.messages
+    assert f"({uuid})" in message
+    assert [book.uuid for book in connection.get_logbooks(lazy=True)] == listed
 
 
 def test_a_database_that_another_process_holds_is_waited_for_and_no_longer(make, path):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 
 import pytest
 from kazoo import exceptions as kazoo_errors
 from kazoo.client import KazooClient
 from kazoo.handlers.threading import KazooTimeoutError
-from kazoo.protocol.states import ZnodeStat
+from kazoo.protocol.states import KeeperState, ZnodeStat
 from kazoo.retry import KazooRetry
 
 from taskflowx import exceptions
@@ -17,6 +18,17 @@ from taskflowx.persistence import models
 from taskflowx.persistence.backends import impl_zookeeper
 from taskflowx.persistence.backends.impl_zookeeper import ZkBackend
 from tests.services import addresses
+
+
+class Answer:
+    """What a request of kazoo's gives: the answer, or the error, can be had from it."""
+
+    def __init__(self, call, *given):
+        self.call, self.given = call, given
+
+    def get(self, timeout):
+        assert timeout > 0
+        return self.call(*self.given)
 
 
 class FakeClient:
@@ -27,15 +39,23 @@ class FakeClient:
         self.requests: list[list[str]] = []
         self.fails: list[Exception] = []
         self.connected = False
+        self.client_state = KeeperState.CLOSED
         self.version = version
         self.asked: list[str] = []
+        for verb in ("exists", "get", "get_children", "ensure_path"):
+            setattr(self, f"{verb}_async", functools.partial(Answer, getattr(self, verb)))
 
     def start(self, timeout):
         self._fail()
-        self.connected = True
+        self.connected, self.client_state = True, KeeperState.CONNECTED
+
+    class handler:  # noqa: N801 - an attribute of kazoo's
+        @staticmethod
+        def sleep_func(seconds):
+            pass
 
     def stop(self):
-        self.connected = False
+        self.connected, self.client_state = False, KeeperState.CLOSED
 
     def close(self):
         pass
@@ -57,7 +77,7 @@ class FakeClient:
         self._fail()
         if path not in self.nodes:
             raise kazoo_errors.NoNodeError
-        return self.nodes[path], None
+        return self.nodes[path], ZnodeStat(*[0] * 11)
 
     def get_children(self, path):
         self._fail()
@@ -87,10 +107,13 @@ class FakeTransaction:
         self.client = client
         self.steps: list[tuple[str, str, bytes]] = []
 
+    def commit_async(self):
+        return Answer(self.commit)
+
     def create(self, path, data):
         self.steps.append(("create", path, data))
 
-    def set_data(self, path, data):
+    def set_data(self, path, data, version=-1):
         self.steps.append(("set_data", path, data))
 
     def delete(self, path):
@@ -275,15 +298,74 @@ def test_what_exceeds_a_request_by_itself_is_refused_before_anything_is_sent(cli
     assert connection.get_atom_details("large").results == large.results
 
 
+def test_a_value_is_checked_with_the_record_around_it(client):
+    backend = ZkBackend({"path": "/t", "jute_maxbuffer": 50_000}, client)
+    connection = backend.get_connection()
+    connection.upgrade()
+    made = save(connection, "a")
+    (detail,) = made
+    detail.results = "x" * 40_000
+    backend.check_value(detail.results, "result of atom 'a'")
+    connection.save_changes(made, made)
+    for value in ("x" * 48_000, "ü" * 9_000):  # it is written as ASCII
+        with pytest.raises(exceptions.Unstorable, match=r"^Cannot store result of atom 'a', \d+,\d+ bytes: ZooKeeper"):
+            backend.check_value(value, "result of atom 'a'")
+    with pytest.raises(exceptions.Unstorable, match="of type bytes"):
+        backend.check_value(b"x", "result of atom 'a'")
+
+
+@pytest.mark.parametrize("uuid", ["a\ud800b", "a\x01b", "a\x85b", "a\uffffb", "x" * 5000], ids=ascii)
+def test_a_uuid_that_is_no_name_of_a_node_is_refused(client, connection, uuid):
+    before = dict(client.nodes)
+    for call in (
+        lambda: connection.save_logbook(models.LogBook("book", uuid)),
+        lambda: connection.get_flow_details(uuid),
+        lambda: connection.update_atom_details(models.TaskDetail("t", uuid), ignore_missing=True),
+    ):
+        with pytest.raises(exceptions.Unstorable, match="cannot be the name of a node") as caught:
+            call()
+        assert repr(uuid)[:8] in str(caught.value)
+    assert client.nodes == before
+
+
+def test_what_somebody_else_has_changed_meanwhile_is_read_again(client, connection):
+    made = save(connection, "a")
+    calls = []
+
+    def change(transaction):
+        calls.append(connection._get_claim("f"))
+        client.fails = [] if len(calls) > 2 else [kazoo_errors.BadVersionError()]
+        transaction.add("set_data", "/t/flow_details/f", b"{}")
+
+    connection._transact("/t/flow_details/f", change)
+    assert len(calls) == 3
+    assert len(made) == 1
+
+
+def test_who_never_comes_first_is_told_so(client, connection):
+    calls = []
+
+    def change(transaction):
+        calls.append(1)
+        client.fails = [kazoo_errors.BadVersionError()]
+        transaction.add("set_data", "/t/books", b"")
+
+    with pytest.raises(exceptions.StorageFailure, match="BadVersionError"):
+        connection._transact("/t/books", change)
+    assert len(calls) == 20
+
+
 def test_a_request_that_fails_leaves_nothing_and_is_an_error(client, connection):
     made = save(connection, "a")
     before = dict(client.nodes)
-    transaction = impl_zookeeper._Transaction(client, 10_000)
-    transaction.add("set_data", "/t/atom_details/a", b"new")
-    transaction.add("create", "/t/books/b", b"")
-    transaction.add("set_data", "/t/flow_details/f", b"new")
+
+    def write(transaction):
+        transaction.add("set_data", "/t/atom_details/a", b"new")
+        transaction.add("create", "/t/books/b", b"")
+        transaction.add("set_data", "/t/flow_details/f", b"new")
+
     with pytest.raises(exceptions.StorageFailure, match=r"^Storage backend duplicate node: /t/books/b"):
-        transaction.commit()
+        connection._transact("/t/books/b", write)
     assert client.nodes == before
     assert len(made) == 1
 

@@ -1,0 +1,131 @@
+"""What keeps the life of an engine whole: one piece of work at a time, and an end that no interrupt cuts short.
+
+An interrupt (KeyboardInterrupt, SystemExit, an exception out of a signal handler, a closed iterator) may come between
+any two lines, also while an earlier one is dealt with. So what ends a run is written as steps that may be done again:
+`Interrupts.defy` repeats them until they are done, and its callers nest, as an interrupt may come just outside of it.
+
+What must stay true: who holds a record is decided by one `setdefault`, inside of the `try` whose `finally` lets it go.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING, Any
+
+from taskflowx import exceptions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: so often the steps of an end are done again at most: what fails each time is no interrupt, but an error of ours
+_TIMES = 12
+_LOCK_IS_FREE = "release unlocked lock"
+
+#: (process, record) -> what is under way with it; of the process, since a child has nothing under way
+_under_way: dict[tuple[int, int], Work] = {}
+
+
+class Interrupts:
+    """What has interrupted something that is to come to its end all the same."""
+
+    def __init__(self) -> None:
+        #: what is to be raised in the end
+        self.left_by: BaseException | None = None
+        #: what the store has answered to an attempt to write, the first time that it did not take it
+        self.not_saved: BaseException | None = None
+        self._left = _TIMES
+
+    def note(self, error: BaseException | None) -> None:
+        """Note an interrupt: the first is raised in the end, unless somebody would miss another one.
+
+        KeyboardInterrupt and its like are never given up for an Exception, nor either for the end of an iterator.
+        """
+        if isinstance(error, RuntimeError) and str(error) == _LOCK_IS_FREE and error.__context__ is not None:
+            error = error.__context__  # an interrupt in a lock of `threading`, which hides it by an error of its own
+        if isinstance(error, exceptions.StorageFailure) and self.not_saved is None:
+            self.not_saved = error
+        before = self.left_by
+        if error is not None and (before is None or _rank(error) > _rank(before)):
+            self.left_by = error
+
+    def defy(self, step: Callable[[], Any]) -> None:
+        """Call something that may be called again until it has come to its end, and note what comes in between.
+
+        An error of a store is noted, too, and is no reason to call it again.
+        """
+        while self._left > 0:
+            try:
+                step()
+            except exceptions.TaskFlowException as error:
+                self.note(error)
+                return
+            except BaseException as error:
+                self._left -= 1
+                self.note(error)
+            else:
+                return
+
+
+def _rank(error: BaseException) -> int:
+    return 0 if isinstance(error, GeneratorExit) else 1 if isinstance(error, Exception) else 2
+
+
+class Work(Interrupts):
+    """Something that an engine does with a record, and nobody else meanwhile.
+
+    :param engine: the engine
+    :param record: the record, a FlowDetail
+    :param to: what is done: 'run', or a step that must not take place during a run
+    :param undo: whether the run undoes all that stands
+    """
+
+    def __init__(self, engine: Any, record: Any, to: str, *, undo: bool = False) -> None:
+        super().__init__()
+        self.undo = undo
+        self.engine = engine
+        self.to = to
+        #: the thread that does it, once it has begun
+        self.thread = 0
+        #: whether nothing is to start
+        self.stopping = False
+        #: the loop of the run, once there is one
+        self.scheduler: Any = None
+        #: whether nothing of a run is under way any more
+        self.at_rest = False
+        self._record = record
+        self._key = (os.getpid(), id(record))
+
+    def claim(self, flow: Any) -> None:
+        """Begin; to be called inside of a `try` whose `finally` calls `let_go`.
+
+        :param flow: what the engine runs, for the message
+        :raises InvalidState: when something else is under way
+        """
+        holder = _under_way.setdefault(self._key, self)
+        if holder is self:
+            self.thread = threading.get_ident()
+        elif holder.engine is not self.engine:
+            raise exceptions.InvalidState(
+                f"Can not {self.to} the engine of {flow}: another engine of this process is at work on the same record"
+            )
+        elif holder.to == self.to == "run":
+            raise exceptions.InvalidState(f"The engine of {flow} is running already")
+        else:
+            raise exceptions.InvalidState(f"Can not {self.to} the engine of {flow} during its {holder.to}")
+
+    def let_go(self) -> None:
+        """End; may be called again, and by one who was refused."""
+        if _under_way.get(self._key) is self:
+            del _under_way[self._key]
+
+    def stop(self) -> None:
+        """Start nothing new; may be called from any thread, at any moment."""
+        self.stopping = True  # first: who makes the scheduler looks at this when others can find it
+        if self.scheduler is not None:
+            self.scheduler.stop()
+
+
+def current(record: Any) -> Work | None:
+    """Return what is under way with a record."""
+    return _under_way.get((os.getpid(), id(record)))

@@ -1,0 +1,678 @@
+"""The members of a graph flow: in a topological order, with the links between them, and by the names they provide.
+
+The members are ranked in a topological order while the flow grows, after the idea of Pearce and Kelly ("A dynamic
+topological sort algorithm for directed acyclic graphs", 2006) that a link concerns only the ranks between its ends: one
+that agrees with the ranks costs nothing, and for another one the smaller of two sides moves, what follows one end or
+what precedes the other. Where there is room between ranks, nobody else has to, and where there is none all are given
+some. A cycle is found by the call that closes it.
+
+A nested flow may have more names than all other members together, as on each level of many. The names of the largest
+nested flow are therefore no part of the index: they stay in its own sets, and a flow around this one that asks for all
+names gets these sets (`kept_names`). When they are needed again, they are looked up anew.
+
+Invariants: for each link (u, v) the rank of u is lower than that of v. While the members are held in the order of their
+ranks, each has its position for its rank.
+"""
+
+from __future__ import annotations
+
+import collections
+import operator
+from typing import TYPE_CHECKING, Any, Self
+
+from taskflowx import atom, exceptions, flow
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Sequence
+
+CYCLE = "No path through the node(s) in the graph produces an ordering that will allow for logical edge traversal"
+ROOM = 1 << 64  # by so much the ranks of two neighbours differ when room has been made
+MANUAL: dict[str, Any] = {flow.LINK_MANUAL: True}  # shared by all links made by hand that have nothing more
+
+
+class Member:
+    """One member: its rank, whom it follows for what it requires, what is said of its links, and who follows it.
+
+    Who follows it is empty until that has been worked out: most flows are never asked. `reasons` has the names behind a
+    link, by the member that is followed, where they cannot be read off the two. `names` are those of a nested flow, in
+    a list, which is empty after they have been given away.
+    """
+
+    __slots__ = ("after", "item", "linked", "names", "needed", "rank", "reasons")
+
+    def __init__(self, item: Any, rank: int, needed: tuple[Member, ...]) -> None:
+        self.item = item
+        self.rank = rank
+        self.needed = needed
+        self.linked: dict[Member, dict[str, Any]] | None = None
+        self.reasons: dict[Member, set[str]] | None = None
+        self.after: list[Member] | tuple[()] = ()
+        self.names: list[flow.Names] | None = None
+
+    def before(self) -> tuple[Member, ...]:
+        """Return the members that this one directly follows."""
+        if self.linked is None:
+            return self.needed
+        return (*self.needed, *(node for node in self.linked if node not in self.needed))
+
+    def precede(self, later: Member) -> None:
+        """Take note of one that follows this one."""
+        if self.after:
+            self.after.append(later)
+        else:
+            self.after = [later]
+
+    def no_longer_precede(self, last: Member) -> None:
+        """Undo the last `precede`, if it was for this one."""
+        if isinstance(self.after, list) and self.after[-1:] == [last]:
+            self.after.pop()
+
+    def explain(self, earlier: Member, names: set[str]) -> None:
+        """Keep the names behind a link."""
+        if self.reasons is None:
+            self.reasons = {}
+        self.reasons[earlier] = names
+
+    def own_names(self) -> flow.Names:
+        """Return the names of a nested flow, looked up anew when they have been given away."""
+        try:
+            return self.names[-1]  # type: ignore[index]
+        except IndexError:
+            found = flow.names_of(self.item)
+            self.names = [found]
+            return found
+
+
+_by_rank = operator.attrgetter("rank")
+_set_rank = vars(Member)["rank"].__set__
+
+
+class Index:
+    """Members by name; most names have one, which is held without a list around it."""
+
+    __slots__ = ("nodes",)
+
+    def __init__(self) -> None:
+        self.nodes: dict[str, Member | list[Member]] = {}
+
+    def get(self, name: str) -> list[Member] | tuple[Member, ...]:
+        """Return the members of a name."""
+        found = self.nodes.get(name, ())
+        return (found,) if isinstance(found, Member) else found
+
+    def add(self, name: str, node: Member) -> None:
+        """Put a member under a name."""
+        found = self.nodes.setdefault(name, node)
+        if found is not node:
+            if isinstance(found, Member):
+                self.nodes[name] = [found, node]
+            else:
+                found.append(node)
+
+    def add_once(self, name: str, node: Member) -> None:
+        """Add a member unless it is there, as it may be when this was interrupted before."""
+        if node not in self.get(name):
+            self.add(name, node)
+
+    def drop(self, name: str, node: Member) -> None:
+        """Take a node out again, if it is there; most come last under their names."""
+        found = self.nodes.get(name)
+        if found is node:
+            del self.nodes[name]
+        elif isinstance(found, list):
+            if found[-1] is node:
+                found.pop()
+            elif node in found:
+                found.remove(node)
+            if not found:
+                del self.nodes[name]
+
+    def positions(self, place: dict[Member, int]) -> dict[str, list[int]]:
+        """Return the index with positions in the place of the members."""
+        return {name: [place[node] for node in self.get(name)] for name in self.nodes}
+
+    @classmethod
+    def at(cls, positions: dict[str, list[int]], nodes: list[Member]) -> Index:
+        """Make an index from what `positions` gave."""
+        made = cls()
+        for name, users in positions.items():
+            for position in users:
+                made.add(name, nodes[position])
+        return made
+
+
+class Members:
+    """The members of a graph flow and their links; iterates over the items in the order of their ranks.
+
+    :param given: names that nobody is linked for, as they are there already
+    """
+
+    def __init__(self, given: frozenset[str]) -> None:
+        self.nodes: dict[Any, Member] = {}
+        self.given = given
+        self._end = 0  # the rank for the next one at the end
+        self._step = 1  # how much higher that of the one after it will be
+        self._sorted = True  # whether the members are held in the order of their ranks
+        self._knows_after = False  # whether the members know who follows them
+        self._providers = Index()
+        self._needers = Index()  # by what nobody provided when they were added
+        self._largest: Member | None = None  # the nested flow whose names are not in the index
+        self._met: set[str] | None = None  # what it requires and does not look for a provider of; None: all
+        self._age: int | None = None  # `flow.age()` when the first nested flow was added; -1 if names may change
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    def __contains__(self, item: object) -> bool:
+        return item in self.nodes
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.ranked())
+
+    # -- growing -----------------------------------------------------------------------------------
+
+    def add(self, items: list[Any], *, resolve_requires: bool, resolve_existing: bool) -> None:
+        """Put new members in with their links: all of them or, on an error, none.
+
+        :raises AmbiguousDependency, DependencyFailure: see `graph_flow.Flow.add`
+        """
+        added: list[Member] = []
+        moved: dict[Member, int] = {}
+        end, step = self._end, self._step
+        try:
+            self._join(items, added, moved, resolve_requires=resolve_requires, resolve_existing=resolve_existing)
+        except BaseException:
+            for node in reversed(added):
+                self._remove(node)
+            self._put_back(moved, end, step)
+            raise
+
+    def _put_back(self, moved: dict[Member, int], end: int, step: int) -> None:
+        """Give those that have moved the ranks that they had."""
+        for node, rank in moved.items():
+            node.rank = rank
+        self._end, self._step = end, step
+
+    def _join(  # noqa: C901 - one pass over many members, and it counts what each of them costs
+        self,
+        items: list[Any],
+        added: list[Member],
+        moved: dict[Member, int],
+        *,
+        resolve_requires: bool,
+        resolve_existing: bool,
+    ) -> None:
+        """Put members in with their links, one after another.
+
+        :param added: learns who has been put in, also in part
+        :param moved: learns the rank that each of those that move had at first
+        """
+        nodes, providers, needers = self.nodes, self._providers, self._needers
+        provided, names_of = providers.nodes, self._names_of
+        later: list[tuple[Member, Iterable[str]]] = []  # what may be linked to providers that other calls add
+        for item in items:
+            before: dict[Member, set[str] | None] = {}
+            unmet: Collection[str] | None = None
+            nested = None
+            met: set[str] = set()
+            if isinstance(item, flow.Flow):
+                nested = self._names_of_flow(item)
+                requires: Any = nested.requires
+                provides: Any = nested.provides
+                if resolve_requires:
+                    met = self._meet(item, requires, before)
+            else:
+                requires, provides = names_of(item)
+                in_largest = _NO_NAMES if self._largest is None else self._largest.own_names().provides
+                for name in requires:
+                    found = provided.get(name) if resolve_requires else None
+                    if name in in_largest and resolve_requires:
+                        found = self._with_largest(found)
+                    if found:
+                        provider = found if isinstance(found, Member) else self._only(found, name, item)
+                        if provider.names is None:
+                            before[provider] = None
+                        else:
+                            _note(before, provider, name)
+                    elif unmet is None:
+                        unmet = [name]
+                    else:
+                        unmet.append(name)  # type: ignore[attr-defined]
+            node = Member(item, self._end, tuple(before))
+            added.append(node)
+            after = None
+            if resolve_existing and (needers.nodes or self._largest is not None):
+                after = self._to_follow(provides)
+            nodes[item] = node
+            self._end += self._step
+            for provider, reasons in before.items():
+                if self._knows_after:
+                    provider.precede(node)
+                if reasons is not None:
+                    node.explain(provider, reasons)
+            if after:
+                self._put_in_front(node, provides, after)
+            if nested is not None:
+                unmet = self._put_in_flow(node, nested, met, later, waits=not resolve_requires)
+            if unmet:
+                if resolve_requires:
+                    for name in unmet:
+                        needers.add(name, node)
+                else:
+                    later.append((node, unmet))
+            if nested is None or node is not self._largest:
+                for name in provides:
+                    if provided.setdefault(name, node) is not node:
+                        providers.add(name, node)
+            if after:
+                self._settle(node, moved)
+        for node, names in later:
+            if node is self._largest:
+                self._met = set()
+            else:
+                for name in names:
+                    needers.add(name, node)
+
+    def _names_of_flow(self, item: Any) -> flow.Names:
+        age = flow.age()
+        names = flow.names_of(item)
+        if self._age is None:
+            self._age = age
+        if not names.lasting:
+            self._age = -1
+        if self.given:
+            names.requires = flow.without(names.requires, self.given)
+        return names
+
+    def _meet(self, item: Any, requires: set[str], before: dict[Member, set[str] | None]) -> set[str]:
+        """Find whom a nested flow is to follow.
+
+        :param before: learns them, each with the names that it provides
+        :return: the names that somebody provides
+        """
+        met = flow.common(requires, self._providers.nodes.keys())
+        if self._largest is not None:
+            met |= flow.common(requires, self._largest.own_names().provides)
+        for name in sorted(met):  # sets are in another order in each process
+            _note(before, self._only(self._providers_of(name), name, item), name)
+        return met
+
+    def _put_in_flow(
+        self,
+        node: Member,
+        names: flow.Names,
+        met: set[str],
+        later: list[tuple[Member, Iterable[str]]],
+        *,
+        waits: bool,
+    ) -> Collection[str] | None:
+        """Keep the names of a nested flow: apart if it is the largest so far.
+
+        :param met: the required names that somebody provides
+        :param later: learns who looks for providers only when the call has ended
+        :param waits: whether this one does
+        :return: the names that go into the index, or None
+        """
+        node.names = [names]
+        largest = self._largest
+        if largest is not None and len(largest.own_names()) >= len(names):
+            return flow.without(names.requires.copy(), met)
+        if largest is not None:
+            known = largest.own_names()
+            for name in known.provides:
+                self._providers.add_once(name, largest)
+            if self._met is None:
+                later.append((largest, known.requires))
+            else:
+                for name in known.requires:
+                    if name not in self._met:
+                        self._needers.add_once(name, largest)
+        self._largest, self._met = node, None if waits else met
+        if waits:
+            later.append((node, ()))
+        return None
+
+    def _providers_of(self, name: str) -> Sequence[Member]:
+        found = self._providers.get(name)
+        if self._largest is not None and name in self._largest.own_names().provides and self._largest not in found:
+            return (*found, self._largest)
+        return found
+
+    def _with_largest(self, found: Member | list[Member] | None) -> Member | list[Member] | None:
+        """Add the largest nested flow to the providers of a name that are in the index."""
+        if found is None or found is self._largest:
+            return self._largest
+        others = [found] if isinstance(found, Member) else found
+        return others if self._largest in others else [*others, self._largest]  # type: ignore[list-item]
+
+    def _put_in_front(self, node: Member, provides: Collection[str], after: dict[Member, list[str]]) -> None:
+        """Link a new provider to those who are to follow it.
+
+        :param after: for each of them, for which of the names it provides
+        """
+        self._work_out_after()
+        served = [needer for needer in after if self._is_served(needer, provides)]
+        for needer, names in after.items():
+            node.precede(needer)  # first: it tells `_remove` of whom this is to be undone
+            needer.needed = (*needer.needed, node)
+            if needer in served or needer.names is not None or isinstance(node.item, flow.Flow):
+                needer.explain(node, set(names))
+
+    def _work_out_after(self) -> None:
+        """Let the members know who follows them, from now on."""
+        if not self._knows_after:
+            for node in self.nodes.values():  # one that was interrupted may have begun
+                node.after = ()
+            for node in self.nodes.values():
+                for earlier in node.before():
+                    earlier.precede(node)
+            self._knows_after = True
+
+    @staticmethod
+    def _only(providers: Sequence[Member], name: str, item: Any) -> Member:
+        """Return the only one of some providers of a name that an item requires.
+
+        :raises AmbiguousDependency: when there are several
+        """
+        if len(providers) > 1:
+            msg = (
+                f"Resolution error detected when adding '{item.name}', multiple providers "
+                f"{sorted(str(p.item.name) for p in providers)} found for required symbol '{name}'"
+            )
+            raise exceptions.AmbiguousDependency(msg)
+        return providers[0]
+
+    def _to_follow(self, provides: Collection[str]) -> dict[Member, list[str]]:
+        """Return who is to follow a new provider, and for which of the names it provides."""
+        after: dict[Member, list[str]] = {}
+        needed = self._needers.nodes
+        largest, met = self._largest, self._met
+        wanted = _NO_NAMES if largest is None or met is None else largest.own_names().requires
+        if isinstance(provides, set):
+            provides = sorted(flow.common(provides, needed.keys()) | flow.common(provides, wanted))
+        for name in provides:
+            looking = self._needers.get(name)
+            if name in wanted and name not in met and largest not in looking:  # type: ignore[operator]
+                looking = (*looking, largest)  # type: ignore[arg-type]
+            if looking:
+                others = self._providers_of(name)
+                for needer in looking:
+                    followed = needer.before() if others else ()
+                    if not any(other in followed for other in others):  # one provider of a name is enough
+                        after.setdefault(needer, []).append(name)
+        return after
+
+    def _is_served(self, needer: Member, provides: Collection[str]) -> bool:
+        """Tell whether a member follows somebody who gives it one of some names."""
+        followed = needer.before()
+        required = set(self._names_of(needer.item)[0]) if needer.names is None else needer.own_names().requires
+        shared = flow.common(required, provides if isinstance(provides, set) else set(provides))
+        return any(other in followed for name in shared for other in self._providers_of(name))
+
+    def _names_of(self, item: Any) -> tuple[Sequence[str], Sequence[str]]:
+        """Return what a member that is no flow requires of other members, and what it provides."""
+        requires: Sequence[str]
+        if isinstance(item, atom.Atom):
+            outputs, (_, requires, needed), backward, _, _, _ = item._tfx_signature
+            if backward.needed or item.inject or len(requires) != needed:
+                requires = atom.wanted_names(item)
+            provides = outputs[0][:1] if len(outputs) == 1 else [name for name, _ in outputs]
+        else:
+            # Sorted, as sets are in another order in each process.
+            requires, provides = sorted(item.requires), sorted(item.provides)
+        if self.given:
+            requires = [name for name in requires if name not in self.given]
+        return requires, provides
+
+    def _remove(self, node: Member) -> None:
+        """Take the newest member out again, as far as it has been put in."""
+        if self.nodes.pop(node.item, None) is None:
+            return
+        if self._knows_after:
+            for provider in node.needed:
+                provider.no_longer_precede(node)
+        for needer in node.after:
+            if needer.needed[-1:] == (node,):
+                needer.needed = needer.needed[:-1]
+            if needer.reasons:
+                needer.reasons.pop(node, None)
+        if node is self._largest:
+            self._largest = None
+        requires, provides = self._names_of(node.item) if node.names is None else node.own_names().both()
+        for name in requires:
+            self._needers.drop(name, node)
+        for name in provides:
+            self._providers.drop(name, node)
+
+    def _settle(self, node: Member, moved: dict[Member, int]) -> None:
+        """Rank the newest member, which stands at the end, after those that it follows and before those after it.
+
+        :param moved: learns the rank that each of those that move had at first
+        """
+        self._sorted = False
+        high = min([later.rank for later in node.after])
+        low = max([earlier.rank for earlier in node.needed]) if node.needed else high - ROOM
+        # Without a place between them it goes after those that it follows, and then those after it have to move.
+        if not self._move([node], low, high if low < high else node.rank, moved):
+            self._make_room(moved)
+            self._settle(node, moved)
+        elif low >= high:
+            for needer in node.after:
+                self._put_before(node, needer, moved)
+
+    def _move(self, nodes: list[Member], low: int, high: int, moved: dict[Member, int]) -> bool:
+        """Spread members evenly between two ranks; returns whether there was room, and moves none if not."""
+        step = (high - low) // (len(nodes) + 1)
+        if step < 1:
+            return False
+        for node in nodes:
+            moved.setdefault(node, node.rank)
+            low += step
+            node.rank = low
+        return True
+
+    def _make_room(self, moved: dict[Member, int]) -> None:
+        for node in self.nodes.values():
+            moved.setdefault(node, node.rank)
+        self._number(ROOM)
+
+    def _number(self, step: int) -> list[Member]:
+        """Give the members ranks that differ by so much, and return them in order."""
+        nodes = sorted(self.nodes.values(), key=_by_rank)
+        end = len(nodes) * step
+        ranks = list(range(0, end, step))
+        # The end is raised before the ranks change, so that an interrupt leaves nobody behind it. The ranks are given
+        # without a step in Python or arithmetic of large numbers, where signals are looked at: all of them or none.
+        self._end, self._step = max(end, self._end), step
+        collections.deque(map(_set_rank, nodes, ranks), maxlen=0)
+        self._end = end
+        return nodes
+
+    def link(self, earlier: Member, later: Member, attributes: dict[str, Any]) -> None:
+        """Make a member follow another one.
+
+        :param attributes: of the link, beside `LINKMANUAL`
+        :raises DependencyFailure: when it would close a cycle; it is not made then
+        """
+        known = later.linked.get(earlier) if later.linked else None
+        new = known is None and earlier not in later.needed
+        known = MANUAL if known is None else known
+        moved: dict[Member, int] = {}
+        end, step = self._end, self._step
+        try:
+            if new:
+                self._put_before(earlier, later, moved)
+                if self._knows_after:
+                    earlier.precede(later)
+            if later.linked is None:
+                later.linked = {}
+            later.linked[earlier] = known | attributes if attributes else known
+        except BaseException:
+            if new:
+                earlier.no_longer_precede(later)
+            self._put_back(moved, end, step)
+            raise
+
+    def _put_before(self, u: Member, v: Member, moved: dict[Member, int]) -> None:
+        """Make the rank of `u` lower than that of `v`, if it is not.
+
+        :param moved: learns the rank that each of those that move had at first
+        :raises DependencyFailure: when u follows v; no rank has changed then
+        """
+        low, high = v.rank, u.rank
+        if high < low:
+            return
+        self._work_out_after()
+        # What follows v and what precedes u, between the two: looked up in turn, until one of them is complete.
+        following, preceding = [v], [u]
+        ahead, behind = {v}, {u}
+        for later, earlier in zip(following, preceding, strict=False):
+            for node in later.after:
+                if node.rank <= high and node not in ahead:
+                    ahead.add(node)
+                    following.append(node)
+            for node in earlier.before():
+                if node.rank >= low and node not in behind:
+                    behind.add(node)
+                    preceding.append(node)
+        if u in ahead or v in behind:
+            raise _refusal(u, v)
+        self._sorted = False
+        if len(following) <= len(preceding):
+            following.sort(key=_by_rank)
+            beyond = min((node.rank for later in following for node in later.after if node not in ahead), default=None)
+            fits = self._move(following, high, self._end_for(following) if beyond is None else beyond, moved)
+        else:
+            preceding.sort(key=_by_rank)
+            lowest = low - len(preceding) * ROOM
+            beyond = max(
+                (node.rank for earlier in preceding for node in earlier.before() if node not in behind), default=lowest
+            )
+            fits = self._move(preceding, beyond, low, moved)
+        if not fits:
+            self._make_room(moved)
+            self._put_before(u, v, moved)
+
+    def _end_for(self, nodes: list[Member]) -> int:
+        """Return the rank of the end after some more members than there are."""
+        self._end += len(nodes) * ROOM
+        return self._end
+
+    # -- what there is -----------------------------------------------------------------------------
+
+    def ranked(self) -> dict[Any, Member]:
+        """Return the members by item, in the order of their ranks, which are their positions."""
+        if not self._sorted:
+            self.nodes = {node.item: node for node in self._number(1)}
+            self._sorted = True
+        return self.nodes
+
+    def kept_names(self, retry: Any) -> flow.Names | None:
+        """Return the names of the flow in sets for the caller; None when they have to be looked up anew.
+
+        The sets of the largest nested flow are given away.
+
+        :param retry: the retry of the flow, or None
+        """
+        if self._age is not None and self._age != flow.age():
+            return None
+        largest = None
+        if self._largest is not None:
+            try:
+                largest = self._largest.names.pop()  # type: ignore[union-attr]
+            except IndexError:
+                return None
+        found = []
+        for node in self.nodes.values():
+            if node.names is None:
+                needed, given = self._names_of(node.item)
+                names = flow.Names(set(needed), set(given), lasting=True)
+            elif node is self._largest and largest is not None:
+                names = largest
+            else:
+                known = node.own_names()
+                names = flow.Names(known.requires.copy(), known.provides.copy(), lasting=True)
+            found.append((node, names))
+        requires, provides = flow.join_by_links(found, Member.before)
+        if retry is not None:
+            requires = flow.merged(flow.without(requires, self.given), set(retry.requires))
+            provides = flow.merged(provides, set(self.given))
+        return flow.Names(
+            requires, provides, lasting=all(isinstance(item, (atom.Atom, flow.Flow)) for item in self.nodes)
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state with links as positions: a copy that went from member to member would nest too deep."""
+        nodes = list(self.nodes.values())
+        place = {node: position for position, node in enumerate(nodes)}
+        rows = [
+            (
+                node.item,
+                node.rank,
+                [place[earlier] for earlier in node.needed],
+                None if node.linked is None else [(place[earlier], has) for earlier, has in node.linked.items()],
+                None if node.reasons is None else [(place[earlier], has) for earlier, has in node.reasons.items()],
+                None if node.names is None else [(one.requires, one.provides, one.lasting) for one in node.names],
+            )
+            for node in nodes
+        ]
+        return {
+            **self.__dict__,
+            "nodes": rows,
+            "_knows_after": False,
+            "_providers": self._providers.positions(place),
+            "_needers": self._needers.positions(place),
+            "_largest": None if self._largest is None else place[self._largest],
+            "_age": None if self._age is None else -1,  # another process counts anew
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        rows = state["nodes"]
+        nodes = [Member(item, rank, ()) for item, rank, *_ in rows]
+        for node, (_, _, needed, linked, reasons, names) in zip(nodes, rows, strict=True):
+            node.needed = tuple([nodes[position] for position in needed])
+            if linked is not None:
+                node.linked = {nodes[position]: MANUAL if has == MANUAL else has for position, has in linked}
+            if reasons is not None:
+                node.reasons = {nodes[position]: set(has) for position, has in reasons}
+            if names is not None:
+                node.names = [flow.Names(set(one[0]), set(one[1]), lasting=one[2]) for one in names]
+        self.__dict__.update(state)
+        self.nodes = {node.item: node for node in nodes}
+        self._providers = Index.at(state["_providers"], nodes)
+        self._needers = Index.at(state["_needers"], nodes)
+        self._largest = None if state["_largest"] is None else nodes[state["_largest"]]
+
+    def copy(self) -> Self:
+        """Return members of the same items that grow by themselves."""
+        made = type(self).__new__(type(self))
+        made.__setstate__(self.__getstate__())
+        return made
+
+
+_NO_NAMES: frozenset[str] = frozenset()
+
+
+def _note(before: dict[Member, set[str] | None], provider: Member, name: str) -> None:
+    """Add a name to those for which a provider is to be followed."""
+    names = before.get(provider)
+    if names is None:
+        before[provider] = {name}
+    else:
+        names.add(name)
+
+
+def _refusal(u: Member, v: Member) -> exceptions.DependencyFailure:
+    """Return the error that names the cycle which a link from u to v closes."""
+    came_from = {v: v}
+    queue = [v]
+    for node in queue:
+        for successor in node.after:
+            if successor not in came_from:
+                came_from[successor] = node
+                queue.append(successor)
+    path = [u]
+    while path[-1] is not v:
+        path.append(came_from[path[-1]])
+    around = " -> ".join(str(node.item.name) for node in [u, *reversed(path)])
+    return exceptions.DependencyFailure(f"{CYCLE}\nThe cycle is: {around}")

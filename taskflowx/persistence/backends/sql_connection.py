@@ -1,0 +1,459 @@
+"""What is read from a SQL store and written to it: each method is one unit of work.
+
+A `Connection` holds nothing: each unit takes a driver's connection from the pool and gives it back, so any thread may
+use one, and to make one costs nothing.
+
+What must stay true: values become text before a transaction begins, so one that cannot be stored leaves nothing half
+done; a method that writes is one transaction, and may be run again when the database was lost; it writes over no run
+that has gone on since it was read, or that somebody runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import itertools
+import logging
+import time
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from sqlalchemy import exc as sa_errors
+
+from taskflowx import exceptions
+from taskflowx._util import arguments
+from taskflowx.persistence import base
+from taskflowx.persistence.backends import sql, sql_books, sql_rows, sql_units
+from taskflowx.persistence.backends.sql_reader import no_atom, no_book, no_flow, readable
+from taskflowx.persistence.owners import Claim, Owner
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from contextlib import AbstractContextManager
+
+    import sqlalchemy as sa
+
+    from taskflowx.persistence.backends.impl_sqlalchemy import SQLAlchemyBackend
+    from taskflowx.persistence.backends.sql_units import Unit
+    from taskflowx.persistence.models import AtomDetail, FlowDetail, LogBook
+
+LOG = logging.getLogger(__name__)
+T = TypeVar("T")
+
+MOST_WRITTEN = 1000  # flows whose state is remembered
+
+
+class Connection(base.Connection):
+    """Reads and writes the records in a SQL database; any number of threads may use it.
+
+    :param backend: the store
+    :param upgrade_lock: held while the store is upgraded
+    """
+
+    def __init__(self, backend: SQLAlchemyBackend, upgrade_lock: AbstractContextManager[Any]) -> None:
+        self._backend = backend
+        self._upgrade_lock = upgrade_lock
+        self._units = backend.units
+        self._rows = backend.rows
+        self._reader = backend.reader
+        self._sql = sql.statements(backend.family)
+
+    @property
+    def backend(self) -> SQLAlchemyBackend:
+        """The store that this connection is to."""
+        return self._backend
+
+    def close(self) -> None:
+        """End this connection; it holds nothing that would have to be let go."""
+
+    # -- the store -------------------------------------------------------------------------------------------------
+
+    def validate(self, max_retries: int = 0) -> None:
+        """Check that the database can be reached and has the tables that this version writes.
+
+        :param max_retries: how often to try again to reach it
+        :raises StorageFailure: when it cannot, or something is missing; says what
+        """
+        failed = "Failed validating the database"
+        self._run(failed, lambda unit: unit.rows("SELECT 1"), writes=False, max_retries=max_retries)
+        from taskflowx.persistence.backends import migrations
+
+        with self._through_sqlalchemy(failed, writes=False) as connection:
+            missing = migrations.missing(connection)
+        if missing:
+            msg = f"The database has no {', no '.join(missing)}\nConnection.upgrade() makes what is missing"
+            raise exceptions.StorageFailure(msg)
+
+    def upgrade(self) -> None:
+        """Make the tables, or bring them to what this version writes; those that TaskFlow made are taken over.
+
+        :raises StorageFailure: when the database refuses it, or has been upgraded by a newer version
+        """
+        from taskflowx.persistence.backends import migrations
+
+        failed = "Failed upgrading the database"
+        with self._upgrade_lock:
+            self._backend.forget_file()
+            self._run(failed, lambda unit: unit.rows("SELECT 1"), writes=False)
+            try:
+                with self._through_sqlalchemy(failed, writes=True) as connection:
+                    migrations.upgrade(connection, self._backend.family)
+            except sql_units.InDoubt:  # the answer to the last word was lost: it does no harm to do it again
+                with self._through_sqlalchemy(failed, writes=True) as connection:
+                    migrations.upgrade(connection, self._backend.family)
+
+    def clear_all(self) -> None:
+        """Remove all books, with all that is in them."""
+
+        def work(unit: Unit) -> None:
+            for statement in self._sql.clear:
+                unit.run(statement)
+
+        self._run("Failed clearing all entries", work)
+
+    # -- writing ---------------------------------------------------------------------------------------------------
+
+    def save_changes(
+        self, flow_detail: FlowDetail, atom_details: Iterable[AtomDetail], owner: Owner | None = None
+    ) -> None:
+        """Write what has changed in one step of a run, in one transaction.
+
+        :param flow_detail: of which state and metadata are written
+        :param atom_details: the details in it that have changed; those that the store does not have are added
+        :param owner: who writes, see `persistence.owners`
+        :raises NotFound: when the flow's detail is not stored
+        :raises OwnershipFailure: when somebody else runs it, or has done so since it was read
+        """
+        uuid = flow_detail.uuid
+        atoms = [self._rows.of_atom(detail, uuid) for detail in atom_details]
+        written, now_written = self._backend.written, self._rows.of_changes(flow_detail)
+        is_written = written.pop(uuid, None) == now_written and bool(atoms) and self._backend.checks_parents
+        flow = () if is_written else self._flow_changes(flow_detail)
+
+        def work(unit: Unit) -> Claim | None:
+            return self._save_turn(unit, flow_detail, flow, atoms, owner)
+
+        failed = f"Failed saving flow details with uuid '{uuid}'"
+        try:
+            try:
+                claim = self._run(failed, work)
+            except exceptions.StorageFailure as failure:
+                if owner is None or not self._units.is_conflict(failure):
+                    raise
+                claim = self._run(failed, work)  # somebody else may have been the first to write this run
+        except exceptions.StorageFailure as failure:
+            if owner is not None and owner.running and isinstance(failure, sql_units.InDoubt):
+                owner.held = True  # the store may have us as the owner: we have to let go of it
+            if self._units.is_conflict(failure):
+                self.get_flow_details(uuid, lazy=True)  # raises if it is not there
+            raise
+        if owner is not None and claim is not None:
+            owner.took(claim, flow_detail)
+        if len(written) >= MOST_WRITTEN:
+            written.clear()
+        written[uuid] = now_written
+
+    def _save_turn(
+        self, unit: Unit, detail: FlowDetail, flow: tuple[Any, ...], atoms: list[Any], owner: Owner | None
+    ) -> Claim | None:
+        """Write what has changed in one step of a run, and move the run on; returns the claim that it leaves.
+
+        :param flow: what `update_flow` takes, or nothing when that is stored already
+        :param atoms: a row for each atom
+        """
+        together = self._sql.put_and_move_on
+        if owner is not None and owner.held and not flow and len(atoms) <= len(together):
+            claim = owner.following(detail, time.time())
+            given = (*itertools.chain(*atoms), *claim, detail.uuid, detail.revision)
+            moved = unit.run(together[len(atoms) - 1], *given).rowcount
+            return claim if moved else self._move_on(unit, detail, owner)
+        moved_to = None if owner is None else self._move_on(unit, detail, owner)
+        if flow and not unit.run(self._sql.update_flow, *flow).rowcount:
+            raise no_flow(detail.uuid)
+        unit.many(self._sql.put_atom, atoms)
+        return moved_to
+
+    def _move_on(self, unit: Unit, detail: FlowDetail, owner: Owner) -> Claim:
+        """Move a run on to its next version, which nobody else can do before this unit has ended.
+
+        :raises OwnershipFailure: when it has another version than the one that is known here, or another owner
+        """
+        now, uuid, known = time.time(), detail.uuid, detail.revision
+        claim = owner.following(detail, now)
+        if owner.held and unit.run(self._sql.move_on, *claim, uuid, known).rowcount:
+            return claim
+        rows = unit.rows(self._sql.run, uuid)
+        stored = Claim(*rows[0]) if rows else None
+        claim = owner.checked(stored, detail, now)
+        if stored is None:
+            unit.run(self._sql.insert_run, uuid, *claim)
+        elif not unit.run(self._sql.move_on, *claim, uuid, stored.version).rowcount:
+            claim = owner.checked(Claim(*unit.rows(self._sql.run, uuid)[0]), detail, now)  # it was moved just now
+        return claim
+
+    def renew(self, flow_uuid: str, owner: Owner, expires: float) -> None:
+        """Note that the owner of a run is alive; one that owns it no more changes nothing.
+
+        :param expires: until when it counts as alive, in seconds since 1970
+        """
+        failed = f"Failed renewing the lease of flow '{flow_uuid}'"
+        self._run(failed, lambda unit: unit.run(self._sql.renew, expires, flow_uuid, owner.name), max_retries=0)
+
+    def update_atom_details(self, atom_detail: AtomDetail) -> AtomDetail:
+        """Merge an atom's detail into the stored one; returns what is stored then.
+
+        :raises NotFound: when it is not stored yet
+        :raises OwnershipFailure: while somebody runs its flow
+        """
+        arguments.check_like("atom_detail", atom_detail, ("uuid", "intention"), "a TaskDetail or RetryDetail")
+        uuid, name, _, *changes = self._rows.of_atom(atom_detail, "")
+
+        def work(unit: Unit) -> AtomDetail:
+            for row in unit.rows(self._sql.atom, uuid):
+                self._check_at_rest(unit, row[2])
+                stored = sql_rows.atom(row).merge(atom_detail)
+                unit.many(self._sql.put_atom, [(uuid, name, row[2], *changes)])
+                return stored
+            raise no_atom(uuid)
+
+        return self._run(f"Failed updating atom details with uuid '{atom_detail.uuid}'", work)
+
+    def _check_at_rest(self, unit: Unit, flow_uuid: str) -> None:
+        """Refuse to touch a run that is under way.
+
+        :raises OwnershipFailure: when it is
+        """
+        claim = self._reader.claim(unit, flow_uuid)
+        if claim is not None and claim.expires > time.time():
+            for row in unit.rows(self._sql.flow, flow_uuid):
+                detail = sql_rows.flow(row)
+                detail.revision = claim.version
+                Owner().checked(claim, detail, time.time())
+
+    def update_flow_details(self, flow_detail: FlowDetail) -> FlowDetail:
+        """Merge a flow's detail into the stored one, and write the details of the atoms in it, new ones too.
+
+        Returns what is stored then.
+
+        :raises NotFound: when it is not stored yet
+        :raises Duplicate: when a detail in it is stored in another flow
+        :raises OwnershipFailure: when somebody runs it, or has written it since it was read
+        """
+        arguments.check_like("flow_detail", flow_detail, ("uuid", "meta"), "a FlowDetail")
+        flow = self._flow_changes(flow_detail)
+        atoms = list(flow_detail)
+        rows = [self._rows.of_atom(atom, flow_detail.uuid) for atom in atoms]
+        writer = Owner()
+
+        def work(unit: Unit) -> tuple[FlowDetail, Claim | None]:
+            stored = self._reader.flow(unit, flow_detail.uuid)
+            claim = self._move_on(unit, flow_detail, writer) if self._reader.has_runs(unit) else None
+            new, changed = _merge_flow(stored, flow_detail, atoms, rows)
+            unit.run(self._sql.update_flow, *flow)
+            self._backend.written.pop(stored.uuid, None)
+            unit.many(self._sql.insert_atom, new)
+            unit.many(self._sql.put_atom, changed)
+            return stored, claim
+
+        failed = f"Failed updating flow details with uuid '{flow_detail.uuid}'"
+        stored, claim = self._adding(failed, f"flow '{flow_detail.name}'", work)
+        if claim is not None:
+            writer.took(claim, flow_detail)
+            writer.took(claim, stored)
+        return stored
+
+    def save_logbook(self, book: LogBook) -> LogBook:
+        """Store a book with all that is in it, merged into what is stored of it; returns the book.
+
+        A run that is stored in a later version than the one in the book, or that somebody runs, is left as it is
+        stored, with a warning.
+
+        :raises Duplicate: when a detail in it is stored in another book or flow
+        """
+        arguments.check_like("book", book, ("uuid", "created_at"), "a LogBook")
+        row = self._rows.of_book(book)
+        flows = [self._given(book, detail) for detail in list(book)]
+        writer = Owner()
+
+        def work(unit: Unit) -> sql_books.Outcome:
+            return sql_books.save(unit, self._reader, self._sql, row, flows, writer)
+
+        outcome = self._adding(f"Failed saving logbook '{book.uuid}'", f"book '{book.name}'", work)
+        for detail, claim in outcome.claims:
+            self._backend.written.pop(detail.uuid, None)
+            writer.took(claim, detail)
+        for detail, reason in outcome.left:
+            LOG.warning(
+                "Flow '%s' (%s) in book '%s' is left as it is stored: %s", detail.name, detail.uuid, book.name, reason
+            )
+        return book
+
+    def add_flow_details(self, book: LogBook, flow_detail: FlowDetail) -> None:
+        """Store a new record of a flow in a book, and the book if it is not stored yet.
+
+        Other records in the book are neither read nor written.
+
+        :param book: which holds the record already
+        :raises Duplicate: when the record is stored already
+        """
+        row = self._rows.of_book(book)
+        given = self._given(book, flow_detail)
+
+        def work(unit: Unit) -> None:
+            if unit.doubted and [one[:3] for one in unit.rows(self._sql.flow, flow_detail.uuid)] == [given.row[:3]]:
+                return  # it was added by the try whose answer was lost
+            unit.run(self._sql.put_book, *row)
+            unit.many(self._sql.insert_flow, [given.row])
+            unit.many(self._sql.insert_atom, given.atoms)
+
+        failed = f"Failed adding flow details with uuid '{flow_detail.uuid}' to logbook '{book.uuid}'"
+        self._adding(failed, f"book '{book.name}'", work)
+
+    def destroy_logbook(self, book_uuid: str) -> None:
+        """Remove a book with all that is in it.
+
+        :raises NotFound: when there is no such book
+        """
+
+        def work(unit: Unit) -> None:
+            removed = [unit.run(statement, book_uuid).rowcount for statement in self._sql.destroy]
+            if not removed[-1]:
+                raise no_book(book_uuid)
+
+        self._run(f"Failed destroying logbook '{book_uuid}'", work, repeatable=False)
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    def get_logbook(self, book_uuid: str, lazy: bool = False) -> LogBook:
+        """Return a book.
+
+        :param lazy: whether the details of its flows are left out
+        :raises NotFound: when there is no such book
+        """
+
+        def work(unit: Unit) -> LogBook:
+            for row in unit.rows(self._sql.book, book_uuid):
+                return self._reader.book(unit, row, lazy=lazy, strict=True)
+            raise no_book(book_uuid)
+
+        return self._run(f"Failed getting logbook '{book_uuid}'", work, writes=False)
+
+    def get_logbooks(self, lazy: bool = False) -> Iterator[LogBook]:
+        """Iterate over all books, in the order in which they were made; what is in one is read when it is its turn.
+
+        What cannot be read is left out; an error is logged that names it.
+
+        :param lazy: whether the details of their flows are left out
+        """
+        failed = "Failed getting logbooks"
+
+        def made(row: Any) -> LogBook:
+            work = functools.partial(self._reader.book, row=row, lazy=lazy, strict=False)
+            return sql_rows.book(row) if lazy else self._run(failed, work, writes=False)
+
+        rows = self._run(failed, lambda unit: unit.rows(self._sql.books), writes=False)
+        yield from readable(made, rows)
+
+    def get_flows_for_book(self, book_uuid: str, lazy: bool = False) -> Iterator[FlowDetail]:
+        """Iterate over the details of the flows in a book, in the order in which they were added.
+
+        What cannot be read is left out; an error is logged that names it.
+
+        :param lazy: whether the details of their atoms are left out
+        :raises NotFound: when there is no such book
+        """
+
+        def work(unit: Unit) -> list[FlowDetail]:
+            if not unit.rows(self._sql.book, book_uuid):
+                raise no_book(book_uuid)
+            return self._reader.flows(unit, book_uuid, lazy=lazy, strict=False)
+
+        yield from self._run(f"Failed getting flow details in logbook '{book_uuid}'", work, writes=False)
+
+    def get_flow_details(self, fd_uuid: str, lazy: bool = False) -> FlowDetail:
+        """Return the detail of a flow.
+
+        :param lazy: whether the details of its atoms are left out
+        :raises NotFound: when there is no such detail
+        """
+        failed = f"Failed getting flow details with uuid '{fd_uuid}'"
+        return self._run(failed, lambda unit: self._reader.flow(unit, fd_uuid, lazy), writes=False)
+
+    def get_atom_details(self, ad_uuid: str) -> AtomDetail:
+        """Return the detail of an atom.
+
+        :raises NotFound: when there is no such detail
+        """
+        failed = f"Failed getting atom details with uuid '{ad_uuid}'"
+        for row in self._run(failed, lambda unit: unit.rows(self._sql.atom, ad_uuid), writes=False):
+            return sql_rows.atom(row)
+        raise no_atom(ad_uuid)
+
+    def get_atoms_for_flow(self, fd_uuid: str) -> Iterator[AtomDetail]:
+        """Iterate over the details of the atoms in a flow, in the order in which they were added.
+
+        :raises NotFound: when there is no such flow
+        """
+        yield from self.get_flow_details(fd_uuid)
+
+    # -- parts -----------------------------------------------------------------------------------------------------
+
+    def _run(self, failed: str, work: Callable[[Unit], T], **how: Any) -> T:
+        return self._units.run(failed, work, deadline=self.deadline, **how)
+
+    def _flow_changes(self, detail: FlowDetail) -> tuple[Any, ...]:
+        """Return what `update_flow` is given for a detail."""
+        return self._rows.now(), *self._rows.of_changes(detail), detail.uuid
+
+    def _given(self, book: LogBook, detail: FlowDetail) -> sql_books.Given:
+        atoms = [self._rows.of_atom(atom, detail.uuid) for atom in list(detail)]
+        return sql_books.Given(detail, self._rows.of_flow(detail, book.uuid), self._flow_changes(detail), atoms)
+
+    def _adding(self, failed: str, what: str, work: Callable[[Unit], T]) -> T:
+        """Run a unit that adds rows, and say so if one of them is there already.
+
+        :param what: what they are added to
+        """
+        for last in (False, True):
+            try:
+                return self._run(failed, work)
+            except exceptions.StorageFailure as failure:
+                if not self._units.is_conflict(failure):
+                    raise
+                if last:  # another one may have been a moment faster; what is in its place is there the second time too
+                    msg = f"A detail in {what} is stored already, in something else"
+                    raise exceptions.Duplicate(msg, failure.cause) from failure
+        raise AssertionError
+
+    @contextlib.contextmanager
+    def _through_sqlalchemy(self, failed: str, *, writes: bool) -> Iterator[sa.Connection]:
+        """Return a connection of SQLAlchemy's, for what is done with the tables themselves."""
+        try:
+            self._units.let_go()
+            with self._units.turn(writes), self._backend.engine.connect() as connection:
+                yield connection
+        except sa_errors.SQLAlchemyError as error:
+            cause = getattr(error, "orig", None) or error
+            is_lost = getattr(error, "connection_invalidated", False)
+            raise (sql_units.InDoubt if is_lost else exceptions.StorageFailure)(failed, cause) from error
+
+
+def _merge_flow(
+    stored: FlowDetail, given: FlowDetail, atoms: Iterable[AtomDetail], rows: Iterable[Any]
+) -> tuple[list[Any], list[Any]]:
+    """Merge a flow's detail, with those of its atoms, into what was stored of it.
+
+    :param atoms: the details of its atoms
+    :param rows: a row for each atom
+    :return: the rows of atoms that were not stored, and those of the others
+    """
+    new, changed = [], []
+    for detail, row in zip(atoms, rows, strict=True):
+        known = stored.find(detail.uuid)
+        if known is None:
+            stored.add(detail)
+            new.append(row)
+        else:
+            known.merge(detail)
+            changed.append(row)
+    stored.merge(given)
+    return new, changed

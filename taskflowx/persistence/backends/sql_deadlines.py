@@ -1,0 +1,191 @@
+"""Limits of time on a database server that says nothing: no driver has them for all that it may wait for.
+
+`Watch` closes the socket under a connection whose server has not answered in time, which any driver turns into the
+error of a lost connection. `connect` gives up on a connection that is not made in time, names and handshakes included.
+`BoundedPool` does not wait longer for a connection than who asks for it may wait.
+
+Times are those of `time.monotonic`. What must stay true: a connection that was closed here is not used again, and one
+that was left is not closed.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.pool import QueuePool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_LOOKS_EVERY = 0.2  # seconds between looks at what is watched
+_LINGERS = 10.0  # seconds without anything to watch after which the thread ends
+
+
+class Ends(threading.local):
+    """When the thread that asks for a connection has to have it; None when it may wait as long as the settings say."""
+
+    at: float | None = None
+
+
+asking = Ends()
+
+
+class BoundedPool(QueuePool):
+    """A pool that asks `asking` how long the caller may wait for a connection."""
+
+    @property
+    def _timeout(self) -> float:
+        given: float = self.__dict__["_given"]
+        return given if asking.at is None else max(0.0, min(given, asking.at - time.monotonic()))
+
+    @_timeout.setter
+    def _timeout(self, seconds: float) -> None:
+        self.__dict__["_given"] = seconds
+
+
+class Watched:
+    """A connection from which an answer is awaited.
+
+    :param raw: the driver's connection
+    :param seconds: how long it may take to answer one statement; 0 for any time
+    :param deadline: when all has to be over
+    """
+
+    __slots__ = ("_deadline", "_raw", "_seconds", "ends")
+
+    def __init__(self, raw: Any, seconds: float, deadline: float | None) -> None:
+        self._raw = raw
+        self._seconds = seconds
+        self._deadline = deadline
+        self.ends = 0.0
+        self.asks()
+
+    def asks(self) -> None:
+        """Note that the next statement begins."""
+        deadline = self._deadline
+        if self._seconds:
+            ends = time.monotonic() + self._seconds
+            self.ends = ends if deadline is None or ends < deadline else deadline
+        else:
+            self.ends = float("inf") if deadline is None else deadline
+
+    def cut(self) -> None:
+        """Close the socket under the connection, which wakes up whoever waits for an answer on it."""
+        try:
+            own = getattr(self._raw, "_sock", None)  # PyMySQL's; the others tell their number
+            number = self._raw.fileno() if own is None else own.fileno()
+            with socket.fromfd(number, socket.AF_INET, socket.SOCK_STREAM) as end:
+                end.shutdown(socket.SHUT_RDWR)
+        except Exception:  # noqa: BLE001, S110 - it is closed already, or of a driver that has no socket to show
+            pass
+
+
+class Watch:
+    """A thread that looks at the connections from which answers are awaited; it ends when there is nothing to see."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew, as in a process that was forked."""
+        self._entries: dict[int, Watched] = {}
+        self._starting = threading.Lock()
+        self._runs = False
+
+    def enter(self, watched: Watched) -> None:
+        """Begin to look at a connection."""
+        self._entries[id(watched)] = watched
+        if not self._runs:
+            with self._starting:
+                if not self._runs:
+                    self._runs = True
+                    threading.Thread(target=self._work, name="taskflowx-database-watch", daemon=True).start()
+
+    def leave(self, watched: Watched) -> bool:
+        """Look at a connection no more; returns whether it may be used on."""
+        return self._entries.pop(id(watched), None) is not None
+
+    def _work(self) -> None:
+        pause, idle_since = threading.Event(), time.monotonic()
+        while True:
+            pause.wait(_LOOKS_EVERY)
+            now = time.monotonic()
+            entries = list(self._entries.items())
+            for key, watched in entries:
+                if watched.ends <= now and self._entries.pop(key, None) is not None:
+                    watched.cut()
+            if entries:
+                idle_since = now
+            elif now - idle_since > _LINGERS:
+                with self._starting:
+                    self._runs = False
+                    if not self._entries:
+                        return
+                    self._runs = True
+
+
+watch = Watch()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=watch.forget)
+
+
+class _Connecting:
+    """One attempt to connect, in a thread of its own.
+
+    :param make: makes the driver's connection
+    """
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make = make
+        self._ended = threading.Event()
+        self._lock = threading.Lock()
+        self._given_up = False
+        self._made: Any = None
+        self._error: BaseException | None = None
+
+    def result(self, seconds: float) -> Any:
+        """Return the connection.
+
+        :raises TimeoutError: when it is not there in time; it is closed if it comes later
+        """
+        threading.Thread(target=self._work, name="taskflowx-database-connect", daemon=True).start()
+        try:
+            self._ended.wait(seconds)
+        finally:
+            with self._lock:
+                self._given_up = True
+        if self._error is not None:
+            raise self._error
+        if self._made is None:
+            raise TimeoutError
+        return self._made
+
+    def _work(self) -> None:
+        made = None
+        try:
+            made = self._make()
+        except BaseException as error:  # noqa: BLE001 - of whatever kind, it is raised where the connection was asked for
+            self._error = error
+        with self._lock:
+            late, self._made = self._given_up, None if self._given_up else made
+        self._ended.set()
+        if late and made is not None:
+            made.close()
+
+
+def connect(make: Callable[[], Any], seconds: float) -> Any:
+    """Return a driver's connection.
+
+    :param make: makes it; called in a thread of its own
+    :param seconds: how long it may take; 0 for any time
+    :raises TimeoutError: when it takes longer
+    """
+    ends = asking.at
+    if ends is not None:
+        left = max(0.01, ends - time.monotonic())
+        seconds = min(seconds, left) if seconds else left
+    return _Connecting(make).result(seconds) if seconds else make()

@@ -1,0 +1,97 @@
+"""The file of a SQLite database: who may read it, and whether it is still the one that was opened.
+
+SQLite gives the files that it makes beside a database (`-wal`, `-shm`, `-journal`) the mode of the database itself, so
+it is enough to make that one. A file that was there already keeps its mode.
+
+What must stay true: what is committed goes into the file that the path names. A database that was moved, deleted or
+replaced lives on for those who have it open, and nobody would find what they write.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from taskflowx import exceptions
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+_MODE = 0o600
+
+
+class DatabaseFile:
+    """The file of one database.
+
+    :param path: where it is
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._known: tuple[int, int] | None = None
+
+    def open(self) -> None:
+        """Make the file if there is none, before SQLite does; one that was there before must be there.
+
+        :raises StorageFailure: when it is another one than before, or there is no folder for it
+        """
+        if self._known is not None:
+            self.check()
+            return
+        try:
+            made = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_CLOEXEC", 0), _MODE)
+        except FileExistsError:
+            pass
+        except FileNotFoundError as error:
+            folder = Path(self.path).parent
+            msg = f"unable to open the database '{self.path}': there is no folder '{folder}'\nMake the folder first"
+            raise _lasting(msg, error) from error
+        except OSError:
+            return  # SQLite says what is wrong with it
+        else:
+            with contextlib.suppress(OSError, AttributeError):
+                os.fchmod(made, _MODE)  # whatever the umask has taken away
+            os.close(made)
+        with contextlib.suppress(OSError):
+            self._known = self._identity()
+
+    def check(self) -> None:
+        """Make sure that the path still names the file that was opened.
+
+        :raises StorageFailure: when it does not
+        """
+        try:
+            if self._known is None or self._identity() == self._known:
+                return
+            problem, cause = "has been replaced by another file", None
+        except OSError as error:
+            problem, cause = "is not there any more", error
+        msg = (
+            f"The database '{self.path}' {problem}; nothing is written to the one that was opened\n"
+            "Put the file back, or open the store anew (backends.fetch)"
+        )
+        raise _lasting(msg, cause) from cause
+
+    def forget(self) -> None:
+        """Take the file that is there next for the right one."""
+        self._known = None
+
+    def _identity(self) -> tuple[int, int]:
+        found = os.stat(self.path)  # noqa: PTH116 - each commit asks, and a Path would cost more than the question
+        return found.st_dev, found.st_ino
+
+
+def file_of(url: sa.URL) -> DatabaseFile | None:
+    """Return the file of a database; None for one in memory, and where only SQLite can tell which file is meant."""
+    path = url.database
+    if url.get_backend_name() != "sqlite" or not path or path == ":memory:" or path.startswith("file:"):
+        return None
+    return DatabaseFile(path)
+
+
+def _lasting(message: str, cause: BaseException | None) -> exceptions.StorageFailure:
+    failure = exceptions.StorageFailure(message, cause)
+    failure.may_pass = False
+    return failure

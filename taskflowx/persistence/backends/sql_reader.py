@@ -1,0 +1,124 @@
+"""Reads records out of a SQL store, within a unit of work of whoever asks.
+
+A record that cannot be read raises an error that names it. Where several are listed, it is left out, with an error in
+the log, so that it does not hide the others.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from taskflowx import exceptions
+from taskflowx.persistence.backends import sql, sql_rows
+from taskflowx.persistence.owners import Claim
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from taskflowx.persistence.backends.sql_units import Unit
+    from taskflowx.persistence.models import FlowDetail, LogBook
+
+LOG = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class Reader:
+    """Reads records of one kind of database.
+
+    :param family: which of `sql.FAMILIES`
+    """
+
+    def __init__(self, family: str) -> None:
+        self._family = family
+        self._sql = sql.statements(family)
+        self._has_runs = False
+
+    def has_runs(self, unit: Unit) -> bool:
+        """Tell whether versions are kept, which they are not in a database that only TaskFlow has written."""
+        if not self._has_runs:
+            self._has_runs = bool(unit.rows(sql.has_runs(self._family)))
+        return self._has_runs
+
+    def claim(self, unit: Unit, uuid: str) -> Claim | None:
+        """Return who has written a run last; None when nobody has."""
+        rows = unit.rows(self._sql.run, uuid) if self.has_runs(unit) else ()
+        return Claim(*rows[0]) if rows else None
+
+    def claims(self, unit: Unit, book_uuid: str) -> dict[str, Claim]:
+        """Return flow's uuid -> who has written it last, for the flows in a book that have been written at all."""
+        rows = unit.rows(self._sql.runs_of_book, book_uuid) if self.has_runs(unit) else ()
+        return {uuid: Claim(*claim) for uuid, *claim in rows}
+
+    def flow(self, unit: Unit, uuid: str, lazy: bool = False) -> FlowDetail:
+        """Return the detail of a flow.
+
+        :param lazy: whether the details of its atoms are left out
+        :raises NotFound: when it is not there
+        """
+        claim = self.claim(unit, uuid)  # first: what is read after it may be newer, never older
+        for row in unit.rows(self._sql.flow, uuid):
+            detail = sql_rows.flow(row)
+            detail.revision = claim.version if claim else 0
+            for atom_row in () if lazy else unit.rows(self._sql.atoms_of_flow, uuid):
+                detail.add(sql_rows.atom(atom_row))
+            return detail
+        raise no_flow(uuid)
+
+    def flows(self, unit: Unit, book_uuid: str, *, lazy: bool, strict: bool) -> list[FlowDetail]:
+        """Return the details of the flows in a book.
+
+        :param lazy: whether the details of their atoms are left out
+        :param strict: whether one that cannot be read is an error; else it is left out
+        """
+        claims = self.claims(unit, book_uuid)
+        atoms: dict[str, list[Any]] = {}
+        rows = unit.rows(self._sql.flows_of_book, book_uuid)
+        for atom_row in () if lazy else unit.rows(self._sql.atoms_of_book, book_uuid):
+            atoms.setdefault(atom_row[2], []).append(atom_row)
+
+        def made(row: Any) -> FlowDetail:
+            detail = sql_rows.flow(row)
+            detail.revision = claims[detail.uuid].version if detail.uuid in claims else 0
+            for atom_row in atoms.get(detail.uuid, ()):
+                detail.add(sql_rows.atom(atom_row))
+            return detail
+
+        return list(map(made, rows)) if strict else list(readable(made, rows))
+
+    def book(self, unit: Unit, row: Any, *, lazy: bool, strict: bool) -> LogBook:
+        """Return the book of a row.
+
+        :param lazy: whether the details of its flows are left out
+        :param strict: whether a flow that cannot be read is an error; else it is left out
+        """
+        book = sql_rows.book(row)
+        updated_at = book.updated_at
+        for detail in () if lazy else self.flows(unit, book.uuid, lazy=False, strict=strict):
+            book.add(detail)
+        book.updated_at = updated_at  # to be read is no update
+        return book
+
+
+def readable(make: Callable[[Any], T], rows: Iterable[Any]) -> Iterator[T]:
+    """Iterate over what is made of rows; what cannot be read is left out, and an error is logged that names it."""
+    for row in rows:
+        try:
+            yield make(row)
+        except exceptions.StorageFailure as error:
+            LOG.error("A record is left out of what is listed: %s", error)  # noqa: TRY400 - the error says it all
+
+
+def no_book(uuid: str) -> exceptions.NotFound:
+    """Return the error for a book that is not there."""
+    return exceptions.NotFound(f"No logbook found with uuid '{uuid}'")
+
+
+def no_flow(uuid: str) -> exceptions.NotFound:
+    """Return the error for the detail of a flow that is not there."""
+    return exceptions.NotFound(f"No flow details found with uuid '{uuid}'")
+
+
+def no_atom(uuid: str) -> exceptions.NotFound:
+    """Return the error for the detail of an atom that is not there."""
+    return exceptions.NotFound(f"No atom details found with uuid '{uuid}'")

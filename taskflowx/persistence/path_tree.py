@@ -1,0 +1,314 @@
+"""A tree of paths with the records of runs in it, as `path_based` lays it out: how one path is handled, and reading.
+
+Drivers say how one path is handled. What must stay true:
+
+- Whoever asks for a record that is damaged is told so, with its path. Whoever iterates over records gets the others,
+  and the log has an error that names the damaged one. A flow or a book is never read without a part that is damaged:
+  it would look as if that part had never run.
+"""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import logging
+import math
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from taskflowx import exceptions
+from taskflowx.persistence import base, codec, models, owners
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+LOG = logging.getLogger(__name__)
+
+Detail = models.LogBook | models.FlowDetail | models.AtomDetail
+_D = TypeVar("_D", models.LogBook, models.FlowDetail, models.AtomDetail)
+
+#: where records lie that have no place of their own: those that TaskFlow wrote
+LAST = float("inf")
+
+
+class Place(NamedTuple):
+    """What the store keeps of its own in a record."""
+
+    at: float = LAST  # its place among its siblings
+    flow: str | None = None  # of an atom: the uuid of its flow, where that is known
+
+
+class PathTree(base.Connection, abc.ABC):
+    """Reads records that lie under one path.
+
+    :param backend: the store, which has a `path`
+    """
+
+    def __init__(self, backend: Any) -> None:
+        self._backend = backend
+        self._book_path = self._join_path(backend.path, "books")
+        self._flow_path = self._join_path(backend.path, "flow_details")
+        self._atom_path = self._join_path(backend.path, "atom_details")
+        self._run_path = self._join_path(backend.path, "taskflowx_runs")
+
+    @property
+    def backend(self) -> Any:
+        """The store that this connection is to."""
+        return self._backend
+
+    @property
+    def book_path(self) -> str:
+        """Where the books are."""
+        return self._book_path
+
+    @property
+    def flow_path(self) -> str:
+        """Where the details of flows are."""
+        return self._flow_path
+
+    @property
+    def atom_path(self) -> str:
+        """Where the details of atoms are."""
+        return self._atom_path
+
+    # -- what a driver does ------------------------------------------------------------------------
+
+    @abc.abstractmethod
+    def _join_path(self, *parts: str) -> str:
+        """Join parts to a path."""
+
+    @abc.abstractmethod
+    def _get_item(self, path: str) -> Any:
+        """Return what `_set_item` has put at a path.
+
+        :raises NotFound: when there is nothing
+        """
+
+    @abc.abstractmethod
+    def _set_item(self, path: str, value: Any, transaction: Any) -> None:
+        """Put at a path what `_pack` has made of a record, and make what is missing of the path."""
+
+    @abc.abstractmethod
+    def _del_tree(self, path: str, transaction: Any) -> None:
+        """Remove a path with all that is below it (links, not what they lead to), if there is any."""
+
+    @abc.abstractmethod
+    def _get_children(self, path: str) -> list[str]:
+        """Return the names right below a path.
+
+        :raises NotFound: when there is no such path
+        """
+
+    @abc.abstractmethod
+    def _ensure_path(self, path: str) -> None:
+        """Make what is missing of a path."""
+
+    @abc.abstractmethod
+    def _create_link(self, src_path: str, dest_path: str, transaction: Any) -> None:
+        """Make `dest_path` a link to `src_path`, which need not be there yet; one that is there already is left."""
+
+    def _check_name(self, name: str) -> None:
+        """Refuse a uuid that cannot be the name of a record.
+
+        :raises Unstorable: says why
+        """
+
+    def _transaction(self, path: str) -> AbstractContextManager[Any]:
+        """Return a context in which what is at and below a path is written; gives what the writing methods are given.
+
+        It may keep other writers and readers out, and write all or nothing.
+        """
+        return contextlib.nullcontext()
+
+    def _reading(self, path: str) -> AbstractContextManager[Any]:
+        """Return a context in which what is at and below a path is read; it may keep writers out."""
+        return contextlib.nullcontext()
+
+    def _pack(self, detail: Detail, place: Place) -> Any:
+        """Return what is kept of a detail: JSON text, unless the driver keeps something else.
+
+        :raises StorageFailure: when a value in it cannot be stored
+        """
+        extras: dict[str, Any] = {} if place.at == LAST else {"index": place.at}
+        if isinstance(detail, models.AtomDetail):
+            if place.flow is not None:
+                extras["flow"] = place.flow
+            return codec.dump_atom(detail, **extras)
+        if isinstance(detail, models.FlowDetail):
+            return codec.dump_flow(detail, **extras)
+        return codec.dump_book(detail, **extras)
+
+    def _unpack(self, kept: Any, load: Callable[[dict[str, Any]], _D]) -> tuple[_D, Place]:
+        """Return the detail of which `_pack` has made what is kept, and its place.
+
+        :param load: makes the detail of its record
+        :raises Unreadable: when it cannot be read
+        """
+        record = codec.loads(kept)
+        detail = load(record)
+        index, flow = record.get("index", LAST), record.get("flow")
+        if type(index) not in (int, float) or math.isnan(index) or not isinstance(flow, str | None):
+            raise codec.Unreadable(f"It has no place among its siblings: {str(index)[:80]}, {str(flow)[:80]}")
+        return detail, Place(index, flow)
+
+    def _get_claim(self, flow_uuid: str) -> owners.Claim | None:
+        """Return how often a run was written, and by whom; None if it never was.
+
+        :raises Unreadable: when that is damaged
+        """
+        path = self._join_path(self._run_path, flow_uuid)
+        try:
+            return self._to_claim(self._get_item(path), path)
+        except exceptions.NotFound:
+            return None
+
+    def _set_claim(self, flow_uuid: str, claim: owners.Claim, transaction: Any) -> None:
+        """Put what `_get_claim` returns; nothing is written when somebody else has put another one since it did."""
+        self._set_item(self._join_path(self._run_path, flow_uuid), claim.to_json(), transaction)
+
+    @staticmethod
+    def _to_claim(kept: str | bytes, path: str) -> owners.Claim:
+        try:
+            return owners.Claim.from_json(kept)
+        except ValueError as error:
+            msg = (
+                f"'{path}' says who runs a flow, and is damaged: {kept[:80]!r}\n"
+                "Remove it if nobody runs that flow now; the records are elsewhere"
+            )
+            raise codec.Unreadable(msg, error) from error
+
+    # -- reading -----------------------------------------------------------------------------------
+
+    def get_logbooks(self, lazy: bool = False) -> Iterator[models.LogBook]:
+        """Iterate over all books; one that cannot be read is named in the log."""
+        for book_uuid in self._names(self._book_path):
+            with self._going_on():
+                yield self.get_logbook(book_uuid, lazy)
+
+    def get_logbook(self, book_uuid: str, lazy: bool = False) -> models.LogBook:
+        """Return a book."""
+        path = self._place_of(self._book_path, book_uuid)
+        with self._reading(path):
+            book, _ = self._read(path, codec.load_book)
+            if lazy:
+                return book
+            updated_at = book.updated_at
+            for detail in self._children(path, self._flow_path, codec.load_flow):
+                with contextlib.suppress(exceptions.NotFound):  # removed since
+                    book.add(self.get_flow_details(detail.uuid))
+        book.updated_at = updated_at  # to be read is no update
+        return book
+
+    def get_flows_for_book(self, book_uuid: str, lazy: bool = False) -> Iterator[models.FlowDetail]:
+        """Iterate over the details of the flows in a book; one that cannot be read is named in the log."""
+        path = self._place_of(self._book_path, book_uuid)
+        with self._reading(path):
+            details = self._children(path, self._flow_path, codec.load_flow, going_on=True)
+        for detail in details:
+            with self._going_on():
+                if lazy:
+                    detail.revision = self._version_of(detail.uuid)
+                yield detail if lazy else self.get_flow_details(detail.uuid)
+
+    def get_flow_details(self, flow_uuid: str, lazy: bool = False) -> models.FlowDetail:
+        """Return the detail of a flow."""
+        path = self._place_of(self._flow_path, flow_uuid)
+        with self._reading(path):
+            version = self._version_of(flow_uuid)  # first: what is read after it may be newer, never older
+            detail, _ = self._read(path, codec.load_flow)
+            detail.revision = version
+            if not lazy:
+                for atom_detail in self._children(path, self._atom_path, codec.load_atom):
+                    detail.add(atom_detail)
+        return detail
+
+    def _version_of(self, flow_uuid: str) -> int:
+        claim = self._get_claim(flow_uuid)
+        return 0 if claim is None else claim.version
+
+    def get_atoms_for_flow(self, flow_uuid: str) -> Iterator[models.AtomDetail]:
+        """Iterate over the details of the atoms in a flow, in the order in which they were added.
+
+        One that cannot be read is named in the log.
+        """
+        path = self._place_of(self._flow_path, flow_uuid)
+        with self._reading(path):
+            details = self._children(path, self._atom_path, codec.load_atom, going_on=True)
+        yield from details
+
+    def get_atom_details(self, atom_uuid: str) -> models.AtomDetail:
+        """Return the detail of an atom."""
+        return self._read(self._place_of(self._atom_path, atom_uuid), codec.load_atom)[0]
+
+    def _read(self, path: str, load: Callable[[dict[str, Any]], _D]) -> tuple[_D, Place]:
+        """Return the detail at a path, and its place.
+
+        :raises NotFound: when there is none
+        :raises Unreadable: when it is damaged
+        """
+        return self._understood(path, self._get_item(path), load)
+
+    def _understood(self, path: str, kept: Any, load: Callable[[dict[str, Any]], _D]) -> tuple[_D, Place]:
+        """Return what `_unpack` does; an error names the path."""
+        problem = None
+        try:
+            found = self._unpack(kept, load)
+        except codec.Unreadable as error:
+            problem = error
+        else:
+            uuid = found[0].uuid
+            if path.endswith((f"/{uuid}", f"\\{uuid}")):
+                return found
+            problem = codec.Unreadable(f"It is the record of '{found[0].name}' with uuid '{found[0].uuid}'")
+        msg = f"The record at '{path}' is damaged"
+        raise codec.Unreadable(msg, problem) from problem
+
+    def _children(
+        self, path: str, target: str, load: Callable[[dict[str, Any]], _D], *, going_on: bool = False
+    ) -> list[_D]:
+        """Return the details that links below a path lead to, in the order of their places.
+
+        :param target: where the details are
+        :param going_on: whether one that is damaged is left out, and logged
+        """
+        found: list[tuple[_D, float]] = []
+        for name in self._get_children(path):
+            # A link may be there whose record was not written.
+            with self._going_on() if going_on else contextlib.suppress(exceptions.NotFound):
+                detail, place = self._read(self._join_path(target, name), load)
+                found.append((detail, place.at))
+        found.sort(key=lambda pair: pair[1])
+        return [detail for detail, _ in found]
+
+    @contextlib.contextmanager
+    def _going_on(self) -> Iterator[None]:
+        """Leave out a record that is not there any more, or is damaged."""
+        try:
+            yield
+        except exceptions.NotFound:
+            pass
+        except codec.Unreadable as error:
+            LOG.error("A record is left out: %s", error)  # noqa: TRY400 - the error says it all
+
+    def _names(self, path: str) -> list[str]:
+        """Return the names right below a path, none if it is not there."""
+        try:
+            return self._get_children(path)
+        except exceptions.NotFound:
+            return []
+
+    def _place_of(self, path: str, uuid: Any) -> str:
+        """Return the path of a record.
+
+        :raises Unstorable: when the uuid would lead elsewhere, or cannot be a name
+        """
+        if not isinstance(uuid, str) or not uuid or "/" in uuid or "\0" in uuid or uuid in {".", ".."}:
+            msg = f"A uuid is a name in the store and cannot be {uuid!r}: it is empty, '.' or '..', or has '/' in it"
+            raise exceptions.Unstorable(msg)
+        self._check_name(uuid)
+        return self._join_path(path, uuid)
+
+    def _seconds_left(self) -> float:
+        """Return for how many seconds what is done now may wait."""
+        return owners.PATIENCE if self.deadline is None else max(self.deadline - time.monotonic(), 0.0)
