@@ -114,8 +114,9 @@ def run_case(seed: int, stores: sides.Stores, theirs: sides.Peer, ours: sides.Pe
 
 
 def _end(spec: specs.Spec, answer: dict[str, Any]) -> Any:
-    """Return the state of the flow and its atoms; of one that was rolled back, what stands nevertheless."""
-    now = {atom.name: answer.get("atoms", {}).get(atom.name, {}).get("state") for atom in specs.atoms_in(spec.root)}
+    """Return the state of the flow and its tasks; of one that was rolled back, what stands nevertheless."""
+    jobs = [atom.name for atom in specs.atoms_in(spec.root) if isinstance(atom, specs.Job)]
+    now = {name: answer.get("atoms", {}).get(name, {}).get("state") for name in jobs}
     state = answer.get("state")
     return state, {name: at for name, at in now.items() if state != "REVERTED" or at == "SUCCESS"}
 
