@@ -7,9 +7,11 @@ clock.
 from __future__ import annotations
 
 import contextlib
+import gc
 import sqlite3
 import tempfile
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import beside, workloads
@@ -128,6 +130,52 @@ def commits(sizes: Sizes, _: str) -> Iterator[Figure]:
                 each = commits_of(address(), shape, atoms, **options) / atoms
                 most = None if sizes.quick else 1.01 if together == 1 else 1 / 16  # the run's own are in it
                 yield alone(f"{label}, commits", [each], "an atom", atoms=atoms, at_most=most)
+
+
+def processor(sizes: Sizes, _: str) -> Iterator[Figure]:
+    """Compare the processor time of a durable chain with that of its statements on the bare driver, without a disk."""
+    atoms = sizes.committed
+    memory = Path("/dev/shm")  # noqa: S108 - a folder of ours is made in it
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as path:
+        turns = in_turn(
+            sizes.turns,
+            lambda: _processor_seconds(new_file(path), atoms, workloads.finish),
+            lambda: _processor_seconds(new_file(path), atoms, _bare_steps),
+            warm_up=not sizes.quick,
+        )
+    facts = an_atom(atoms) | {"unit": "µs of processor time an atom"}
+    yield compared("linear, sqlite", turns, **facts, at_most=None if sizes.quick else 2.5)
+
+
+def _processor_seconds(connection: str, atoms: int, steps: Callable[[Any], None]) -> float:
+    """Return how much processor time the steps of a run take that is stored and ready.
+
+    :param steps: takes them, given the engine
+    """
+    with backends.backend(connection) as backend:
+        engine = workloads.ready(workloads.SHAPES["linear"](atoms), book=models.LogBook("book"), backend=backend)
+        gc.collect()
+        before = time.process_time()
+        steps(engine)
+        return time.process_time() - before
+
+
+def _bare_steps(engine: Any) -> None:
+    """Run what each step of a chain runs: its beginning, two atoms, the version of the run, and its end."""
+    statements = sql.statements("sqlite")
+    detail = engine.storage._flowdetail
+    rows = [(atom.uuid, atom.name, detail.uuid, *_ROW[2:], None, None, None) for atom in detail]
+    known = detail.revision
+    with contextlib.closing(sqlite3.connect(engine.storage.backend.engine.url.database, isolation_level=None)) as made:
+        for setting in ("journal_mode = wal", "synchronous = full", "wal_autocheckpoint = 250", "foreign_keys = on"):
+            made.execute(f"pragma {setting}")
+        for number in range(len(rows)):
+            made.execute("begin immediate")
+            made.executemany(statements.put_atom, rows[number : number + 2])
+            claim = (known + 1, "p" * 60, time.time() + 60)
+            assert made.execute(statements.move_on, (*claim, detail.uuid, known)).rowcount == 1
+            made.commit()
+            known += 1
 
 
 def new_file(folder: str) -> str:

@@ -411,6 +411,12 @@ ROWS = {
         durable.commits,
         ("driver", "taskflowx"),
     ),
+    "processor": Row(
+        "processor time of a durable chain in SQLite, and of the same statements on the bare driver, without a disk",
+        ("",),
+        durable.processor,
+        ("taskflowx", "driver"),
+    ),
     "durable": Row(
         "a run with each step kept in SQLite before the next one ÷ a run in memory (serial)",
         tuple(workloads.SHAPES),

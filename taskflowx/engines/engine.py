@@ -611,7 +611,7 @@ class ActionEngine(base.Engine):
         """Return what is raised of a run that was left before its end."""
         error = work.left_by
         assert error is not None, "it was left"
-        if work.scheduler is None or work.not_saved is None:
+        if work.not_saved is None or (work.scheduler is None and not self._storage.touched):
             return error
         told = self._not_saved(work.not_saved)
         if error is work.not_saved:

@@ -10,7 +10,7 @@ What must stay true:
   is a range. A retry is the first atom of its range.
 - The successors of a node are in ascending order.
 - A gate is a no-op node (its atom is None) that stands where many nodes precede many others, so that W x W edges
-  are 2W. It has at least two predecessors.
+  are 2W, and where much ends in flows that are nested deeply. It has at least two predecessors.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from taskflowx import deciders, exceptions, flow, retry, task
 from taskflowx._util import arguments
 from taskflowx.atom import Atom, full_name
 from taskflowx.patterns import graph_flow, linear_flow, unordered_flow
-from taskflowx.patterns.members import CYCLE
+from taskflowx.patterns.order import CYCLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -223,6 +223,8 @@ def _finish(plan: Plan) -> None:
         plan.rank = [(-_priority_of(atom) if atom is not None else 0, i) for i, atom in enumerate(plan.atoms)]
 
 
+_WIDE, _DEEP = 32, 16  # from here on what ends in nested flows is drawn together at a gate
+
 _name = operator.attrgetter("name")
 _priority = operator.attrgetter("priority")
 
@@ -403,6 +405,10 @@ class _Frame:
                     _check_member(plan, member)
         return members
 
+    def is_heap(self, plan: Plan, exits: Nodes) -> bool:
+        """Tell whether so much ends at the end of a nested flow, far inside, that all levels around would copy it."""
+        return len(exits) > _WIDE and plan.spans[self.home].depth > _DEEP
+
     def advance(self, plan: Plan) -> Any:
         """Compile members up to the next flow among them, and return that; None at the end."""
         raise NotImplementedError
@@ -479,7 +485,7 @@ class _Fan(_Frame):
 
     def closed(self, plan: Plan, exits: Nodes) -> None:
         if exits is not self.entry:
-            self.ends.extend(exits)
+            self.ends.extend((_emit(plan, None, exits, self.home),) if self.is_heap(plan, exits) else exits)
 
 
 class _Net(_Frame):
@@ -579,7 +585,7 @@ class _Net(_Frame):
         self.exits = tuple([i for i in range(first, len(succ)) if not succ[i]])
 
     def closed(self, plan: Plan, exits: Nodes) -> None:
-        if len(exits) > 1 and self.fan_out[self.position] > 1:
+        if len(exits) > 1 and (self.fan_out[self.position] > 1 or self.is_heap(plan, exits)):
             exits = (_emit(plan, None, exits, self.home),)
         self.ends.append(exits)
 

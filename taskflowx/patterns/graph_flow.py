@@ -1,7 +1,7 @@
 """Members that run in the order of their dependencies.
 
 The links of a graph flow are inferred from what its members require and provide, and added by hand. How the members are
-kept in order is the matter of `taskflowx.patterns.members`.
+linked is the matter of `taskflowx.patterns.members`, and their order that of `taskflowx.patterns.order`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from taskflowx.patterns import members
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence, Set as AbstractSet
 
-    from taskflowx.patterns.members import Member
+    from taskflowx.patterns.order import Member
 
 
 class Flow(flow.Flow):
@@ -117,8 +117,15 @@ class Flow(flow.Flow):
         return self._tfx_members.kept_names(self.retry)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the state with members of its own: a copy grows by itself."""
-        return {**self.__dict__, "_tfx_members": self._tfx_members.copy()}
+        """Return the state with the members' own in it: a copy grows by itself, and nests no deeper than it must."""
+        rows, facts = self._tfx_members.taken_apart()
+        return {**self.__dict__, "_tfx_members": rows, "_tfx_facts": facts}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        rows, facts = state["_tfx_members"], state.pop("_tfx_facts", None)
+        self.__dict__.update(state)
+        if facts is not None:
+            self._tfx_members = members.Members.put_together(rows, facts)
 
 
 class TargetedFlow(Flow):

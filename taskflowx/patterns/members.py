@@ -1,90 +1,19 @@
-"""The members of a graph flow: in a topological order, with the links between them, and by the names they provide.
-
-The members are ranked in a topological order while the flow grows, after the idea of Pearce and Kelly ("A dynamic
-topological sort algorithm for directed acyclic graphs", 2006) that a link concerns only the ranks between its ends: one
-that agrees with the ranks costs nothing, and for another one the smaller of two sides moves, what follows one end or
-what precedes the other. Where there is room between ranks, nobody else has to, and where there is none all are given
-some. A cycle is found by the call that closes it.
+"""The members of a graph flow by the names that they provide and look for, and the links that follow from these.
 
 A nested flow may have more names than all other members together, as on each level of many. The names of the largest
 nested flow are therefore no part of the index: they stay in its own sets, and a flow around this one that asks for all
 names gets these sets (`kept_names`). When they are needed again, they are looked up anew.
-
-Invariants: for each link (u, v) the rank of u is lower than that of v. While the members are held in the order of their
-ranks, each has its position for its rank.
 """
 
 from __future__ import annotations
 
-import collections
-import operator
 from typing import TYPE_CHECKING, Any, Self
 
 from taskflowx import atom, exceptions, flow
+from taskflowx.patterns.order import MANUAL, Member, Ranked
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
-
-CYCLE = "No path through the node(s) in the graph produces an ordering that will allow for logical edge traversal"
-ROOM = 1 << 64  # by so much the ranks of two neighbours differ when room has been made
-MANUAL: dict[str, Any] = {flow.LINK_MANUAL: True}  # shared by all links made by hand that have nothing more
-
-
-class Member:
-    """One member: its rank, whom it follows for what it requires, what is said of its links, and who follows it.
-
-    Who follows it is empty until that has been worked out: most flows are never asked. `reasons` has the names behind a
-    link, by the member that is followed, where they cannot be read off the two. `names` are those of a nested flow, in
-    a list, which is empty after they have been given away.
-    """
-
-    __slots__ = ("after", "item", "linked", "names", "needed", "rank", "reasons")
-
-    def __init__(self, item: Any, rank: int, needed: tuple[Member, ...]) -> None:
-        self.item = item
-        self.rank = rank
-        self.needed = needed
-        self.linked: dict[Member, dict[str, Any]] | None = None
-        self.reasons: dict[Member, set[str]] | None = None
-        self.after: list[Member] | tuple[()] = ()
-        self.names: list[flow.Names] | None = None
-
-    def before(self) -> tuple[Member, ...]:
-        """Return the members that this one directly follows."""
-        if self.linked is None:
-            return self.needed
-        return (*self.needed, *(node for node in self.linked if node not in self.needed))
-
-    def precede(self, later: Member) -> None:
-        """Take note of one that follows this one."""
-        if self.after:
-            self.after.append(later)
-        else:
-            self.after = [later]
-
-    def no_longer_precede(self, last: Member) -> None:
-        """Undo the last `precede`, if it was for this one."""
-        if isinstance(self.after, list) and self.after[-1:] == [last]:
-            self.after.pop()
-
-    def explain(self, earlier: Member, names: set[str]) -> None:
-        """Keep the names behind a link."""
-        if self.reasons is None:
-            self.reasons = {}
-        self.reasons[earlier] = names
-
-    def own_names(self) -> flow.Names:
-        """Return the names of a nested flow, looked up anew when they have been given away."""
-        try:
-            return self.names[-1]  # type: ignore[index]
-        except IndexError:
-            found = flow.names_of(self.item)
-            self.names = [found]
-            return found
-
-
-_by_rank = operator.attrgetter("rank")
-_set_rank = vars(Member)["rank"].__set__
+    from collections.abc import Collection, Iterable, Sequence
 
 
 class Index:
@@ -141,33 +70,20 @@ class Index:
         return made
 
 
-class Members:
-    """The members of a graph flow and their links; iterates over the items in the order of their ranks.
+class Members(Ranked):
+    """The members of a graph flow and their links.
 
     :param given: names that nobody is linked for, as they are there already
     """
 
     def __init__(self, given: frozenset[str]) -> None:
-        self.nodes: dict[Any, Member] = {}
+        super().__init__()
         self.given = given
-        self._end = 0  # the rank for the next one at the end
-        self._step = 1  # how much higher that of the one after it will be
-        self._sorted = True  # whether the members are held in the order of their ranks
-        self._knows_after = False  # whether the members know who follows them
         self._providers = Index()
         self._needers = Index()  # by what nobody provided when they were added
         self._largest: Member | None = None  # the nested flow whose names are not in the index
         self._met: set[str] | None = None  # what it requires and does not look for a provider of; None: all
         self._age: int | None = None  # `flow.age()` when the first nested flow was added; -1 if names may change
-
-    def __len__(self) -> int:
-        return len(self.nodes)
-
-    def __contains__(self, item: object) -> bool:
-        return item in self.nodes
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self.ranked())
 
     # -- growing -----------------------------------------------------------------------------------
 
@@ -186,12 +102,6 @@ class Members:
                 self._remove(node)
             self._put_back(moved, end, step)
             raise
-
-    def _put_back(self, moved: dict[Member, int], end: int, step: int) -> None:
-        """Give those that have moved the ranks that they had."""
-        for node, rank in moved.items():
-            node.rank = rank
-        self._end, self._step = end, step
 
     def _join(  # noqa: C901 - one pass over many members, and it counts what each of them costs
         self,
@@ -358,16 +268,6 @@ class Members:
             if needer in served or needer.names is not None or isinstance(node.item, flow.Flow):
                 needer.explain(node, set(names))
 
-    def _work_out_after(self) -> None:
-        """Let the members know who follows them, from now on."""
-        if not self._knows_after:
-            for node in self.nodes.values():  # one that was interrupted may have begun
-                node.after = ()
-            for node in self.nodes.values():
-                for earlier in node.before():
-                    earlier.precede(node)
-            self._knows_after = True
-
     @staticmethod
     def _only(providers: Sequence[Member], name: str, item: Any) -> Member:
         """Return the only one of some providers of a name that an item requires.
@@ -444,128 +344,7 @@ class Members:
         for name in provides:
             self._providers.drop(name, node)
 
-    def _settle(self, node: Member, moved: dict[Member, int]) -> None:
-        """Rank the newest member, which stands at the end, after those that it follows and before those after it.
-
-        :param moved: learns the rank that each of those that move had at first
-        """
-        self._sorted = False
-        high = min([later.rank for later in node.after])
-        low = max([earlier.rank for earlier in node.needed]) if node.needed else high - ROOM
-        # Without a place between them it goes after those that it follows, and then those after it have to move.
-        if not self._move([node], low, high if low < high else node.rank, moved):
-            self._make_room(moved)
-            self._settle(node, moved)
-        elif low >= high:
-            for needer in node.after:
-                self._put_before(node, needer, moved)
-
-    def _move(self, nodes: list[Member], low: int, high: int, moved: dict[Member, int]) -> bool:
-        """Spread members evenly between two ranks; returns whether there was room, and moves none if not."""
-        step = (high - low) // (len(nodes) + 1)
-        if step < 1:
-            return False
-        for node in nodes:
-            moved.setdefault(node, node.rank)
-            low += step
-            node.rank = low
-        return True
-
-    def _make_room(self, moved: dict[Member, int]) -> None:
-        for node in self.nodes.values():
-            moved.setdefault(node, node.rank)
-        self._number(ROOM)
-
-    def _number(self, step: int) -> list[Member]:
-        """Give the members ranks that differ by so much, and return them in order."""
-        nodes = sorted(self.nodes.values(), key=_by_rank)
-        end = len(nodes) * step
-        ranks = list(range(0, end, step))
-        # The end is raised before the ranks change, so that an interrupt leaves nobody behind it. The ranks are given
-        # without a step in Python or arithmetic of large numbers, where signals are looked at: all of them or none.
-        self._end, self._step = max(end, self._end), step
-        collections.deque(map(_set_rank, nodes, ranks), maxlen=0)
-        self._end = end
-        return nodes
-
-    def link(self, earlier: Member, later: Member, attributes: dict[str, Any]) -> None:
-        """Make a member follow another one.
-
-        :param attributes: of the link, beside `LINKMANUAL`
-        :raises DependencyFailure: when it would close a cycle; it is not made then
-        """
-        known = later.linked.get(earlier) if later.linked else None
-        new = known is None and earlier not in later.needed
-        known = MANUAL if known is None else known
-        moved: dict[Member, int] = {}
-        end, step = self._end, self._step
-        try:
-            if new:
-                self._put_before(earlier, later, moved)
-                if self._knows_after:
-                    earlier.precede(later)
-            if later.linked is None:
-                later.linked = {}
-            later.linked[earlier] = known | attributes if attributes else known
-        except BaseException:
-            if new:
-                earlier.no_longer_precede(later)
-            self._put_back(moved, end, step)
-            raise
-
-    def _put_before(self, u: Member, v: Member, moved: dict[Member, int]) -> None:
-        """Make the rank of `u` lower than that of `v`, if it is not.
-
-        :param moved: learns the rank that each of those that move had at first
-        :raises DependencyFailure: when u follows v; no rank has changed then
-        """
-        low, high = v.rank, u.rank
-        if high < low:
-            return
-        self._work_out_after()
-        # What follows v and what precedes u, between the two: looked up in turn, until one of them is complete.
-        following, preceding = [v], [u]
-        ahead, behind = {v}, {u}
-        for later, earlier in zip(following, preceding, strict=False):
-            for node in later.after:
-                if node.rank <= high and node not in ahead:
-                    ahead.add(node)
-                    following.append(node)
-            for node in earlier.before():
-                if node.rank >= low and node not in behind:
-                    behind.add(node)
-                    preceding.append(node)
-        if u in ahead or v in behind:
-            raise _refusal(u, v)
-        self._sorted = False
-        if len(following) <= len(preceding):
-            following.sort(key=_by_rank)
-            beyond = min((node.rank for later in following for node in later.after if node not in ahead), default=None)
-            fits = self._move(following, high, self._end_for(following) if beyond is None else beyond, moved)
-        else:
-            preceding.sort(key=_by_rank)
-            lowest = low - len(preceding) * ROOM
-            beyond = max(
-                (node.rank for earlier in preceding for node in earlier.before() if node not in behind), default=lowest
-            )
-            fits = self._move(preceding, beyond, low, moved)
-        if not fits:
-            self._make_room(moved)
-            self._put_before(u, v, moved)
-
-    def _end_for(self, nodes: list[Member]) -> int:
-        """Return the rank of the end after some more members than there are."""
-        self._end += len(nodes) * ROOM
-        return self._end
-
     # -- what there is -----------------------------------------------------------------------------
-
-    def ranked(self) -> dict[Any, Member]:
-        """Return the members by item, in the order of their ranks, which are their positions."""
-        if not self._sorted:
-            self.nodes = {node.item: node for node in self._number(1)}
-            self._sorted = True
-        return self.nodes
 
     def kept_names(self, retry: Any) -> flow.Names | None:
         """Return the names of the flow in sets for the caller; None when they have to be looked up anew.
@@ -601,8 +380,11 @@ class Members:
             requires, provides, lasting=all(isinstance(item, (atom.Atom, flow.Flow)) for item in self.nodes)
         )
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Return the state with links as positions: a copy that went from member to member would nest too deep."""
+    def taken_apart(self) -> tuple[list[Any], dict[str, Any]]:
+        """Return rows, one a member, and all else, for a copy that is made by `put_together`.
+
+        Links are positions: a copy that went from member to member would nest too deep.
+        """
         nodes = list(self.nodes.values())
         place = {node: position for position, node in enumerate(nodes)}
         rows = [
@@ -616,18 +398,20 @@ class Members:
             )
             for node in nodes
         ]
-        return {
+        facts = {
             **self.__dict__,
-            "nodes": rows,
             "_knows_after": False,
             "_providers": self._providers.positions(place),
             "_needers": self._needers.positions(place),
             "_largest": None if self._largest is None else place[self._largest],
             "_age": None if self._age is None else -1,  # another process counts anew
         }
+        del facts["nodes"]
+        return rows, facts
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        rows = state["nodes"]
+    @classmethod
+    def put_together(cls, rows: list[Any], facts: dict[str, Any]) -> Self:
+        """Make members from what `taken_apart` gave; nothing is shared with those but the items."""
         nodes = [Member(item, rank, ()) for item, rank, *_ in rows]
         for node, (_, _, needed, linked, reasons, names) in zip(nodes, rows, strict=True):
             node.needed = tuple([nodes[position] for position in needed])
@@ -637,17 +421,16 @@ class Members:
                 node.reasons = {nodes[position]: set(has) for position, has in reasons}
             if names is not None:
                 node.names = [flow.Names(set(one[0]), set(one[1]), lasting=one[2]) for one in names]
-        self.__dict__.update(state)
-        self.nodes = {node.item: node for node in nodes}
-        self._providers = Index.at(state["_providers"], nodes)
-        self._needers = Index.at(state["_needers"], nodes)
-        self._largest = None if state["_largest"] is None else nodes[state["_largest"]]
-
-    def copy(self) -> Self:
-        """Return members of the same items that grow by themselves."""
-        made = type(self).__new__(type(self))
-        made.__setstate__(self.__getstate__())
+        made = cls.__new__(cls)
+        made.__dict__.update(facts)
+        made.nodes = {node.item: node for node in nodes}
+        made._providers = Index.at(facts["_providers"], nodes)
+        made._needers = Index.at(facts["_needers"], nodes)
+        made._largest = None if facts["_largest"] is None else nodes[facts["_largest"]]
         return made
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self).put_together, self.taken_apart()
 
 
 _NO_NAMES: frozenset[str] = frozenset()
@@ -660,19 +443,3 @@ def _note(before: dict[Member, set[str] | None], provider: Member, name: str) ->
         before[provider] = {name}
     else:
         names.add(name)
-
-
-def _refusal(u: Member, v: Member) -> exceptions.DependencyFailure:
-    """Return the error that names the cycle which a link from u to v closes."""
-    came_from = {v: v}
-    queue = [v]
-    for node in queue:
-        for successor in node.after:
-            if successor not in came_from:
-                came_from[successor] = node
-                queue.append(successor)
-    path = [u]
-    while path[-1] is not v:
-        path.append(came_from[path[-1]])
-    around = " -> ".join(str(node.item.name) for node in [u, *reversed(path)])
-    return exceptions.DependencyFailure(f"{CYCLE}\nThe cycle is: {around}")

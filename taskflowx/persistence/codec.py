@@ -11,6 +11,7 @@ where it is; nothing is pickled, and nothing is turned into its text behind the 
 
 from __future__ import annotations
 
+import functools
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
@@ -231,9 +232,10 @@ def dump_atom_values(detail: models.AtomDetail) -> dict[str, str | None]:
     return {part: None if data[part] is None else dumps(data[part], what_of(detail, part)) for part in ATOM_VALUES}
 
 
-def dump_atom(detail: models.AtomDetail, **extras: Any) -> str:
+def dump_atom(detail: models.AtomDetail, first: int = 0, **extras: Any) -> str:
     """Return the record of an atom as JSON text: its kind and all that its detail holds.
 
+    :param first: of a retry, the number of the attempt that its history begins with in the record
     :param extras: what the store keeps of its own in the record
     :raises StorageFailure: when a value in it cannot be stored
     """
@@ -245,7 +247,7 @@ def dump_atom(detail: models.AtomDetail, **extras: Any) -> str:
         data = models.AtomDetail.to_dict(detail)
         del data["results"]
         text = _dumps({**more, "atom": data}, what, DEEPEST + _AROUND)
-        return f'{text[:-2]},"results":{dump_history(detail)}}}}}'
+        return f'{text[:-2]},"results":{dump_history(detail, first)}}}}}'
     except exceptions.StorageFailure:
         dump_atom_values(detail)  # raises again, and names the part
         raise
@@ -254,41 +256,54 @@ def dump_atom(detail: models.AtomDetail, **extras: Any) -> str:
 class _Past(NamedTuple):
     """The text of the attempts of a retry that are over."""
 
-    number: int
+    begin: int  # those of these numbers
+    end: int
     first: Any  # the first and the last of them, by which the history is known again
     last: Any
     text: str
 
 
-def dump_history(detail: models.RetryDetail) -> str:
+def dump_history(detail: models.RetryDetail, first: int = 0) -> str:
     """Return the attempts of a retry as JSON text; that of the attempts that are over is made once.
 
     So what is changed in the value of an attempt that is over does not reach the store.
 
+    :param first: the number of the attempt to begin with
     :raises StorageFailure: when a value in it cannot be stored
     """
     attempts, past = detail.results, detail.past
     over = len(attempts) - 1
     if (
         past is None
-        or past.number > over
-        or attempts[0] is not past.first
-        or attempts[past.number - 1] is not past.last
+        or past.end > over
+        or past.begin != first
+        or attempts[first] is not past.first
+        or attempts[past.end - 1] is not past.last
     ):
-        past = _Past(0, None, None, "")
-    texts = [past.text] if past.number else []
-    for value, failures in attempts[past.number :]:
-        attempt = [value, {name: failure.to_dict() for name, failure in failures.items()}]
-        try:
-            texts.append(_dumps(attempt, "", DEEPEST + _AROUND))
-        except exceptions.StorageFailure:
-            _dumps(
-                detail.to_dict()["results"], what_of(detail, "results"), DEEPEST + _AROUND
-            )  # says where in all of it
-            raise
-    if over > past.number:
-        detail.past = _Past(over, attempts[0], attempts[over - 1], ",".join(texts[:-1]))
+        past = _Past(first, first, None, None, "")
+    texts = [past.text] if past.end > first else []
+    texts += map(functools.partial(_attempt_text, detail), attempts[past.end :])
+    if over > past.end:
+        detail.past = _Past(first, over, attempts[first], attempts[over - 1], ",".join(texts[:-1]))
     return f"[{','.join(texts)}]"
+
+
+def dump_attempts(detail: models.RetryDetail, begin: int, end: int) -> str:
+    """Return some attempts of a retry as JSON text.
+
+    :raises StorageFailure: when a value in it cannot be stored
+    """
+    return f"[{','.join(_attempt_text(detail, attempt) for attempt in detail.results[begin:end])}]"
+
+
+def _attempt_text(detail: models.RetryDetail, attempt: tuple[Any, dict[str, Any]]) -> str:
+    value, failures = attempt
+    written = [value, {name: failure.to_dict() for name, failure in failures.items()}]
+    try:
+        return _dumps(written, "", DEEPEST + _AROUND)
+    except exceptions.StorageFailure:
+        _dumps(detail.to_dict()["results"], what_of(detail, "results"), DEEPEST + _AROUND)  # says where in all of it
+        raise
 
 
 def load_atom(record: Any) -> models.AtomDetail:

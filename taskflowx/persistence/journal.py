@@ -88,9 +88,12 @@ class Journal:
         """
         if failpoints.on:
             failpoints.hit("before commit")
-        with contextlib.closing(self._backend.get_connection()) as connection:
+        connection = self._backend.get_connection()
+        try:
             connection.deadline = ends
             connection.save_changes(self._flow_detail, details, self._owner)
+        finally:
+            connection.close()
         if failpoints.on:
             failpoints.hit("after commit")
 

@@ -6,9 +6,15 @@
     <path>/flow_details/<uuid of a flow>/<uuid of an atom>   a link to the atom
     <path>/atom_details/<uuid of an atom>                    the record of the atom
     <path>/taskflowx_runs/<uuid of a flow>                   how often the run was written, and who runs it now
+    <path>/taskflowx_attempts/<uuid of a retry>/<number>     some attempts of a retry that are over
 
-This is TaskFlow's layout, but for the last line, and each can read what the other has written. One key is ours too:
-`index`, the place of a record among its siblings, since a listing of paths has no order.
+This is TaskFlow's layout, but for the last two lines, and each can read what the other has written. Two keys are ours
+too: `index`, the place of a record among its siblings, since a listing of paths has no order; and `flow`, the uuid of
+the flow that an atom is in.
+
+A record of a retry has its whole history, as TaskFlow's has. But while a run with a long one is under way, attempts
+that are over are written once, beside the record, and its key `past` says how many: else each attempt would write all
+attempts before it again. When the run comes to rest, all of them are in the record, if the store can hold it.
 
 What is written is here; what is read, and what a driver does, is in `path_tree`. What must stay true:
 
@@ -32,7 +38,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 from taskflowx import exceptions
 from taskflowx._util import arguments, failpoints
 from taskflowx.persistence import base, codec, models, owners
-from taskflowx.persistence.path_tree import LAST, PathTree, Place
+from taskflowx.persistence.path_histories import AT_REST, Change, Changes, Histories, Written
+from taskflowx.persistence.path_tree import LAST, Place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, MutableMapping
@@ -40,8 +47,6 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 
-_LONG_HISTORY = 8  # attempts
-_MOST_WRITTEN = 16  # records of retries that are known
 
 _D = TypeVar("_D", models.LogBook, models.FlowDetail, models.AtomDetail)
 _R = TypeVar("_R")
@@ -65,7 +70,7 @@ class PathBasedBackend(base.Backend, abc.ABC):
             raise ValueError("Empty path is disallowed")
         self._path: str = path
         #: path -> record and place of retries with a history, as they were written last, so that they need not be read
-        self.written: dict[str, tuple[Any, Place]] = {}
+        self.written: dict[str, Written] = {}
 
     def _usual_path(self) -> str | None:
         """Return the path that is taken when the settings name none."""
@@ -77,18 +82,6 @@ class PathBasedBackend(base.Backend, abc.ABC):
         return self._path
 
 
-class _Change(NamedTuple):
-    """A record that is to be written."""
-
-    link: str | None  # to be made before it, when the record is new in its parent
-    kept: Any  # what `_pack` has made of it
-    is_new: bool  # whether nothing was stored at its path
-    flow: str | None = None  # of an atom: the uuid of its flow, where that is known
-
-
-_Changes = dict[str, _Change]  # by path, in the order in which they are to be written
-
-
 class _Parent(NamedTuple):
     """What has links to records."""
 
@@ -97,7 +90,7 @@ class _Parent(NamedTuple):
     links: frozenset[str]
 
 
-class PathBasedConnection(PathTree, abc.ABC):
+class PathBasedConnection(Histories, abc.ABC):
     """A connection to a store that lays its records out under one path; drivers say how one path is handled.
 
     :param backend: the store
@@ -140,12 +133,12 @@ class PathBasedConnection(PathTree, abc.ABC):
         self, path: str, book: models.LogBook, transaction: Any
     ) -> list[tuple[owners.Claim, models.FlowDetail]]:
         """Write a book; returns the claims of the runs that were written."""
-        all_changes: _Changes = {}
+        all_changes: Changes = {}
         self._stage(all_changes, path, book, codec.load_book, insert=True)
         of_book = dict(all_changes)
         parent = self._parent_at(self._book_path, path)
         now = time.time()
-        of_flows: list[tuple[models.FlowDetail, str, _Changes]] = []
+        of_flows: list[tuple[models.FlowDetail, str, Changes]] = []
         for place, detail in enumerate(book):
             changes = collections.ChainMap({}, all_changes)
             self._stage_flow(changes, detail, insert=True, parent=parent, index=now + place / 1e6)
@@ -180,7 +173,7 @@ class PathBasedConnection(PathTree, abc.ABC):
         path = self._place_of(self._book_path, book.uuid)
 
         def change(transaction: Any) -> None:
-            changes: _Changes = {}
+            changes: Changes = {}
             self._stage(changes, path, book, codec.load_book, insert=True)
             # No list of its siblings is asked for: it would be as long as the book.
             parent = _Parent(self._book_path, path, frozenset())
@@ -200,7 +193,7 @@ class PathBasedConnection(PathTree, abc.ABC):
         path = self._place_of(self._flow_path, flow_detail.uuid)
 
         def change(transaction: Any) -> tuple[models.FlowDetail, owners.Claim | None]:
-            changes: _Changes = {}
+            changes: Changes = {}
             stored = self._stage_flow(changes, flow_detail, insert=ignore_missing)
             if path in changes and changes[path].is_new:
                 self._write(changes, transaction)
@@ -227,7 +220,7 @@ class PathBasedConnection(PathTree, abc.ABC):
         path = self._place_of(self._atom_path, atom_detail.uuid)
 
         def change(transaction: Any) -> models.AtomDetail:
-            changes: _Changes = {}
+            changes: Changes = {}
             stored = self._stage(changes, path, atom_detail, codec.load_atom, insert=ignore_missing)
             for flow in filter(None, [change.flow for change in changes.values()]):
                 with self._within(self._place_of(self._flow_path, flow), transaction) as inner:
@@ -253,25 +246,30 @@ class PathBasedConnection(PathTree, abc.ABC):
 
         def change(transaction: Any) -> owners.Claim | None:
             stored = None if owner is None else self._get_claim(flow_detail.uuid)
-            of_flow: _Changes = {}
+            of_flow: Changes = {}
             self._stage(of_flow, flow_path, flow_detail, codec.load_flow)
             claim = None if owner is None else owner.checked(stored, flow_detail, time.time())
-            changes: _Changes = {}
+            changes: Changes = {}
             missing = []
-            for detail in details:
+            at_rest = flow_detail.state in AT_REST
+            parted = self._parted(flow_detail) if at_rest else []
+            for detail in (*details, *(each for each in parted if each not in details)):
                 path = self._place_of(self._atom_path, detail.uuid)
                 try:
-                    if not self._stage_again(changes, path, detail, flow_detail.uuid):
+                    if not self._stage_history(changes, path, detail, flow_detail.uuid, at_rest=at_rest):
                         self._stage(changes, path, detail, codec.load_atom, flow=flow_detail.uuid)
                 except exceptions.NotFound:
                     missing.append((path, detail))
             places = {detail.uuid: index for index, detail in enumerate(flow_detail)} if missing else {}
             for path, detail in missing:
                 kept = self._pack(detail, Place(places.get(detail.uuid, LAST), flow_detail.uuid))
-                changes[path] = _Change(self._join_path(flow_path, detail.uuid), kept, is_new=True)
+                changes[path] = Change(self._join_path(flow_path, detail.uuid), kept, is_new=True)
             if claim is not None:
                 self._set_claim(flow_detail.uuid, claim, transaction)
             self._write_turn(flow_path, changes | of_flow, transaction)
+            for detail in parted:
+                if self._join_path(self._atom_path, detail.uuid) not in self._backend.written:
+                    self._del_tree(self._join_path(self._attempt_path, detail.uuid), transaction)
             return claim
 
         claim = self._transact(flow_path, change)
@@ -299,7 +297,7 @@ class PathBasedConnection(PathTree, abc.ABC):
 
     def _stage_flow(
         self,
-        changes: MutableMapping[str, _Change],
+        changes: MutableMapping[str, Change],
         detail: models.FlowDetail,
         *,
         insert: bool,
@@ -337,7 +335,7 @@ class PathBasedConnection(PathTree, abc.ABC):
 
     def _stage(
         self,
-        changes: MutableMapping[str, _Change],
+        changes: MutableMapping[str, Change],
         path: str,
         detail: _D,
         load: Callable[[dict[str, Any]], _D],
@@ -366,7 +364,7 @@ class PathBasedConnection(PathTree, abc.ABC):
         except exceptions.NotFound:
             if not insert:
                 raise
-            changes[path] = _Change(link, self._pack(detail, Place(index, flow)), is_new=True)
+            changes[path] = Change(link, self._pack(detail, Place(index, flow)), is_new=True)
             return detail
         if only_new or (parent and link and self._has_parent(detail.uuid, parent)):
             raise _duplicate(detail)
@@ -377,34 +375,8 @@ class PathBasedConnection(PathTree, abc.ABC):
             stored.merge(detail)
             packed = self._pack(stored, Place(index if place.at == LAST else place.at, flow or place.flow))
         if link or packed != kept:
-            changes[path] = _Change(link, packed, is_new=False, flow=flow or place.flow)
+            changes[path] = Change(link, packed, is_new=False, flow=flow or place.flow)
         return stored
-
-    def _stage_again(self, changes: _Changes, path: str, detail: models.AtomDetail, flow: str) -> bool:
-        """Do as `_stage` for a retry with a history, if the store has what was written of it last.
-
-        Its record is not taken apart then, which takes the longer the more attempts there were. Returns whether it is.
-
-        :raises NotFound: when it is not stored
-        """
-        if not isinstance(detail, models.RetryDetail) or len(detail.results) < _LONG_HISTORY:
-            return False
-        written = self._backend.written
-        kept, place = written.pop(path, (None, None))
-        if place is None:
-            stored, place = self._read(path, codec.load_atom)
-            if stored.KIND != detail.KIND:
-                return False
-            place = place._replace(flow=flow)
-        elif self._get_item(path) != kept:
-            return False
-        packed = self._pack(detail, place)
-        if packed != kept:
-            changes[path] = _Change(None, packed, is_new=False, flow=flow)
-        while len(written) >= _MOST_WRITTEN:
-            written.pop(next(iter(written)), None)
-        written[path] = packed, place
-        return True
 
     def _parent_at(self, shelf: str, path: str) -> _Parent:
         return _Parent(shelf, path, frozenset(self._names(path)))
@@ -418,11 +390,11 @@ class PathBasedConnection(PathTree, abc.ABC):
         shelf = other_than.shelf
         return any(uuid in self._names(self._join_path(shelf, name)) for name in self._names(shelf))
 
-    def _write_turn(self, flow_path: str, changes: _Changes, transaction: Any) -> None:
+    def _write_turn(self, flow_path: str, changes: Changes, transaction: Any) -> None:
         """Write what belongs to one step of a run; a driver that can writes all or nothing."""
         self._write(changes, transaction)
 
-    def _write(self, changes: _Changes, transaction: Any) -> None:
+    def _write(self, changes: Changes, transaction: Any) -> None:
         """Write records one after the other."""
         for path, change in changes.items():
             if change.link is not None:
@@ -439,10 +411,13 @@ class PathBasedConnection(PathTree, abc.ABC):
 
         def change(transaction: Any) -> None:
             # From below: a book that is removed by half can be removed again.
+            parted = frozenset(self._names(self._attempt_path))
             for flow_uuid in self._get_children(path):
                 flow_path = self._join_path(self._flow_path, flow_uuid)
                 with self._within(flow_path, transaction) as inner:
                     for atom_uuid in self._names(flow_path):
+                        if atom_uuid in parted:
+                            self._del_tree(self._join_path(self._attempt_path, atom_uuid), inner)
                         self._del_tree(self._join_path(self._atom_path, atom_uuid), inner)
                     self._del_tree(flow_path, inner)
                     self._del_tree(self._join_path(self._run_path, flow_uuid), inner)
@@ -453,7 +428,7 @@ class PathBasedConnection(PathTree, abc.ABC):
     def clear_all(self) -> None:
         """Remove everything that is stored."""
         with self._transaction(self._backend.path) as transaction:
-            for path in (self._book_path, self._flow_path, self._atom_path, self._run_path):
+            for path in (self._book_path, self._flow_path, self._atom_path, self._run_path, self._attempt_path):
                 self._del_tree(path, transaction)
         self.upgrade()
 

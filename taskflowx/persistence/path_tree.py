@@ -28,6 +28,9 @@ LOG = logging.getLogger(__name__)
 Detail = models.LogBook | models.FlowDetail | models.AtomDetail
 _D = TypeVar("_D", models.LogBook, models.FlowDetail, models.AtomDetail)
 
+#: how many attempts of a retry are kept together beside its record
+CHUNK = 32
+
 #: where records lie that have no place of their own: those that TaskFlow wrote
 LAST = float("inf")
 
@@ -37,6 +40,7 @@ class Place(NamedTuple):
 
     at: float = LAST  # its place among its siblings
     flow: str | None = None  # of an atom: the uuid of its flow, where that is known
+    past: int = 0  # of a retry: how many of its attempts are not in the record, but beside it
 
 
 class PathTree(base.Connection, abc.ABC):
@@ -51,6 +55,7 @@ class PathTree(base.Connection, abc.ABC):
         self._flow_path = self._join_path(backend.path, "flow_details")
         self._atom_path = self._join_path(backend.path, "atom_details")
         self._run_path = self._join_path(backend.path, "taskflowx_runs")
+        self._attempt_path = self._join_path(backend.path, "taskflowx_attempts")
 
     @property
     def backend(self) -> Any:
@@ -134,7 +139,9 @@ class PathTree(base.Connection, abc.ABC):
         if isinstance(detail, models.AtomDetail):
             if place.flow is not None:
                 extras["flow"] = place.flow
-            return codec.dump_atom(detail, **extras)
+            if place.past:
+                extras["past"] = place.past
+            return codec.dump_atom(detail, place.past, **extras)
         if isinstance(detail, models.FlowDetail):
             return codec.dump_flow(detail, **extras)
         return codec.dump_book(detail, **extras)
@@ -146,11 +153,39 @@ class PathTree(base.Connection, abc.ABC):
         :raises Unreadable: when it cannot be read
         """
         record = codec.loads(kept)
+        past = record.get("past", 0) if isinstance(record, dict) else 0
+        if past:
+            self._put_together(record, past)
         detail = load(record)
         index, flow = record.get("index", LAST), record.get("flow")
         if type(index) not in (int, float) or math.isnan(index) or not isinstance(flow, str | None):
             raise codec.Unreadable(f"It has no place among its siblings: {str(index)[:80]}, {str(flow)[:80]}")
-        return detail, Place(index, flow)
+        return detail, Place(index, flow, past)
+
+    def _put_together(self, record: Any, past: Any) -> None:
+        """Put those attempts of a retry into its record that are kept beside it.
+
+        :param past: how many there are
+        :raises Unreadable: when one is missing, or is damaged
+        """
+        atom = record.get("atom")
+        if type(past) is not int or past < 0 or not isinstance(atom, dict) or not isinstance(atom.get("results"), list):
+            raise codec.Unreadable(f"It has no history, of which {str(past)[:80]} attempts are elsewhere")
+        attempts: list[Any] = []
+        for begin in range(0, past, CHUNK):
+            path = self._chunk_path(atom.get("uuid"), begin)
+            try:
+                found = codec.loads(self._get_item(path))
+            except exceptions.NotFound as error:
+                raise codec.Unreadable(f"The attempts at '{path}' are missing", error) from error
+            if not isinstance(found, list) or len(found) != CHUNK:
+                raise codec.Unreadable(f"The attempts at '{path}' are damaged")
+            attempts += found
+        atom["results"] = attempts + atom["results"]
+
+    def _chunk_path(self, uuid: Any, begin: int) -> str:
+        """Return where the attempts of a retry are kept that begin with one of this number."""
+        return self._join_path(self._place_of(self._attempt_path, uuid), str(begin))
 
     def _get_claim(self, flow_uuid: str) -> owners.Claim | None:
         """Return how often a run was written, and by whom; None if it never was.

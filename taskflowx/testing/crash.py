@@ -235,7 +235,8 @@ class _Driver:
                 self.make_flow(folder), self.store or None, flow_detail=detail, backend=backend, **self.options
             )
             with Recorder(engine) as seen, contextlib.suppress(Exception):
-                engine.run()
+                if detail.state != states.SUCCESS:  # then nothing is left to be done
+                    engine.run()
             failpoints.listen(None)
             state = engine.storage.get_flow_state()
             wrong = _run_again(done, seen)

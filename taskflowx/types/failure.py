@@ -549,11 +549,13 @@ def _storable(arg: Any) -> Any:
 
 
 def _is_shallow(text: str) -> bool:
-    """Tell whether JSON text is not nested deeper than a store takes with a failure around it; text counts as well."""
+    """Tell whether JSON text is not nested deeper than a store takes with a failure around it."""
     if text.count("[") + text.count("{") <= _DEEPEST:
         return True
+    import re  # for what is rare
+
     depth = 0
-    for letter in text:
+    for letter in re.sub(r'"(?:[^"\\]|\\.)*"', "", text):
         depth += (letter in "[{") - (letter in "]}")
         if depth > _DEEPEST:
             return False

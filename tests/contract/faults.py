@@ -61,6 +61,10 @@ class Proxy(Faults):
         """Forward nothing any more, and answer nothing: neither here nor there is a connection closed."""
         self._silent.set()
 
+    def speak_again(self):
+        """Forward what is said on connections that are made from now on."""
+        self._silent.clear()
+
     def close(self):
         """End all connections."""
         self._closed.set()

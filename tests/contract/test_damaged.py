@@ -254,6 +254,21 @@ def test_a_claim_that_a_machine_has_left_as_zeros_is_none(folder):
     assert backend.get_connection().get_flow_details("f-1").revision == 0
 
 
+@pytest.mark.parametrize("kind", ["flow_details/f-1", "atom_details/f-done-1", "books/book-1"])
+@pytest.mark.parametrize("whole", [False, True])
+def test_what_is_no_file_or_no_folder_is_named(folder, kind, whole):
+    path, backend = folder
+    place = path / kind if whole else path / kind / "metadata"
+    shutil.rmtree(place) if whole else place.unlink()
+    place.write_text("{}") if whole else place.mkdir()
+    connection = backend.get_connection()
+    shelf, uuid = kind.split("/")
+    read = {"books": "get_logbook", "flow_details": "get_flow_details", "atom_details": "get_atom_details"}[shelf]
+    with pytest.raises(codec.Unreadable, match=kind):
+        getattr(connection, read)(uuid)
+    assert [each.uuid for each in connection.get_logbooks()] == ["book-2", "book-3"]
+
+
 @pytest.mark.parametrize(
     ("shelf", "change"),
     [

@@ -22,6 +22,7 @@ from taskflowx.persistence.backends import impl_zookeeper
 from tests.services import addresses
 
 CALLS = ("fsync", "replace", "write", "open", "mkdir", "unlink", "symlink", "chmod", "fchmod")
+PARTS = 3  # of all N, so that each test has a few seconds
 
 
 @pytest.fixture(autouse=True)
@@ -133,11 +134,12 @@ def steps(monkeypatch):
     return counter
 
 
-@pytest.mark.timeout(150)
-def test_any_one_call_of_the_operating_system_may_fail(steps, tmp_path):
-    number = 0
-    while steps.count >= number:
-        number += 1
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("part", range(PARTS))
+def test_any_one_call_of_the_operating_system_may_fail(steps, tmp_path, part):
+    number = part
+    while steps.count >= number - part:
+        number += PARTS
         steps.error = (errno.EIO, errno.ENOSPC)[number % 2]
         backend = backends.fetch({"connection": "dir", "path": str(tmp_path / str(number))})
         steps.begin(number)
@@ -186,14 +188,15 @@ def client():
     made.close()
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("done", [False, True], ids=["before it is sent", "after it is done"])
-def test_the_connection_to_zookeeper_may_be_lost_at_any_request(client, done):
-    counter, number = Counter(), 0
+def test_the_connection_to_zookeeper_may_be_lost_at_any_request(client, done, part):
+    counter, number = Counter(), part
     path = addresses.new_path().removeprefix(addresses.ZOOKEEPER.address)
     settings = {"check_compatible": False}
-    while counter.count >= number:
-        number += 1
+    while counter.count >= number - part:
+        number += PARTS
         backend = impl_zookeeper.ZkBackend({**settings, "path": f"{path}/{number}"}, Lossy(client, counter, done=done))
         counter.begin(number)
         live(backend, models.LogBook("book"))

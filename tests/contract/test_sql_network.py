@@ -9,6 +9,7 @@ import time
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy import event
 
 from taskflowx import engines, exceptions, states, task
 from taskflowx.patterns import linear_flow
@@ -118,6 +119,18 @@ def test_a_connection_that_died_in_the_pool_is_not_waited_for_when_it_is_asked_f
         proxy.fall_silent()
         _, took = timed(lambda: list(connection.get_logbooks()))
         assert took < 1 + SLACK
+
+
+def test_a_server_that_falls_silent_when_it_has_been_connected_to_is_not_waited_for(address, proxy):
+    """What SQLAlchemy and we ask on a new connection is not answered."""
+    for limits in ({"connect_timeout": 0.5}, {"read_timeout": 0.5}):
+        with contextlib.closing(backends.fetch({"connection": address, "max_retries": 0, **limits})) as backend:
+            event.listen(backend.engine, "connect", lambda *_: proxy.fall_silent(), insert=True)
+            connection = backend.get_connection()
+            connection.deadline = None if "connect_timeout" in limits else time.monotonic() + 0.5
+            _, took = timed(lambda connection=connection: list(connection.get_logbooks()))
+            assert took < 0.5 + SLACK
+            proxy.speak_again()
 
 
 def test_a_slow_server_is_waited_for(service):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import copy
+import functools
 import itertools
 import pickle
 import random
@@ -373,10 +375,30 @@ def pickle_of_levels(made):
     """What each level of a nest keeps beside its members."""
     kept = []
     for level in flow.nested_flows(made):
-        state = level._tfx_members.__getstate__()
-        kept.append([value for name, value in state.items() if name != "nodes"])
-        kept.append([row[1:] for row in state["nodes"]])
+        rows, facts = level._tfx_members.taken_apart()
+        kept.append((facts, [row[1:] for row in rows]))
     return pickle.dumps(kept)
+
+
+@pytest.mark.parametrize(
+    ("copied", "depth"), [(copy.deepcopy, 95), (lambda made: pickle.loads(pickle.dumps(made)), 140)]
+)
+def test_nested_flows_are_copied_as_deep_as_the_limit_of_recursion_lets_them(copied, depth):
+    script = functools.partial(copied, nest([graph_flow], depth, first=False))
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:  # where nothing has been called yet
+        assert len(list(flow.nested_flows(pool.submit(script).result()))) == depth
+
+
+def test_a_subclass_may_say_itself_what_is_copied():
+    made = Sparse("f").add(work("a", provides="x"), work("b", "x"))
+    for other in (copy.copy(made), copy.deepcopy(made), pickle.loads(pickle.dumps(made))):
+        assert names(other) == ["a", "b"]
+        assert len(list(other.iter_links())) == 1
+
+
+class Sparse(graph_flow.Flow):
+    def __getstate__(self):
+        return dict(vars(self))
 
 
 def test_the_base_of_flows_leaves_the_order_to_patterns():

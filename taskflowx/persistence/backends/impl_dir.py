@@ -22,6 +22,7 @@ What must stay true:
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import itertools
 import json
@@ -63,7 +64,9 @@ class DirBackend(path_based.PathBasedBackend):
     :raises ValueError: when there is no path, or it begins with a home folder that is not known
     """
 
-    SETTINGS: ClassVar[frozenset[str] | None] = frozenset({"path", "encoding", "sync"})
+    SETTINGS: ClassVar[frozenset[str] | None] = frozenset(
+        {"path", "encoding", "sync", "max_cache_size"}
+    )  # the last is TaskFlow's; nothing is cached here
     DEFAULT_FILE_ENCODING: ClassVar[str] = "utf-8"
 
     def __init__(self, conf: dict[str, Any] | None) -> None:
@@ -140,8 +143,8 @@ class Connection(path_based.PathBasedConnection):
         return self._text_of(f"{path}/{_RECORD}")
 
     def _text_of(self, path: str) -> str:
-        with _translated(path), open(path, encoding=self._backend.encoding) as file:
-            return file.read()
+        with _translated(path), open(path, "rb", buffering=0) as file:
+            return file.read().decode(self._backend.encoding)
 
     def _set_item(self, path: str, value: str, transaction: Any) -> None:
         with _translated(path):
@@ -184,7 +187,7 @@ class Connection(path_based.PathBasedConnection):
 
     def _get_children(self, path: str) -> list[str]:
         with _translated(path), os.scandir(path) as entries:
-            is_shelf = path in (self.book_path, self.flow_path, self.atom_path)
+            is_shelf = path in (self.book_path, self.flow_path, self.atom_path, self._attempt_path)
             is_child = os.DirEntry.is_dir if is_shelf else os.DirEntry.is_symlink
             return sorted(entry.name for entry in entries if is_child(entry))
 
@@ -263,7 +266,15 @@ class Connection(path_based.PathBasedConnection):
         base = self._backend.path
         for part in (place, kept) if link is None else (place, kept, link):
             arguments.check_type("Each part of an entry", part, str, "a str")
-        shelf, name = place.split("/")
+        shelf, name, *rest = place.split("/")
+        if shelf == os.path.basename(self._attempt_path) and link is None:
+            path = self._chunk_path(name, int(*rest))
+            codec.loads(kept)
+            if os.path.islink(os.path.dirname(path)) or os.path.islink(path):
+                raise ValueError(f"'{path}' is behind a link, where a folder is to be")
+            return path, None, kept
+        if rest:
+            raise ValueError(f"'{place}' is no place of a record")
         load: Any = {"books": codec.load_book, "flow_details": codec.load_flow, "atom_details": codec.load_atom}[shelf]
         self._check_entry_name(name)
         path = os.path.join(base, place)
@@ -336,10 +347,14 @@ class Connection(path_based.PathBasedConnection):
 
 
 _locks: set[int] = set()  # descriptors of what is locked now
+_waiting: dict[str, collections.deque[threading.Event]] = {}  # path -> those of this process who wait for its lock
+_waiting_lock = threading.Lock()
 
 
 def _forget_locks() -> None:
     """Close, in a process that was forked, what keeps the locks of its parent."""
+    global _waiting, _waiting_lock
+    _waiting, _waiting_lock = {}, threading.Lock()  # threads that are not here may be in it, or have it
     while _locks:
         with contextlib.suppress(OSError):
             os.close(_locks.pop())
@@ -366,35 +381,54 @@ def _locked(path: str, *, alone: bool, patience: Callable[[], float]) -> Iterato
                 _lock(number, path, alone=alone, patience=patience)
                 if os.fstat(number).st_nlink:
                     break
-            _unlock(number)  # it was removed while it was waited for
+            _unlock(number, path)  # it was removed while it was waited for
             number = _open_lock(path, alone=alone)
         yield
     finally:
         if number is not None:
-            _unlock(number)
+            _unlock(number, path)
 
 
 def _lock(number: int, path: str, *, alone: bool, patience: Callable[[], float]) -> None:
     import fcntl
 
     kind = (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB
-    ends = 0.0
-    for pause in itertools.chain((0.0005, 0.001, 0.002, 0.005, 0.01, 0.02), itertools.repeat(0.05)):
-        try:
+    if not alone or path not in _waiting:  # who writes again and again must not always be the first
+        with contextlib.suppress(BlockingIOError):
             fcntl.flock(number, kind)
-        except BlockingIOError:
-            now = time.monotonic()
-            ends = ends or now + patience()
-            if now >= ends:
-                msg = f"'{path}' is locked by {_holders(number)}, and stayed so\nEnd that process if it is stuck"
-                raise exceptions.StorageFailure(msg) from None
-            _pause(pause)
-        else:
             return
+    ends = time.monotonic() + patience()
+    turn = threading.Event()
+    with _waiting_lock:
+        queue = _waiting.setdefault(path, collections.deque())
+        queue.append(turn)
+    _call_next(path)
+    try:
+        # One of this process looks often, as the system has no wait that ends; the others wait for their turn.
+        turn.wait(max(ends - time.monotonic(), 0))
+        while True:
+            turn.clear()
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(number, kind)
+                return
+            if time.monotonic() >= ends:
+                msg = f"'{path}' is locked by {_holders(number)}, and stayed so\nEnd that process if it is stuck"
+                raise exceptions.StorageFailure(msg)
+            turn.wait(0.001)  # or until it is given up here
+    finally:
+        with _waiting_lock:
+            queue.remove(turn)
+            if not queue:
+                del _waiting[path]
+        _call_next(path)
 
 
-def _pause(seconds: float) -> None:
-    threading.Event().wait(seconds)
+def _call_next(path: str) -> None:
+    """Let the first one look that waits for a lock in this process."""
+    if path in _waiting:
+        with _waiting_lock:
+            for turn in itertools.islice(_waiting.get(path, ()), 1):
+                turn.set()
 
 
 def _holders(number: int) -> str:
@@ -408,7 +442,7 @@ def _holders(number: int) -> str:
     return f"process {' and '.join(sorted(found))}" if found else "another process"
 
 
-def _unlock(number: int) -> None:
+def _unlock(number: int, path: str) -> None:
     if number not in _locks and sys.platform != "win32":
         return  # this is a fork of the process that has it
     _locks.discard(number)
@@ -419,6 +453,7 @@ def _unlock(number: int) -> None:
             fcntl.flock(number, fcntl.LOCK_UN)  # to close it is not enough where a fork has it, too
     finally:
         os.close(number)
+    _call_next(path)
 
 
 def _open_lock(path: str, *, alone: bool) -> int | None:
@@ -454,8 +489,9 @@ def _translated(path: str) -> Iterator[None]:
     except FileNotFoundError as error:
         msg = f"Item not found: {path}"
         raise exceptions.NotFound(msg, error) from error
-    except UnicodeError as error:
-        msg = f"The file '{path}' is damaged, it is no text in its encoding"
+    except (UnicodeError, IsADirectoryError, NotADirectoryError) as error:
+        what = "it is no text in its encoding" if isinstance(error, UnicodeError) else "it should be a file in a folder"
+        msg = f"The file '{path}' is damaged, {what}"
         raise codec.Unreadable(msg, error) from error
     except OSError as error:
         msg = f"Storage backend internal error at '{path}'"

@@ -14,7 +14,7 @@ from sqlalchemy.pool import StaticPool
 
 from taskflowx import exceptions
 from taskflowx.persistence import base, codec
-from taskflowx.persistence.backends import sql, sql_files, sql_rows, sql_settings, sql_units
+from taskflowx.persistence.backends import sql, sql_files, sql_rows, sql_settings, sql_unit
 from taskflowx.persistence.backends.sql_connection import Connection
 from taskflowx.persistence.backends.sql_reader import Reader
 from taskflowx.persistence.backends.sql_units import Units
@@ -81,6 +81,7 @@ class SQLAlchemyBackend(base.Backend):
         self._column_limit: int | None = None
         self.rows = sql_rows.Rows(self._family)
         self.reader = Reader(self._family)
+        self.statements = sql.statements(self._family)
         #: uuid of a flow -> its state and metadata that a run has written last; they change seldom
         self.written: dict[str, tuple[Any, ...]] = {}
         #: whether the database refuses an atom whose flow is not there; SQLite does if it is told to
@@ -125,6 +126,8 @@ class SQLAlchemyBackend(base.Backend):
         :raises Unstorable: when it cannot; says what it was and why
         """
         text = codec.dumps(value, what)
+        if len(text) <= _SMALL and self._family != "postgresql":
+            return
         self.rows.check_value(text, what)
         if self.limits_records:
             self._check_sizes([text], what)
@@ -146,7 +149,7 @@ class SQLAlchemyBackend(base.Backend):
         if sum(map(len, texts)) <= _SMALL:
             return
         column, packet = self._limits()
-        sql_units.check_size(texts, packet, what)
+        sql_unit.check_size(texts, packet, what)
         longest = max(map(len, texts))
         if longest > column:
             msg = f"Cannot store {what}: it has {longest:,} bytes, and its column in the database takes {column:,}"
@@ -182,8 +185,6 @@ class SQLAlchemyBackend(base.Backend):
             cursor.execute(_STRICT) if mode is None else cursor.execute("SET SESSION sql_mode = %s", (mode,))
             cursor.execute("SELECT @@max_allowed_packet")
             limit = cursor.fetchone()[0]
-            if self._owns_engine and hasattr(raw, "_read_timeout"):
-                raw._read_timeout = None  # noqa: SLF001 - PyMySQL has no other way; it was for the handshake
         cursor.close()
         raw.rollback()
         return limit

@@ -28,13 +28,11 @@ from kazoo.security import CREATOR_ALL_ACL
 
 from taskflowx import exceptions
 from taskflowx._util import arguments
-from taskflowx.persistence import codec, owners, path_based
+from taskflowx.persistence import codec, models, owners, path_based, path_tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import NoReturn
-
-    from taskflowx.persistence import models
 
 _R = TypeVar("_R")
 
@@ -134,8 +132,13 @@ class ZkBackend(path_based.PathBasedBackend):
     def check_record(self, atom_detail: models.AtomDetail) -> None:
         """Check that a node can hold the record of an atom as a whole.
 
+        Of a history only the last attempts are in it, or together in another node.
+
         :raises Unstorable: when it cannot
         """
+        if isinstance(atom_detail, models.RetryDetail) and len(atom_detail.results) > 3 * path_tree.CHUNK:
+            whole, atom_detail = atom_detail, atom_detail.copy()
+            atom_detail.results = whole.results[-3 * path_tree.CHUNK :]
         size = len(codec.dump_atom(atom_detail)) + _RECORD
         if size > self.limit:
             raise _too_large(f"the record of atom '{atom_detail.name}', {size:,} bytes", self.limit - _RECORD)
@@ -200,6 +203,16 @@ class ZkConnection(path_based.PathBasedConnection):
         else:
             transaction.add("create", path, data)
             self._learn(path, there=True)
+
+    def _fits(self, path: str, packed: str) -> bool:
+        return len(packed) + len(path) + _OPERATION + _REQUEST <= self._backend.limit
+
+    def _write(self, changes: Any, transaction: _Transaction) -> None:
+        for path in changes:
+            above = posixpath.dirname(path)
+            if posixpath.dirname(above) == self._attempt_path and not self._is_there(path):
+                self._ensure_path(above)  # all other records are in paths that `upgrade` makes
+        super()._write(changes, transaction)
 
     def _create_link(self, src_path: str, dest_path: str, transaction: _Transaction) -> None:
         if not self._is_there(dest_path):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from taskflowx.persistence.backends.sql_reader import Reader
-    from taskflowx.persistence.backends.sql_units import Unit
+    from taskflowx.persistence.backends.sql_unit import Unit
     from taskflowx.persistence.models import FlowDetail
     from taskflowx.persistence.owners import Claim, Owner
 

@@ -22,7 +22,7 @@ from sqlalchemy import exc as sa_errors
 from taskflowx import exceptions
 from taskflowx._util import arguments
 from taskflowx.persistence import base
-from taskflowx.persistence.backends import sql, sql_books, sql_rows, sql_units
+from taskflowx.persistence.backends import sql_books, sql_rows, sql_units
 from taskflowx.persistence.backends.sql_reader import no_atom, no_book, no_flow, readable
 from taskflowx.persistence.owners import Claim, Owner
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
     from taskflowx.persistence.backends.impl_sqlalchemy import SQLAlchemyBackend
-    from taskflowx.persistence.backends.sql_units import Unit
+    from taskflowx.persistence.backends.sql_unit import Unit
     from taskflowx.persistence.models import AtomDetail, FlowDetail, LogBook
 
 LOG = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class Connection(base.Connection):
         self._units = backend.units
         self._rows = backend.rows
         self._reader = backend.reader
-        self._sql = sql.statements(backend.family)
+        self._sql = backend.statements
 
     @property
     def backend(self) -> SQLAlchemyBackend:
@@ -135,7 +135,7 @@ class Connection(base.Connection):
         failed = f"Failed saving flow details with uuid '{uuid}'"
         try:
             try:
-                claim = self._run(failed, work)
+                claim = self._units.run(failed, work, deadline=self.deadline, step=is_written)
             except exceptions.StorageFailure as failure:
                 if owner is None or not self._units.is_conflict(failure):
                     raise

@@ -10,6 +10,7 @@ that was left is not closed.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import threading
@@ -19,19 +20,22 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.pool import QueuePool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 _LOOKS_EVERY = 0.2  # seconds between looks at what is watched
 _LINGERS = 10.0  # seconds without anything to watch after which the thread ends
 
 
-class Ends(threading.local):
-    """When the thread that asks for a connection has to have it; None when it may wait as long as the settings say."""
+class Asking(threading.local):
+    """What the thread that asks for a connection may wait for."""
 
+    #: when it has to have it; None when it may wait as long as the settings say
     at: float | None = None
+    #: the connections that are made for it, and are set up; None for one that sees to that itself
+    made: list[Watched] | None = None
 
 
-asking = Ends()
+asking = Asking()
 
 
 class BoundedPool(QueuePool):
@@ -180,6 +184,8 @@ class _Connecting:
 def connect(make: Callable[[], Any], seconds: float) -> Any:
     """Return a driver's connection.
 
+    What is said on it before it is given out is watched as well.
+
     :param make: makes it; called in a thread of its own
     :param seconds: how long it may take; 0 for any time
     :raises TimeoutError: when it takes longer
@@ -188,4 +194,24 @@ def connect(make: Callable[[], Any], seconds: float) -> Any:
     if ends is not None:
         left = max(0.01, ends - time.monotonic())
         seconds = min(seconds, left) if seconds else left
-    return _Connecting(make).result(seconds) if seconds else make()
+    made = _Connecting(make).result(seconds) if seconds else make()
+    if seconds and asking.made is not None:
+        watched = Watched(made, seconds, ends)
+        asking.made.append(watched)
+        watch.enter(watched)
+    return made
+
+
+@contextlib.contextmanager
+def asking_until(deadline: float | None) -> Iterator[None]:
+    """Let what the block asks for, a connection, be there in time.
+
+    :param deadline: when it has to be there; None for as long as the settings say
+    """
+    asking.at, asking.made = deadline, []
+    try:
+        yield
+    finally:
+        for watched in asking.made:
+            watch.leave(watched)
+        asking.at = asking.made = None

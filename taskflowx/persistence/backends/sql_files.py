@@ -3,14 +3,15 @@
 SQLite gives the files that it makes beside a database (`-wal`, `-shm`, `-journal`) the mode of the database itself, so
 it is enough to make that one. A file that was there already keeps its mode.
 
-What must stay true: what is committed goes into the file that the path names. A database that was moved, deleted or
-replaced lives on for those who have it open, and nobody would find what they write.
+What must stay true: a run ends, and is told to have ended, only in the file that the path names. A database that was
+moved, deleted or replaced lives on for those who have it open, and nobody would find what they write.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
 _MODE = 0o600
+_GLANCE = 0.02  # seconds between looks at the path while steps of a run are written one after another
 
 
 class DatabaseFile:
@@ -31,6 +33,7 @@ class DatabaseFile:
     def __init__(self, path: str) -> None:
         self.path = path
         self._known: tuple[int, int] | None = None
+        self._looks_at = 0.0  # when it is time to look at the path again
 
     def open(self) -> None:
         """Make the file if there is none, before SQLite does; one that was there before must be there.
@@ -55,17 +58,19 @@ class DatabaseFile:
                 os.fchmod(made, _MODE)  # whatever the umask has taken away
             os.close(made)
         with contextlib.suppress(OSError):
-            self._known = self._identity()
+            found = Path(self.path).stat()
+            self._known = found.st_dev, found.st_ino
 
     def check(self) -> None:
         """Make sure that the path still names the file that was opened.
 
         :raises StorageFailure: when it does not
         """
+        problem, cause = "has been replaced by another file", None
         try:
-            if self._known is None or self._identity() == self._known:
+            found = os.stat(self.path)  # noqa: PTH116 - many commits ask, and a Path would cost more than the question
+            if self._known is None or self._known == (found.st_dev, found.st_ino):
                 return
-            problem, cause = "has been replaced by another file", None
         except OSError as error:
             problem, cause = "is not there any more", error
         msg = (
@@ -74,13 +79,19 @@ class DatabaseFile:
         )
         raise _lasting(msg, cause) from cause
 
+    def glance(self) -> None:
+        """Do as `check` does, but not more often than is worth its price, which is that of a small transaction.
+
+        :raises StorageFailure: as `check` does
+        """
+        now = time.monotonic()
+        if now >= self._looks_at:
+            self._looks_at = now + _GLANCE
+            self.check()
+
     def forget(self) -> None:
         """Take the file that is there next for the right one."""
         self._known = None
-
-    def _identity(self) -> tuple[int, int]:
-        found = os.stat(self.path)  # noqa: PTH116 - each commit asks, and a Path would cost more than the question
-        return found.st_dev, found.st_ino
 
 
 def file_of(url: sa.URL) -> DatabaseFile | None:

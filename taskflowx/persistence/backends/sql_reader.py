@@ -16,7 +16,7 @@ from taskflowx.persistence.owners import Claim
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from taskflowx.persistence.backends.sql_units import Unit
+    from taskflowx.persistence.backends.sql_unit import Unit
     from taskflowx.persistence.models import FlowDetail, LogBook
 
 LOG = logging.getLogger(__name__)

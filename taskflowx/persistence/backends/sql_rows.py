@@ -23,6 +23,8 @@ T = TypeVar("T")
 
 # What the columns of text take, in characters; SQLite takes any length.
 _LONGEST = {"name": 255, "uuid": 64, "version": 64}
+_SHORT = 64
+_TYPES = {models.TaskDetail: "TASK_DETAIL", models.RetryDetail: "RETRY_DETAIL"}
 # What a value may have, in bytes of ASCII, with some room for the rest of its row.
 _LARGEST = {"postgresql": 1_000_000_000, "sqlite": 990_000_000}
 
@@ -64,7 +66,7 @@ class Rows:
         self._family = family
         self.now = Clock(family == "sqlite").now
         self._time: Callable[[dt.datetime], Any] = _time_text if family == "sqlite" else _same
-        self._refuses_nan = family == "postgresql"
+        self._refuses_nan = self._refuses_nul = family == "postgresql"
 
     def of_book(self, book: models.LogBook) -> tuple[Any, ...]:
         """Return the row of a book.
@@ -95,7 +97,9 @@ class Rows:
 
         :raises StorageFailure: when a value in it cannot be stored; names the atom and the part
         """
-        self._check_names("atom", detail)
+        uuid, name = detail.uuid, detail.name
+        if self._refuses_nul or not (name.isascii() and uuid.isascii() and len(name) <= _SHORT and len(uuid) <= _SHORT):
+            self._check_names("atom", detail)
         results = detail.results
         if results is not None:
             if isinstance(detail, models.RetryDetail):
@@ -111,12 +115,12 @@ class Rows:
         if version is not None and len(version) > _LONGEST["version"]:
             self._check_text(version, "version", f"atom '{detail.name}'")
         return (
-            detail.uuid,
-            detail.name,
+            uuid,
+            name,
             parent,
             self.now(),
             None,
-            models.atom_detail_type(detail),
+            _TYPES.get(type(detail)) or models.atom_detail_type(detail),
             version,
             detail.state,
             detail.intention,
@@ -166,7 +170,8 @@ class Rows:
             )
 
     def _meta(self, detail: Any) -> str:
-        return self._text(detail, "meta", detail.meta) if detail.meta else "{}"
+        meta = detail.meta
+        return self._text(detail, "meta", meta) if meta else "{}"
 
     def _text(self, detail: Any, part: str, value: Any) -> str:
         try:

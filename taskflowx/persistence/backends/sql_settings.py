@@ -228,10 +228,15 @@ def _limit_connecting(engine: sa.Engine, seconds: float) -> None:
     @event.listens_for(engine, "do_connect")
     def connect(dialect: Any, _: Any, args: list[Any], more: dict[str, Any]) -> Any:
         try:
-            return sql_deadlines.connect(lambda: dialect.connect(*args, **more), seconds)
+            made = sql_deadlines.connect(lambda: dialect.connect(*args, **more), seconds)
         except TimeoutError:
             msg = f"{shown(engine.url)} does not answer"
             raise dialect.loaded_dbapi.OperationalError(msg) from None
+        if hasattr(
+            made, "_read_timeout"
+        ):  # PyMySQL's limit for the handshake, which would hold for long statements too
+            made._read_timeout = None  # noqa: SLF001 - it has no other way
+        return made
 
 
 def _engine_args(settings: Settings, url: sa.URL) -> dict[str, Any]:
@@ -273,7 +278,7 @@ def _connect_args(settings: Settings, url: sa.URL) -> dict[str, Any]:
             if reading:
                 made["tcp_user_timeout"] = round(reading * 1000)
         elif driver == "pymysql":
-            # For the handshake; `sql_units` sets it anew for what follows.
+            # The first is for the handshake, and is taken back when that is done.
             made |= {"read_timeout": connecting or None, "write_timeout": reading or None}
         elif reading:
             made |= {"read_timeout": max(1, round(reading)), "write_timeout": max(1, round(reading))}

@@ -25,9 +25,10 @@ from taskflowx import exceptions
 from taskflowx._util import failpoints
 from taskflowx.persistence.backends import sql, sql_deadlines, sql_errors
 from taskflowx.persistence.backends.sql_errors import Meaning
+from taskflowx.persistence.backends.sql_unit import Unit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
     import sqlalchemy as sa
@@ -39,8 +40,6 @@ T = TypeVar("T")
 _FIRST_WAIT, _LONGEST_WAIT = 0.05, 2.0  # seconds between tries
 _AT_HAND = 1.0  # seconds for which a connection is used again without asking the pool, which would take its time
 _PATIENT = 25.0  # seconds: who can wait so long for its turn waits for it without a limit
-_STATEMENT = 4096  # bytes of a statement beside its values, and more
-_ESCAPED = ("\\", '"', "'", "\0", "\n", "\r", "\x1a")
 
 
 class InDoubt(exceptions.StorageFailure):
@@ -60,105 +59,14 @@ class _LostError(Exception):
         self.in_doubt = in_doubt
 
 
-class Unit:
-    """One transaction.
+class _Held(contextlib.AbstractContextManager["_Held"]):
+    """A lock that has been taken, which is given back at the end of the block."""
 
-    :param raw: the driver's connection
-    :param limit: bytes that the database takes in one statement, 0 if there is no such limit
-    :param doubted: whether the same may have been committed already, by a try whose answer was lost
-    :param watched: what is told of each statement, if somebody watches how long its answer takes
-    """
+    def __init__(self, lock: threading.Lock) -> None:
+        self._lock = lock
 
-    __slots__ = ("_limit", "_raw", "_watched", "doubted", "ending")
-
-    def __init__(
-        self, raw: Any, limit: int, doubted: bool = False, watched: sql_deadlines.Watched | None = None
-    ) -> None:
-        self._raw = raw
-        self._limit = limit
-        self._watched = watched
-        self.doubted = doubted
-        self.ending = False  # whether COMMIT has been sent
-
-    def run(self, statement: str, *given: Any) -> Any:
-        """Run a statement that writes no more of a detail than its metadata; returns the driver's cursor."""
-        if self._limit:
-            self._check_size(given, "the metadata")
-        if self._watched is not None:
-            self._watched.asks()
-        cursor = self._raw.cursor()
-        cursor.execute(statement, given)
-        return cursor
-
-    def rows(self, statement: str, *given: Any) -> list[Any]:
-        """Return all rows of a query."""
-        if self._watched is not None:
-            self._watched.asks()
-        cursor = self._raw.cursor()
-        cursor.execute(statement, given)
-        try:
-            found: list[Any] = cursor.fetchall()
-        except Exception as error:
-            if "Could not decode to UTF-8" not in str(error):
-                raise
-            found = self._rows_as_they_are(statement, given)
-        cursor.close()
-        return found
-
-    def _rows_as_they_are(self, statement: str, given: Sequence[Any]) -> list[Any]:
-        """Return the rows of SQLite, with bytes in the place of what is no text: one such row would hide all others."""
-        usual, self._raw.text_factory = self._raw.text_factory, _text_or_bytes
-        try:
-            return self._raw.execute(statement, given).fetchall()  # type: ignore[no-any-return]
-        finally:
-            self._raw.text_factory = usual
-
-    def many(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Run a statement for each row, in as few round trips as the driver can."""
-        if not rows:
-            return
-        if self._watched is not None:
-            self._watched.asks()
-        cursor = self._raw.cursor()
-        if self._limit:
-            for row in rows:
-                self._check_size(row, f"'{row[1]}'")
-            # PyMySQL joins rows up to a length that does not ask what the server takes.
-            room = self._limit - _STATEMENT
-            cursor.max_stmt_length = min(getattr(cursor, "max_stmt_length", room), room)
-        if len(rows) == 1:
-            cursor.execute(statement, rows[0])
-        else:
-            cursor.executemany(statement, rows)
-        cursor.close()
-
-    def commit(self) -> None:
-        """End the transaction; whether that has been done is in doubt if it raises."""
-        if self._watched is not None:
-            self._watched.asks()
-        self.ending = True
-        self._raw.commit()
-
-    def _check_size(self, values: Sequence[Any], what: str) -> None:
-        check_size([value for value in values if isinstance(value, str)], self._limit, what)
-
-
-def check_size(texts: Sequence[str], limit: int, what: str) -> None:
-    """Refuse texts that do not fit into one statement.
-
-    :param limit: bytes that the server takes
-    :param what: names them in the error
-    :raises Unstorable: when they are too long
-    """
-    if 4 * sum(map(len, texts)) + _STATEMENT < limit:  # a character has four bytes at most, and what is escaped has two
-        return
-    size = _STATEMENT + sum(len(text.encode()) + sum(map(text.count, _ESCAPED)) for text in texts)
-    if size > limit:
-        msg = (
-            f"Cannot store {what}: with {size:,} bytes it does not fit into one statement, of which the server "
-            f"takes {limit:,} (max_allowed_packet)\nRaise the server's limit, or keep large values elsewhere"
-        )
-        raise exceptions.Unstorable(msg)
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
 
 
 class Units:
@@ -204,6 +112,7 @@ class Units:
         self._process = os.getpid()
         self._inherited: list[Any] = []
         self._turns = threading.Lock()
+        self._hurries = False  # whether SQLite has been told on some connection not to wait as long as it may
 
     def run(
         self,
@@ -214,6 +123,7 @@ class Units:
         repeatable: bool = True,
         max_retries: int | None = None,
         deadline: float | None = None,
+        step: bool = False,
     ) -> T:
         """Run a unit of work, and return what it returns.
 
@@ -222,12 +132,13 @@ class Units:
         :param writes: whether it changes anything
         :param repeatable: whether it does the same once more when it has been committed already
         :param deadline: when it has to be over
+        :param step: whether it is a step of a run, in which others follow
         :raises Unstorable: when the database can never hold what it writes
         :raises StorageFailure: when the database refuses it, or stays lost
         """
         tries = self._max_retries if max_retries is None else max_retries
         try:
-            return self._once(failed, work, writes, deadline)
+            return self._once(failed, work, writes, deadline, step=step)
         except _LostError as lost:
             if not tries or (lost.in_doubt and not repeatable) or (deadline and time.monotonic() >= deadline):
                 _fail(failed, lost.cause, lost.in_doubt)
@@ -286,31 +197,30 @@ class Units:
         writes: bool,
         deadline: float | None = None,
         doubted: bool = False,
+        step: bool = False,
     ) -> T:
         self._after_fork()
+        with self._turn_until(deadline, writes, failed):
+            pooled = self._take(failed, deadline)
+            try:
+                result = self._transaction(failed, work, writes, pooled, deadline, doubted, step)
+            except BaseException:
+                pooled.close()
+                raise
+            self._put_back(pooled)
+            return result
+
+    def _turn_until(self, deadline: float | None, writes: bool, failed: str) -> AbstractContextManager[Any]:
+        """Return what a unit holds while it runs; one that is in a hurry has waited for it, and holds it already.
+
+        No interrupt comes between a lock and its `with`; between the two here one may, so who can wait takes the lock.
+        """
         turn = self.turn(writes)
         if deadline is None or turn is self._free or deadline - time.monotonic() > _PATIENT:
-            with turn:
-                return self._in_turn(failed, work, writes, deadline, doubted)
-        # No interrupt comes between a lock and its `with`; here one may, so who can wait does not go this way.
+            return turn
         if not self._turns.acquire(timeout=max(0.0, deadline - time.monotonic())):
             raise exceptions.StorageFailure(f"{failed}: other threads of this process have kept the database busy")
-        try:
-            return self._in_turn(failed, work, writes, deadline, doubted)
-        finally:
-            self._turns.release()
-
-    def _in_turn(
-        self, failed: str, work: Callable[[Unit], T], writes: bool, deadline: float | None, doubted: bool
-    ) -> T:
-        pooled = self._take(failed, deadline)
-        try:
-            result = self._transaction(failed, work, writes, pooled, deadline, doubted)
-        except BaseException:
-            pooled.close()
-            raise
-        self._put_back(pooled)
-        return result
+        return _Held(self._turns)
 
     def _take(self, failed: str, deadline: float | None) -> Any:
         """Return a connection: the one at hand, or one of the pool, which sees to those that have grown old."""
@@ -350,6 +260,7 @@ class Units:
         pooled: Any,
         deadline: float | None,
         doubted: bool,
+        step: bool,
     ) -> T:
         raw = pooled.dbapi_connection
         watched = None
@@ -359,14 +270,14 @@ class Units:
         unit = Unit(raw, pooled.info["taskflowx"], doubted, watched)
         try:
             if self._is_sqlite:
-                if writes:
-                    _set_busy(pooled, deadline)
+                if self._hurries or (deadline is not None and deadline - time.monotonic() < _PATIENT):
+                    self._set_busy(pooled, deadline)
                 raw.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
             result = work(unit)
             if writes and failpoints.on:
                 failpoints.hit("in commit")
             if self._file is not None:
-                self._file.check()
+                self._file.glance() if step else self._file.check()
             unit.commit()
             if watched is not None and not sql_deadlines.watch.leave(watched):
                 pooled.invalidate()  # it was cut a moment after it had answered
@@ -388,6 +299,22 @@ class Units:
         else:
             return result
 
+    def _set_busy(self, pooled: Any, deadline: float | None) -> None:
+        """Let SQLite wait for other processes no longer than until the deadline.
+
+        `pooled.info["busy"]` has the milliseconds that the settings allow, and those that hold now; the engine of a
+        caller has none.
+        """
+        allowed, now = pooled.info.get("busy", (0, 0))
+        wanted = allowed
+        if deadline is not None:
+            tenths = max(1, round((deadline - time.monotonic()) * 10))  # who always waits as long is to be told once
+            wanted = min(allowed, 100 * tenths)
+        if wanted != now:
+            pooled.dbapi_connection.execute(f"PRAGMA busy_timeout = {wanted}").close()
+            pooled.info["busy"] = allowed, wanted
+            self._hurries = True
+
     def _leave(self, pooled: Any, watched: sql_deadlines.Watched | None) -> None:
         """Undo what a unit has done that was broken off by an error of its own."""
         self._roll_back(pooled)
@@ -395,11 +322,11 @@ class Units:
             pooled.invalidate()
 
     def _connect(self, failed: str, deadline: float | None) -> Any:
-        sql_deadlines.asking.at = deadline
         try:
-            if self._file is not None:
-                self._file.open()
-            pooled = self._from_pool()
+            with sql_deadlines.asking_until(deadline):
+                if self._file is not None:
+                    self._file.open()
+                pooled = self._from_pool()
         except self._driver.Error as error:
             raise _LostError(error) from error
         except sa_errors.SQLAlchemyError as error:
@@ -408,8 +335,6 @@ class Units:
             failure = exceptions.StorageFailure(failed, error)
             failure.may_pass = error.may_pass
             raise failure from error
-        finally:
-            sql_deadlines.asking.at = None
         if "taskflowx" in pooled.info:
             return pooled
         try:
@@ -479,31 +404,6 @@ class Units:
             self._inherited += (self.engine.pool, self._at_hand)
             self._at_hand = None
             self.engine.dispose(close=False)
-
-
-def _text_or_bytes(stored: bytes) -> str | bytes:
-    try:
-        return stored.decode()
-    except UnicodeDecodeError:
-        return stored
-
-
-def _set_busy(pooled: Any, deadline: float | None) -> None:
-    """Let SQLite wait for other processes no longer than until the deadline.
-
-    `pooled.info["busy"]` has the milliseconds that the settings allow, and those that hold now; the engine of a caller
-    has none.
-    """
-    allowed, now = pooled.info.get("busy", (0, 0))
-    wanted = allowed
-    if deadline is not None:
-        tenths = max(
-            1, round((deadline - time.monotonic()) * 10)
-        )  # rounded, so that one who always waits as long asks once
-        wanted = min(allowed, 100 * tenths)
-    if wanted != now:
-        pooled.dbapi_connection.execute(f"PRAGMA busy_timeout = {wanted}").close()
-        pooled.info["busy"] = allowed, wanted
 
 
 def _fail(failed: str, cause: BaseException, in_doubt: bool = False) -> NoReturn:

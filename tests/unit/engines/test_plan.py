@@ -648,3 +648,17 @@ def test_a_link_that_was_made_later_for_several_names_has_no_decider():
     first, second = task.FunctorTask(int, "p", provides="x"), task.FunctorTask(int, "q", provides=("x", "y"))
     plan = plans.compile_flow(graph("f", needer, first, second))
     assert (names(plan), plan.votes) == (["p", "q", "n"], {})
+
+
+@pytest.mark.parametrize("kind", [graph, unordered])
+def test_what_ends_on_many_levels_is_drawn_together(kind):
+    """Else each level would have all ends of those inside it."""
+    depth = 500
+    made = Work("innermost")
+    for level in range(depth):
+        made = kind(f"level {level}", made, Work(str(level)))
+    plan = plans.compile_flow(linear("f", made, *work("end")))
+    check(plan)
+    assert len(plan.pred[plan.names["end"]]) < 100
+    assert edges(plan) < 3 * depth
+    assert all(before(plan, name, "end") for name in ("innermost", "0", "250", "499"))

@@ -178,6 +178,16 @@ def test_a_value_without_dicts_is_not_searched_for_keys(monkeypatch):
     assert codec.dumps([1, "a", None, *[[1]] * 1000], "it") == f'[1,"a",null,{",".join(["[1]"] * 1000)}]'
 
 
+def test_a_failure_with_an_argument_that_is_nested_too_deeply_can_be_stored():
+    for value in (nested(codec.DEEPEST, "lists"), nested(101, "dicts")):
+        detail = models.TaskDetail("t", "t")
+        detail.put("FAILURE", Failure.from_exception(ValueError("v", value, [[1]], {'a"': '["' * 200})))
+        back = codec.load_atom(codec.loads(codec.dump_atom(detail)))
+        text, note, kept, letters = back.failure.exception_args
+        assert (text, kept, letters) == ("v", [[1]], {'a"': '["' * 200})
+        assert note == f"<not kept, nested too deeply: {type(value).__name__}>"
+
+
 # -- whole details ---------------------------------------------------------------------------------------------------
 
 

@@ -273,7 +273,7 @@ def test_files_of_the_local_host_are_named_as_in_any_address_of_files():
         ("dir:///a?b/runs", "has 'b/runs' after '\\?', which is no setting.*(?s:.)*Write a '\\?' in a path as %3F"),
         (
             "dir:///a?snyc=false",
-            "has 'snyc' after '\\?', which is no setting of the store; it has encoding, path, sync",
+            "has 'snyc' after '\\?', which is no setting of the store; it has encoding, max_cache_size, path, sync",
         ),
         ("dir:///a?sync=maybe", "The setting 'sync' must be a bool"),
         ("dir:///a?encoding=nope", "There is no encoding 'nope'"),

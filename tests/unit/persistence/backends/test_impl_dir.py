@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 import shutil
@@ -470,6 +471,29 @@ def test_a_lock_is_had_as_soon_as_it_is_given_up(connection, path):
         threading.Timer(0.2, holder.stdin.write, (b"\n",)).start()
         threading.Timer(0.25, holder.stdin.flush).start()
         assert results(connection) == {"t0": 1, "t1": 1}
+
+
+def test_who_waits_for_a_lock_comes_before_who_had_it_last(connection, path):
+    connection.save_logbook(record())
+    flow, order, stop = str(path / "flow_details/f"), [], threading.Event()
+
+    def write(name):
+        while not stop.is_set():
+            with connection._transaction(flow):
+                order.append(name)
+                stop.wait(0.002)
+                if len(order) > 200:
+                    stop.set()
+
+    threads = [threading.Thread(target=write, args=(name,)) for name in "abc"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not impl_dir._waiting
+    longest = max(len(list(group)) for _, group in itertools.groupby(order))
+    assert longest < 20  # each comes again and again
+    assert min(map(order.count, "abc")) > 20
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

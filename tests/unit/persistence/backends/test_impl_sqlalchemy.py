@@ -13,9 +13,10 @@ import threading
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.pool import QueuePool
+from sqlalchemy.pool import QueuePool, StaticPool
 
-from taskflowx import exceptions
+from taskflowx import engines, exceptions, task
+from taskflowx.patterns import linear_flow
 from taskflowx.persistence import models
 from taskflowx.persistence.backends import migrations, sql, sql_connection, sql_settings, sql_units
 from taskflowx.persistence.backends.impl_sqlalchemy import SQLAlchemyBackend
@@ -725,3 +726,31 @@ def test_validate_tries_as_often_as_it_is_told(flaky):
     assert fails["cursor"] == [fails["cursor"][0]]
     fails["cursor"] = [gone(), gone()]
     connection.validate(max_retries=2)
+
+
+def test_what_was_not_saved_is_named_and_the_run_goes_on_when_the_disk_has_room_again(make):
+    backend, ran = make(engine_args={"poolclass": StaticPool}), []
+    connection = backend.get_connection()
+    connection.upgrade()
+
+    def room(pages):
+        backend.units.run("", lambda unit: unit.rows(f"PRAGMA max_page_count = {pages}"))
+
+    class Step(task.Task):
+        def execute(self):
+            ran.append(self.name)
+            if self.name == "b":
+                room(1)  # no more pages than there are
+            return self.name * 100_000
+
+    flow = linear_flow.Flow("f").add(*(Step(name) for name in "abc"))
+    engine = engines.load(flow, backend=backend, commit_timeout=0.2)
+    for _ in range(2):
+        with pytest.raises(exceptions.StorageFailure, match=r"(?s)'b'.*database or disk is full"):
+            engine.run()
+    room(1_000_000)
+    engine.run()
+    assert ran == ["a", "b", "c"]
+    record = connection.get_flow_details(engine.storage.flow_uuid)
+    assert record.state == "SUCCESS"
+    assert [detail.results for detail in record] == [name * 100_000 for name in "abc"]

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from taskflowx import exceptions
+from taskflowx import engines, exceptions, task
+from taskflowx.patterns import linear_flow
 from taskflowx.persistence import backends
-from taskflowx.persistence.backends import sql_settings
+from taskflowx.persistence.backends import sql_files, sql_settings
 
 
 def read(address, **conf):
@@ -171,10 +172,7 @@ def replace(path, other):
 
 @pytest.mark.skipif(os.name != "posix", reason="a file that is open cannot be moved on this system")
 @pytest.mark.parametrize("how", ["moved", "deleted", "replaced"])
-def test_a_run_whose_database_is_taken_away_does_not_succeed(opened, tmp_path, how):
-    from taskflowx import engines, task
-    from taskflowx.patterns import linear_flow
-
+def test_a_run_whose_database_is_taken_away_does_not_succeed(opened, monkeypatch, how):
     connection, path = opened
 
     class TakeAway(task.Task):
@@ -189,6 +187,7 @@ def test_a_run_whose_database_is_taken_away_does_not_succeed(opened, tmp_path, h
         def execute(self):
             ran.append(self.name)
 
+    monkeypatch.setattr(sql_files, "_GLANCE", 0)
     ran = []
     engine = engines.load(linear_flow.Flow("f").add(TakeAway("take"), After("after")), backend=connection.backend)
     problem = "has been replaced by another file" if how == "replaced" else "is not there any more"
@@ -201,6 +200,23 @@ def test_a_run_whose_database_is_taken_away_does_not_succeed(opened, tmp_path, h
         replace(f"{path}.away", path)
         engine.run()  # it is back
         assert ran == ["after"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a file that is open cannot be moved on this system")
+def test_a_run_that_is_so_short_that_nobody_looked_does_not_succeed_either(opened, monkeypatch):
+    connection, path = opened
+
+    class TakeAway(task.Task):
+        def execute(self):
+            replace(path, f"{path}.away")
+
+    monkeypatch.setattr(sql_files, "_GLANCE", 1000)
+    engine = engines.load(
+        linear_flow.Flow("f").add(TakeAway("take"), task.FunctorTask(lambda: 1, name="after")),
+        backend=connection.backend,
+    )
+    with pytest.raises(exceptions.StorageFailure, match="is not there any more"):
+        engine.run()
 
 
 def test_a_store_that_is_made_ready_again_takes_the_file_that_is_there(opened):

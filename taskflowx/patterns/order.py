@@ -1,0 +1,256 @@
+"""The members of a graph flow in a topological order, with the links between them.
+
+The members are ranked in a topological order while the flow grows, after the idea of Pearce and Kelly ("A dynamic
+topological sort algorithm for directed acyclic graphs", 2006) that a link concerns only the ranks between its ends: one
+that agrees with the ranks costs nothing, and for another one the smaller of two sides moves, what follows one end or
+what precedes the other. Where there is room between ranks, nobody else has to, and where there is none all are given
+some. A cycle is found by the call that closes it.
+
+Invariants: for each link (u, v) the rank of u is lower than that of v. While the members are held in the order of their
+ranks, each has its position for its rank.
+"""
+
+from __future__ import annotations
+
+import collections
+import operator
+from typing import TYPE_CHECKING, Any
+
+from taskflowx import exceptions, flow
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CYCLE = "No path through the node(s) in the graph produces an ordering that will allow for logical edge traversal"
+ROOM = 1 << 64  # by so much the ranks of two neighbours differ when room has been made
+MANUAL: dict[str, Any] = {flow.LINK_MANUAL: True}  # shared by all links made by hand that have nothing more
+
+
+class Member:
+    """One member: its rank, whom it follows for what it requires, what is said of its links, and who follows it.
+
+    Who follows it is empty until that has been worked out: most flows are never asked. `reasons` has the names behind a
+    link, by the member that is followed, where they cannot be read off the two. `names` are those of a nested flow, in
+    a list, which is empty after they have been given away.
+    """
+
+    __slots__ = ("after", "item", "linked", "names", "needed", "rank", "reasons")
+
+    def __init__(self, item: Any, rank: int, needed: tuple[Member, ...]) -> None:
+        self.item = item
+        self.rank = rank
+        self.needed = needed
+        self.linked: dict[Member, dict[str, Any]] | None = None
+        self.reasons: dict[Member, set[str]] | None = None
+        self.after: list[Member] | tuple[()] = ()
+        self.names: list[flow.Names] | None = None
+
+    def before(self) -> tuple[Member, ...]:
+        """Return the members that this one directly follows."""
+        if self.linked is None:
+            return self.needed
+        return (*self.needed, *(node for node in self.linked if node not in self.needed))
+
+    def precede(self, later: Member) -> None:
+        """Take note of one that follows this one."""
+        if self.after:
+            self.after.append(later)
+        else:
+            self.after = [later]
+
+    def no_longer_precede(self, last: Member) -> None:
+        """Undo the last `precede`, if it was for this one."""
+        if isinstance(self.after, list) and self.after[-1:] == [last]:
+            self.after.pop()
+
+    def explain(self, earlier: Member, names: set[str]) -> None:
+        """Keep the names behind a link."""
+        if self.reasons is None:
+            self.reasons = {}
+        self.reasons[earlier] = names
+
+    def own_names(self) -> flow.Names:
+        """Return the names of a nested flow, looked up anew when they have been given away."""
+        try:
+            return self.names[-1]  # type: ignore[index]
+        except IndexError:
+            found = flow.names_of(self.item)
+            self.names = [found]
+            return found
+
+
+_by_rank = operator.attrgetter("rank")
+_set_rank = vars(Member)["rank"].__set__
+
+
+class Ranked:
+    """Members that are held in an order in which they can run; iterates over the items in that order."""
+
+    def __init__(self) -> None:
+        self.nodes: dict[Any, Member] = {}
+        self._end = 0  # the rank for the next one at the end
+        self._step = 1  # how much higher that of the one after it will be
+        self._sorted = True  # whether the members are held in the order of their ranks
+        self._knows_after = False  # whether the members know who follows them
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    def __contains__(self, item: object) -> bool:
+        return item in self.nodes
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.ranked())
+
+    def ranked(self) -> dict[Any, Member]:
+        """Return the members by item, in the order of their ranks, which are their positions."""
+        if not self._sorted:
+            self.nodes = {node.item: node for node in self._number(1)}
+            self._sorted = True
+        return self.nodes
+
+    def _work_out_after(self) -> None:
+        """Let the members know who follows them, from now on."""
+        if not self._knows_after:
+            for node in self.nodes.values():  # one that was interrupted may have begun
+                node.after = ()
+            for node in self.nodes.values():
+                for earlier in node.before():
+                    earlier.precede(node)
+            self._knows_after = True
+
+    def _put_back(self, moved: dict[Member, int], end: int, step: int) -> None:
+        """Give those that have moved the ranks that they had."""
+        for node, rank in moved.items():
+            node.rank = rank
+        self._end, self._step = end, step
+
+    def _settle(self, node: Member, moved: dict[Member, int]) -> None:
+        """Rank the newest member, which stands at the end, after those that it follows and before those after it.
+
+        :param moved: learns the rank that each of those that move had at first
+        """
+        self._sorted = False
+        high = min([later.rank for later in node.after])
+        low = max([earlier.rank for earlier in node.needed]) if node.needed else high - ROOM
+        # Without a place between them it goes after those that it follows, and then those after it have to move.
+        if not self._move([node], low, high if low < high else node.rank, moved):
+            self._make_room(moved)
+            self._settle(node, moved)
+        elif low >= high:
+            for needer in node.after:
+                self._put_before(node, needer, moved)
+
+    def _move(self, nodes: list[Member], low: int, high: int, moved: dict[Member, int]) -> bool:
+        """Spread members evenly between two ranks; returns whether there was room, and moves none if not."""
+        step = (high - low) // (len(nodes) + 1)
+        if step < 1:
+            return False
+        for node in nodes:
+            moved.setdefault(node, node.rank)
+            low += step
+            node.rank = low
+        return True
+
+    def _make_room(self, moved: dict[Member, int]) -> None:
+        for node in self.nodes.values():
+            moved.setdefault(node, node.rank)
+        self._number(ROOM)
+
+    def _number(self, step: int) -> list[Member]:
+        """Give the members ranks that differ by so much, and return them in order."""
+        nodes = sorted(self.nodes.values(), key=_by_rank)
+        end = len(nodes) * step
+        ranks = list(range(0, end, step))
+        # The end is raised before the ranks change, so that an interrupt leaves nobody behind it. The ranks are given
+        # without a step in Python or arithmetic of large numbers, where signals are looked at: all of them or none.
+        self._end, self._step = max(end, self._end), step
+        collections.deque(map(_set_rank, nodes, ranks), maxlen=0)
+        self._end = end
+        return nodes
+
+    def link(self, earlier: Member, later: Member, attributes: dict[str, Any]) -> None:
+        """Make a member follow another one.
+
+        :param attributes: of the link, beside `LINKMANUAL`
+        :raises DependencyFailure: when it would close a cycle; it is not made then
+        """
+        known = later.linked.get(earlier) if later.linked else None
+        new = known is None and earlier not in later.needed
+        known = MANUAL if known is None else known
+        moved: dict[Member, int] = {}
+        end, step = self._end, self._step
+        try:
+            if new:
+                self._put_before(earlier, later, moved)
+                if self._knows_after:
+                    earlier.precede(later)
+            if later.linked is None:
+                later.linked = {}
+            later.linked[earlier] = known | attributes if attributes else known
+        except BaseException:
+            if new:
+                earlier.no_longer_precede(later)
+            self._put_back(moved, end, step)
+            raise
+
+    def _put_before(self, u: Member, v: Member, moved: dict[Member, int]) -> None:
+        """Make the rank of `u` lower than that of `v`, if it is not.
+
+        :param moved: learns the rank that each of those that move had at first
+        :raises DependencyFailure: when u follows v; no rank has changed then
+        """
+        low, high = v.rank, u.rank
+        if high < low:
+            return
+        self._work_out_after()
+        # What follows v and what precedes u, between the two: looked up in turn, until one of them is complete.
+        following, preceding = [v], [u]
+        ahead, behind = {v}, {u}
+        for later, earlier in zip(following, preceding, strict=False):
+            for node in later.after:
+                if node.rank <= high and node not in ahead:
+                    ahead.add(node)
+                    following.append(node)
+            for node in earlier.before():
+                if node.rank >= low and node not in behind:
+                    behind.add(node)
+                    preceding.append(node)
+        if u in ahead or v in behind:
+            raise _refusal(u, v)
+        self._sorted = False
+        if len(following) <= len(preceding):
+            following.sort(key=_by_rank)
+            beyond = min((node.rank for later in following for node in later.after if node not in ahead), default=None)
+            fits = self._move(following, high, self._end_for(following) if beyond is None else beyond, moved)
+        else:
+            preceding.sort(key=_by_rank)
+            lowest = low - len(preceding) * ROOM
+            beyond = max(
+                (node.rank for earlier in preceding for node in earlier.before() if node not in behind), default=lowest
+            )
+            fits = self._move(preceding, beyond, low, moved)
+        if not fits:
+            self._make_room(moved)
+            self._put_before(u, v, moved)
+
+    def _end_for(self, nodes: list[Member]) -> int:
+        """Return the rank of the end after some more members than there are."""
+        self._end += len(nodes) * ROOM
+        return self._end
+
+
+def _refusal(u: Member, v: Member) -> exceptions.DependencyFailure:
+    """Return the error that names the cycle which a link from u to v closes."""
+    came_from = {v: v}
+    queue = [v]
+    for node in queue:
+        for successor in node.after:
+            if successor not in came_from:
+                came_from[successor] = node
+                queue.append(successor)
+    path = [u]
+    while path[-1] is not v:
+        path.append(came_from[path[-1]])
+    around = " -> ".join(str(node.item.name) for node in [u, *reversed(path)])
+    return exceptions.DependencyFailure(f"{CYCLE}\nThe cycle is: {around}")

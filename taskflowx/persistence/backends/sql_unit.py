@@ -1,0 +1,123 @@
+"""One transaction on a driver's connection: the statements that are run in it, and how large they may be."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from taskflowx import exceptions
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from taskflowx.persistence.backends import sql_deadlines
+
+_STATEMENT = 4096  # bytes of a statement beside its values, and more
+_ESCAPED = ("\\", '"', "'", "\0", "\n", "\r", "\x1a")
+
+
+class Unit:
+    """One transaction.
+
+    :param raw: the driver's connection
+    :param limit: bytes that the database takes in one statement, 0 if there is no such limit
+    :param doubted: whether the same may have been committed already, by a try whose answer was lost
+    :param watched: what is told of each statement, if somebody watches how long its answer takes
+    """
+
+    __slots__ = ("_limit", "_raw", "_watched", "doubted", "ending")
+
+    def __init__(
+        self, raw: Any, limit: int, doubted: bool = False, watched: sql_deadlines.Watched | None = None
+    ) -> None:
+        self._raw = raw
+        self._limit = limit
+        self._watched = watched
+        self.doubted = doubted
+        self.ending = False  # whether COMMIT has been sent
+
+    def run(self, statement: str, *given: Any) -> Any:
+        """Run a statement that writes no more of a detail than its metadata; returns the driver's cursor."""
+        if self._limit:
+            self._check_size(given, "the metadata")
+        if self._watched is not None:
+            self._watched.asks()
+        cursor = self._raw.cursor()
+        cursor.execute(statement, given)
+        return cursor
+
+    def rows(self, statement: str, *given: Any) -> list[Any]:
+        """Return all rows of a query."""
+        if self._watched is not None:
+            self._watched.asks()
+        cursor = self._raw.cursor()
+        cursor.execute(statement, given)
+        try:
+            found: list[Any] = cursor.fetchall()
+        except Exception as error:
+            if "Could not decode to UTF-8" not in str(error):
+                raise
+            found = self._rows_as_they_are(statement, given)
+        cursor.close()
+        return found
+
+    def _rows_as_they_are(self, statement: str, given: Sequence[Any]) -> list[Any]:
+        """Return the rows of SQLite, with bytes in the place of what is no text: one such row would hide all others."""
+        usual, self._raw.text_factory = self._raw.text_factory, _text_or_bytes
+        try:
+            return self._raw.execute(statement, given).fetchall()  # type: ignore[no-any-return]
+        finally:
+            self._raw.text_factory = usual
+
+    def many(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Run a statement for each row, in as few round trips as the driver can."""
+        if not rows:
+            return
+        if self._watched is not None:
+            self._watched.asks()
+        cursor = self._raw.cursor()
+        if self._limit:
+            for row in rows:
+                self._check_size(row, f"'{row[1]}'")
+            # PyMySQL joins rows up to a length that does not ask what the server takes.
+            room = self._limit - _STATEMENT
+            cursor.max_stmt_length = min(getattr(cursor, "max_stmt_length", room), room)
+        if len(rows) == 1:
+            cursor.execute(statement, rows[0])
+        else:
+            cursor.executemany(statement, rows)
+        cursor.close()
+
+    def commit(self) -> None:
+        """End the transaction; whether that has been done is in doubt if it raises."""
+        if self._watched is not None:
+            self._watched.asks()
+        self.ending = True
+        self._raw.commit()
+
+    def _check_size(self, values: Sequence[Any], what: str) -> None:
+        check_size([value for value in values if isinstance(value, str)], self._limit, what)
+
+
+def check_size(texts: Sequence[str], limit: int, what: str) -> None:
+    """Refuse texts that do not fit into one statement.
+
+    :param limit: bytes that the server takes
+    :param what: names them in the error
+    :raises Unstorable: when they are too long
+    """
+    if 4 * sum(map(len, texts)) + _STATEMENT < limit:  # a character has four bytes at most, and what is escaped has two
+        return
+    size = _STATEMENT + sum(len(text.encode()) + sum(map(text.count, _ESCAPED)) for text in texts)
+    if size > limit:
+        msg = (
+            f"Cannot store {what}: with {size:,} bytes it does not fit into one statement, of which the server "
+            f"takes {limit:,} (max_allowed_packet)\nRaise the server's limit, or keep large values elsewhere"
+        )
+        raise exceptions.Unstorable(msg)
+
+
+def _text_or_bytes(stored: bytes) -> str | bytes:
+    try:
+        return stored.decode()
+    except UnicodeDecodeError:
+        return stored
