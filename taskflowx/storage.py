@@ -583,10 +583,13 @@ class Storage:
         self._failed[atom_name] = None
 
     def _with_failures(self) -> list[models.AtomDetail]:
-        """Return the details of the flow's atoms that have a failure, in the order of the atoms."""
-        names = [name for name in self._failed if name not in self._absent]
-        names.sort(key=lambda name: self._places.get(name, -1))
-        return [self._detail(name) for name in names]
+        """Return the details of the flow's atoms that have a failure, in the order of the atoms.
+
+        The failure of an atom that the flow has no more counts when there is no other: it is what rolls the flow back.
+        """
+        names = sorted(self._failed, key=lambda name: self._places.get(name, -1))
+        failed = [one for one in map(self._detail, names) if one.failure is not None or one.revert_failure is not None]
+        return [one for one in failed if one.name not in self._absent] or failed
 
     @_locked
     def get_execute_failures(self) -> dict[str, Failure]:

@@ -23,6 +23,8 @@ class Side:
     :param package: its name
     """
 
+    patience = PATIENCE
+
     def __init__(self, python: str, package: str) -> None:
         self.package = package
         self._command = [python, "-m", "tests.compat.runner", package]
@@ -36,7 +38,7 @@ class Side:
         try:
             pickle.dump(case, process.stdin)
             process.stdin.flush()
-            answer = self._answers.get(timeout=PATIENCE)
+            answer = self._answers.get(timeout=self.patience)
         except queue.Empty:
             self.close()
             return {"lost": "it did not end"}

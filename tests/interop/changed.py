@@ -34,8 +34,14 @@ class Case:
 
     @property
     def differs(self) -> bool:
-        """Whether the packages end otherwise, though TaskFlow keeps all rules."""
-        return not self.wrong["taskflow"] and self.ends["taskflow"] != self.ends["taskflowx"]
+        """Whether the packages end otherwise, though TaskFlow keeps all rules, and that cannot be explained."""
+        theirs, ours = self.ends["taskflow"], self.ends["taskflowx"]
+        if self.wrong["taskflow"] or theirs == ours or theirs[0] == "FAILURE":  # it has not gone on
+            return False
+        intentions = {atom["intention"] for atom in self.record.values()}
+        if "remove_retry" in self.changed and intentions & {"REVERT", "RETRY"}:
+            return False  # here a failure that no retry controls any more undoes the whole flow
+        return "IGNORE" not in intentions  # here what is new after an atom that was refused is left out, too
 
     def __str__(self) -> str:
         record = ", ".join(f"{name} {atom['state']}/{atom['intention']}" for name, atom in sorted(self.record.items()))
@@ -47,7 +53,11 @@ class Case:
 
 
 def usual(spec: specs.Spec) -> specs.Spec:
-    """Return the spec without what the packages treat in different ways: deciders and retries that raise."""
+    """Return the spec without what the packages treat in different ways.
+
+    That are deciders and retries that raise, and retries for each of some values: TaskFlow does not know after a resume
+    which values it has tried.
+    """
 
     def changed(node: Any) -> Any:
         if isinstance(node, specs.Job):
@@ -55,7 +65,8 @@ def usual(spec: specs.Spec) -> specs.Spec:
         retry = node.retry
         if retry is not None:
             decisions = tuple("REVERT" if decision == "RAISE" else decision for decision in retry.decisions)
-            retry = replace(retry, decisions=decisions, fails=())
+            kind = specs.TIMES if retry.kind in (specs.EACH, specs.PARAMETER) else retry.kind
+            retry = replace(retry, kind=kind, decisions=decisions, fails=())
         links = tuple(
             replace(link, verdict="no" if link.verdict in ("raise", "odd") else link.verdict) for link in node.links
         )
@@ -79,6 +90,7 @@ def run_case(seed: int, stores: sides.Stores, theirs: sides.Peer, ours: sides.Pe
     side.do("begin", place.settings, spec=spec, late=rng.random() < 0.5, **stop, **order)
     before = place.calls()
     record = theirs.do("read", place.settings, uuid=place.uuid)
+    assert "atoms" in record, (seed, record)
     if record.get("state") not in (None, "PENDING", "RUNNING", "SUSPENDED", "SUCCESS"):
         return None
     case.record = {name: atom for name, atom in record["atoms"].items() if not name.startswith("_")}
@@ -96,13 +108,17 @@ def run_case(seed: int, stores: sides.Stores, theirs: sides.Peer, ours: sides.Pe
         answer = one.do("resume", place.settings, spec=spec, **order)
         calls = case.calls[one.package] = place.calls()[len(before) :]
         case.wrong[one.package] = judge.complaints_of_changed(spec, answer, before, calls)
-        atoms = answer.get("atoms", {})
-        case.ends[one.package] = (
-            answer.get("state"),
-            {name: atoms.get(name, {}).get("state") for name in sorted(specs.Shape(spec).atoms)},
-        )
+        case.ends[one.package] = _end(spec, answer)
     stores.remove(place, kept)
     return case
+
+
+def _end(spec: specs.Spec, answer: dict[str, Any]) -> Any:
+    """Return the state of the flow and its tasks; of one that was rolled back, what stands nevertheless."""
+    jobs = [atom.name for atom in specs.atoms_in(spec.root) if isinstance(atom, specs.Job)]
+    now = {name: answer.get("atoms", {}).get(name, {}).get("state") for name in jobs}
+    state = answer.get("state")
+    return state, {name: at for name, at in now.items() if state != "REVERTED" or at == "SUCCESS"}
 
 
 def main(arguments: list[str]) -> None:

@@ -27,7 +27,7 @@ from tests.interop.shapes import Choosy
 from tests.model import specs
 
 #: seconds that one order may take
-PATIENCE = 20.0
+PATIENCE = 60.0
 #: the methods of a connection that write
 WRITES = (
     "add_flow_details",

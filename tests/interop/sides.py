@@ -29,6 +29,8 @@ SERVERS = ("postgresql", "mariadb", "zookeeper")
 class Peer(Side):
     """A process that carries out orders with one package."""
 
+    patience = 120.0
+
     def __init__(self, python: str, package: str) -> None:
         super().__init__(python, package)
         self._command = [python, "-m", "tests.interop.peer", package]

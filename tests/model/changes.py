@@ -195,6 +195,18 @@ class Changer:
         job, name = self._pick(found), self._name("w")
         return None if job is None else rewritten(self.spec.root, job.name, lambda old: replace(old, gives=name))
 
+    def _take_away(self) -> Any:
+        """Have a task provide nothing any more."""
+        jobs = [atom for atom in specs.atoms_in(self.spec.root) if isinstance(atom, Job) and atom.gives is not None]
+        job = self._pick(jobs)
+        return None if job is None else rewritten(self.spec.root, job.name, lambda old: replace(old, gives=None))
+
+    def _take_nothing(self) -> Any:
+        """Have a task need nothing any more."""
+        jobs = [atom for atom in specs.atoms_in(self.spec.root) if isinstance(atom, Job) and atom.needs]
+        job = self._pick(jobs)
+        return None if job is None else rewritten(self.spec.root, job.name, lambda old: replace(old, needs=()))
+
     def _retype(self) -> Any:
         def retyped(group: Group) -> Group:
             kind = self.rng.choice([k for k in (LINEAR, UNORDERED, GRAPH) if k != group.kind])
@@ -252,6 +264,8 @@ KINDS = tuple(
         "_decide",
         "_need",
         "_give",
+        "_take_away",
+        "_take_nothing",
         "_retype",
         "_nest",
         "_add_retry",
