@@ -158,6 +158,14 @@ class Delivered(queue.SimpleQueue[tuple[Any, Any]]):
             into.extend(iter(self.get_nowait, None))
 
 
+def may_wait_natively() -> bool:
+    """Tell whether a thread may wait as `Delivered` does: not if threads were replaced after this module was imported.
+
+    A process that is monkey-patched by eventlet has another class of queues from then on.
+    """
+    return queue.SimpleQueue is Delivered.__base__
+
+
 def movers(delivered: Any) -> tuple[Callable[..., None], Callable[..., None]]:
     """Return `move` and `move_all` of what an executor lets the scheduler wait on, which need not have them."""
 
@@ -291,7 +299,7 @@ class Executor:
 
         With `move` and `move_all`, as `Delivered` has them, nothing is lost when a signal handler raises meanwhile.
         """
-        return Delivered()
+        return Delivered() if may_wait_natively() else queue.SimpleQueue()
 
     def start(self, deliver: Callable[[tuple[Any, Any]], None]) -> None:
         """Get ready to take calls.

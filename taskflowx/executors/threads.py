@@ -111,9 +111,9 @@ class ThreadsExecutor(base.Executor):
         self.followers = set()
         self._rows = []
 
-    def make_queue(self) -> _Gathering:
+    def make_queue(self) -> Any:
         """Return what the scheduler waits on."""
-        return _Gathering(self)
+        return _Gathering(self) if base.may_wait_natively() else super().make_queue()
 
     def seconds_to_gather(self) -> float:
         """Return for how long the workers will not need anybody, as fast as they have been of late."""
