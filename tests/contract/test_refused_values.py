@@ -119,9 +119,9 @@ def test_a_failure_with_a_text_beyond_the_limits_is_kept_in_short(store, backend
 
 
 def test_a_history_beyond_the_limits_ends_in_a_rollback(store, backend):
-    if too_large(store) is None:
-        pytest.skip("its limits are out of reach")
-    text = "x" * (len(too_large(store)) // 10)
+    if store.name != "zookeeper":
+        pytest.skip("its limits are out of reach, or take long to reach")
+    text = "x" * 200_000
 
     def fail():
         raise ValueError(text)
