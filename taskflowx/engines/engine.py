@@ -510,16 +510,19 @@ class ActionEngine(base.Engine):
         started = time.monotonic()
         try:
             try:
-                work.claim(self._flow)
-                yield from self._owned(timeout, work, stepwise=stepwise)
+                try:
+                    work.claim(self._flow)
+                    yield from self._owned(timeout, work, stepwise=stepwise)
+                except BaseException as error:
+                    work.note(error)
+                finally:
+                    self._let_go(work)
             except BaseException as error:
                 work.note(error)
             finally:
-                self._let_go(work)
-        except BaseException as error:
-            work.note(error)
+                self._let_go(work)  # an interrupt may have come before that above
         finally:
-            self._let_go(work)  # an interrupt may have come before that above
+            work.let_go()  # as that one says
         self._active_for += time.monotonic() - started
         if work.left_by is not None:
             raise self._left_by(work)

@@ -21,7 +21,6 @@ The engine makes one `Scheduler` for a run and iterates over it. What must stay 
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import logging
 import math
@@ -121,7 +120,8 @@ class Scheduler:
         self._never_resolve = never_resolve
         self._go_on = go_on
         self._arrange = arrange or _arranger(plan)
-        self._queue: queue.SimpleQueue[tuple[Any, Any]] = executor.make_queue()
+        self._queue: Any = executor.make_queue()
+        self._move_one, self._move_all = base.movers(self._queue)
         #: what was taken from the queue, each until it is on record
         self._completed: deque[tuple[Any, Any]] = deque()
         self._in_flight = 0
@@ -506,28 +506,31 @@ class Scheduler:
     def _wait(self) -> None:
         """Block for one completion, then take all that are there."""
         if self._in_flight:
-            self._completed.append(self._next())
+            self._take_next()
         self._take_delivered()
 
     def _take_delivered(self) -> None:
-        with contextlib.suppress(queue.Empty):
-            self._completed.extend(iter(self._queue.get_nowait, None))  # what was taken stays there
+        self._move_all(self._completed)
 
-    def _next(self) -> tuple[Any, Any]:
-        """Return what is delivered next, or nothing when time is up; commits that fall due meanwhile are made."""
+    def _take_next(self) -> None:
+        """Take what is delivered next, or nothing when time is up; commits that fall due meanwhile are made."""
         while True:
             try:
-                if self._deadline is None and not (self._touched or self._progressed):
-                    return self._queue.get()
-                seconds = self.seconds_to_wait()
-                return self._queue.get() if seconds is None else self._queue.get(timeout=seconds)
+                seconds = (
+                    None
+                    if self._deadline is None and not (self._touched or self._progressed)
+                    else self.seconds_to_wait()
+                )
+                self._move_one(self._completed, seconds)
             except queue.Empty:
                 if self._deadline is not None and time.monotonic() >= self._deadline:
                     self.stopping = self.timed_out = True
-                    return _WAKE
+                    return
                 self._commit()
                 if self._executor.within_a_loop:
-                    return _WAKE
+                    return
+            else:
+                return
 
     def seconds_to_wait(self) -> float | None:
         """Return after how many seconds without a completion something is to be done; None for never."""

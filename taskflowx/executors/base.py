@@ -9,6 +9,9 @@ thread, one `(call, outcome)` each; an outcome is a value, a `Failure`, an `Inte
 from __future__ import annotations
 
 import collections
+import contextlib
+import functools
+import itertools
 import queue
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -133,6 +136,49 @@ def perform(atom: Any, verb: str, kwargs: dict[str, Any]) -> Any:
     return value
 
 
+class Delivered(queue.SimpleQueue[tuple[Any, Any]]):
+    """What the scheduler waits on.
+
+    Items are moved from here to where they stay at hand without a step of Python in between: after any such step a
+    signal handler may raise, and what had been taken would be lost.
+    """
+
+    def move(self, into: collections.deque[tuple[Any, Any]], timeout: float | None = None) -> None:
+        """Move the first item, and wait for one.
+
+        :raises queue.Empty: when there is none in that many seconds
+        """
+        get = super().get
+        take = get if timeout is None else functools.partial(get, True, timeout)
+        into.extend(itertools.islice(iter(take, None), 1))
+
+    def move_all(self, into: collections.deque[tuple[Any, Any]]) -> None:
+        """Move all items that are there."""
+        with contextlib.suppress(queue.Empty):
+            into.extend(iter(self.get_nowait, None))
+
+
+def may_wait_natively() -> bool:
+    """Tell whether a thread may wait as `Delivered` does: not if threads were replaced after this module was imported.
+
+    A process that is monkey-patched by eventlet has another class of queues from then on.
+    """
+    return queue.SimpleQueue is Delivered.__base__
+
+
+def movers(delivered: Any) -> tuple[Callable[..., None], Callable[..., None]]:
+    """Return `move` and `move_all` of what an executor lets the scheduler wait on, which need not have them."""
+
+    def move(into: collections.deque[tuple[Any, Any]], timeout: float | None = None) -> None:
+        into.append(delivered.get() if timeout is None else delivered.get(timeout=timeout))
+
+    def move_all(into: collections.deque[tuple[Any, Any]]) -> None:
+        with contextlib.suppress(queue.Empty):
+            into.extend(iter(delivered.get_nowait, None))
+
+    return getattr(delivered, "move", move), getattr(delivered, "move_all", move_all)
+
+
 class Mailbox:
     """What the scheduler waits on, for executors that do their own work in its thread while it waits.
 
@@ -162,6 +208,10 @@ class Mailbox:
 
         :raises queue.Empty: when there is none in that many seconds
         """
+        self._wait_for_one(timeout)
+        return self.get_nowait()
+
+    def _wait_for_one(self, timeout: float | None) -> None:
         deadline = None if timeout is None else time.monotonic() + timeout
         left = timeout
         while not self._items:
@@ -171,7 +221,22 @@ class Mailbox:
                 left = max(deadline - time.monotonic(), 0.0)
                 if not left:
                     break
-        return self.get_nowait()
+
+    def move(self, into: collections.deque[tuple[Any, Any]], timeout: float | None = None) -> None:
+        """Move the first item as `Delivered` does, and wait for one.
+
+        :raises queue.Empty: when there is none in that many seconds
+        """
+        self._wait_for_one(timeout)
+        try:
+            into.extend(itertools.islice(iter(self._items.popleft, None), 1))
+        except IndexError:
+            raise queue.Empty from None
+
+    def move_all(self, into: collections.deque[tuple[Any, Any]]) -> None:
+        """Move all items that are there."""
+        with contextlib.suppress(IndexError):
+            into.extend(iter(self._items.popleft, None))
 
     def get_nowait(self) -> tuple[Any, Any]:
         """Take the first item out.
@@ -230,8 +295,11 @@ class Executor:
         return pickle.dumps(part)
 
     def make_queue(self) -> Any:
-        """Return what the scheduler waits on: it has `put`, `get` and `get_nowait` as a `queue.SimpleQueue` does."""
-        return queue.SimpleQueue()
+        """Return what the scheduler waits on: it has `put`, `get` and `get_nowait` as a `queue.SimpleQueue` does.
+
+        With `move` and `move_all`, as `Delivered` has them, nothing is lost when a signal handler raises meanwhile.
+        """
+        return Delivered() if may_wait_natively() else queue.SimpleQueue()
 
     def start(self, deliver: Callable[[tuple[Any, Any]], None]) -> None:
         """Get ready to take calls.

@@ -45,28 +45,36 @@ _AT_LEAST = 0.0001
 _EVIDENCE = 8
 
 
-class _Gathering:
-    """What the scheduler waits on: a `queue.SimpleQueue` that is not looked at while the workers have much to do."""
+class _Gathering(base.Delivered):
+    """What the scheduler waits on: it is not looked at while the workers have much to do."""
 
     def __init__(self, executor: ThreadsExecutor) -> None:
-        delivered: queue.SimpleQueue[tuple[Any, Any]] = queue.SimpleQueue()
-        self._get = delivered.get
-        self.put = delivered.put
-        self.get_nowait = delivered.get_nowait
+        super().__init__()
         self._seconds_to_gather = executor.seconds_to_gather
 
-    def get(self, timeout: float | None = None) -> tuple[Any, Any]:
+    def get(self, block: bool = True, timeout: float | None = None) -> tuple[Any, Any]:
         """Take the first item out, and wait for one.
 
         :raises queue.Empty: when there is none in that many seconds
         """
+        return super().get(block, self._gather(timeout))
+
+    def move(self, into: collections.deque[tuple[Any, Any]], timeout: float | None = None) -> None:
+        """Move the first item, and wait for one.
+
+        :raises queue.Empty: when there is none in that many seconds
+        """
+        super().move(into, self._gather(timeout))
+
+    def _gather(self, timeout: float | None) -> float | None:
+        """Sleep while the workers need nobody; returns what is left of the time."""
         seconds = self._seconds_to_gather()
         if seconds >= _AT_LEAST:
             if timeout is not None:
                 seconds = min(seconds, timeout)
                 timeout -= seconds
             time.sleep(seconds)  # noqa: TID251 - the workers go on meanwhile, and nobody waits for us yet
-        return self._get(timeout=timeout)
+        return timeout
 
 
 class ThreadsExecutor(base.Executor):
@@ -103,9 +111,9 @@ class ThreadsExecutor(base.Executor):
         self.followers = set()
         self._rows = []
 
-    def make_queue(self) -> _Gathering:
+    def make_queue(self) -> Any:
         """Return what the scheduler waits on."""
-        return _Gathering(self)
+        return _Gathering(self) if base.may_wait_natively() else super().make_queue()
 
     def seconds_to_gather(self) -> float:
         """Return for how long the workers will not need anybody, as fast as they have been of late."""

@@ -15,12 +15,14 @@ import asyncio
 import contextlib
 import os
 import random
+import signal
 import sys
 import threading
 
 import pytest
 
-from taskflowx import engines, exceptions, states
+from taskflowx import engines, exceptions, states, task
+from taskflowx.patterns import linear_flow, unordered_flow
 from taskflowx.persistence import backends, models
 from tests.model import build, oracle, specs
 from tests.model.test_durable import Store
@@ -359,3 +361,69 @@ def test_the_record_in_a_real_store_says_what_has_happened_after_each_interrupt(
         life = Life(seed, executor, f"sqlite:///{tmp_path}/{seed}.db")
         with contextlib.closing(life.backend):
             life.live()
+
+
+class Counted(task.Task):
+    def __init__(self, name, calls):
+        super().__init__(name)
+        self.calls = calls
+
+    def execute(self):
+        self.calls.append(self.name)
+        return self.name
+
+
+class Signals:
+    """Has a signal handler raise in the main thread, at random moments, whatever of the engine it is in then."""
+
+    def __init__(self, rng) -> None:
+        self._rng = rng
+        self._kept = signal.signal(signal.SIGUSR1, self._interrupt)
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._send, name="signals")
+        self._thread.start()
+
+    @staticmethod
+    def _interrupt(number, frame) -> None:
+        for one in _stack(frame):
+            name = one.f_code.co_filename
+            if "_pytest" in name or "weakref" in name:  # what is raised there is printed, and gone
+                return
+            if name.startswith(PACKAGE):
+                raise KeyboardInterrupt
+
+    def _send(self) -> None:
+        while not self._ended.wait(self._rng.uniform(0.0001, 0.004)):
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+
+    def stop(self) -> None:
+        self._ended.set()
+        self._thread.join()
+        signal.signal(signal.SIGUSR1, self._kept)
+
+
+@pytest.mark.parametrize("store", [None, Store], ids=["memory", "texts"])
+def test_signals_that_raise_at_any_moment_lose_no_result_of_a_worker(store):
+    """As they come where no line of Python begins: when a function of C has returned, say."""
+    for seed in range(2 * LIVES):
+        rng, calls = random.Random(seed), []
+        wide = unordered_flow.Flow("wide").add(*(Counted(f"b{n}", calls) for n in range(rng.randint(1, 30))))
+        chain = [Counted(f"a{n}", calls) for n in range(rng.randint(1, 10))]
+        record = {} if store is None else {"flow_detail": models.FlowDetail("flow", "1"), "backend": store()}
+        engine = engines.load(
+            linear_flow.Flow("flow").add(*chain, wide), executor="threads", inline=False, max_workers=3, **record
+        )
+        signals = Signals(rng)
+        try:
+            for _ in range(20):
+                with contextlib.suppress(KeyboardInterrupt):
+                    engine.run()
+                assert engine.storage.get_flow_state() in AT_REST
+                if engine.storage.get_flow_state() == states.SUCCESS:
+                    break
+        finally:
+            signals.stop()
+        if engine.storage.get_flow_state() != states.SUCCESS:
+            engine.run()
+        assert engine.storage.get_flow_state() == states.SUCCESS
+        assert sorted(calls) == sorted({*calls}), f"life {seed}"

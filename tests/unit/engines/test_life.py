@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import pathlib
 import signal
 import sqlite3
 import threading
@@ -640,3 +641,30 @@ def test_what_fails_each_time_is_not_done_again_for_ever():
 
     store.defy(down)
     assert (calls.count(2), store.left_by, store.not_saved) == (1, failure, failure)
+
+
+class Marks(task.Task):
+    def __init__(self, name, path):
+        super().__init__(name)
+        self.path = path
+
+    def execute(self):
+        with pathlib.Path(self.path).open("a", encoding="ascii") as marks:
+            marks.write(f"{self.name}\n")
+
+
+@pytest.mark.parametrize("kind", [linear_flow.Flow, unordered_flow.Flow])
+def test_results_of_worker_processes_are_on_record_when_each_of_them_interrupts_again(kind, tmp_path):
+    path = str(tmp_path / "marks")
+    flow = kind("f").add(*(Marks(f"t{n}", path) for n in range(4)))
+    engine = engines.load(flow, executor="processes", max_workers=2)
+    raise_at(engine.atom_notifier, "SUCCESS", SystemExit)
+    raise_at(engine.notifier, "SUSPENDING", KeyboardInterrupt)
+    for _ in range(6):
+        with contextlib.suppress(SystemExit):
+            engine.run()
+        assert state(engine) in ("SUSPENDED", "SUCCESS")
+        if state(engine) == "SUCCESS":
+            break
+    assert state(engine) == "SUCCESS"
+    assert sorted((tmp_path / "marks").read_text().split()) == ["t0", "t1", "t2", "t3"]
