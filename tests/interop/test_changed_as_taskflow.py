@@ -11,7 +11,7 @@ import pytest
 
 from tests.interop import changed, sides
 
-COUNT = int(os.environ.get("TASKFLOWX_CHANGED_FLOWS", "25"))
+COUNT = int(os.environ.get("TASKFLOWX_CHANGED_FLOWS", "20"))
 FIRST = int(os.environ.get("TASKFLOWX_CHANGED_SEED", "0"))
 
 

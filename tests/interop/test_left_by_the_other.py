@@ -14,10 +14,10 @@ from tests.interop import matrix, shapes
 NAMES = list(shapes.SHAPES)
 #: direction, store -> each how many-th flow is looked at, and in how many places
 SAMPLES = {
-    (matrix.BY_TASKFLOW, "dir"): (2, 3),
-    (matrix.BY_TASKFLOW, "sqlite"): (7, 3),
-    (matrix.FOR_TASKFLOW, "dir"): (3, 2),
-    (matrix.FOR_TASKFLOW, "sqlite"): (9, 2),
+    (matrix.BY_TASKFLOW, "dir"): (3, 3),
+    (matrix.BY_TASKFLOW, "sqlite"): (9, 3),
+    (matrix.FOR_TASKFLOW, "dir"): (4, 2),
+    (matrix.FOR_TASKFLOW, "sqlite"): (12, 2),
 }
 
 
