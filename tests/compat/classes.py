@@ -57,7 +57,7 @@ class Cause:
     at_most: float
 
 
-NEVER_RAN, SEVERAL_AT_ONCE, NEW_ENGINE = "never ran", "several at once", "new engine"
+NEVER_RAN, SEVERAL_AT_ONCE, CURED = "never ran", "several at once", "cured"
 ASKED_AGAIN, OWN_FAILURE = "asked again", "own failure"
 
 # -- readings --------------------------------------------------------------------------------------
@@ -121,21 +121,29 @@ def several_at_once(both: Both, difference: Difference) -> bool:
     return False
 
 
-def new_engine(both: Both, difference: Difference) -> bool:
-    """A new engine over the record of a run does not know failures that were cured before; TaskFlow may still find them.
-
-    It leaves them in the details of atoms that are PENDING.
-    """
-    if not _is_reopened(both.case):
-        return False
+def cured(both: Both, difference: Difference) -> bool:
+    """TaskFlow goes on listing, telling and raising failures that a retry has cured since."""
     path, theirs, ours = difference.path, difference.theirs, difference.ours
-    known = _failures_in(both.theirs) & _failures_in(both.ours)
+    known = _cured_in(both.ours) & _failures_in(both.theirs)
     if path == ("final", "has_failures"):
-        return not both.final("ours", "failures") or not both.final("theirs", "failures")
+        return (theirs, ours) == (True, False) and {*both.final("theirs", "failures").values()} <= known
     if path[0] == "legs" and path[2:] == ("raised",):
         return _raised_more(theirs, ours, known)
     listed = path[:2] in (("final", "failures"), ("final", "execute_failures")) and len(path) == 3
-    return listed and {ABSENT} < {theirs, ours} <= {ABSENT, *known}
+    return listed and ours is ABSENT and theirs in known
+
+
+def _cured_in(outcome: dict[str, Any]) -> set[Any]:
+    """Return the failures of executions after which their atom was reset, or a retry tried again."""
+    found: set[Any] = set()
+    for trace in outcome["atoms"].values():
+        failed: set[Any] = set()
+        for note in trace:
+            if note[0] == "FAILURE":
+                failed.add(note[2])
+            elif note[0] in ("PENDING", "RETRYING"):
+                found |= failed
+    return found
 
 
 def _failures_in(outcome: dict[str, Any]) -> set[Any]:
@@ -339,18 +347,19 @@ def _explain_call(both: Both, theirs: Asked, ours: Asked) -> set[str]:
             return set()
         found.add(ASKED_AGAIN)
     known = _failures_in(both.theirs) & _failures_in(both.ours)
+    healed = _cured_in(both.ours)
     for argument, told in theirs.given.items():
         given = ours.given[argument]
         if told == given:
             continue
         if argument == "flow_failures" and {*told.values(), *given.values()} <= known:
-            if len(known) > 1 and not set(given) <= set(told):
-                found.add(SEVERAL_AT_ONCE)
-            if not set(told) <= set(given):
-                if not _is_reopened(both.case):
+            if {told[name] for name in told.keys() - given.keys()} - healed:
+                return set()
+            if told.keys() - given.keys():
+                found.add(CURED)
+            if any(told.get(name) != failure for name, failure in given.items()):
+                if len(known) < 2:
                     return set()
-                found.add(NEW_ENGINE)
-            elif len(known) > 1:
                 found.add(SEVERAL_AT_ONCE)
         elif argument == "history" and len(known) > 1 and _same_history(told, given, known):
             found.add(SEVERAL_AT_ONCE)
@@ -361,10 +370,6 @@ def _explain_call(both: Both, theirs: Asked, ours: Asked) -> set[str]:
     return found
 
 
-def _is_reopened(case: flows.Case) -> bool:
-    return case.fresh or any(leg.fresh for leg in case.legs)
-
-
 READINGS = (
     Reading(NEVER_RAN, "An atom that never ran is never reverted.", never_ran, 2.2),
     Reading(
@@ -373,12 +378,7 @@ READINGS = (
         several_at_once,
         3,
     ),
-    Reading(
-        NEW_ENGINE,
-        "A new engine knows the failures that are in the record; those that were cured are not.",
-        new_engine,
-        0.6,
-    ),
+    Reading(CURED, "A failure that a retry has cured is in the history of that retry, and nowhere else.", cured, 5),
     Reading(OWN_FAILURE, "A retry that begins anew has no history, and no failure of its own.", lambda *_: False, 0.6),
     Reading(
         "one of several", "A provider without a value does not hide the other providers of a name.", one_of_several, 3.6
@@ -543,6 +543,18 @@ def _keeps_the_past(both: Both) -> bool:
     )
     listed = set(both.final("theirs", "failures")) - set(both.final("ours", "failures"))
     return retries or bool(listed) or _tells_more(both) or _remembers_more(both)
+
+
+def _stands(both: Both) -> bool:
+    """Tell whether ours has refused to run, or to reset, a flow of which a part stands; TaskFlow has run it."""
+    if both.case.again is None or len(both.ours.get("legs", ())) < 2:
+        return False
+    before, last = both.ours["legs"][-2:]
+    return (
+        (before["state"], last["state"]) == ("REVERTED", "REVERTED")
+        and last["calls"] == before["calls"]
+        and "it was reverted in part" in str(last["raised"])
+    )
 
 
 def _remembers_more(both: Both) -> bool:
@@ -767,6 +779,13 @@ CAUSES: tuple[Cause, ...] = (
         _finds_another,
         _given_once,
         2.2,
+    ),
+    Cause(
+        "reverted in part",
+        "A flow of which a part was reverted is not run again before what stands is undone, or forgotten with force.",
+        _stands,
+        lambda case: _changed(case, replace(case, again=None)),
+        1,
     ),
     Cause(
         "begun anew",
