@@ -35,12 +35,13 @@ def is_region(plan: Plan, lo: int, end: int) -> bool:
 
     So is a retry alone: it was to run again, after all else had been reset.
     """
-    if end == lo + 1 and _controls(plan, lo):
+    if not lo and end == _last_atom(plan, len(plan)) + 1:
         return True
-    hi = plan.region(lo)[1] if _controls(plan, lo) else len(plan)
-    while plan.atoms[hi - 1] is None:
-        hi -= 1
-    return end == hi and (lo == 0 or _controls(plan, lo))
+    return _controls(plan, lo) and end in (lo + 1, _last_atom(plan, plan.region(lo)[1]) + 1)
+
+
+def _last_atom(plan: Plan, hi: int) -> int:
+    return next(i for i in range(hi - 1, -1, -1) if plan.atoms[i] is not None)
 
 
 def recount(walk: Walk, plan: Plan, details: list[Any], *, fresh: bool) -> None:

@@ -54,6 +54,9 @@ class Journal:
         #: seconds for which a commit of a run is tried; None while there is no run
         self.patience: float | None = None
         self._impatient = False  # whether a commit is to be tried once, however long that takes
+        self._silent: exceptions.StorageFailure | None = (
+            None  # what came of a try that got no answer, at the end of a run
+        )
         self._reports: dict[str, AtomDetail] = {}  # by uuid of the atom
         self._timer: threading.Timer | None = None
         self._reported_at = -math.inf
@@ -73,13 +76,28 @@ class Journal:
             if self._reports:
                 for detail in details:
                     self._reports.pop(detail.uuid, None)
-            ends = time.monotonic() + (self._seconds if self.patience is None else self.patience or _LAST_TRY)
+            if self.patience == 0 and not self._impatient:
+                self._write_at_last(details)
+                return
+            ends = time.monotonic() + (self._seconds if self.patience is None else self.patience)
             try:
                 self._write(details, None if self._impatient else ends)
             except exceptions.StorageFailure as error:
                 if self.patience == 0 or not error.may_pass:
                     raise
                 self._write_again(details, error, ends)
+
+    def _write_at_last(self, details: list[AtomDetail]) -> None:
+        """Write details once, within moments, as the store has been waited for; a silent one is asked once."""
+        if self._silent is not None:
+            raise self._silent
+        began = time.monotonic()
+        try:
+            self._write(details, began + _LAST_TRY)
+        except exceptions.StorageFailure as error:
+            if time.monotonic() - began > _LAST_TRY / 2:
+                self._silent = error
+            raise
 
     def _write(self, details: list[AtomDetail], ends: float | None = None) -> None:
         """Write details once.
@@ -159,6 +177,7 @@ class Journal:
         pulse.stop()
         if owner.held:
             self._let_go(owner)
+        self._silent = None
 
     def _renew(self, owner: owners.Owner, expires: float) -> None:
         with contextlib.closing(self._backend.get_connection()) as connection:
@@ -169,7 +188,7 @@ class Journal:
         """Give up a run that has ended in an error; that of one that has come to its end did so itself."""
         try:
             with self._lock:
-                self._write([], time.monotonic() + _LAST_TRY)
+                self._write_at_last([])
         except (exceptions.OwnershipFailure, exceptions.NotFound):
             owner.held = False
         except exceptions.StorageFailure as error:

@@ -268,9 +268,7 @@ def test_while_a_run_is_under_way_nobody_writes_into_it(durable, caplog):
                 connection.update_flow_details(run)
             atom = next(iter(run))
             atom.meta["m"] = 1
-            with pytest.raises(
-                exceptions.OwnershipFailure, match=r"The flow \(f\) of atom 's0' is being run by another"
-            ):
+            with pytest.raises(exceptions.OwnershipFailure, match=r"The flow 'f' of atom 's0' is being run by another"):
                 connection.update_atom_details(atom)
             done.append(atom)
 
