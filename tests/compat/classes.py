@@ -103,7 +103,7 @@ def several_at_once(both: Both, difference: Difference) -> bool:
     """Of failures that come together, TaskFlow files all but the first as failures of reverts.
 
     It draws which one is the first: so retries are asked in any order, and where one failure stands for a region, it is
-    another one. Of a later attempt it may go on listing the failure of an earlier one.
+    another one.
     """
     known = _failures_in(both.theirs) & _failures_in(both.ours)
     if len(known) < 2:
@@ -114,8 +114,6 @@ def several_at_once(both: Both, difference: Difference) -> bool:
         return filed == ours and (theirs is ABSENT or theirs in known)
     if path[:2] == ("final", "revert_failures") and len(path) == 3:
         return ours is ABSENT and theirs in known
-    if path[0] == "legs" and path[2:] == ("raised",):
-        return _raised_more(theirs, ours, known)
     if path[:2] == ("final", "histories") or path[-1] in ("get", "detail.results"):
         return _same_history(theirs, ours, known)
     return False
@@ -124,7 +122,7 @@ def several_at_once(both: Both, difference: Difference) -> bool:
 def cured(both: Both, difference: Difference) -> bool:
     """TaskFlow goes on listing, telling and raising failures that a retry has cured since."""
     path, theirs, ours = difference.path, difference.theirs, difference.ours
-    known = _cured_in(both.ours) & _failures_in(both.theirs)
+    known = _cured_in(both) & _failures_in(both.theirs)
     if path == ("final", "has_failures"):
         return (theirs, ours) == (True, False) and {*both.final("theirs", "failures").values()} <= known
     if path[0] == "legs" and path[2:] == ("raised",):
@@ -133,10 +131,13 @@ def cured(both: Both, difference: Difference) -> bool:
     return listed and ours is ABSENT and theirs in known
 
 
-def _cured_in(outcome: dict[str, Any]) -> set[Any]:
-    """Return the failures of executions after which their atom was reset, or a retry tried again."""
+def _cured_in(both: Both) -> set[Any]:
+    """Return the failures after which their atom was reset, so that a retry could try again.
+
+    A flow that is run anew resets its atoms too; what TaskFlow then knows of the run before is another matter.
+    """
     found: set[Any] = set()
-    for trace in outcome["atoms"].values():
+    for trace in both.ours["atoms"].values() if both.case.again is None else ():
         failed: set[Any] = set()
         for note in trace:
             if note[0] == "FAILURE":
@@ -152,11 +153,11 @@ def _failures_in(outcome: dict[str, Any]) -> set[Any]:
 
 
 def _raised_more(theirs: Any, ours: Any, known: set[Any]) -> bool:
-    """Tell whether TaskFlow raises what we do, and failures of earlier attempts with it."""
+    """Tell whether TaskFlow raises what we do, and some of the known failures with it."""
     if not theirs or not ours or theirs[0] != "WrappedFailure":
         return False
-    ours = ours[1] if ours[0] == "WrappedFailure" else [("failure", *ours)]
-    return all(failure in theirs[1] for failure in ours) and set(theirs[1]) <= known
+    raised, own = {*theirs[1]}, {*_all_raised(ours)}
+    return own < raised and raised - own <= known
 
 
 def _same_history(theirs: Any, ours: Any, known: set[Any]) -> bool:
@@ -347,7 +348,7 @@ def _explain_call(both: Both, theirs: Asked, ours: Asked) -> set[str]:
             return set()
         found.add(ASKED_AGAIN)
     known = _failures_in(both.theirs) & _failures_in(both.ours)
-    healed = _cured_in(both.ours)
+    healed = _cured_in(both)
     for argument, told in theirs.given.items():
         given = ours.given[argument]
         if told == given:
@@ -372,13 +373,13 @@ def _explain_call(both: Both, theirs: Asked, ours: Asked) -> set[str]:
 
 READINGS = (
     Reading(NEVER_RAN, "An atom that never ran is never reverted.", never_ran, 2.2),
+    Reading(CURED, "A failure that a retry has cured is in the history of that retry, and nowhere else.", cured, 13),
     Reading(
         SEVERAL_AT_ONCE,
         "All failures of a turn are failures: all are in get_failures() and flow_failures.",
         several_at_once,
         3,
     ),
-    Reading(CURED, "A failure that a retry has cured is in the history of that retry, and nowhere else.", cured, 5),
     Reading(OWN_FAILURE, "A retry that begins anew has no history, and no failure of its own.", lambda *_: False, 0.6),
     Reading(
         "one of several", "A provider without a value does not hide the other providers of a name.", one_of_several, 3.6
@@ -542,7 +543,8 @@ def _keeps_the_past(both: Both) -> bool:
         for note in trace
     )
     listed = set(both.final("theirs", "failures")) - set(both.final("ours", "failures"))
-    return retries or bool(listed) or _tells_more(both) or _remembers_more(both)
+    raised, own = ({*_all_raised(legs[-1]["raised"])} for legs in (both.theirs["legs"], both.ours["legs"]))
+    return retries or bool(listed) or own < raised or _tells_more(both) or _remembers_more(both)
 
 
 def _stands(both: Both) -> bool:
