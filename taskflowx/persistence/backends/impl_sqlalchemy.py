@@ -8,7 +8,7 @@ makes the tables. Here they are put together.
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from sqlalchemy.pool import StaticPool
 
@@ -56,6 +56,8 @@ class SQLAlchemyBackend(base.Backend):
     :raises ValueError: when the address or a number cannot be read, or the address has a setting that nobody knows
     :raises NotFound: when the driver for the database is not installed
     """
+
+    SETTINGS: ClassVar[frozenset[str] | None] = sql_settings.KNOWN
 
     def __init__(self, conf: Mapping[str, Any] | None, engine: sa.Engine | None = None) -> None:
         super().__init__(conf)
