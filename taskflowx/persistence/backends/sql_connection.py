@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from taskflowx.persistence.backends.impl_sqlalchemy import SQLAlchemyBackend
     from taskflowx.persistence.backends.sql_histories import Part
     from taskflowx.persistence.backends.sql_unit import Unit
-    from taskflowx.persistence.models import AtomDetail, FlowDetail, LogBook, RetryDetail
+    from taskflowx.persistence.models import AtomDetail, FlowDetail, LogBook
 
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -129,8 +129,7 @@ class Connection(base.Connection):
         :raises OwnershipFailure: when somebody else runs it, or has done so since it was read
         """
         details = list(atom_details)
-        long = self._histories.in_step(flow_detail, details)
-        parts = self._parts(flow_detail, long, owner) if long else []
+        parts = self._parts(flow_detail, details, owner)
         try:
             self._save_step(flow_detail, details, parts, owner)
         except sql_histories.StaleError as stale:  # a writer outside of runs has put all attempts into the row
@@ -140,9 +139,12 @@ class Connection(base.Connection):
         for part in parts:
             self._histories.wrote(part)
 
-    def _parts(self, flow: FlowDetail, retries: list[RetryDetail], owner: Owner | None) -> list[Part]:
+    def _parts(self, flow: FlowDetail, details: list[AtomDetail], owner: Owner | None) -> list[Part]:
         """Return what is written beside the rows of retries with long histories, if the database has a table for it."""
         histories = self._histories
+        retries = histories.in_step(flow, details)
+        if not retries:
+            return []
         if histories.usable is None:
             failed = "Failed looking for the table of attempts"
             histories.usable = self._run(failed, self._reader.has_attempts, writes=False)

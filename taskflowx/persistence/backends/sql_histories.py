@@ -84,7 +84,10 @@ class Histories:
 
         :param details: those that have changed
         """
-        found = [detail for detail in details if isinstance(detail, models.RetryDetail) and self.concerns(detail)]
+        found: list[models.RetryDetail] = []
+        for detail in details:  # nearly always one or two
+            if isinstance(detail, models.RetryDetail) and self.concerns(detail):
+                found.append(detail)  # noqa: PERF401
         if self._known and flow.state in AT_REST:
             found += [detail for detail in flow if self.concerns(detail) and detail not in details]
         return found

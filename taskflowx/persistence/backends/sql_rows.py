@@ -47,7 +47,10 @@ class Clock:
 
     def now(self) -> Any:
         """Return the time, at least a microsecond after the last one that was told."""
-        self._last = now = max(time.time_ns() // 1000, self._last + 1)
+        now = time.time_ns() // 1000
+        if now <= self._last:
+            now = self._last + 1
+        self._last = now
         if not self._as_text:
             return _EPOCH + dt.timedelta(microseconds=now)
         second, rest = divmod(now, 1_000_000)
