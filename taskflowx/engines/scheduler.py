@@ -64,6 +64,7 @@ LOG = logging.getLogger(__name__)
 META_NOT_CALLED = "not_called"
 
 _WAKE = (None, None)
+_WORD = 2**63  # what an int is below that is taken without a look
 #: how many plain calls are got ready before they are handed over
 _PART = 512
 #: so often, and once more, the end of calls is waited for when the wait is interrupted
@@ -1006,6 +1007,11 @@ class Scheduler:
 
     def _storable(self, i: int, verb: str, outcome: Any) -> Any:
         """Return what came of a call, or what takes its place when the store cannot hold it."""
+        kind = type(outcome)
+        if (outcome is None or kind is bool or (kind is int and -_WORD < outcome < _WORD)) and (
+            not self._storage.limits_records
+        ):
+            return outcome  # every store takes it, and to ask takes longer than the rest
         name = self._details[i].name
         try:
             self._storage.check_storable(name, verb, outcome)

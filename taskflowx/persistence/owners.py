@@ -94,6 +94,7 @@ class Owner:
         #: until when it counts as alive
         self.expires = 0.0
         self._number = next(_numbers)
+        self._named: tuple[int, str] | None = None  # a process, and the name in it
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.lease,)  # a copy writes on its own account
@@ -101,7 +102,10 @@ class Owner:
     @property
     def name(self) -> str:
         """What the store is told."""
-        return f"{_this_process(os.getpid())}/{self._number}"
+        pid, named = os.getpid(), self._named
+        if named is None or named[0] != pid:
+            self._named = named = pid, f"{_this_process(pid)}/{self._number}"
+        return named[1]
 
     def following(self, detail: FlowDetail, now: float) -> Claim:
         """Return the claim that the next write of a run leaves, if the store has the one that is known here."""

@@ -90,6 +90,11 @@ def retried(folder):
     return flow.add(Make("a", folder), Make("b", folder, fails=2), Make("c", folder))
 
 
+def retried_often(folder):
+    """More attempts than a record of a retry keeps."""
+    return linear_flow.Flow("retried often", retry=retry.Times(100)).add(Make("a", folder, fails=66))
+
+
 def decided(folder):
     """A branch that is left out by a decider, and one that is not."""
     a, b, c, d = (Make(name, folder) for name in "abcd")

@@ -47,6 +47,11 @@ def test_every_place_on_sqlite(flow, executor, seed, tmp_path, report_deaths):
 
 
 @each_seed
+def test_a_sample_of_places_in_a_long_history(seed, tmp_path, report_deaths):
+    report_deaths(crash.check(flows.retried_often, tmp_path, verify=flows.verify, sample=SOME, seed=seed))
+
+
+@each_seed
 @pytest.mark.parametrize("executor", ["serial", "threads"])
 @each_flow
 def test_every_place_in_a_folder(flow, executor, seed, tmp_path, report_deaths):

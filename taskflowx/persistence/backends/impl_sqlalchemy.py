@@ -8,19 +8,21 @@ makes the tables. Here they are put together.
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from sqlalchemy.pool import StaticPool
 
 from taskflowx import exceptions
 from taskflowx.persistence import base, codec
-from taskflowx.persistence.backends import sql, sql_files, sql_rows, sql_settings, sql_unit
+from taskflowx.persistence.backends import sql, sql_files, sql_histories, sql_rows, sql_settings, sql_unit
 from taskflowx.persistence.backends.sql_connection import Connection
+from taskflowx.persistence.backends.sql_histories import MOST
 from taskflowx.persistence.backends.sql_reader import Reader
 from taskflowx.persistence.backends.sql_units import Units
+from taskflowx.persistence.models import RetryDetail
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import sqlalchemy as sa
 
@@ -55,6 +57,8 @@ class SQLAlchemyBackend(base.Backend):
     :raises NotFound: when the driver for the database is not installed
     """
 
+    SETTINGS: ClassVar[frozenset[str] | None] = sql_settings.KNOWN
+
     def __init__(self, conf: Mapping[str, Any] | None, engine: sa.Engine | None = None) -> None:
         super().__init__(conf)
         self._owns_engine = engine is None
@@ -80,7 +84,8 @@ class SQLAlchemyBackend(base.Backend):
         self._upgrade_lock = threading.Lock()
         self._column_limit: int | None = None
         self.rows = sql_rows.Rows(self._family)
-        self.reader = Reader(self._family)
+        self.histories = sql_histories.Histories()
+        self.reader = Reader(self._family, self.histories)
         self.statements = sql.statements(self._family)
         #: uuid of a flow -> its state and metadata that a run has written last; they change seldom
         self.written: dict[str, tuple[Any, ...]] = {}
@@ -142,8 +147,21 @@ class SQLAlchemyBackend(base.Backend):
 
         :raises Unstorable: when it cannot
         """
-        row = self.rows.of_atom(atom_detail, "")
-        self._check_sizes([text for text in row if isinstance(text, str)], f"the record of atom '{atom_detail.name}'")
+        what = f"the record of atom '{atom_detail.name}'"
+        if isinstance(atom_detail, RetryDetail) and self.histories.usable and self.histories.concerns(atom_detail):
+            # More than these are never in its row, unless all of them have room there.
+            texts = [self.rows.of_attempts(atom_detail, max(0, len(atom_detail.results) - MOST), MOST)[-1]]
+        else:
+            texts = [text for text in self.rows.of_atom(atom_detail, "") if isinstance(text, str)]
+        self._check_sizes(texts, what)
+
+    def fits(self, row: Sequence[Any]) -> bool:
+        """Tell whether the database can hold a row."""
+        try:
+            self._check_sizes([text for text in row if isinstance(text, str)], "") if self.limits_records else None
+        except exceptions.Unstorable:
+            return False
+        return True
 
     def _check_sizes(self, texts: list[str], what: str) -> None:
         if sum(map(len, texts)) <= _SMALL:

@@ -1,8 +1,8 @@
 """The tables of a SQL store, and every statement that is run on them, as text for one kind of database.
 
-Names of tables and columns are TaskFlow's, but for `RUNS`, which is ours. SQLAlchemy renders each statement once;
-connections run the text on the driver's own cursor, which costs a fraction of running it through SQLAlchemy. The tables
-themselves are made by the migrations.
+Names of tables and columns are TaskFlow's, but for `RUNS` and `ATTEMPTS`, which are ours. SQLAlchemy renders each
+statement once; connections run the text on the driver's own cursor, which costs a fraction of running it through
+SQLAlchemy. The tables themselves are made by the migrations.
 
 What must stay true: the parameters of a statement are in the order of the columns here, and none has a type, so that
 the database takes each for what the column is: tables that TaskFlow made have enumerations and JSON on some databases
@@ -52,7 +52,8 @@ ATOMS = _table(
     "revert_failure",
 )
 RUNS = _table("taskflowx_runs", "flow_uuid", "version", "owner", "expires")
-TABLES = (BOOKS, FLOWS, ATOMS, RUNS)
+ATTEMPTS = _table("taskflowx_attempts", "atom_uuid", "number", "attempts")
+TABLES = (BOOKS, FLOWS, ATOMS, RUNS, ATTEMPTS)
 
 # What changes of an atom that is written again: the time at which a row that is there would have been made is that of
 # its change.
@@ -80,7 +81,8 @@ class Statements:
     the uuid; the queries take what they name, those for everything take nothing. `move_on` takes what a `Claim` has,
     the uuid of the flow, and the version before; `renew` expires, the uuid and the owner. `put_and_move_on` does in one
     round trip, where the database can, what `put_atom` does with one atom, or with two, and then `move_on`; it takes
-    what these take.
+    what these take. `has_attempts` takes the uuid of a retry and the number of an attempt, and tells whether there are
+    some in a row of their own that begin with it; `cut_attempts` takes the same, and removes these and those after it.
     """
 
     put_book: str
@@ -101,6 +103,12 @@ class Statements:
     renew: str
     run: str
     runs_of_book: str
+    attempts: str
+    has_attempts: str
+    insert_attempts: str
+    cut_attempts: str
+    clear_attempts: str
+    destroy_attempts: str
     clear: tuple[str, ...]
     destroy: tuple[str, ...]
 
@@ -123,8 +131,9 @@ def statements(family: str) -> Statements:
         "atoms_of_book": _select(family, ATOMS, FLOWS.c.parent_uuid),
         "atoms_of_flow": _select(family, ATOMS, ATOMS.c.parent_uuid),
         **_on_runs(family, of_book),
+        **_on_attempts(family, of_book),
     }
-    clear = tuple(_text(family, sa.delete(table)) for table in reversed(TABLES))
+    clear = tuple(_text(family, sa.delete(table)) for table in (RUNS, ATOMS, FLOWS, BOOKS))
     destroy = (
         _text(family, sa.delete(RUNS).where(RUNS.c.flow_uuid.in_(of_book)), "uuid"),
         _text(family, sa.delete(ATOMS).where(ATOMS.c.parent_uuid.in_(of_book)), "uuid"),
@@ -157,13 +166,31 @@ def _on_runs(family: str, of_book: Any) -> dict[str, str]:
     }
 
 
-def has_runs(family: str) -> str:
-    """Return the query that tells whether `RUNS` is there, which it is not in a database of TaskFlow's alone."""
+def _on_attempts(family: str, of_book: Any) -> dict[str, str]:
+    """Return the statements on attempts that are over, which may be run only where the table is."""
+    these, number = ATTEMPTS.c.atom_uuid == _given("uuid"), ATTEMPTS.c.number
+    query = sa.select(number, ATTEMPTS.c.attempts).where(these)
+    one = sa.select(number).where(these, number == _given("number"))
+    cut = sa.delete(ATTEMPTS).where(these, number >= _given("number"))
+    atoms_of_book = sa.select(ATOMS.c.uuid).where(ATOMS.c.parent_uuid.in_(of_book))
+    destroy = sa.delete(ATTEMPTS).where(ATTEMPTS.c.atom_uuid.in_(atoms_of_book))
+    return {
+        "attempts": _text(family, query, "uuid"),
+        "has_attempts": _text(family, one, "uuid", "number"),
+        "insert_attempts": _insert(family, ATTEMPTS),
+        "cut_attempts": _text(family, cut, "uuid", "number"),
+        "clear_attempts": _text(family, sa.delete(ATTEMPTS)),
+        "destroy_attempts": _text(family, destroy, "uuid"),
+    }
+
+
+def has_table(family: str, table: TableClause) -> str:
+    """Return the query that tells whether a table is there; ours are not in a database of TaskFlow's alone."""
     if family == "sqlite":
-        return f"SELECT 1 FROM sqlite_master WHERE name = '{RUNS.name}'"  # noqa: S608
+        return f"SELECT 1 FROM sqlite_master WHERE name = '{table.name}'"  # noqa: S608
     if family == "postgresql":
-        return f"SELECT 1 WHERE to_regclass('{RUNS.name}') IS NOT NULL"
-    of_this = f"table_schema = DATABASE() AND table_name = '{RUNS.name}'"
+        return f"SELECT 1 WHERE to_regclass('{table.name}') IS NOT NULL"
+    of_this = f"table_schema = DATABASE() AND table_name = '{table.name}'"
     return f"SELECT 1 FROM information_schema.tables WHERE {of_this}"  # noqa: S608
 
 

@@ -11,14 +11,14 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import exceptions
-from taskflowx.persistence.backends import sql
+from taskflowx.persistence.backends import sql, sql_histories
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from taskflowx.persistence.backends.sql_reader import Reader
     from taskflowx.persistence.backends.sql_unit import Unit
-    from taskflowx.persistence.models import FlowDetail
+    from taskflowx.persistence.models import AtomDetail, FlowDetail
     from taskflowx.persistence.owners import Claim, Owner
 
 _KIND = sql.names(sql.ATOMS).index("atom_type")
@@ -89,6 +89,9 @@ def save(
     unit.many(statements.insert_flow, inserts)
     unit.many(statements.insert_atom, new_atoms)
     unit.many(statements.put_atom, changed_atoms)
+    for atom in changed_atoms:
+        if sql_histories.is_parted(stored_atoms[atom[2]][atom[0]]) and reader.has_attempts(unit):
+            unit.run(statements.cut_attempts, atom[0], 0)
     return outcome
 
 
@@ -109,6 +112,28 @@ def _move_on(
         return False
     outcome.claims.append((detail, following))
     return True
+
+
+def merge_flow(
+    stored: FlowDetail, given: FlowDetail, atoms: Iterable[AtomDetail], rows: Iterable[Any]
+) -> tuple[list[Any], list[Any]]:
+    """Merge a flow's detail, with those of its atoms, into what was stored of it.
+
+    :param atoms: the details of its atoms
+    :param rows: a row for each atom
+    :return: the rows of atoms that were not stored, and those of the others
+    """
+    new, changed = [], []
+    for detail, row in zip(atoms, rows, strict=True):
+        known = stored.find(detail.uuid)
+        if known is None:
+            stored.add(detail)
+            new.append(row)
+        else:
+            known.merge(detail)
+            changed.append(row)
+    stored.merge(given)
+    return new, changed
 
 
 def _compare(rows: Iterable[Any], stored: dict[str, Any]) -> tuple[list[Any], list[Any]]:

@@ -22,7 +22,7 @@ from sqlalchemy import exc as sa_errors
 from taskflowx import exceptions
 from taskflowx._util import arguments
 from taskflowx.persistence import base
-from taskflowx.persistence.backends import sql_books, sql_rows, sql_units
+from taskflowx.persistence.backends import sql_books, sql_histories, sql_rows, sql_units
 from taskflowx.persistence.backends.sql_reader import no_atom, no_book, no_flow, readable
 from taskflowx.persistence.owners import Claim, Owner
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
     from taskflowx.persistence.backends.impl_sqlalchemy import SQLAlchemyBackend
+    from taskflowx.persistence.backends.sql_histories import Part
     from taskflowx.persistence.backends.sql_unit import Unit
     from taskflowx.persistence.models import AtomDetail, FlowDetail, LogBook
 
@@ -55,6 +56,7 @@ class Connection(base.Connection):
         self._units = backend.units
         self._rows = backend.rows
         self._reader = backend.reader
+        self._histories = backend.histories
         self._sql = backend.statements
 
     @property
@@ -93,6 +95,7 @@ class Connection(base.Connection):
         failed = "Failed upgrading the database"
         with self._upgrade_lock:
             self._backend.forget_file()
+            self._histories.usable = None
             self._run(failed, lambda unit: unit.rows("SELECT 1"), writes=False)
             try:
                 with self._through_sqlalchemy(failed, writes=True) as connection:
@@ -105,6 +108,8 @@ class Connection(base.Connection):
         """Remove all books, with all that is in them."""
 
         def work(unit: Unit) -> None:
+            if self._reader.has_attempts(unit):
+                unit.run(self._sql.clear_attempts)
             for statement in self._sql.clear:
                 unit.run(statement)
 
@@ -123,14 +128,53 @@ class Connection(base.Connection):
         :raises NotFound: when the flow's detail is not stored
         :raises OwnershipFailure: when somebody else runs it, or has done so since it was read
         """
+        details = list(atom_details)
+        parts = self._parts(flow_detail, details, owner)
+        try:
+            self._save_step(flow_detail, details, parts, owner)
+        except sql_histories.StaleError as stale:  # a writer outside of runs has put all attempts into the row
+            self._histories.forget(stale.uuid)
+            self.save_changes(flow_detail, details, owner)
+            return
+        for part in parts:
+            self._histories.wrote(part)
+
+    def _parts(self, flow: FlowDetail, details: list[AtomDetail], owner: Owner | None) -> list[Part]:
+        """Return what is written beside the rows of retries with long histories, if the database has a table for it."""
+        histories = self._histories
+        retries = histories.in_step(flow, details)
+        if not retries:
+            return []
+        if histories.usable is None:
+            failed = "Failed looking for the table of attempts"
+            histories.usable = self._run(failed, self._reader.has_attempts, writes=False)
+        if not histories.usable:
+            return []
+        return histories.parts(self._rows, flow, retries, versioned=owner is not None, fits=self._backend.fits)
+
+    def _save_step(
+        self, flow_detail: FlowDetail, details: list[AtomDetail], parts: list[Part], owner: Owner | None
+    ) -> None:
+        """Do what `save_changes` does.
+
+        :param parts: what is written beside the rows of retries
+        :raises StaleError: when attempts are missing that have to be there
+        """
         uuid = flow_detail.uuid
-        atoms = [self._rows.of_atom(detail, uuid) for detail in atom_details]
+        atoms = (
+            [self._rows.of_atom(detail, uuid) for detail in details]
+            if not parts
+            else sql_histories.rows(self._rows, flow_detail, details, parts)
+        )
         written, now_written = self._backend.written, self._rows.of_changes(flow_detail)
         is_written = written.pop(uuid, None) == now_written and bool(atoms) and self._backend.checks_parents
         flow = () if is_written else self._flow_changes(flow_detail)
 
         def work(unit: Unit) -> Claim | None:
-            return self._save_turn(unit, flow_detail, flow, atoms, owner)
+            saved = self._save_turn(unit, flow_detail, flow, atoms, owner)
+            for part in parts:
+                part.write(unit, self._sql)
+            return saved
 
         failed = f"Failed saving flow details with uuid '{uuid}'"
         try:
@@ -210,8 +254,10 @@ class Connection(base.Connection):
         def work(unit: Unit) -> AtomDetail:
             for row in unit.rows(self._sql.atom, uuid):
                 self._check_at_rest(unit, row[2])
-                stored = sql_rows.atom(row).merge(atom_detail)
+                stored = self._reader.atom(unit, row).merge(atom_detail)
                 unit.many(self._sql.put_atom, [(uuid, name, row[2], *changes)])
+                if sql_histories.is_parted(row):
+                    unit.run(self._sql.cut_attempts, uuid, 0)
                 return stored
             raise no_atom(uuid)
 
@@ -247,11 +293,14 @@ class Connection(base.Connection):
         def work(unit: Unit) -> tuple[FlowDetail, Claim | None]:
             stored = self._reader.flow(unit, flow_detail.uuid)
             claim = self._move_on(unit, flow_detail, writer) if self._reader.has_runs(unit) else None
-            new, changed = _merge_flow(stored, flow_detail, atoms, rows)
+            new, changed = sql_books.merge_flow(stored, flow_detail, atoms, rows)
             unit.run(self._sql.update_flow, *flow)
             self._backend.written.pop(stored.uuid, None)
             unit.many(self._sql.insert_atom, new)
             unit.many(self._sql.put_atom, changed)
+            for atom in filter(self._histories.concerns, atoms):
+                if self._reader.has_attempts(unit):
+                    unit.run(self._sql.cut_attempts, atom.uuid, 0)
             return stored, claim
 
         failed = f"Failed updating flow details with uuid '{flow_detail.uuid}'"
@@ -315,6 +364,8 @@ class Connection(base.Connection):
         """
 
         def work(unit: Unit) -> None:
+            if self._reader.has_attempts(unit):
+                unit.run(self._sql.destroy_attempts, book_uuid)
             removed = [unit.run(statement, book_uuid).rowcount for statement in self._sql.destroy]
             if not removed[-1]:
                 raise no_book(book_uuid)
@@ -384,9 +435,13 @@ class Connection(base.Connection):
         :raises NotFound: when there is no such detail
         """
         failed = f"Failed getting atom details with uuid '{ad_uuid}'"
-        for row in self._run(failed, lambda unit: unit.rows(self._sql.atom, ad_uuid), writes=False):
-            return sql_rows.atom(row)
-        raise no_atom(ad_uuid)
+
+        def work(unit: Unit) -> AtomDetail:
+            for row in unit.rows(self._sql.atom, ad_uuid):
+                return self._reader.atom(unit, row)
+            raise no_atom(ad_uuid)
+
+        return self._run(failed, work, writes=False)
 
     def get_atoms_for_flow(self, fd_uuid: str) -> Iterator[AtomDetail]:
         """Iterate over the details of the atoms in a flow, in the order in which they were added.
@@ -435,25 +490,3 @@ class Connection(base.Connection):
             cause = getattr(error, "orig", None) or error
             is_lost = getattr(error, "connection_invalidated", False)
             raise (sql_units.InDoubt if is_lost else exceptions.StorageFailure)(failed, cause) from error
-
-
-def _merge_flow(
-    stored: FlowDetail, given: FlowDetail, atoms: Iterable[AtomDetail], rows: Iterable[Any]
-) -> tuple[list[Any], list[Any]]:
-    """Merge a flow's detail, with those of its atoms, into what was stored of it.
-
-    :param atoms: the details of its atoms
-    :param rows: a row for each atom
-    :return: the rows of atoms that were not stored, and those of the others
-    """
-    new, changed = [], []
-    for detail, row in zip(atoms, rows, strict=True):
-        known = stored.find(detail.uuid)
-        if known is None:
-            stored.add(detail)
-            new.append(row)
-        else:
-            known.merge(detail)
-            changed.append(row)
-    stored.merge(given)
-    return new, changed

@@ -10,14 +10,15 @@ import logging
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from taskflowx import exceptions
-from taskflowx.persistence.backends import sql, sql_rows
+from taskflowx.persistence import codec
+from taskflowx.persistence.backends import sql, sql_histories, sql_rows
 from taskflowx.persistence.owners import Claim
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from taskflowx.persistence.backends.sql_unit import Unit
-    from taskflowx.persistence.models import FlowDetail, LogBook
+    from taskflowx.persistence.models import AtomDetail, FlowDetail, LogBook
 
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -27,18 +28,55 @@ class Reader:
     """Reads records of one kind of database.
 
     :param family: which of `sql.FAMILIES`
+    :param histories: is told of long ones that are read
     """
 
-    def __init__(self, family: str) -> None:
+    def __init__(self, family: str, histories: sql_histories.Histories) -> None:
         self._family = family
         self._sql = sql.statements(family)
+        self._histories = histories
         self._has_runs = False
+        self._has_attempts = False
 
     def has_runs(self, unit: Unit) -> bool:
         """Tell whether versions are kept, which they are not in a database that only TaskFlow has written."""
         if not self._has_runs:
-            self._has_runs = bool(unit.rows(sql.has_runs(self._family)))
+            self._has_runs = bool(unit.rows(sql.has_table(self._family, sql.RUNS)))
         return self._has_runs
+
+    def has_attempts(self, unit: Unit) -> bool:
+        """Tell whether attempts may be elsewhere than in the rows of their retries; not so in an older layout."""
+        if not self._has_attempts:
+            self._has_attempts = bool(unit.rows(sql.has_table(self._family, sql.ATTEMPTS)))
+        return self._has_attempts
+
+    def atom(self, unit: Unit, row: Any) -> AtomDetail:
+        """Return the detail of an atom, with the attempts that are elsewhere than in its row.
+
+        :raises NotFound: when it is not there any more
+        :raises Unreadable: when it is damaged
+        """
+        try:
+            while sql_histories.is_parted(row):
+                past = sql_histories.past_of(row)
+                if past == 0:
+                    break
+                chunks = dict(unit.rows(self._sql.attempts, row[0])) if self.has_attempts(unit) else {}
+                lacks = sql_histories.missing(past, chunks)
+                if lacks is None:
+                    detail = sql_rows.atom(row, sql_histories.joined(past, chunks))
+                    self._histories.has_read(detail, past)
+                    return detail
+                found = unit.rows(self._sql.atom, row[0])
+                if not found:
+                    raise no_atom(row[0])
+                if tuple(found[0]) == tuple(row):
+                    raise codec.Unreadable(lacks)  # noqa: TRY301 - as those below may say
+                row = found[0]  # the run has come to rest in between, and the row has all of them
+        except codec.Unreadable as error:
+            msg = f"Cannot read what is stored of atom '{row[1]}' ({row[0]})"
+            raise codec.Unreadable(msg, error) from error
+        return sql_rows.atom(row)
 
     def claim(self, unit: Unit, uuid: str) -> Claim | None:
         """Return who has written a run last; None when nobody has."""
@@ -61,7 +99,7 @@ class Reader:
             detail = sql_rows.flow(row)
             detail.revision = claim.version if claim else 0
             for atom_row in () if lazy else unit.rows(self._sql.atoms_of_flow, uuid):
-                detail.add(sql_rows.atom(atom_row))
+                detail.add(self.atom(unit, atom_row))
             return detail
         raise no_flow(uuid)
 
@@ -81,7 +119,7 @@ class Reader:
             detail = sql_rows.flow(row)
             detail.revision = claims[detail.uuid].version if detail.uuid in claims else 0
             for atom_row in atoms.get(detail.uuid, ()):
-                detail.add(sql_rows.atom(atom_row))
+                detail.add(self.atom(unit, atom_row))
             return detail
 
         return list(map(made, rows)) if strict else list(readable(made, rows))

@@ -8,6 +8,7 @@ its name, before anything is written.
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import json
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from taskflowx import exceptions
 from taskflowx.atom import version_text
 from taskflowx.persistence import codec, models
+from taskflowx.persistence.backends import sql
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -45,7 +47,10 @@ class Clock:
 
     def now(self) -> Any:
         """Return the time, at least a microsecond after the last one that was told."""
-        self._last = now = max(time.time_ns() // 1000, self._last + 1)
+        now = time.time_ns() // 1000
+        if now <= self._last:
+            now = self._last + 1
+        self._last = now
         if not self._as_text:
             return _EPOCH + dt.timedelta(microseconds=now)
         second, rest = divmod(now, 1_000_000)
@@ -92,18 +97,20 @@ class Rows:
         """
         return detail.state, self._meta(detail)
 
-    def of_atom(self, detail: models.AtomDetail, parent: str) -> tuple[Any, ...]:
+    def of_atom(self, detail: models.AtomDetail, parent: str, past: int = 0) -> tuple[Any, ...]:
         """Return the row of an atom.
 
+        :param past: of a retry, how many of its attempts are elsewhere
         :raises StorageFailure: when a value in it cannot be stored; names the atom and the part
         """
         uuid, name = detail.uuid, detail.name
         if self._refuses_nul or not (name.isascii() and uuid.isascii() and len(name) <= _SHORT and len(uuid) <= _SHORT):
             self._check_names("atom", detail)
-        results = detail.results
+        results, meta = detail.results, None
         if results is not None:
             if isinstance(detail, models.RetryDetail):
-                results = self._checked(codec.dump_history(detail), detail, "results")
+                results = self._checked(codec.dump_history(detail, past), detail, "results")
+                meta = self._meta_of_retry(detail, past)
             else:
                 results = self._text(detail, "results", results)
         failure = detail.failure
@@ -124,12 +131,21 @@ class Rows:
             version,
             detail.state,
             detail.intention,
-            self._meta(detail),
+            self._meta(detail) if meta is None else meta,
             results,
             failure and self._text(detail, "failure", failure.to_dict()),
             None if undone is None else self._text(detail, "revert_results", undone),
             stuck and self._text(detail, "revert_failure", stuck.to_dict()),
         )
+
+    def of_attempts(self, detail: models.RetryDetail, begin: int, count: int) -> tuple[Any, ...]:
+        """Return the row of some attempts of a retry.
+
+        :raises Unstorable: when the database does not take them
+        """
+        text = codec.dump_attempts(detail, begin, begin + count)
+        self.check_value(text, codec.what_of(detail, "results"))
+        return detail.uuid, begin, text
 
     def check_value(self, text: str, what: str) -> None:
         """Refuse the JSON text of a value that the database does not take.
@@ -173,6 +189,13 @@ class Rows:
         meta = detail.meta
         return self._text(detail, "meta", meta) if meta else "{}"
 
+    def _meta_of_retry(self, detail: models.RetryDetail, past: int) -> str:
+        """Return the metadata of a retry as text, with the number of its attempts that are elsewhere."""
+        if sql.ATTEMPTS.name in detail.meta:
+            msg = f"Cannot store {codec.what_of(detail, 'meta')}: the key '{sql.ATTEMPTS.name}' is the store's own"
+            raise exceptions.Unstorable(f"{msg}\nChoose another key")
+        return self._text(detail, "meta", {**detail.meta, sql.ATTEMPTS.name: past}) if past else self._meta(detail)
+
     def _text(self, detail: Any, part: str, value: Any) -> str:
         try:
             text = codec.dumps(value, part)
@@ -203,12 +226,13 @@ def flow(row: Sequence[Any]) -> models.FlowDetail:
     return _made("flow", _flow, row)
 
 
-def atom(row: Sequence[Any]) -> models.AtomDetail:
+def atom(row: Sequence[Any], before: Sequence[Any] = ()) -> models.AtomDetail:
     """Make the detail of an atom of a row.
 
+    :param before: of a retry, its attempts before those in the row
     :raises Unreadable: when the row is damaged, or that of no atom
     """
-    return _made("atom", _atom, row)
+    return _made("atom", functools.partial(_atom, before=before) if before else _atom, row)
 
 
 def _made(kind: str, make: Callable[[Sequence[Any]], T], row: Sequence[Any]) -> T:
@@ -234,7 +258,7 @@ def _flow(row: Sequence[Any]) -> models.FlowDetail:
     return codec.load_flow({"uuid": uuid, "name": name, "state": state, "meta": _value(meta)})
 
 
-def _atom(row: Sequence[Any]) -> models.AtomDetail:
+def _atom(row: Sequence[Any], before: Sequence[Any] = ()) -> models.AtomDetail:
     uuid, name, _, _, _, kind, version, state, intention, meta, results, failure, undone, stuck = row
     parts = {
         "uuid": uuid,
@@ -248,6 +272,9 @@ def _atom(row: Sequence[Any]) -> models.AtomDetail:
         "revert_results": _value(undone),
         "revert_failure": _value(stuck),
     }
+    if before:
+        parts["results"] = [*before, *parts["results"]]
+        del parts["meta"][sql.ATTEMPTS.name]
     return codec.load_atom({"atom": parts, "type": kind})
 
 

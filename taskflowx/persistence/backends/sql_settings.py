@@ -7,7 +7,6 @@ that nobody knows is refused before anything connects.
 from __future__ import annotations
 
 import importlib.util
-import logging
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +19,6 @@ from taskflowx.persistence.backends import sql, sql_deadlines
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-LOG = logging.getLogger(__name__)
 
 IDLE_TIMEOUT = 3600  # seconds after which a connection is replaced when it is needed again
 BUSY_TIMEOUT = 30  # seconds for which SQLite waits for another process to end its transaction
@@ -48,8 +45,8 @@ IN_ADDRESSES = (
     "mysql_sql_mode",
     "read_timeout",
 )
-# What else a configuration may have: `backends.fetch` adds the parts of the address.
-_KNOWN = frozenset((*IN_ADDRESSES, "connection", "engine_args", "hostname", "password", "port", "username"))
+#: all settings beside `connection`
+KNOWN = frozenset((*IN_ADDRESSES, "engine_args"))
 
 _LIBPQ = """
 application_name autocommit channel_binding client_encoding dbname fallback_application_name gssdelegation
@@ -132,9 +129,6 @@ def read(conf: Mapping[str, Any]) -> tuple[Settings, sa.URL]:
     :raises NotFound: when no driver for it is installed
     """
     url = url_of(conf.get("connection"))
-    unknown = sorted(set(conf).difference(_KNOWN, url.query))
-    if unknown:
-        LOG.warning("Settings of a SQL store that there are none of: %s; there are %s", unknown, sorted(_KNOWN))
     _check_query(url)
     ours = {key: value for key, value in url.query.items() if key in IN_ADDRESSES}
     return Settings({**ours, **conf}), url.difference_update_query(ours)

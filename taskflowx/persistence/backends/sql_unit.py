@@ -68,8 +68,11 @@ class Unit:
         finally:
             self._raw.text_factory = usual
 
-    def many(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Run a statement for each row, in as few round trips as the driver can."""
+    def many(self, statement: str, rows: Sequence[tuple[Any, ...]], what: str | None = None) -> None:
+        """Run a statement for each row, in as few round trips as the driver can.
+
+        :param what: names the rows in errors; else each is named by its second value
+        """
         if not rows:
             return
         if self._watched is not None:
@@ -77,7 +80,7 @@ class Unit:
         cursor = self._raw.cursor()
         if self._limit:
             for row in rows:
-                self._check_size(row, f"'{row[1]}'")
+                self._check_size(row, what or f"'{row[1]}'")
             # PyMySQL joins rows up to a length that does not ask what the server takes.
             room = self._limit - _STATEMENT
             cursor.max_stmt_length = min(getattr(cursor, "max_stmt_length", room), room)

@@ -41,6 +41,8 @@ _FIRST_WAIT, _LONGEST_WAIT = 0.05, 2.0  # seconds between tries
 _AT_HAND = 1.0  # seconds for which a connection is used again without asking the pool, which would take its time
 _PATIENT = 25.0  # seconds: who can wait so long for its turn waits for it without a limit
 
+_ANY = (0, 0)  # milliseconds for which SQLite waits, on a connection of which nobody has said so
+
 
 class InDoubt(exceptions.StorageFailure):
     """A unit may have been committed: its answer was lost."""
@@ -112,7 +114,6 @@ class Units:
         self._process = os.getpid()
         self._inherited: list[Any] = []
         self._turns = threading.Lock()
-        self._hurries = False  # whether SQLite has been told on some connection not to wait as long as it may
 
     def run(
         self,
@@ -262,15 +263,16 @@ class Units:
         doubted: bool,
         step: bool,
     ) -> T:
-        raw = pooled.dbapi_connection
+        raw, info = pooled.dbapi_connection, pooled.info
         watched = None
         if not self._is_sqlite and (self._reading or deadline is not None):
             watched = sql_deadlines.Watched(raw, self._reading, deadline)
             sql_deadlines.watch.enter(watched)
-        unit = Unit(raw, pooled.info["taskflowx"], doubted, watched)
+        unit = Unit(raw, info["taskflowx"], doubted, watched)
         try:
             if self._is_sqlite:
-                if self._hurries or (deadline is not None and deadline - time.monotonic() < _PATIENT):
+                allowed, now = info.get("busy", _ANY)
+                if now != allowed or (deadline is not None and deadline - time.monotonic() < _PATIENT):
                     self._set_busy(pooled, deadline)
                 raw.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
             result = work(unit)
@@ -305,7 +307,7 @@ class Units:
         `pooled.info["busy"]` has the milliseconds that the settings allow, and those that hold now; the engine of a
         caller has none.
         """
-        allowed, now = pooled.info.get("busy", (0, 0))
+        allowed, now = pooled.info.get("busy", _ANY)
         wanted = allowed
         if deadline is not None:
             tenths = max(1, round((deadline - time.monotonic()) * 10))  # who always waits as long is to be told once
@@ -313,7 +315,6 @@ class Units:
         if wanted != now:
             pooled.dbapi_connection.execute(f"PRAGMA busy_timeout = {wanted}").close()
             pooled.info["busy"] = allowed, wanted
-            self._hurries = True
 
     def _leave(self, pooled: Any, watched: sql_deadlines.Watched | None) -> None:
         """Undo what a unit has done that was broken off by an error of its own."""

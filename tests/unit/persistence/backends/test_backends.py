@@ -295,15 +295,27 @@ def test_settings_after_the_path_are_taken_and_the_dict_goes_before_them():
     assert backends.fetch("memory://?deep_copy=false").deep_copy is False
 
 
-@pytest.mark.parametrize("scheme", ["memory", "dir", "zookeeper"])
-def test_a_setting_that_a_store_does_not_know_is_named(caplog, scheme):
-    conf = {"connection": scheme, "path": "/x", "lok": True}
+@pytest.mark.parametrize(
+    ("scheme", "address", "known"),
+    [
+        ("memory", "memory", "path"),
+        ("dir", "dir", "path"),
+        ("zookeeper", "zookeeper", "path"),
+        ("sqlite", "sqlite://", "max_retries"),
+        ("sqlite", "sqlite+pysqlite:////x/y?timeout=3&max_retries=4", "engine_args"),
+        ("postgresql", "postgresql://me:word@h:1/d?sslmode=disable", "read_timeout"),
+        ("mysql", "mysql+pymysql://me@h/d?charset=utf8mb4", "mysql_sql_mode"),
+        ("mariadb", "mariadb://me@h/d", "connect_timeout"),
+    ],
+)
+def test_a_setting_that_a_store_does_not_know_is_named(caplog, scheme, address, known):
+    conf = {"connection": address, known: {"engine_args": {}, "path": "/x"}.get(known, "1"), "lok": True}
     backends.fetch(conf)
     (record,) = caplog.records
     assert record.levelname == "WARNING"
     text = record.getMessage()
     assert text.startswith(f"The store '{scheme}' has no setting 'lok', it is ignored; it has ")
-    assert "path" in text.partition("; it has ")[2]
+    assert known in text.partition("; it has ")[2].split(", ")
     caplog.clear()
     del conf["lok"]
     backends.fetch(conf)

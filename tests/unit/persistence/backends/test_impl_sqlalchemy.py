@@ -267,7 +267,7 @@ def test_what_has_no_version_of_ours_is_not_valid_and_is_taken_over(make):
     raw(backend, f"DROP TABLE {migrations.VERSION_TABLE}")
     for table in ("flowdetails", "atomdetails"):
         raw(backend, f"DROP INDEX taskflowx_{table}_parent")
-    with pytest.raises(exceptions.StorageFailure, match="no version 003 of the layout: it has none"):
+    with pytest.raises(exceptions.StorageFailure, match="no version 004 of the layout: it has none"):
         connection.validate()
     connection.upgrade()
     connection.validate()

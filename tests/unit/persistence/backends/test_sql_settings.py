@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import stat
 from pathlib import Path
@@ -31,56 +30,6 @@ def test_settings_in_an_address_are_ours_and_the_driver_does_not_get_them(driver
     assert (settings.seconds("connect_timeout", 0), settings.seconds("read_timeout", 9)) == (2.5, 0)
     assert not settings.flag("checkout_ping")
     assert settings.get("isolation_level") == "x"
-
-
-def test_a_setting_beside_the_address_goes_before_the_one_in_it():
-    settings, _ = read("postgresql+psycopg://h/d?max_retries=7", max_retries=1)
-    assert settings.number("max_retries", 0) == 1
-
-
-@pytest.mark.parametrize(
-    "address",
-    [
-        "postgresql+psycopg://h/d?sslmode=require&application_name=a&target_session_attrs=read-write&options=x",
-        "postgresql+psycopg://h/d?host=one:1&host=two:2",
-        "postgresql+psycopg2://h/d?sslrootcert=/x&keepalives_idle=1",
-        "mysql+pymysql://h/d?charset=utf8mb4&unix_socket=/x&ssl_ca=/y&ssl_check_hostname=true",
-        "mariadb+mysqldb://h/d?charset=utf8mb4&unix_socket=/x&ssl_ca=/y&local_infile=1",
-        "sqlite:////d?timeout=3&cached_statements=5",
-        "sqlite:///file:/d?mode=ro&uri=true&cache=shared",
-        "postgresql+unheard_of://h/d?anything=1",
-    ],
-)
-def test_what_drivers_know_reaches_them(address):
-    _, url = read(address)
-    assert "?" + address.partition("?")[2] == "?" + "&".join(
-        f"{key}={value}"
-        for key, values in url.query.items()
-        for value in ([values] if isinstance(values, str) else values)
-    )
-
-
-@pytest.mark.parametrize(
-    "address",
-    ["postgresql+psycopg://me:secret@h/d", "mysql+pymysql://me:secret@h/d", "sqlite:////d"],
-)
-def test_a_setting_that_nobody_knows_is_refused_by_its_name(address):
-    with pytest.raises(
-        ValueError, match=r"settings that there are none of: max_retires, sslmod\n.*max_retries"
-    ) as raised:
-        read(f"{address}?max_retires=3&sslmod=x")
-    assert ":secret@" not in str(raised.value)
-
-
-def test_a_setting_beside_the_address_that_nobody_knows_is_warned_of(caplog):
-    with caplog.at_level(logging.WARNING):
-        read("sqlite://", max_retires=3, max_retries=3)
-        (message,) = caplog.messages
-        assert "'max_retires'" in message
-        assert "max_pool_size" in message
-        caplog.clear()
-        backends.fetch("sqlite:///x?timeout=3&max_retries=2").close()  # what `fetch` adds of an address is known
-        assert caplog.messages == []
 
 
 @pytest.mark.parametrize("value", ["often", "-1", "nan"])

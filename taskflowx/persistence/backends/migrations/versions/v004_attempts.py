@@ -1,0 +1,39 @@
+"""A table of our own for attempts of retries that are over, which a row of `atomdetails` with a long history lacks.
+
+It refers to no row of the others, as `taskflowx_runs` does not: what is left of an atom that TaskFlow has removed does
+no harm.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import mysql
+
+revision = "004"
+down_revision = "003"
+branch_labels = None
+depends_on = None
+
+_COLLATION = """SELECT collation_name FROM information_schema.columns
+WHERE table_schema = DATABASE() AND table_name = 'atomdetails' AND column_name = 'uuid'"""
+
+
+def upgrade() -> None:
+    """Make the table where it is not there."""
+    connection = op.get_bind()
+    if sa.inspect(connection).has_table("taskflowx_attempts"):
+        return
+    collation = None  # columns that are compared with each other need the same one
+    if connection.dialect.name in {"mysql", "mariadb"}:
+        collation = connection.scalar(sa.text(_COLLATION))
+    op.create_table(
+        "taskflowx_attempts",
+        sa.Column("atom_uuid", sa.String(64, collation=collation), primary_key=True),
+        sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("attempts", sa.Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb"), nullable=False),
+        mysql_charset="utf8mb4",
+        mysql_engine="InnoDB",
+        mariadb_charset="utf8mb4",
+        mariadb_engine="InnoDB",
+    )

@@ -1,0 +1,198 @@
+"""Long histories of retries in a SQL store: attempts that are over are written once, in a table of their own.
+
+Else each attempt would write all attempts before it again. While a run is under way, the row of a retry with many
+attempts has the last ones only, and its metadata say, under the name of the table, how many are there. The metadata,
+as they are a column of the same row: whoever writes one writes both, in one statement, and TaskFlow, to which the key
+says nothing, keeps it and adds attempts to those that it sees. When the run comes to rest, its row has all of them.
+
+What must stay true: a row, and the attempts that it counts on, are written in one transaction. What is known here of
+what was written last is only a hint: the transaction asks for the last of the attempts that have to be there.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from taskflowx.persistence import codec, models
+from taskflowx.persistence.backends import sql
+from taskflowx.persistence.path_histories import AT_REST
+from taskflowx.persistence.path_tree import CHUNK
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from taskflowx.persistence.backends.sql_rows import Rows
+    from taskflowx.persistence.backends.sql_unit import Unit
+
+MARK = sql.ATTEMPTS.name
+_KIND, _META = map(sql.names(sql.ATOMS).index, ("atom_type", "meta"))
+#: how many attempts the row of a retry has at most while its run is under way
+MOST = 2 * CHUNK
+_MOST_KNOWN = 1000  # retries
+
+
+class StaleError(Exception):
+    """Attempts that were written are not there any more.
+
+    :param uuid: of the retry
+    """
+
+    def __init__(self, uuid: str) -> None:
+        super().__init__(uuid)
+        self.uuid = uuid
+
+
+class _Written(NamedTuple):
+    """What was written last of a retry, or read."""
+
+    past: int  # how many attempts are not in its row
+    last: Any  # the last of these, by which the history is known again
+
+
+class Part(NamedTuple):
+    """What is written beside the row of a retry."""
+
+    uuid: str
+    what: str  # names it in errors
+    kept: int  # how many attempts have to be there, and stay
+    past: int  # how many are there then
+    chunks: list[tuple[Any, ...]]  # rows to add
+    last: Any
+
+    def write(self, unit: Unit, statements: sql.Statements) -> None:
+        """Write it.
+
+        :raises StaleError: when attempts are missing that have to be there
+        """
+        if self.kept and not unit.rows(statements.has_attempts, self.uuid, self.kept - CHUNK):
+            raise StaleError(self.uuid)
+        if self.chunks or not self.kept:
+            unit.run(statements.cut_attempts, self.uuid, self.kept)
+        unit.many(statements.insert_attempts, self.chunks, self.what)
+
+
+class Histories:
+    """Knows what a process has written, or read, of long histories in one store."""
+
+    def __init__(self) -> None:
+        #: whether the database has the table; None while nobody has asked
+        self.usable: bool | None = None
+        self._known: dict[str, _Written] = {}  # by uuid of the retry
+
+    def in_step(self, flow: models.FlowDetail, details: list[models.AtomDetail]) -> list[models.RetryDetail]:
+        """Return the retries that a step of a run has to write, of which attempts are, or may be, elsewhere.
+
+        :param details: those that have changed
+        """
+        found: list[models.RetryDetail] = []
+        for detail in details:  # nearly always one or two
+            if isinstance(detail, models.RetryDetail) and self.concerns(detail):
+                found.append(detail)  # noqa: PERF401
+        if self._known and flow.state in AT_REST:
+            found += [detail for detail in flow if self.concerns(detail) and detail not in details]
+        return found
+
+    def concerns(self, detail: models.AtomDetail) -> bool:
+        """Tell whether attempts of it are, or may be, elsewhere than in its row."""
+        return isinstance(detail, models.RetryDetail) and (len(detail.results) > MOST or detail.uuid in self._known)
+
+    def _part(self, rows: Rows, detail: models.RetryDetail, *, appends: bool) -> Part:
+        attempts, past = detail.results, 0
+        if appends:
+            past, last = self._known.get(detail.uuid, (0, None))
+            if past and (len(attempts) <= past or attempts[past - 1] is not last):
+                past = 0
+        kept, chunks = past, []
+        if appends and len(attempts) - past > MOST:
+            chunks = [rows.of_attempts(detail, begin, CHUNK) for begin in range(past, len(attempts) - CHUNK, CHUNK)]
+            past += CHUNK * len(chunks)
+        what = codec.what_of(detail, "results")
+        return Part(detail.uuid, what, kept, past, chunks, attempts[past - 1] if past else None)
+
+    def parts(
+        self,
+        rows: Rows,
+        flow: models.FlowDetail,
+        retries: list[models.RetryDetail],
+        *,
+        versioned: bool,
+        fits: Callable[[tuple[Any, ...]], bool],
+    ) -> list[Part]:
+        """Return what a step of a run writes beside the rows of retries.
+
+        :param versioned: whether the step is refused when another one has come before it
+        :param fits: tells whether the database can hold a row
+        """
+
+        def appends(detail: models.RetryDetail) -> bool:
+            return versioned and (flow.state not in AT_REST or not fits(rows.of_atom(detail, flow.uuid)))
+
+        return [self._part(rows, detail, appends=appends(detail)) for detail in retries]
+
+    def wrote(self, part: Part) -> None:
+        """Note what was written."""
+        self.forget(part.uuid)
+        if part.past:
+            self._note(part.uuid, _Written(part.past, part.last))
+
+    def has_read(self, detail: models.AtomDetail, past: int) -> None:
+        """Note what was read, if it is news."""
+        if past and detail.uuid not in self._known:
+            self._note(detail.uuid, _Written(past, detail.results[past - 1]))
+
+    def forget(self, uuid: str) -> None:
+        """Know nothing of a retry any more: all of it is written again."""
+        self._known.pop(uuid, None)
+
+    def _note(self, uuid: str, written: _Written) -> None:
+        while len(self._known) >= _MOST_KNOWN:
+            self._known.pop(next(iter(self._known)), None)
+        self._known[uuid] = written
+
+
+def rows(
+    make: Rows, flow: models.FlowDetail, details: list[models.AtomDetail], parts: list[Part]
+) -> list[tuple[Any, ...]]:
+    """Return the rows of the atoms that a step of a run writes, those of all retries with such a part included."""
+    pasts = {part.uuid: part.past for part in parts}
+    others = [detail for detail in flow if detail.uuid in pasts and detail not in details]
+    return [make.of_atom(detail, flow.uuid, pasts.get(detail.uuid, 0)) for detail in (*details, *others)]
+
+
+def is_parted(row: Sequence[Any]) -> bool:
+    """Tell whether attempts may be elsewhere than in the row of an atom."""
+    return isinstance(row[_META], str) and MARK in row[_META] and row[_KIND] == "RETRY_DETAIL"
+
+
+def past_of(row: Sequence[Any]) -> Any:
+    """Return how many attempts are elsewhere than in the row of a retry, as it is stored.
+
+    :raises Unreadable: when its metadata are damaged
+    """
+    meta = codec.loads(row[_META])
+    return meta.get(MARK, 0) if isinstance(meta, dict) else 0
+
+
+def missing(past: Any, chunks: dict[Any, Any]) -> str | None:
+    """Return what is missing of the attempts that are elsewhere than in their row.
+
+    :param chunks: what is there, by the number of the first attempt
+    """
+    if type(past) is not int or past < 0 or past % CHUNK:
+        return f"its metadata have {MARK!r}: {str(past)[:80]}, which is no number of attempts of ours"
+    lacks = [begin for begin in range(0, past, CHUNK) if begin not in chunks]
+    return f"the attempts from {lacks[0]} to {lacks[0] + CHUNK - 1} are missing" if lacks else None
+
+
+def joined(past: int, chunks: dict[int, Any]) -> list[Any]:
+    """Return the attempts that are elsewhere than in their row.
+
+    :raises Unreadable: when some are damaged
+    """
+    attempts: list[Any] = []
+    for begin in range(0, past, CHUNK):
+        found = codec.loads(chunks[begin])
+        if not isinstance(found, list) or len(found) != CHUNK:
+            raise codec.Unreadable(f"The attempts from {begin} to {begin + CHUNK - 1} are damaged")
+        attempts += found
+    return attempts
