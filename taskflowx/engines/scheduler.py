@@ -1039,14 +1039,17 @@ class Scheduler:
 
     # -- one atom ----------------------------------------------------------------------------------
 
-    def _move(self, i: int, state: str, result: Any = None) -> None:
-        """Put an atom into a state, and tell those who listen."""
+    def _move(self, i: int, state: str, result: Any = None, *, calls: bool = True) -> None:
+        """Put an atom into a state, and tell those who listen.
+
+        :param calls: whether a call follows from a state in which one is made: then they are told after the commit
+        """
         detail = self._details[i]
         if self._touched is not None:
             self._touched.add(i)
         old, detail.state = detail.state, state
         if self._notifier._topics:
-            if self._touched is not None and state in _STARTING:
+            if self._touched is not None and calls and state in _STARTING:
                 self._unannounced.append((i, old, state))
                 return
             try:
@@ -1097,7 +1100,7 @@ class Scheduler:
 
     def _not_called(self, i: int, failure: Failure) -> None:
         """Record the failure of an atom whose execute cannot be called; its revert will not be called either."""
-        self._move(i, states.RUNNING)
+        self._move(i, states.RUNNING, calls=False)
         self._details[i].meta[META_NOT_CALLED] = True
         self._ended(i, states.EXECUTE, failure)
 
@@ -1161,13 +1164,13 @@ class Scheduler:
             return self._prepare_execute(i, let_in=True)
         meta = detail._meta
         if meta and meta.get(META_NOT_CALLED):
-            self._move(i, states.REVERTING)
+            self._move(i, states.REVERTING, calls=False)
             self._ended(i, states.REVERT, None)
             return None
         try:
             arguments = self._binder.revert_arguments(i, self._failures_now)
         except exceptions.NotFound as error:
-            self._move(i, states.REVERTING)
+            self._move(i, states.REVERTING, calls=False)
             self._ended(i, states.REVERT, Failure.from_exception(error))
             return None
         unstored = self._storage.unstored

@@ -195,3 +195,24 @@ def test_a_failure_that_holds_what_is_no_json_is_kept(backend):
         engine.run()
     (detail,) = stored(backend, engine)
     assert isinstance(detail.failure, Failure)
+
+
+def test_events_of_a_call_that_cannot_be_made_come_in_their_order(backend):
+    """Its argument is in a result that lacks it: nothing is called, and no commit lies between its events."""
+
+    class Takes(task.Task):
+        def execute(self, there):
+            pass
+
+    class Lacks(task.Task):
+        default_provides = frozenset({"there"})
+
+        def execute(self):
+            return {}
+
+    engine = load(backend, Lacks("lacks"), Takes("takes"))
+    seen = []
+    engine.atom_notifier.register("*", lambda state, details: seen.append((details["task_name"], state)))
+    with pytest.raises(exceptions.NotFound):
+        engine.run()
+    assert [state for name, state in seen if name == "takes"] == ["RUNNING", "FAILURE", "REVERTING", "REVERTED"]
