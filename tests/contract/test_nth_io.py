@@ -27,7 +27,7 @@ PARTS = 3  # of all N, so that each test has a few seconds
 
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch):
-    monkeypatch.setattr("taskflowx.storage._pause", lambda seconds: None)
+    monkeypatch.setattr("taskflowx.persistence.journal._pause", lambda seconds: None)
 
 
 class Counter:

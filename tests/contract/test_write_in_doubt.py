@@ -22,7 +22,7 @@ SERVERS = {"postgresql": addresses.POSTGRESQL, "mariadb": addresses.MARIADB}
 def no_pauses(monkeypatch):
     """Let the store be asked again at once."""
     monkeypatch.setattr(sql_units, "_FIRST_WAIT", 0)
-    monkeypatch.setattr("taskflowx.storage._FIRST_PAUSE", 0)
+    monkeypatch.setattr("taskflowx.persistence.journal._FIRST_PAUSE", 0)
 
 
 @pytest.fixture(params=["lost", "failed"])
