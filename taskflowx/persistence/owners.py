@@ -123,8 +123,9 @@ class Owner:
         is_mine = holder == self.name
         if not is_mine:
             check_free(stored, f"Flow '{detail.name}' ({detail.uuid})", now)
-        # One more is what a write of ours has left of which we were not told that it had arrived.
-        if version != detail.revision and not (is_mine and version == detail.revision + 1):
+        # More, under our own name, is what writes of ours have left of which we were not told that they had arrived: we
+        # do not write over what somebody else has written since.
+        if version != detail.revision and not (is_mine and version > detail.revision):
             since = (
                 "was taken over by another engine while it ran here"
                 if self.held

@@ -365,3 +365,14 @@ def test_a_claim_is_what_it_has_to_be(text):
         owners.Claim.from_json(text)
     made = owners.Claim(3, "me", time.time())
     assert owners.Claim.from_json(made.to_json()) == made
+
+
+def test_any_number_of_answers_may_be_lost_to_one_writer():
+    detail, owner = models.FlowDetail("flow", "f"), owners.Owner()
+    owner.running = True
+    stored = None
+    for lost in range(4):
+        stored = owner.checked(stored, detail, time.time())  # it arrives, and nobody says so
+        assert (stored.version, stored.owner) == (lost + 1, owner.name)
+    with pytest.raises(exceptions.OwnershipFailure, match="has gone on since"):
+        owners.Owner().checked(stored._replace(expires=0.0), detail, time.time())
