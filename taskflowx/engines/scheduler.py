@@ -573,7 +573,8 @@ class Scheduler:
                     plain[i]
                     and call.verb == execute == detail.intention
                     and detail._meta is None
-                    and type(outcome) not in _ODD
+                    and type(outcome) not in _FAILURES
+                    and type(outcome) not in _NO_RESULTS
                     and not notifier._topics
                 ):  # the short path of `_ended`
                     detail.results = outcome
@@ -792,7 +793,7 @@ class Scheduler:
                         result, ended = (_RAISED, error), i
                         self._ended(i, states.EXECUTE, Failure.from_exception(error))
                         continue
-                    if type(result) is Failure:
+                    if type(result) in _FAILURES:
                         if result is UNBOUND:
                             self._execute_one(i)
                         else:
@@ -801,7 +802,7 @@ class Scheduler:
                     detail.results = result
                     if notifier._topics is not topics:
                         topics, on_running, on_success = self._hear()
-                    if topics and detail._meta:
+                    if detail._meta:
                         _complete_progress(detail)
                     detail.state = success
                     if on_success is not None:
@@ -919,7 +920,7 @@ class Scheduler:
                         outcome, ended = (_RAISED, error), i
                         self._ended(i, revert, Failure.from_exception(error))
                         continue
-                    if type(outcome) is Failure:
+                    if type(outcome) in _FAILURES:
                         if outcome is UNBOUND:
                             ended = -1
                             detail.state = success  # what it gets says what it was
@@ -1216,10 +1217,10 @@ class Scheduler:
             outcome = outcome.failure
             if verb == states.EXECUTE:
                 detail.meta[META_NOT_CALLED] = True
-        failed = isinstance(outcome, Failure)
+        failed = type(outcome) in _FAILURES
         if self._touched is not None and not failed:
             outcome = self._storable(i, verb, outcome)
-            failed = isinstance(outcome, Failure)
+            failed = type(outcome) in _FAILURES
         if verb == states.EXECUTE:
             turned = detail.intention != states.EXECUTE
             if failed:
@@ -1244,7 +1245,7 @@ class Scheduler:
     def _reverted(self, i: int, outcome: Any) -> None:
         """Record what came of a revert, tell of it, and release what waited for it."""
         detail = self._details[i]
-        if isinstance(outcome, Failure):
+        if type(outcome) in _FAILURES:
             detail.revert_failure = outcome if self._touched is None else self._storable_failure(i, outcome)
             self._storage.note_failed(detail.name)
             self._move(i, states.REVERT_FAILURE, detail.revert_failure)
@@ -1398,10 +1399,11 @@ def _forget_part(detail: AtomDetail) -> None:
         detail.results.pop()  # an attempt that did not fail is not followed by another one
 
 
-_ODD = frozenset((Failure, base.Interrupt, base.NotBegun))
+#: the types of failures, those that users derive included: all paths tell them by these alone
+_FAILURES = Failure._tfx_classes
+_NO_RESULTS = frozenset((base.Interrupt, base.NotBegun))
 _STATES_WITH_RESULT = frozenset((states.SUCCESS, states.FAILURE, states.REVERTED, states.REVERT_FAILURE))
 _NOT_BEGUN = (None, states.PENDING)
-_NOT_ASKED = (None, states.PENDING, states.IGNORE)
 _STARTING = frozenset((states.RUNNING, states.REVERTING))
 _DECISIONS = [decision.value for decision in retry.Decision]
 

@@ -75,12 +75,18 @@ class Failure:
     }
     """The shape of what `to_dict` gives, as a JSON schema."""
 
+    _tfx_classes: ClassVar[set[type]] = set()  # this class and all derived ones: looked up by the type of each result
+
     __slots__ = ("_exc_info", "_record", "_cause", "_is_linked", "__weakref__")
 
     _exc_info: ExcInfo | None
     _record: _Record | None  # None until worked out
     _cause: Failure | None  # the next one in the chain, which links to the one after it
     _is_linked: bool  # whether `_cause` has been worked out
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        Failure._tfx_classes.add(cls)
 
     def __init__(self, exc_info: ExcInfo | None = None, **kwargs: Any) -> None:
         self._exc_info = None
@@ -377,6 +383,9 @@ class Failure:
 
     def _chain_of_records(self) -> list[_Record]:
         return [self._description(), *(cause._description() for cause in self.causes)]
+
+
+Failure._tfx_classes.add(Failure)
 
 
 def _row(name: str, parts: dict[str, Any], accepted: str) -> tuple[Any, ...]:

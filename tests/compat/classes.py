@@ -787,7 +787,7 @@ CAUSES: tuple[Cause, ...] = (
         "A flow of which a part was reverted is not run again before what stands is undone, or forgotten with force.",
         _stands,
         lambda case: _changed(case, replace(case, again=None)),
-        1,
+        0.2,
     ),
     Cause(
         "begun anew",
