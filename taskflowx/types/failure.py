@@ -75,7 +75,8 @@ class Failure:
     }
     """The shape of what `to_dict` gives, as a JSON schema."""
 
-    _tfx_classes: ClassVar[set[type]] = set()  # this class and all derived ones: looked up by the type of each result
+    #: the classes that are derived from this one: a value of theirs is known by its type alone
+    _tfx_derived: ClassVar[set[type]] = set()
 
     __slots__ = ("_exc_info", "_record", "_cause", "_is_linked", "__weakref__")
 
@@ -86,7 +87,7 @@ class Failure:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        Failure._tfx_classes.add(cls)
+        Failure._tfx_derived.add(cls)
 
     def __init__(self, exc_info: ExcInfo | None = None, **kwargs: Any) -> None:
         self._exc_info = None
@@ -383,9 +384,6 @@ class Failure:
 
     def _chain_of_records(self) -> list[_Record]:
         return [self._description(), *(cause._description() for cause in self.causes)]
-
-
-Failure._tfx_classes.add(Failure)
 
 
 def _row(name: str, parts: dict[str, Any], accepted: str) -> tuple[Any, ...]:

@@ -397,11 +397,14 @@ def test_progress_that_a_task_notifies_of_itself_is_recorded(kwargs):
 
 
 def test_progress_out_of_bounds_is_clamped_with_a_warning(caplog):
-    engine = engines.load(linear(Slow("s"), Boom("b")))
+    slow, told = Slow("s"), []
+    slow.notifier.register(task.EVENT_UPDATE_PROGRESS, lambda event, details: told.append(details["progress"]))
+    engine = engines.load(linear(slow, Boom("b")))
     with caplog.at_level(logging.WARNING):
         failing(engine)
     assert caplog.text.count("Progress value must be greater or equal to 0.0") == 2
-    assert engine.storage.get_task_progress("s") == 0.0
+    assert told[1:4] == [0.25, 1.0, 0.0]  # after that of its beginning
+    assert engine.storage.get_task_progress("s") == 1.0  # it has succeeded, before it was undone
 
 
 def test_progress_reads_one_after_success_though_nothing_was_reported():
