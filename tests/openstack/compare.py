@@ -94,6 +94,12 @@ KNOWN = [
     ),
     Known(
         ("octavia",),
+        "flows",
+        r"^-   (get_(?:execute_)?failures) \{'[^']+': Failure\(standins\.Boom: [^,]+ fails\)\}\n\+   \1 \{\}$",
+        "a failure that a retry has cured is in the history of that retry, and nowhere else",
+    ),
+    Known(
+        ("octavia",),
         "imports",
         r"\.(base_taskflow|controller_worker|taskflow_jobboard_driver|cli|status|test_\w+) ",
         "job boards and conductors are not there yet",
