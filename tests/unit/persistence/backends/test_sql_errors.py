@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 
 import pytest
@@ -86,7 +87,7 @@ def test_a_number_of_mariadb_tells_more_than_its_sqlstate(number, meaning):
 
 
 def test_the_codes_of_sqlite_tell():
-    with sqlite3.connect(":memory:") as connection:
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
         connection.execute("CREATE TABLE t (a INTEGER PRIMARY KEY, b TEXT NOT NULL CHECK (length(b) < 9))")
         connection.execute("INSERT INTO t VALUES (1, 'x')")
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 1000)

@@ -130,7 +130,8 @@ def test_a_run_whose_database_is_taken_away_does_not_succeed(opened, monkeypatch
             if how == "deleted":
                 Path(f"{path}.away").unlink()
             if how == "replaced":
-                backends.fetch(f"sqlite:///{path}").get_connection().upgrade()
+                with backends.backend(f"sqlite:///{path}"):
+                    pass
 
     class After(task.Task):
         def execute(self):
