@@ -201,7 +201,7 @@ RECORD = {"name": "n", "uuid": "x", "meta": {}, "state": None}
     [
         *("", "{", "3", "null", "[3]", "[[]]", "[[1, 2, 3]]", '[["a", null]]', NESTED),
         [["../../outside", None, json.dumps(RECORD)]],
-        [["/tmp/outside", None, json.dumps(RECORD)]],
+        [["/outside", None, json.dumps(RECORD)]],
         [["flow_details/..", None, json.dumps(RECORD)]],
         [["flow_details/x/y", None, json.dumps(RECORD)]],
         [["taskflowx_runs/x", None, json.dumps(RECORD)]],
