@@ -40,8 +40,13 @@ class Faults:
         return self.seen == self._number
 
 
+#: what is in what a client sends that may make something lasting: COMMIT, and a statement that needs none, in its own
+#: words and by the name that it has once it is prepared, which others have, too
+LASTING = (b"COMMIT", b"WITH a AS", b"_pg3_")
+
+
 class Proxy(Faults):
-    """Forwards connections to a server, and drops one at the N-th COMMIT; or says nothing any more.
+    """Forwards connections to a server, and drops one at the N-th chance; or says nothing any more.
 
     :param host: of the server
     :param port: of the server
@@ -91,7 +96,7 @@ class Proxy(Faults):
             while data := source.recv(65536):
                 if self._silent.is_set():
                     self._closed.wait()
-                if asks and b"COMMIT" in data and self.is_now():
+                if asks and any(words in data for words in LASTING) and self.is_now():
                     dropped.set()
                     if not self.lost:
                         break

@@ -10,10 +10,10 @@ import threading
 import pytest
 import sqlalchemy as sa
 
-from taskflowx import engines, exceptions, task
+from taskflowx import engines, exceptions, states, task
 from taskflowx.patterns import linear_flow
 from taskflowx.persistence import backends, models, owners
-from taskflowx.persistence.backends import sql_units
+from taskflowx.persistence.backends import sql_unit, sql_units
 from tests.services import addresses
 
 SERVICES = [addresses.POSTGRESQL, addresses.MARIADB]
@@ -228,6 +228,74 @@ def test_many_rows_go_in_few_statements(address, connection):
     assert units.run("", questions) - before - 2 * idle <= 3  # one INSERT, the COMMIT, and what the driver asks
 
 
+def step(connection, value):
+    """Write two steps of a run, of which the second one writes nothing of the flow itself; returns flow and owner."""
+    flow, owner = save(connection, "a", "b"), owners.Owner()
+    owner.running, flow.state = True, states.RUNNING
+    for results in ("before", value):
+        for atom in flow:
+            atom.results = results
+        connection.save_changes(flow, list(flow), owner)
+    return flow, owner
+
+
+def check_transactions(connection):
+    """See that what fails half way leaves nothing."""
+
+    def work(unit):
+        unit.run("UPDATE atomdetails SET name = 'changed'")
+        raise exceptions.NotFound("the other half")
+
+    with pytest.raises(exceptions.NotFound):
+        connection.backend.units.run("", work)
+    assert [atom.name for atom in connection.get_flow_details("f")] == ["a", "b"]
+
+
+def test_a_step_that_others_have_overtaken_leaves_nothing_and_what_follows_is_a_transaction_again(connection):
+    flow, owner = step(connection, "mine")
+    unit = connection.backend.units.run
+    unit("", lambda unit: unit.run("UPDATE taskflowx_runs SET version = version + 1, owner = 'other'"))
+    for atom in flow:
+        atom.results = "late"
+    with pytest.raises(exceptions.OwnershipFailure):
+        connection.save_changes(flow, list(flow), owner)
+    assert [atom.results for atom in connection.get_flow_details("f")] == ["mine", "mine"]
+    check_transactions(connection)
+
+
+def test_after_a_step_that_the_server_refuses_what_follows_is_a_transaction_again(connection):
+    flow, owner = step(connection, "mine")
+    never = "ALTER TABLE atomdetails ADD CONSTRAINT never CHECK (state <> 'REVERTED')"
+    connection.backend.units.run("", lambda unit: unit.run(never))
+    first, _ = flow
+    first.state = states.REVERTED
+    with pytest.raises(exceptions.Unstorable):
+        connection.save_changes(flow, [first], owner)
+    check_transactions(connection)
+    first.state = states.SUCCESS
+    connection.save_changes(flow, [first], owner)
+    assert connection.get_atom_details(first.uuid).state == states.SUCCESS
+
+
+def test_a_step_on_postgresql_is_one_statement_that_needs_no_commit(connection, monkeypatch):
+    if connection.backend.family != "postgresql":
+        pytest.skip("of PostgreSQL alone a statement may change two tables")
+    flow, owner = step(connection, "mine")
+    sent = []
+    for name in ("run", "rows", "many"):
+        method = getattr(sql_unit.Unit, name)
+        monkeypatch.setattr(
+            sql_unit.Unit, name, lambda unit, *given, m=method: (sent.append(given[0]), m(unit, *given))[1]
+        )
+    statuses = []
+    commit = sql_unit.Unit.commit
+    monkeypatch.setattr(
+        sql_unit.Unit, "commit", lambda unit: (statuses.append(unit._raw.info.transaction_status.name), commit(unit))
+    )
+    connection.save_changes(flow, list(flow), owner)
+    assert (len(sent), statuses) == (1, ["IDLE"])
+
+
 def test_psycopg2_can_be_used_as_well(service, address):
     if service is not addresses.POSTGRESQL:
         pytest.skip("it talks to PostgreSQL")
@@ -246,6 +314,10 @@ def test_psycopg2_can_be_used_as_well(service, address):
         other.add(models.FlowDetail("flow", "f"))
         with pytest.raises(exceptions.Duplicate):
             connection.save_logbook(other)
+        connection.destroy_logbook("b")
+        step(connection, "mine")
+        assert [detail.results for detail in connection.get_flow_details("f")] == ["mine", "mine"]
+        check_transactions(connection)
 
 
 # -- names -------------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""A COMMIT fails, or its answer is lost, at each place in the life of a run: the run ends right all the same."""
+"""A write fails, or its answer is lost, at each place in the life of a run: the run ends right all the same."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def no_pauses(monkeypatch):
 
 @pytest.fixture(params=["lost", "failed"])
 def lost(request):
-    """Tell whether a COMMIT is done and its answer lost, or not done at all."""
+    """Tell whether a write is done and its answer lost, or not done at all."""
     return request.param == "lost"
 
 

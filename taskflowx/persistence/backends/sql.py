@@ -80,8 +80,9 @@ class Statements:
     `insert_*` and `put_*` take all columns of their table, in order; `update_flow` takes updated_at, state, meta and
     the uuid; the queries take what they name, those for everything take nothing. `move_on` takes what a `Claim` has,
     the uuid of the flow, and the version before; `renew` expires, the uuid and the owner. `put_and_move_on` does in one
-    round trip, where the database can, what `put_atom` does with one atom, or with two, and then `move_on`; it takes
-    what these take. `has_attempts` takes the uuid of a retry and the number of an attempt, and tells whether there are
+    statement, where the database can, what `put_atom` does with one atom, or with two, and then `move_on`; it takes
+    what these take, and fails by a division by zero, which changes nothing, where `move_on` finds no such version.
+    `has_attempts` takes the uuid of a retry and the number of an attempt, and tells whether there are
     some in a row of their own that begin with it; `cut_attempts` takes the same, and removes these and those after it.
     """
 
@@ -142,8 +143,8 @@ def statements(family: str) -> Statements:
     )
     together: tuple[str, ...] = ()
     if family == "postgresql":  # not as INSERT ... SELECT, which would give the values types of its own
-        put, move_on = texts["put_atom"], texts["move_on"]
-        together = (f"WITH a AS ({put}) {move_on}", f"WITH a AS ({put}), b AS ({put}) {move_on}")
+        put, moved = texts["put_atom"], f"c AS ({texts['move_on']} RETURNING 1) SELECT 1 / count(*) FROM c"  # noqa: S608
+        together = (f"WITH a AS ({put}), {moved}", f"WITH a AS ({put}), b AS ({put}), {moved}")
     return Statements(**texts, put_and_move_on=together, clear=clear, destroy=destroy)
 
 

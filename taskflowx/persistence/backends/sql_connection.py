@@ -171,7 +171,7 @@ class Connection(base.Connection):
         flow = () if is_written else self._flow_changes(flow_detail)
 
         def work(unit: Unit) -> Claim | None:
-            saved = self._save_turn(unit, flow_detail, flow, atoms, owner)
+            saved = self._save_turn(unit, flow_detail, flow, atoms, owner, alone=not parts)
             for part in parts:
                 part.write(unit, self._sql)
             return saved
@@ -197,19 +197,26 @@ class Connection(base.Connection):
         written[uuid] = now_written
 
     def _save_turn(
-        self, unit: Unit, detail: FlowDetail, flow: tuple[Any, ...], atoms: list[Any], owner: Owner | None
+        self,
+        unit: Unit,
+        detail: FlowDetail,
+        flow: tuple[Any, ...],
+        atoms: list[Any],
+        owner: Owner | None,
+        alone: bool,
     ) -> Claim | None:
         """Write what has changed in one step of a run, and move the run on; returns the claim that it leaves.
 
         :param flow: what `update_flow` takes, or nothing when that is stored already
         :param atoms: a row for each atom
+        :param alone: whether the unit writes nothing else
         """
-        together = self._sql.put_and_move_on
+        together = self._sql.put_and_move_on if alone else ()
         if owner is not None and owner.held and not flow and len(atoms) <= len(together):
             claim = owner.following(detail, time.time())
             given = (*itertools.chain(*atoms), *claim, detail.uuid, detail.revision)
-            moved = unit.run(together[len(atoms) - 1], *given).rowcount
-            return claim if moved else self._move_on(unit, detail, owner)
+            if unit.at_once(together[len(atoms) - 1], *given):
+                return claim
         moved_to = None if owner is None else self._move_on(unit, detail, owner)
         if flow and not unit.run(self._sql.update_flow, *flow).rowcount:
             raise no_flow(detail.uuid)

@@ -97,7 +97,7 @@ def meaning_of(error: Any) -> Meaning:
     number = error.args[0] if error.args else None
     if isinstance(number, int) and number in _MARIADB:
         return _MARIADB[number]  # says more than its SQLSTATE
-    state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
+    state = _sqlstate_of(error)
     if isinstance(state, str):
         if state == "0A000" and "cached plan" in str(error):
             return Meaning.LOST  # the layout was changed since the statement was prepared
@@ -105,3 +105,12 @@ def meaning_of(error: Any) -> Meaning:
     if isinstance(number, int) or _REFUSED.isdisjoint(cls.__name__ for cls in type(error).__mro__):
         return Meaning.PASSING
     return Meaning.DATA
+
+
+def is_division_by_zero(error: Any) -> bool:
+    """Tell whether a statement has divided by zero, as `sql.Statements` have some do that find nothing to change."""
+    return bool(_sqlstate_of(error) == "22012")
+
+
+def _sqlstate_of(error: Any) -> Any:
+    return getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import exceptions
+from taskflowx.persistence.backends import sql_errors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +25,7 @@ class Unit:
     :param watched: what is told of each statement, if somebody watches how long its answer takes
     """
 
-    __slots__ = ("_limit", "_raw", "_watched", "doubted", "ending")
+    __slots__ = ("_alone", "_limit", "_raw", "_watched", "doubted", "ending")
 
     def __init__(
         self, raw: Any, limit: int, doubted: bool = False, watched: sql_deadlines.Watched | None = None
@@ -33,7 +34,8 @@ class Unit:
         self._limit = limit
         self._watched = watched
         self.doubted = doubted
-        self.ending = False  # whether COMMIT has been sent
+        self.ending = False  # whether COMMIT has been sent, or what needs none
+        self._alone = False  # whether the next statement is a transaction by itself
 
     def run(self, statement: str, *given: Any) -> Any:
         """Run a statement that writes no more of a detail than its metadata; returns the driver's cursor."""
@@ -89,6 +91,30 @@ class Unit:
         else:
             cursor.executemany(statement, rows)
         cursor.close()
+
+    def at_once(self, statement: str, *given: Any) -> bool:
+        """Run a statement that is all of the transaction, and needs neither BEGIN nor COMMIT.
+
+        Whether it has been done is in doubt if this raises.
+
+        :param statement: it divides by zero where there is nothing to change
+        :returns: whether it has been done; if not, nothing has
+        """
+        self._raw.autocommit = self._alone = self.ending = True
+        try:
+            self.run(statement, *given)
+        except Exception as error:
+            if not sql_errors.is_division_by_zero(error):
+                raise
+            self.ending = False
+        self._raw.autocommit = self._alone = False
+        return self.ending
+
+    def roll_back(self) -> None:
+        """Undo what has been done and not committed."""
+        self._raw.rollback()
+        if self._alone:
+            self._raw.autocommit = self._alone = False
 
     def commit(self) -> None:
         """End the transaction; whether that has been done is in doubt if it raises."""

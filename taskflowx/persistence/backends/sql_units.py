@@ -287,13 +287,13 @@ class Units:
             is_cut = watched is not None and not sql_deadlines.watch.leave(watched)
             self._undo(failed, error, unit, pooled, is_cut)
         except Exception as error:
-            self._leave(pooled, watched)
+            self._leave(unit, pooled, watched)
             if isinstance(error, (UnicodeError, OverflowError)):  # what a driver cannot put into a statement
                 raise exceptions.Unstorable(failed, error) from error
             raise
         except BaseException:
             if self._is_sqlite:  # a closed file stays locked while somebody holds the traceback, and with it a cursor
-                self._roll_back(pooled)
+                self._roll_back(unit, pooled)
             pooled.invalidate()  # it may have been interrupted in the middle of an answer
             if watched is not None:
                 sql_deadlines.watch.leave(watched)
@@ -316,9 +316,9 @@ class Units:
             pooled.dbapi_connection.execute(f"PRAGMA busy_timeout = {wanted}").close()
             pooled.info["busy"] = allowed, wanted
 
-    def _leave(self, pooled: Any, watched: sql_deadlines.Watched | None) -> None:
+    def _leave(self, unit: Unit, pooled: Any, watched: sql_deadlines.Watched | None) -> None:
         """Undo what a unit has done that was broken off by an error of its own."""
-        self._roll_back(pooled)
+        self._roll_back(unit, pooled)
         if watched is not None and not sql_deadlines.watch.leave(watched):
             pooled.invalidate()
 
@@ -381,7 +381,7 @@ class Units:
             self.engine.dispose()  # the other connections are as old as this one
             cause = TimeoutError("The server has not answered in time") if is_cut else error
             raise _LostError(cause, in_doubt=unit.ending) from error
-        self._roll_back(pooled)
+        self._roll_back(unit, pooled)
         if meaning is Meaning.CONFLICT:
             raise _LostError(error) from error
         if unit.ending and meaning is Meaning.PASSING:  # SQLite may fail to sync what it has written: nobody knows then
@@ -390,9 +390,9 @@ class Units:
             failed += ": its tables are not there, Connection.upgrade() makes them"
         _fail(failed, error)
 
-    def _roll_back(self, pooled: Any) -> None:
+    def _roll_back(self, unit: Unit, pooled: Any) -> None:
         try:
-            pooled.dbapi_connection.rollback()
+            unit.roll_back()
         except self._driver.Error as error:
             pooled.invalidate(error)
 
