@@ -114,23 +114,23 @@ def _check_data(data: Any, known_states: tuple[str, ...] = ()) -> None:
 
     :param known_states: those that may stand in it
     """
-    arguments.check_mapping("data", data, "a dict that to_dict gave")
+    if type(data) is not dict:  # the usual types first: a store reads thousands of these
+        arguments.check_mapping("data", data, "a dict that to_dict gave")
     for key in ("name", "uuid"):
         if key not in data:
             raise KeyError(f"data must have the key '{key}', and has {sorted(data)}")
-        arguments.check_type(f"data['{key}']", data[key], str, "a str")
+        if type(data[key]) is not str:
+            arguments.check_type(f"data['{key}']", data[key], str, "a str")
     meta = data.get("meta")
-    if meta is not None:
+    if meta is not None and type(meta) is not dict:
         arguments.check_type("data['meta']", meta, dict, "a dict or None")
     state = data.get("state")
-    if state is not None and known_states:
-        _check_known("state", state, known_states)
+    if state is not None and known_states and state not in known_states:
+        raise _unknown("state", state, known_states)
 
 
-def _check_known(key: str, value: Any, known: tuple[str, ...]) -> None:
-    if not isinstance(value, str) or value not in known:
-        text = repr(value)
-        raise ValueError(f"data['{key}'] must be one of {', '.join(known)}, or None, and not {text[:80]}")
+def _unknown(key: str, value: Any, known: tuple[str, ...]) -> ValueError:
+    return ValueError(f"data['{key}'] must be one of {', '.join(known)}, or None, and not {repr(value)[:80]}")
 
 
 def _to_failure(name: str, given: Any) -> Failure:
@@ -309,13 +309,14 @@ class AtomDetail:
         made.state = data.get("state")
         intention = data.get("intention")
         if intention is not None:
-            _check_known("intention", intention, states.INTENTIONS)
+            if intention not in states.INTENTIONS:
+                raise _unknown("intention", intention, states.INTENTIONS)
             made.intention = intention
         made.results = data.get("results")
         made.revert_results = data.get("revert_results")
         made.meta = data.get("meta") or {}
         version = data.get("version")
-        if version is not None:
+        if version is not None and type(version) is not str:
             _check_version(version)
         made.version = tuple(version) if isinstance(version, list) else version
         for name in ("failure", "revert_failure"):
@@ -504,7 +505,10 @@ class _Container:
             # Nobody has asked for its identity yet, so nothing here can have the same one.
             self._members.append(member)
             return
-        arguments.check_like("A member", member, ("name", "uuid"), f"a detail that a {type(self).__name__} can hold")
+        if not isinstance(member, AtomDetail):
+            arguments.check_like(
+                "A member", member, ("name", "uuid"), f"a detail that a {type(self).__name__} can hold"
+            )
         uuid = member.uuid
         with _adding:
             index = self._indexed()

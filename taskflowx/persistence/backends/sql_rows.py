@@ -237,7 +237,7 @@ def atom(row: Sequence[Any], before: Sequence[Any] = ()) -> models.AtomDetail:
 
 def _made(kind: str, make: Callable[[Sequence[Any]], T], row: Sequence[Any]) -> T:
     try:
-        if any(isinstance(each, bytes) for each in row):
+        if bytes in map(type, row):
             raise ValueError(f"there are bytes where a text should be: {[each for each in row if type(each) is bytes]}")  # noqa: TRY301 - as what is made of it may say
         return make(row)
     except (AttributeError, KeyError, TypeError, ValueError, exceptions.StorageFailure) as error:
