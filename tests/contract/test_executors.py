@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import pytest
 
 from taskflowx import engines, exceptions, executors, states, task
-from taskflowx.executors import base, processes, threads, wire
+from taskflowx.executors import base, processes, threads
+from taskflowx.executors.processes import wire
 from taskflowx.patterns import linear_flow, unordered_flow
 from taskflowx.testing import executor_contract
 from tests.contract import contract_tasks as tasks

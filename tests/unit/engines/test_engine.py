@@ -10,7 +10,7 @@ import pytest
 
 from taskflowx import engines, exceptions, retry, states, task
 from taskflowx.engines import engine as classes
-from taskflowx.executors import wire
+from taskflowx.executors.processes import wire
 from taskflowx.patterns import graph_flow, linear_flow, unordered_flow
 from taskflowx.types.failure import Failure
 

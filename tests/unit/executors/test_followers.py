@@ -41,7 +41,7 @@ class Line:
         executor.start(self.mailbox.put)
         # Nothing is sent ahead that may take long, for all that is known.
         for call in map(self.call, range(len(chain))):
-            executor._kind_of(call).seconds = 1e-6
+            executor._kinds.of(call).seconds = 1e-6
 
     def follower_of(self, call):
         following = call.index + 1
@@ -150,7 +150,7 @@ def test_only_after_a_flat_result_does_another_call_begin_at_once(line, path, re
         assert one.executor.hand_in(one.call(1)) or one.hear() == (1, "b")
         assert pathlib.Path(path).read_text().startswith(f"got {outcome}\n")
     else:
-        assert one.executor._kinds[states.EXECUTE][tasks.Gives].followed is False
+        assert one.executor._kinds.of(one.call(0)).followed is False
         one.executor.submit([one.call(1, before=outcome)])  # as the scheduler does with what is not under way
         assert one.hear() == (1, "b")
 
@@ -165,7 +165,7 @@ def test_nothing_follows_a_failure(line, path):
     assert isinstance(delivered[0][1], Failure)
     assert not one.executor.followers
     assert read(path) == ["ran a"]
-    assert one.executor._kinds[states.EXECUTE][tasks.Gives].followed is True  # it may succeed another time
+    assert one.executor._kinds.of(one.call(0)).followed is True  # it may succeed another time
 
 
 def test_a_follower_of_a_failure_that_cannot_be_read_is_no_matter(line, path):

@@ -14,7 +14,8 @@ import threading
 import pytest
 
 from taskflowx import engines, exceptions, retry, states, task
-from taskflowx.executors import base, processes, wire
+from taskflowx.executors import base, processes
+from taskflowx.executors.processes import wire
 from taskflowx.patterns import linear_flow, unordered_flow
 from tests.unit.executors import process_tasks as tasks
 
@@ -446,7 +447,7 @@ def test_a_process_that_cannot_be_started_fails_the_call(monkeypatch, notes):
     def fail(*_):
         raise OSError("no more processes")
 
-    monkeypatch.setattr(processes, "_Worker", fail)
+    monkeypatch.setattr("taskflowx.executors.processes.pool.Handle", fail)
     with pytest.raises(OSError, match="no more processes"):
         engine.run()
     assert engine.storage.get_flow_state() == states.REVERTED

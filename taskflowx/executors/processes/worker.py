@@ -16,20 +16,18 @@ A worker ends when it is told to, and at once when the engine is gone: nobody wo
 
 from __future__ import annotations
 
-import io
-import logging
 import os
 import select
 import signal
 import struct
-import sys
 import threading
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from taskflowx import task
-from taskflowx.executors import base, wire
+from taskflowx.executors import base
+from taskflowx.executors.processes import output, wire
 from taskflowx.types.failure import Failure
 
 if TYPE_CHECKING:
@@ -64,7 +62,7 @@ def main(line: socket.socket, pipe: Connection, tokens: socket.socket, setup: Se
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all processes; the engine decides about them
     threading.Thread(target=_end_with, args=(line.fileno(),), name="taskflowx-lifeline", daemon=True).start()
     worker = Worker(wire.WorkerEnd(line, pipe.fileno()), tokens)
-    _take_over_output(worker, setup.levels)
+    worker.outputs = output.take_over(worker, setup.levels)
     if setup.initializer is not None:
         try:
             setup.initializer(*setup.initargs)
@@ -92,10 +90,11 @@ class Worker:
     def __init__(self, channel: wire.WorkerEnd, tokens: socket.socket) -> None:
         self._channel = channel
         self._tokens = tokens
-        self._sending = threading.RLock()  # tasks print and log from threads of their own
+        #: held while something is sent: tasks print and log from threads of their own
+        self.sending = threading.RLock()
         self._call = STOP
         self._atom: Any = None
-        self._outputs: list[Output] = []
+        self.outputs: list[output.Output] = []
         #: calls that were sent and have not begun: plain ones as they are, others as number, body and descriptor
         self._ahead: deque[tuple[Any, ...]] = deque()
         #: number -> what atoms of a class share: pickled, and when that was needed
@@ -172,9 +171,9 @@ class Worker:
         except BaseException as error:
             kind, outcome = wire.EXITED, error
         self._atom = None
-        for output in self._outputs:
-            if output.line:
-                output.write("\n")
+        for stream in self.outputs:
+            if stream.line:
+                stream.write("\n")
         self._deliver(number, kind, atom, outcome, started)
 
     def _deliver(self, number: int, kind: int, atom: Any, outcome: Any, started: int) -> None:
@@ -185,7 +184,7 @@ class Worker:
         self._last = _NOBODY
         body, descriptor = self._packed(number, atom, kind, outcome)
         took = (time.perf_counter_ns() - started) // 1000
-        with self._sending:
+        with self.sending:
             self._channel.send(kind, number, body, descriptor, min(took, _LONGEST))
         if self._channel.closed:
             os._exit(1)
@@ -223,83 +222,7 @@ class Worker:
 
     def send(self, kind: int, value: Any) -> None:
         """Send a value that belongs to the call that runs."""
-        with self._sending:
+        with self.sending:
             self._channel.send(kind, self._call, *wire.pack(value))
         if self._channel.closed:
             os._exit(1)
-
-
-# -- what tasks print and log ----------------------------------------------------------------------
-
-
-def _take_over_output(worker: Worker, levels: dict[str, int]) -> None:
-    for name, level in levels.items():
-        logging.getLogger(name).setLevel(level)
-    logging.getLogger().handlers[:] = [Records(worker)]
-    worker._outputs[:] = [Output(worker, "stdout", sys.stdout), Output(worker, "stderr", sys.stderr)]
-    sys.stdout, sys.stderr = worker._outputs
-
-
-class Output(io.TextIOBase):
-    """Takes the place of `sys.stdout` or `sys.stderr`: what is written goes to the engine, line by line.
-
-    :param name: 'stdout' or 'stderr'
-    :param instead_of: the stream that was there; what asks for a descriptor or for bytes gets that one's
-    """
-
-    def __init__(self, worker: Worker, name: str, instead_of: Any) -> None:
-        self._worker = worker
-        self._name = name
-        self._instead_of = instead_of
-        #: what was written since the last end of a line
-        self.line = ""
-
-    encoding = "utf-8"
-
-    def writable(self) -> bool:
-        """Return True."""
-        return True
-
-    def fileno(self) -> int:
-        """Return the descriptor of the process's own stream."""
-        return self._instead_of.fileno()  # type: ignore[no-any-return]
-
-    @property
-    def buffer(self) -> Any:
-        """The process's own stream of bytes."""
-        return self._instead_of.buffer
-
-    def write(self, text: str) -> int:
-        """Send the lines that are complete."""
-        with self._worker._sending:
-            *lines, self.line = (self.line + text).split("\n")
-            for line in lines:
-                self._worker.send(wire.WROTE, (self._name, line))
-        return len(text)
-
-
-class Records(logging.Handler):
-    """Sends records of the log to the engine."""
-
-    def __init__(self, worker: Worker) -> None:
-        super().__init__()
-        self._worker = worker
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Send a record, with its message and traceback as text: what they are made of may not travel."""
-        try:
-            known = record.__dict__
-            facts = {name: known[name] for name in _PLAIN if name in known}
-            facts["msg"] = record.getMessage()
-            if record.exc_info:
-                facts["exc_text"] = record.exc_text or _FORMATTER.formatException(record.exc_info)
-            self._worker.send(wire.LOGGED, facts)
-        except Exception:
-            self.handleError(record)
-
-
-_FORMATTER = logging.Formatter()
-_PLAIN = (
-    "name", "levelname", "levelno", "pathname", "filename", "module", "lineno", "funcName", "created", "msecs",
-    "relativeCreated", "thread", "threadName", "process", "processName", "taskName", "exc_text", "stack_info",
-)  # fmt: skip

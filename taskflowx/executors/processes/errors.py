@@ -1,0 +1,57 @@
+"""Errors that name the atom whose call was lost, or could not travel."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from typing import TYPE_CHECKING
+
+from taskflowx import exceptions
+from taskflowx.executors.processes import wire
+
+if TYPE_CHECKING:
+    from taskflowx.executors import base
+
+#: so many workers in a row may die before they have done anything
+STILLBORN = 3
+
+
+def unsendable(call: base.Call, error: Exception) -> TypeError:
+    """Return the error that says which part of a call cannot be pickled."""
+    for value, path in (
+        (call.atom, f"atom '{call.atom.name}'"),
+        *((v, f"argument '{k}'") for k, v in call.kwargs.items()),
+    ):
+        try:
+            wire.dumps(value)
+        except Exception:
+            what = wire.culprit(value, path)
+            break
+    else:
+        what = str(error)
+    error_of_ours = TypeError(
+        f"Atom '{call.atom.name}' cannot be sent to another process, as not all of it can be pickled: {what} ({error})"
+    )
+    error_of_ours.__cause__ = error
+    return error_of_ours
+
+
+def lost(pid: int | None, code: int | None, name: str | None = None) -> exceptions.WorkerLost:
+    """Return the error for a worker that has ended by itself."""
+    if code is not None and code < 0:
+        with contextlib.suppress(ValueError):
+            killed_by = signal.Signals(-code).name
+            hint = ", as the system does when memory runs out" if -code == signal.SIGKILL else ""
+            return exceptions.WorkerLost(
+                f"Worker process {pid} was killed by {killed_by}{hint}{_while(name)}", code, killed_by
+            )
+    return exceptions.WorkerLost(f"Worker process {pid} exited with code {code}{_while(name)}", code)
+
+
+def _while(name: str | None) -> str:
+    if name is not None:
+        return f", while it ran atom '{name}'"
+    return (
+        f" before its first call, as {STILLBORN - 1} others did before it. What it wrote to stderr says more; a main "
+        "module that starts runs when it is imported must do so under `if __name__ == '__main__':`"
+    )

@@ -1,0 +1,145 @@
+"""Worker processes that are kept from run to run."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import multiprocessing
+import os
+import pickle
+import sys
+import weakref
+from multiprocessing import util
+from typing import TYPE_CHECKING, Any, Self
+
+from taskflowx.executors.processes import handle
+from taskflowx.executors.processes.executor import ProcessesExecutor
+from taskflowx.executors.processes.handle import Handle, end_all
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+_pools: weakref.WeakSet[ProcessPool] = weakref.WeakSet()
+_forked = False
+
+
+def _begin_anew() -> None:
+    """In a process that was forked: let go of what belongs to the one that it was forked from."""
+    global _forked  # noqa: PLW0603 - it is about the process
+    _forked = True
+    while handle.lines:
+        os.close(handle.lines.pop().detach())
+    for pool in list(_pools):
+        pool.forget()
+
+
+os.register_at_fork(after_in_child=_begin_anew)
+
+
+class ProcessPool:
+    """Worker processes that are kept from run to run: `engines.load(flow, executor=pool)`.
+
+    Each run takes the workers that it needs, and starts those that are not there; after it as many as `max_workers` are
+    kept. Several engines may use a pool at the same time, each with as many workers. `executor='processes'` uses a pool
+    that is closed with the run.
+
+    :param max_workers: how many calls of a run may run at once; as many as there are CPUs by default
+    :param max_tasks_per_worker: after so many calls a worker is replaced by a new one
+    :param initializer: is called in each worker before its first call, with `initargs`
+    :param start_method: 'forkserver' (the default where there is one: it is safe with threads), 'spawn' or 'fork'
+    :raises ValueError: when a number is not positive, or there is no such start method
+    :raises TypeError: when the initializer cannot reach a worker
+    :raises RuntimeError: where eventlet has monkey-patched sockets
+    """
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        *,
+        max_tasks_per_worker: int | None = None,
+        initializer: Callable[..., Any] | None = None,
+        initargs: tuple[Any, ...] = (),
+        start_method: str | None = None,
+    ) -> None:
+        patcher = sys.modules.get("eventlet.patcher")
+        if patcher is not None and patcher.is_monkey_patched("socket"):
+            raise RuntimeError(
+                "Worker processes do not work in a process that eventlet has monkey-patched: its sockets do not reach "
+                "other processes; use executor='threads' or 'greenthreads'"
+            )
+        counts: dict[str, Any] = {"max_workers": max_workers, "max_tasks_per_worker": max_tasks_per_worker}
+        for name, value in counts.items():
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise ValueError(f"{name} must be a positive number or None, not {value!r}")
+        known = multiprocessing.get_all_start_methods()
+        if start_method is None:
+            start_method = _default_start_method()
+        elif start_method not in known:
+            raise ValueError(f"start_method must be one of {known}, not {start_method!r}")
+        if initializer is not None and start_method != "fork":
+            try:
+                pickle.dumps((initializer, initargs))
+            except Exception as error:
+                raise TypeError(f"The initializer or its arguments cannot reach a worker: {error}") from error
+        self.max_workers = max_workers or os.cpu_count() or 1
+        self.max_tasks_per_worker = max_tasks_per_worker
+        self._initializer = initializer
+        self._initargs = initargs
+        self._context: Any = multiprocessing.get_context(start_method)
+        #: workers that no run uses
+        self._idle: collections.deque[Handle] = collections.deque()
+        # Python waits for processes when it ends, and these wait for calls.
+        self._finalizer = util.Finalize(self, end_all, (self._idle,), exitpriority=10)
+        _pools.add(self)
+
+    def taskflowx_executor(self) -> ProcessesExecutor:
+        """Return what an engine hands its calls to."""
+        return ProcessesExecutor(self)
+
+    def take(self) -> Handle:
+        """Return a worker that nobody else uses."""
+        with contextlib.suppress(IndexError):
+            while True:
+                kept = self._idle.popleft()
+                if kept.process.is_alive():
+                    return kept
+                kept.close()
+        return Handle(self._context, self._initializer, self._initargs)
+
+    def give_back(self, workers: Iterable[Handle], *, keep: bool) -> None:
+        """Take workers that have nothing to do.
+
+        :param keep: whether they may be kept for another run
+        """
+        ended = []
+        for one in workers:
+            if keep and len(self._idle) < self.max_workers and not self.is_worn(one):
+                self._idle.append(one)
+            else:
+                ended.append(one)
+        end_all(ended)
+
+    def is_worn(self, one: Handle) -> bool:
+        """Tell whether a worker has had its share of calls."""
+        return self.max_tasks_per_worker is not None and one.taken >= self.max_tasks_per_worker
+
+    def forget(self) -> None:
+        """Let go of workers that belong to the process that this one was forked from."""
+        self._idle.clear()
+        if self._context.get_start_method() == "forkserver":
+            self._context = multiprocessing.get_context(_default_start_method())
+
+    def close(self) -> None:
+        """End the workers that no run uses."""
+        end_all(self._idle)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _default_start_method() -> str:
+    """Return what is safe with threads: not 'fork'. A forked process cannot use the fork server of its parent."""
+    return "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() and not _forked else "spawn"
