@@ -26,7 +26,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from taskflowx.executors import base
-from taskflowx.executors.processes import errors, output, policy, wire
+from taskflowx.executors.processes import outcomes, output, policy, wire
 from taskflowx.executors.processes.handle import MOST_AHEAD, Handle, end_all
 from taskflowx.executors.processes.policy import AHEAD, Kind, Kinds
 from taskflowx.types.failure import Failure
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 #: seconds that a worker has to end when it has closed its line
 _TO_END = 5.0
 _NONE = array.array("I")
+#: kinds of frames after which their call is over
+_ENDS_CALL = (wire.NOT_BEGUN, wire.EXITED)
 #: numbers of calls come round again long after their calls have ended, and stay below that of no call
 _NUMBERS = 1 << 31
 
@@ -268,33 +270,48 @@ class ProcessesExecutor(base.Executor):
         frames, deliver = one.channel.frames, self._deliver
         while frames:
             kind, number, microseconds, body, descriptor = frames.popleft()
-            if kind == wire.ENDED:
+            if kind == wire.ENDED and number in one.sent:
                 call, alike, _ = one.sent[number]
                 ahead = one.ahead
                 one.drop(number)
                 alike.learn(microseconds * 1e-6)
-                outcome = _outcome(call, body, descriptor) if body else None
+                outcome = outcomes.outcome(call, body, descriptor) if body else None
                 if ahead:
                     self._learn_ahead(one, number, call, alike, outcome, flat=descriptor < 0)
                 else:
                     deliver((call, outcome))
                 continue
+            self._read_other(one, kind, number, body, descriptor)
+
+    def _read_other(self, one: Handle, kind: int, number: int, body: bytes, descriptor: int) -> None:
+        """Deal with what is not the outcome of a call: all of it is data, and may cost a message or a call, no more."""
+        under_way = one.sent[number][0] if number in one.sent else None
+        atom = None if under_way is None else under_way.atom
+        try:
             value = wire.unpack(body, descriptor)
-            if kind == wire.UNFIT:
-                self._unfit = value
-            elif kind in (wire.NOT_BEGUN, wire.EXITED):
-                if number not in one.sent:
-                    continue  # a follower that was dropped, and could not be read either
-                call = one.drop(number)
-                self._drop_followers(one, number)
-                self._tell(call, None, base.NotBegun(value) if kind == wire.NOT_BEGUN else base.Interrupt(value))
+        except Exception as error:
+            if kind in _ENDS_CALL or kind == wire.UNFIT:
+                value = Failure.from_exception(error)
             else:
-                under_way = one.sent[number][0] if number in one.sent else None
-                atom = None if under_way is None else under_way.atom
-                if kind in (wire.WROTE, wire.LOGGED):
-                    output.show(kind, value, atom)
-                elif under_way is not None:
-                    self._tell(under_way, atom, value)
+                output.warn_of_unread(atom, error)
+                return
+        if kind == wire.UNFIT:
+            self._unfit = value
+        elif kind in (wire.WROTE, wire.LOGGED):
+            output.show(kind, value, atom)
+        elif kind == wire.ENDS:
+            output.warn_of_end(one.process.pid, value)
+        elif under_way is None:
+            return  # a follower that was dropped, and could not be read either; a thread that a task has left behind
+        elif kind == wire.GIVEN_BACK:
+            self._pending.extendleft(self._handed_in([one.drop(number)]))
+            self._drop_followers(one, number)
+        elif kind in _ENDS_CALL:
+            call = one.drop(number)
+            self._drop_followers(one, number)
+            self._tell(call, None, base.NotBegun(value) if kind == wire.NOT_BEGUN else outcomes.exit_of(value))
+        elif kind != wire.ENDED:
+            self._tell(under_way, atom, value)
 
     def _learn_ahead(self, one: Handle, number: int, call: base.Call, kind: Kind, outcome: Any, *, flat: bool) -> None:
         """Deal with the outcome of a call in a worker that has followers."""
@@ -335,9 +352,9 @@ class ProcessesExecutor(base.Executor):
         pid = one.process.pid
         one.close()
         for call in lost:
-            self._tell(call, None, Failure.from_exception(errors.lost(pid, code, call.atom.name)))
-        if self._unfit is not None or self._stillborn >= errors.STILLBORN:
-            self._refuse_pending(self._unfit or Failure.from_exception(errors.lost(pid, code)))
+            self._tell(call, None, Failure.from_exception(outcomes.lost(pid, code, call.atom.name)))
+        if self._unfit is not None or self._stillborn >= outcomes.STILLBORN:
+            self._refuse_pending(self._unfit or Failure.from_exception(outcomes.lost(pid, code)))
 
     def _refuse_pending(self, failure: Failure) -> None:
         while self._pending:
@@ -453,7 +470,7 @@ class ProcessesExecutor(base.Executor):
                 one.drop(number)
                 self._drop_followers(one, number)
                 if self._handed_in([call]):
-                    self._deliver((call, base.NotBegun(Failure.from_exception(errors.unsendable(call, error)))))
+                    self._deliver((call, base.NotBegun(Failure.from_exception(outcomes.unsendable(call, error)))))
         if refused:
             numbers = array.array("I", [number for number in numbers if number in one.sent])
         if len(numbers) == len(one.sent):
@@ -482,11 +499,3 @@ class ProcessesExecutor(base.Executor):
             self._pending.extend(one.take_back(len(one.sent) // 2))
         if self._pending:
             self._share_out()
-
-
-def _outcome(call: base.Call, body: bytes, descriptor: int) -> Any:
-    try:
-        return wire.unpack(body, descriptor)
-    except Exception as error:
-        error.add_note(f"The result of atom '{call.atom.name}' was sent by its process, and could not be read here")
-        return Failure.from_exception(error)

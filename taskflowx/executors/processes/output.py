@@ -1,18 +1,29 @@
-"""What tasks print and log in a worker process: sent from there, and passed on by the engine."""
+"""What tasks print and log in a worker process: sent from there, and passed on by the engine.
+
+A record of the log goes through the handlers of the worker first, except those of the root logger, and then through
+those of the engine, except those of loggers whose handlers in the worker had it: so each handler of a module that both
+have imported has it once.
+"""
 
 from __future__ import annotations
 
 import io
 import logging
+import pickle
 import sys
 from typing import TYPE_CHECKING, Any
 
 from taskflowx.executors.processes import wire
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from taskflowx.executors.processes.worker import Worker
 
 LOG = logging.getLogger("taskflowx.executors.processes")
+
+#: the names of the loggers whose handlers have had a record, in what is sent of it
+_HAD_BY = "taskflowx_had_by"
 
 
 # -- in a worker -----------------------------------------------------------------------------------
@@ -31,21 +42,51 @@ def take_over(worker: Worker, levels: dict[str, int]) -> list[Output]:
     return outputs
 
 
-class Output(io.TextIOBase):
-    """Takes the place of `sys.stdout` or `sys.stderr`: what is written goes to the engine, line by line.
+def give_back(outputs: list[Output]) -> None:
+    """In a process that was forked from the worker: print to the process's own streams, and log nothing."""
+    for output in outputs:
+        if getattr(sys, output.stream) is output:
+            setattr(sys, output.stream, output.instead_of)
+    root = logging.getLogger()
+    root.handlers[:] = [one for one in root.handlers if not isinstance(one, Records)]
 
-    :param name: 'stdout' or 'stderr'
-    :param instead_of: the stream that was there; what asks for a descriptor or for bytes gets that one's
+
+class Output(io.TextIOWrapper):
+    """Takes the place of `sys.stdout` or `sys.stderr`: what is written goes to the engine.
+
+    It goes when a line has ended or begins again, when it is flushed, and when there is much of it.
+
+    :param stream: 'stdout' or 'stderr'
+    :param instead_of: the stream that was there; what asks for a descriptor gets that one's
     """
 
-    def __init__(self, worker: Worker, name: str, instead_of: Any) -> None:
-        self._worker = worker
-        self._name = name
-        self._instead_of = instead_of
-        #: what was written since the last end of a line
-        self.line = ""
+    def __init__(self, worker: Worker, stream: str, instead_of: Any) -> None:
+        super().__init__(
+            _Bytes(worker, stream, instead_of),
+            encoding="utf-8",
+            errors="backslashreplace",
+            newline="",
+            line_buffering=True,
+        )
+        vars(self)["mode"] = "w"  # as the interpreter gives its own
+        self.stream = stream
+        self.instead_of = instead_of
 
-    encoding = "utf-8"
+    def end_line(self) -> None:
+        """Send what is left of the call that has ended."""
+        if not self.closed:
+            self.flush()
+
+
+class _Bytes(io.RawIOBase):
+    """The bytes of an output."""
+
+    def __init__(self, worker: Worker, stream: str, instead_of: Any) -> None:
+        self._worker = worker
+        self._instead_of = instead_of
+        self.name = f"<{stream}>"
+        self.mode = "wb"
+        self._stream = stream
 
     def writable(self) -> bool:
         """Return True."""
@@ -55,18 +96,16 @@ class Output(io.TextIOBase):
         """Return the descriptor of the process's own stream."""
         return self._instead_of.fileno()  # type: ignore[no-any-return]
 
-    @property
-    def buffer(self) -> Any:
-        """The process's own stream of bytes."""
-        return self._instead_of.buffer
+    def isatty(self) -> bool:
+        """Return False."""
+        return False
 
-    def write(self, text: str) -> int:
-        """Send the lines that are complete."""
-        with self._worker.sending:
-            *lines, self.line = (self.line + text).split("\n")
-            for line in lines:
-                self._worker.send(wire.WROTE, (self._name, line))
-        return len(text)
+    def write(self, data: Any) -> int:
+        """Send bytes."""
+        text = bytes(data).decode("utf-8", "backslashreplace")
+        if text:
+            self._worker.send(wire.WROTE, (self._stream, text))
+        return len(data)
 
 
 class Records(logging.Handler):
@@ -77,41 +116,109 @@ class Records(logging.Handler):
         self._worker = worker
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Send a record, with its message and traceback as text: what they are made of may not travel."""
+        """Send a record as it is, without what does not travel; its traceback goes as text."""
+        facts = {**record.__dict__, _HAD_BY: list(_had_by(record))}
+        if record.exc_info:
+            facts["exc_text"] = record.exc_text or _FORMATTER.formatException(record.exc_info)
+            facts["exc_info"] = None
         try:
-            known = record.__dict__
-            facts = {name: known[name] for name in _PLAIN if name in known}
-            facts["msg"] = record.getMessage()
-            if record.exc_info:
-                facts["exc_text"] = record.exc_text or _FORMATTER.formatException(record.exc_info)
             self._worker.send(wire.LOGGED, facts)
-        except Exception:
-            self.handleError(record)
+        except _NO_PICKLE:
+            self._worker.send(wire.LOGGED, _that_travels(facts, record))
 
 
 _FORMATTER = logging.Formatter()
-_PLAIN = (
-    "name", "levelname", "levelno", "pathname", "filename", "module", "lineno", "funcName", "created", "msecs",
-    "relativeCreated", "thread", "threadName", "process", "processName", "taskName", "exc_text", "stack_info",
-)  # fmt: skip
+#: what is raised for values that cannot be pickled
+_NO_PICKLE = (pickle.PicklingError, AttributeError, TypeError, NotImplementedError, RecursionError)
+
+
+def _had_by(record: logging.LogRecord) -> Iterator[str]:
+    """Iterate over the names of the loggers below the root whose handlers have had a record."""
+    logger: logging.Logger | None = logging.getLogger(record.name)
+    while logger is not None and logger.parent is not None:
+        if any(record.levelno >= handler.level for handler in logger.handlers):
+            yield logger.name
+        logger = logger.parent
+
+
+def _that_travels(facts: dict[str, Any], record: logging.LogRecord) -> dict[str, Any]:
+    """Return what of a record can be pickled; its message as text where what it is made of cannot."""
+    left = {name: value for name, value in facts.items() if _can_be_pickled(value)}
+    if "msg" not in left or "args" not in left:
+        left["msg"], left["args"] = record.getMessage(), None
+    return left
+
+
+def _can_be_pickled(value: Any) -> bool:
+    try:
+        wire.dumps(value)
+    except _NO_PICKLE:
+        return False
+    return True
 
 
 # -- in the engine ---------------------------------------------------------------------------------
 
 
 def show(kind: int, value: Any, atom: Any) -> None:
-    """Pass on what was printed or logged in a worker."""
+    """Pass on what was printed or logged in a worker; what cannot be shown is left out, with a warning."""
     name = None if atom is None else atom.name
-    if kind == wire.LOGGED:
-        logger = logging.getLogger(value["name"])
-        if logger.isEnabledFor(value["levelno"]):
-            record = logging.makeLogRecord(value)
-            record.atom_name = name
-            logger.handle(record)
+    try:
+        if kind == wire.LOGGED:
+            _log(value, name)
+        else:
+            stream, text = value
+            _print(stream, text, name)
+    except Exception as error:
+        LOG.warning("Something that atom '%s' has printed or logged could not be shown: %r", name, error)
+
+
+def _log(facts: dict[str, Any], name: str | None) -> None:
+    logger: logging.Logger | None = logging.getLogger(facts["name"])
+    if logger is None or not logger.isEnabledFor(facts["levelno"]):
         return
-    stream, line = value
+    had_by = facts.pop(_HAD_BY, ())
+    record = logging.makeLogRecord(facts)
+    record.atom_name = name
+    if not had_by:
+        logger.handle(record)
+        return
+    if not logger.filter(record):
+        return
+    while logger is not None:
+        if logger.name not in had_by or logger.parent is None:
+            for handler in logger.handlers:
+                if record.levelno >= handler.level:
+                    handler.handle(record)
+        logger = logger.parent if logger.propagate else None
+
+
+def _print(stream: str, text: str, name: str | None) -> None:
     level = logging.INFO if stream == "stdout" else logging.WARNING
     if LOG.isEnabledFor(level) and LOG.hasHandlers():
-        LOG.log(level, "%s: %s", name, line, extra={"atom_name": name})
-    else:
-        print(line, file=getattr(sys, stream))  # nobody would see it otherwise
+        for line in text.splitlines():
+            LOG.log(level, "%s: %s", name, line, extra={"atom_name": name})
+        return
+    target = getattr(sys, stream)  # nobody would see it otherwise
+    if target is not None:
+        encoding = getattr(target, "encoding", None) or "utf-8"
+        target.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        target.flush()
+
+
+def warn_of_unread(atom: Any, error: Exception) -> None:
+    """Tell that a message of a worker is left out."""
+    name = None if atom is None else atom.name
+    LOG.warning(
+        "Something that atom '%s' has told from its process could not be read, and is left out: %r", name, error
+    )
+
+
+def warn_of_end(pid: int | None, error: str) -> None:
+    """Tell that a worker ends between two calls."""
+    LOG.warning(
+        "Worker process %s ends, as this was raised in it between two calls (by a signal handler or a thread that a "
+        "task has left behind): %s",
+        pid,
+        error,
+    )

@@ -33,7 +33,7 @@ LARGE = 64 * 1024
 
 #: kinds of frames: to a worker, and what it answers
 CALL, PLAIN_CALLS, KNOWN = range(3)
-ENDED, NOT_BEGUN, EXITED, PROGRESS, EVENT, WROTE, LOGGED, UNFIT = range(3, 11)
+ENDED, NOT_BEGUN, EXITED, GIVEN_BACK, PROGRESS, EVENT, WROTE, LOGGED, UNFIT, ENDS = range(3, 13)
 
 _HEADER = struct.Struct("=BBIII")  # kind, whether a descriptor comes with it, number of the call, microseconds, length
 #: bytes that are received at once
@@ -61,15 +61,23 @@ def dumps(value: Any, keep: Callable[[pickle.PickleBuffer], bool] | None = None)
 
     :param keep: tells whether a buffer stays in the stream
     """
-    # No worker can import what was typed in at a prompt, or in a notebook.
-    interactive = not hasattr(sys.modules["__main__"], "__file__")
-    if not interactive:
+    if main_is_file():
         try:
             return pickle.dumps(value, PROTOCOL, buffer_callback=keep)
-        except Exception:
+        except _NOT_BY_REFERENCE:
             if _cloudpickle() is None:
                 raise
     return (_cloudpickle() or pickle).dumps(value, PROTOCOL, buffer_callback=keep)  # type: ignore[no-any-return]
+
+
+#: what pickle raises for a value that it cannot find by its name, or of which it does not know how
+_NOT_BY_REFERENCE = (pickle.PicklingError, AttributeError, TypeError)
+
+
+def main_is_file() -> bool:
+    """Tell whether a worker can import the main module: not what was typed in, or read from a pipe."""
+    file = getattr(sys.modules["__main__"], "__file__", None)
+    return file is not None and not (file.startswith("<") and file.endswith(">"))
 
 
 @functools.cache
@@ -109,6 +117,17 @@ def pack_plain(value: Any) -> tuple[bytes, int]:
         return b"", -1
     stream = pickle.dumps(value, PROTOCOL)
     return (stream, -1) if len(stream) < LARGE else _write_out([memoryview(stream)])
+
+
+def pack_exit(error: BaseException) -> tuple[bytes, int]:
+    """As `pack`, for what is no `Exception`; a SystemExit that names it where it cannot be made again on the way."""
+    try:
+        body = pickle.dumps(error, PROTOCOL)
+        pickle.loads(body)  # noqa: S301 - it was made the line before
+    except Exception:
+        cls = type(error)
+        body = pickle.dumps(SystemExit(f"{cls.__module__}.{cls.__qualname__}: {error}"), PROTOCOL)
+    return (body, -1) if len(body) < LARGE else _write_out([memoryview(body)])
 
 
 def _write_out(parts: list[memoryview]) -> tuple[bytes, int]:
@@ -373,27 +392,78 @@ class EngineEnd(_End):
         super().close()
 
 
-class WorkerEnd(_End):
-    """The end of a worker, which waits for the engine to send and to take."""
+class _Outgoing:
+    """A frame on its way out, with what has been done of that.
 
-    __slots__ = ("_descriptors",)
+    Each step is done, and noted, by functions of C alone: after any step of Python in between a signal handler may
+    raise, and nobody would know then how much of the frame has gone out.
+    """
+
+    __slots__ = ("_closed", "_descriptor", "_frame", "_passed", "_written")
+
+    def __init__(self, frame: bytes, descriptor: int) -> None:
+        self._frame = frame
+        self._descriptor = descriptor
+        self._written: list[int] = []
+        self._passed: list[int] = []
+        self._closed: list[None] = []
+
+    def go_on(self, line: socket.socket, pipe: int) -> None:
+        """Do what is left to do; may be called again after an exception."""
+        if self._descriptor >= 0:
+            if not self._passed:
+                rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [self._descriptor]))]
+                self._passed.extend(map(line.sendmsg, ([b"!"],), (rights,)))
+            self.drop()
+        frame, written = self._frame, self._written
+        while (done := sum(written)) < len(frame):
+            written.extend(map(os.write, (pipe,), (memoryview(frame)[done:] if done else frame,)))
+
+    def drop(self) -> None:
+        """Let go of the descriptor."""
+        if self._descriptor >= 0 and not self._closed:
+            self._closed.extend(map(os.close, (self._descriptor,)))
+
+
+class WorkerEnd(_End):
+    """The end of a worker, which waits for the engine to send and to take.
+
+    Whatever a signal handler raises meanwhile, a frame goes out whole, or not at all: what was begun is ended before
+    the next one goes out.
+    """
+
+    __slots__ = ("_descriptors", "_outgoing")
 
     def __init__(self, line: socket.socket, pipe: int) -> None:
         super().__init__(line, pipe)
         self._descriptors: deque[int] = deque()
+        self._outgoing: deque[_Outgoing] = deque()
 
     def send(self, kind: int, call: int, body: bytes, descriptor: int = -1, microseconds: int = 0) -> None:
         """Send a frame; `microseconds` are at most as many as four bytes hold."""
+        if self.pipe < 0:
+            _close(descriptor)
+            return
         frame = _HEADER.pack(kind, descriptor >= 0, call, microseconds, len(body)) + body
+        self._outgoing.append(_Outgoing(frame, descriptor))  # from here on it will go out
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what is left of frames whose sending was interrupted."""
+        outgoing = self._outgoing
         try:
-            if descriptor >= 0:
-                _send(self.socket, b"!", descriptor)
-                os.close(descriptor)
-            sent = os.write(self.pipe, frame)
-            while sent < len(frame):
-                sent += os.write(self.pipe, frame[sent:])
+            while outgoing:
+                outgoing[0].go_on(self.socket, self.pipe)
+                outgoing.popleft()
         except (BrokenPipeError, ConnectionResetError):
             self.closed = True
+
+    def abandon(self) -> None:
+        """In a process that was forked from the worker: let go of the line, and send nothing any more."""
+        self._outgoing.clear()
+        for descriptor in (self.socket.detach(), self.pipe):
+            _close(descriptor)
+        self.pipe = -1
 
     def receive(self) -> None:
         """Wait for something to come, and take it in. At the end of the line it is `closed`."""

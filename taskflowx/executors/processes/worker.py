@@ -12,14 +12,20 @@ call, as it was before it was pickled, so this must be flat. Where it does not b
 rule, and nothing is sent.
 
 A worker ends when it is told to, and at once when the engine is gone: nobody would hear of what it does.
+
+A task may leave a signal handler behind that raises, and that may be between any two lines here. While a task runs, it
+is the task's; between tasks the worker ends, once it has sent what came of its last call, or given back the one that it
+was about to begin. What a task has forked is no worker: it answers nothing, and ends with its task.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
 import struct
+import sys
 import threading
 import time
 from collections import deque
@@ -41,6 +47,8 @@ STOP = 0xFFFFFFFF
 _LONGEST = 0xFFFFFFFF  # microseconds
 #: as long is what was sent of a call that has not been unpickled, and of one that follows no other
 _UNREAD, _CALL = 3, 6
+#: so often the end is tried when an exception comes between calls, and others come then
+_TRIES = 5
 #: in place of the last call: nothing may follow it
 _NOBODY = (STOP, None)
 
@@ -59,10 +67,13 @@ class Setup(NamedTuple):
 
 def main(line: socket.socket, pipe: Connection, tokens: socket.socket, setup: Setup) -> None:
     """Work until there is no more to do."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all processes; the engine decides about them
+    # A terminal sends it to all processes, and the engine decides about them. A function, as programs that tasks start
+    # would inherit that it is ignored.
+    signal.signal(signal.SIGINT, _pass_over)
     threading.Thread(target=_end_with, args=(line.fileno(),), name="taskflowx-lifeline", daemon=True).start()
     worker = Worker(wire.WorkerEnd(line, pipe.fileno()), tokens)
     worker.outputs = output.take_over(worker, setup.levels)
+    os.register_at_fork(after_in_child=worker.forget)
     if setup.initializer is not None:
         try:
             setup.initializer(*setup.initargs)
@@ -70,6 +81,10 @@ def main(line: socket.socket, pipe: Connection, tokens: socket.socket, setup: Se
             worker.send(wire.UNFIT, Failure.from_exception(error))
             return
     worker.run()
+
+
+def _pass_over(number: int, frame: Any) -> None:
+    """Do nothing about a signal."""
 
 
 def _end_with(line: int) -> None:
@@ -92,9 +107,15 @@ class Worker:
         self._tokens = tokens
         #: held while something is sent: tasks print and log from threads of their own
         self.sending = threading.RLock()
+        self.outputs: list[Any] = []
+        self._process = os.getpid()
         self._call = STOP
         self._atom: Any = None
-        self.outputs: list[output.Output] = []
+        #: the number that was taken last, as it came, until the call is done with
+        self._taken: list[bytes] = []
+        #: what came of that call, and since when it is begun: nanoseconds of the clock
+        self._made: list[Any] = []
+        self._begun = 0
         #: calls that were sent and have not begun: plain ones as they are, others as number, body and descriptor
         self._ahead: deque[tuple[Any, ...]] = deque()
         #: number -> what atoms of a class share: pickled, and when that was needed
@@ -103,17 +124,42 @@ class Worker:
         self._last: tuple[int, Any] = _NOBODY
 
     def run(self) -> None:
-        """Take calls and run them, until there are no more."""
+        """Take calls and run them, until there are no more, or an exception comes between them."""
         task.PROGRESS.set(self._report)
-        take, size, ahead = self._tokens.recv, TOKEN.size, self._ahead
-        while len(token := take(size)) == size:
-            (number,) = TOKEN.unpack(token)
+        try:
+            self._work()
+        except BaseException as error:  # of a signal handler that a task has left behind
+            for _ in range(_TRIES):
+                with contextlib.suppress(BaseException):  # another one
+                    self._end_early(error)
+            os._exit(1)
+
+    def _work(self) -> None:
+        take, size, ahead, taken = self._tokens.recv, TOKEN.size, self._ahead, self._taken
+        while True:
+            taken.extend(map(take, (size,)))  # by functions of C alone: after any step of Python it might be lost
+            if len(taken[0]) < size:
+                return
+            (number,) = TOKEN.unpack(taken[0])
             if number == STOP:
                 return
-            if ahead and ahead[0][0] == number:
-                self._run_one(number, ahead.popleft())
-            else:
-                self._run_one(number, self._sent_as(number))
+            self._run_one(number, ahead.popleft() if ahead and ahead[0][0] == number else self._sent_as(number))
+            self._begun = 0
+            taken.clear()
+
+    def _end_early(self, error: BaseException) -> None:
+        """Answer for the call that was taken, and end the process: what is known here may not be so any more."""
+        with self.sending:
+            self._channel.flush()
+            if self._taken and len(self._taken[0]) == TOKEN.size:
+                (number,) = TOKEN.unpack(self._taken[0])
+                if number != STOP and not self._begun:
+                    self.send(wire.GIVEN_BACK, None)
+                elif number != STOP:
+                    outcome = self._made[0] if self._made else Failure.from_exception(error)
+                    self._deliver(number, self._atom, outcome)
+            self.send(wire.ENDS, f"{type(error).__name__}: {error}")
+        os._exit(1)
 
     def _sent_as(self, number: int) -> tuple[Any, ...]:
         """Return what was sent of a call, and forget those before it: the engine has taken these back."""
@@ -148,6 +194,8 @@ class Worker:
     def _run_one(self, number: int, sent: tuple[Any, ...]) -> None:
         started = time.perf_counter_ns()
         self._call = number
+        made = self._made
+        made.clear()
         try:
             if len(sent) == _UNREAD:
                 sent = wire.unpack(sent[1], sent[2])
@@ -165,25 +213,26 @@ class Worker:
             self.send(wire.NOT_BEGUN, Failure.from_exception(error))
             return
         self._atom = atom
-        kind = wire.ENDED
+        self._begun = started
         try:
-            outcome = base.perform(atom, verb, kwargs)
-        except BaseException as error:
-            kind, outcome = wire.EXITED, error
-        self._atom = None
+            made.extend(map(base.perform, (atom,), (verb,), (kwargs,)))  # as above
+        except BaseException as error:  # it is raised by the engine
+            made[:] = [base.Interrupt(error)]
+        if os.getpid() != self._process:
+            _leave()
         for stream in self.outputs:
-            if stream.line:
-                stream.write("\n")
-        self._deliver(number, kind, atom, outcome, started)
+            stream.end_line()
+        self._deliver(number, atom, made[0])
+        self._atom = None
 
-    def _deliver(self, number: int, kind: int, atom: Any, outcome: Any, started: int) -> None:
-        """Send what came of a call.
-
-        :param started: nanoseconds of the clock when it began
-        """
+    def _deliver(self, number: int, atom: Any, outcome: Any) -> None:
+        """Send what came of a call."""
         self._last = _NOBODY
-        body, descriptor = self._packed(number, atom, kind, outcome)
-        took = (time.perf_counter_ns() - started) // 1000
+        if type(outcome) is base.Interrupt:
+            kind, (body, descriptor) = wire.EXITED, wire.pack_exit(outcome.exception)
+        else:
+            kind, (body, descriptor) = wire.ENDED, self._packed(number, atom, outcome)
+        took = (time.perf_counter_ns() - self._begun) // 1000
         with self.sending:
             self._channel.send(kind, number, body, descriptor, min(took, _LONGEST))
         if self._channel.closed:
@@ -196,7 +245,7 @@ class Worker:
         kwargs.update(dict.fromkeys(awaited, result))
         return bool(before == number)
 
-    def _packed(self, number: int, atom: Any, kind: int, outcome: Any) -> tuple[bytes, int]:
+    def _packed(self, number: int, atom: Any, outcome: Any) -> tuple[bytes, int]:
         """Return what came of a call as the body of a frame, or why it cannot be that; notes what may be followed."""
         try:
             body, descriptor = wire.pack(outcome)
@@ -204,8 +253,6 @@ class Worker:
                 self._last = number, outcome
             return body, descriptor
         except Exception as error:
-            if kind == wire.EXITED:
-                return wire.pack(SystemExit(str(outcome)))
             unsendable = TypeError(
                 f"The result of atom '{atom.name}' cannot be pickled, as it must be to leave its process: "
                 f"{wire.culprit(outcome, 'result')} ({error})"
@@ -222,7 +269,22 @@ class Worker:
 
     def send(self, kind: int, value: Any) -> None:
         """Send a value that belongs to the call that runs."""
+        body, descriptor = wire.pack(value)
         with self.sending:
-            self._channel.send(kind, self._call, *wire.pack(value))
+            self._channel.send(kind, self._call, body, descriptor)
         if self._channel.closed:
             os._exit(1)
+
+    def forget(self) -> None:
+        """In a process that a task has forked: it is no worker, and nobody hears what it says."""
+        self.sending = threading.RLock()  # somebody may have held it
+        self._channel.abandon()
+        output.give_back(self.outputs)
+
+
+def _leave() -> None:
+    """End a process that a task has forked, and that has come back from the task."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+    os._exit(0)

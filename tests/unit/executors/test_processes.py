@@ -519,7 +519,7 @@ def test_more_lots_of_calls_may_wait_in_a_worker_than_its_queue_has_room_for(not
         executor = processes.ProcessesExecutor(pool)
         mailbox = executor.make_queue()
         executor.start(mailbox.put)
-        executor._kind_of(base.Call(0, held, states.EXECUTE, {})).seconds = 0.0
+        executor._kinds.of(base.Call(0, held, states.EXECUTE, {})).seconds = 0.0
         executor.submit([base.Call(0, held, states.EXECUTE, {})])
         while not read():
             threading.Event().wait(0.01)

@@ -1,19 +1,32 @@
-"""Errors that name the atom whose call was lost, or could not travel."""
+"""What came of a call in a worker process; where it was lost or could not travel, an error that names the atom."""
 
 from __future__ import annotations
 
 import contextlib
 import signal
-from typing import TYPE_CHECKING
+from typing import Any
 
 from taskflowx import exceptions
+from taskflowx.executors import base
 from taskflowx.executors.processes import wire
-
-if TYPE_CHECKING:
-    from taskflowx.executors import base
+from taskflowx.types.failure import Failure
 
 #: so many workers in a row may die before they have done anything
 STILLBORN = 3
+
+
+def exit_of(value: Any) -> Any:
+    """Return the outcome of a call out of which came what is no `Exception`."""
+    return base.Interrupt(value) if isinstance(value, BaseException) else value
+
+
+def outcome(call: base.Call, body: bytes, descriptor: int) -> Any:
+    """Return what came of a call; a Failure where it cannot be read."""
+    try:
+        return wire.unpack(body, descriptor)
+    except Exception as error:
+        error.add_note(f"The result of atom '{call.atom.name}' was sent by its process, and could not be read here")
+        return Failure.from_exception(error)
 
 
 def unsendable(call: base.Call, error: Exception) -> TypeError:
