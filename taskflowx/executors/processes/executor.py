@@ -23,11 +23,12 @@ import math
 import select
 import socket
 import time
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from taskflowx.executors import base
-from taskflowx.executors.processes import outcomes, output, policy, wire
-from taskflowx.executors.processes.handle import MOST_AHEAD, Handle, end_all
+from taskflowx.executors.processes import outcomes, output, policy, surroundings, wire
+from taskflowx.executors.processes.handle import MOST_AHEAD, TO_END, Handle, end_all
 from taskflowx.executors.processes.policy import AHEAD, Kind, Kinds
 from taskflowx.types.failure import Failure
 
@@ -36,13 +37,13 @@ if TYPE_CHECKING:
 
     from taskflowx.executors.processes.pool import ProcessPool
 
-#: seconds that a worker has to end when it has closed its line
-_TO_END = 5.0
 _NONE = array.array("I")
 #: kinds of frames after which their call is over
 _ENDS_CALL = (wire.NOT_BEGUN, wire.EXITED)
-#: numbers of calls come round again long after their calls have ended, and stay below that of no call
+#: numbers of the calls of a worker come round again long after their calls have ended, and stay below that of no call
 _NUMBERS = 1 << 31
+#: those in which a run is under way
+under_way: weakref.WeakSet[ProcessesExecutor] = weakref.WeakSet()
 
 
 class ProcessesExecutor(base.Executor):
@@ -68,7 +69,6 @@ class ProcessesExecutor(base.Executor):
         self._bell: tuple[socket.socket, socket.socket] | None = None
         self._mailbox = base.Mailbox(self._wait)
         self._deliver: Callable[[tuple[Any, Any]], None] = self._refuse
-        self._number = 0
         #: how many workers have died in a row that had not begun a call
         self._stillborn = 0
         self._unfit: Failure | None = None
@@ -106,6 +106,8 @@ class ProcessesExecutor(base.Executor):
         for end in self._bell:
             end.setblocking(False)
         self._listen(self._bell[0].fileno(), None)
+        self._surroundings = surroundings.look()
+        under_way.add(self)
 
     def _ring(self) -> None:
         """Wake the thread of the engine, when it waits."""
@@ -130,8 +132,8 @@ class ProcessesExecutor(base.Executor):
             one.sent[number] = call, *one.sent[number][1:]
             one.ahead -= 1
             if not self._pending and len(one.sent) <= policy.IN_ONE_GO // 2 and one.load <= AHEAD / 2:
-                self._number %= _NUMBERS
-                first = self._number + 1
+                one.number %= _NUMBERS
+                first = one.number + 1
                 followers = self._add_followers(one)
                 if followers:
                     self._send_off(one, followers, first)
@@ -184,11 +186,17 @@ class ProcessesExecutor(base.Executor):
             raise
         finally:
             self._poll = None
+            under_way.discard(self)
             for end in self._bell or ():
                 end.close()
             self._bell = None
             workers, self._workers = self._workers, []
             self._pool.give_back(workers, keep=self._keep)
+
+    def abandon(self) -> None:
+        """Let go of a run that will not come to its end: the interpreter ends, or this process was forked from its."""
+        self._poll = None
+        self._kill()
 
     def _kill(self) -> None:
         """Kill the workers, and deliver what they have said until then."""
@@ -196,7 +204,7 @@ class ProcessesExecutor(base.Executor):
             one.kill()
         while self._workers:
             one = self._workers.pop()
-            one.process.join()
+            one.is_dead(TO_END)
             self._hear(one, everything=True)  # a follower may have begun: what came of the call before it is recorded
             self._handed_in(one.take_back())
             one.close()
@@ -233,7 +241,7 @@ class ProcessesExecutor(base.Executor):
             if events & select.POLLOUT and one.channel.flush():
                 self._leave(line)
             self._hear(one)
-            if one.channel.closed or line == one.process.sentinel:
+            if one.channel.closed or line == one.death:
                 self._bury(one)
         if self._pending:
             self._share_out()
@@ -339,14 +347,13 @@ class ProcessesExecutor(base.Executor):
 
     def _bury(self, one: Handle) -> None:
         """Deal with the death of a worker: what it was at is lost, what it had not begun is not."""
-        one.process.join(_TO_END)
-        if one.process.is_alive():  # a call has closed its line
+        if not one.is_dead(TO_END):  # a call has closed its line
             one.kill()
-            one.process.join()
+            one.is_dead(TO_END)
         self._hear(one, everything=True)
         self._forget(one)
         self._pending.extendleft(reversed(self._handed_in(one.take_back())))
-        code = one.process.exitcode
+        code = one.exit_code()
         lost = [one.drop(number) for number in list(one.sent)]
         self._stillborn = 0 if one.taken else self._stillborn + 1
         pid = one.process.pid
@@ -395,8 +402,9 @@ class ProcessesExecutor(base.Executor):
 
     def _add(self) -> None:
         one = self._pool.take()
+        one.adopt(self._surroundings)
         self._listen(one.channel.pipe, one)
-        self._listen(one.process.sentinel, one)
+        self._listen(one.death, one)
         self._workers.append(one)
 
     def _send(self, one: Handle, most: int) -> int:
@@ -406,7 +414,7 @@ class ProcessesExecutor(base.Executor):
         if limit is not None:
             most = min(most, limit - one.taken)
         calls: list[base.Call] = []
-        first, load, room = self._number % _NUMBERS, one.load, MOST_AHEAD - len(sent)
+        first, load, room = one.number % _NUMBERS, one.load, MOST_AHEAD - len(sent)
         while pending and len(calls) < most and len(calls) < room:
             call = pending[0]
             kind = self._kinds.of(call)
@@ -418,7 +426,7 @@ class ProcessesExecutor(base.Executor):
             calls.append(call)
             sent[first + len(calls)] = call, kind, seconds
         if calls:
-            self._number = first + len(calls)
+            one.number = first + len(calls)
             one.load = load
             if not pending:
                 calls += self._add_followers(one)
@@ -427,7 +435,7 @@ class ProcessesExecutor(base.Executor):
 
     def _send_alone(self, one: Handle, call: base.Call) -> None:
         """Send a call to a worker that has none: the short path of `_send`."""
-        number = self._number = self._number % _NUMBERS + 1
+        number = one.number = one.number % _NUMBERS + 1
         kind = self._kinds.of(call)
         one.load = kind.load
         one.sent[number] = call, kind, one.load
@@ -439,7 +447,7 @@ class ProcessesExecutor(base.Executor):
         follower_of, sent, ahead = self.follower_of, one.sent, self.followers
         if follower_of is None or not sent:
             return followers
-        number, before = self._number, next(reversed(sent))
+        number, before = one.number, next(reversed(sent))
         call, kind, _ = sent[before]
         load = one.load
         while len(sent) < policy.IN_ONE_GO and kind.followed:
@@ -458,7 +466,7 @@ class ProcessesExecutor(base.Executor):
             call, before = follower, number
         one.load = load
         one.ahead += len(followers)
-        self._number = number
+        one.number = number
         return followers
 
     def _send_off(self, one: Handle, calls: list[base.Call], first: int) -> None:
@@ -488,7 +496,7 @@ class ProcessesExecutor(base.Executor):
 
     def _forget(self, one: Handle) -> None:
         self._workers.remove(one)
-        for line in (one.channel.pipe, one.process.sentinel, one.channel.socket.fileno()):
+        for line in (one.channel.pipe, one.death, one.channel.socket.fileno()):
             self._leave(line)
 
     def _even_out(self) -> None:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import array
 import contextlib
-import logging
 import os
+import select
 import socket
 import time
 from typing import TYPE_CHECKING, Any
 
 from taskflowx.executors import base
-from taskflowx.executors.processes import wire, worker
+from taskflowx.executors.processes import output, surroundings, wire, worker
 
 if TYPE_CHECKING:
     import collections
@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 
     from taskflowx.executors.processes.policy import Kind
 
+#: seconds that workers have to end, and to be gone once they were killed
+TO_END, _TO_DIE = 5.0, 5.0
+#: seconds after the end of a worker in which its exit code has to be known
+_FOR_CODE = 1.0
+#: so many classes a worker knows, until it has nothing to do
+_MOST_KNOWN = 64
 #: how many calls a worker is sent ahead at most, whatever they take
 MOST_AHEAD = 1024
 #: our ends of the lines to workers: of no use to a process that is forked from this one
@@ -32,31 +38,52 @@ lines: set[socket.socket] = set()
 class Handle:
     """A worker process as the engine sees it."""
 
-    __slots__ = ("_to_allow", "ahead", "channel", "heard_at", "known", "load", "process", "sent", "taken", "tokens")
+    __slots__ = (
+        "_alive",
+        "_death",
+        "_number_of_class",
+        "_surroundings",
+        "_to_allow",
+        "ahead",
+        "channel",
+        "heard_at",
+        "known",
+        "load",
+        "number",
+        "process",
+        "sent",
+        "taken",
+        "tokens",
+    )
 
     def __init__(self, context: Any, initializer: Callable[..., Any] | None, initargs: tuple[Any, ...]) -> None:
         ours, theirs = socket.socketpair()
+        self._alive, their_end = socket.socketpair()
         tokens_in, tokens = socket.socketpair()
         their_tokens = tokens.dup()
         pipe, their_pipe = context.Pipe(duplex=False)
-        ends = {ours, tokens_in, tokens}
+        ends = {ours, tokens_in, tokens, self._alive}
         lines.update(ends)
-        setup = worker.Setup(initializer, initargs, _levels())
+        self._surroundings = surroundings.look()
+        setup = worker.Setup(initializer, initargs, self._surroundings)
         try:
             self.process = context.Process(
-                target=worker.main, args=(theirs, their_pipe, their_tokens, setup), name="taskflowx-worker"
+                target=worker.main, args=(theirs, their_pipe, their_tokens, their_end, setup), name="taskflowx-worker"
             )
-            self.process.start()
+            surroundings.start(self.process)
         except BaseException:
             lines.difference_update(ends)
             for line in (*ends, pipe):
                 line.close()
             raise
         finally:
-            for line in (theirs, their_pipe, their_tokens):
+            for line in (theirs, their_pipe, their_tokens, their_end):
                 line.close()
         self.channel = wire.EngineEnd(ours, os.dup(pipe.fileno()))
         pipe.close()
+        self._death = _open_death(self.process)
+        #: the number of the last call that it was sent; never used again while it lives
+        self.number = 0
         #: what numbers go into, and can be taken out of
         self.tokens = (tokens_in, tokens)
         #: number -> call, its kind and the seconds that it is thought to take, in the order in which they were sent
@@ -65,6 +92,7 @@ class Handle:
         self.ahead = 0
         #: class -> the number under which the worker has what its atoms share, 0 for nothing, and their signature
         self.known: dict[type, tuple[int, Any]] = {}
+        self._number_of_class = 0
         #: the sum of the seconds in `sent`
         self.load = 0.0
         #: how many calls it has been given, less those that were taken back
@@ -92,12 +120,30 @@ class Handle:
             return
         self._to_allow = self._to_allow[sent:]
 
+    @property
+    def death(self) -> int:
+        """A descriptor that can be read from once the process has ended."""
+        return self._death if self._death >= 0 else self.process.sentinel
+
+    def adopt(self, now: surroundings.Surroundings) -> None:
+        """Have the surroundings of the engine become those of its calls from now on.
+
+        :param now: what they are
+        """
+        changes = surroundings.changes(self._surroundings, now)
+        if changes:
+            self.channel.put(wire.SURROUNDINGS, 0, *wire.pack_plain(changes))
+        self._surroundings = now
+
     def send(self, calls: list[base.Call], first: int) -> list[tuple[int, base.Call, Exception]]:
         """Have calls sent, with consecutive numbers; they begin when these are allowed.
 
         Returns those that cannot be, with the reason.
         """
         refused = []
+        if len(self.known) > _MOST_KNOWN and len(self.sent) <= len(calls):  # nothing there needs them any more
+            self.channel.put(wire.FORGET, 0, b"")
+            self.known.clear()
         plain: list[tuple[Any, ...]] = []
         for number, call in enumerate(calls, first):
             try:
@@ -133,7 +179,8 @@ class Handle:
         known = (0, None)
         if wire.is_plain(cls):
             shared = cls.__dict__.get("_shared")
-            known = (len(self.known) + 1, None if shared is None else shared[2])
+            self._number_of_class += 1
+            known = (self._number_of_class, None if shared is None else shared[2])
             self.channel.put(wire.KNOWN, known[0], wire.dumps((cls, known[1])))
         self.known[cls] = known
         return known
@@ -184,31 +231,96 @@ class Handle:
         """Let the process end when it has done what it was sent."""
         self.allow(array.array("I", [worker.STOP]))
 
+    def is_dead(self, seconds: float = 0.0) -> bool:
+        """Wait for the end of the process, so long at most; tells whether it has ended."""
+        poll = select.poll()
+        poll.register(self.death, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
+
+    def exit_code(self) -> int | None:
+        """Return the exit code of a process that has ended; None where nobody can tell."""
+        if self.process.exitcode is None:
+            self.process.join(_FOR_CODE)  # the fork server tells it a moment later
+        code: int | None = self.process.exitcode
+        return code
+
     def kill(self) -> None:
         """End the process, whatever it does."""
-        self.process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
 
     def close(self) -> None:
-        """Wait for the process to end, and let go of all that belongs to it."""
-        self.process.join()
-        self.process.close()
-        lines.difference_update((self.channel.socket, *self.tokens))
+        """Let go of all that belongs to a process that has ended, or that has been killed."""
+        self.is_dead(_TO_DIE)
+        self.exit_code()
+        with contextlib.suppress(ValueError):  # who ignores SIGCHLD is not told that it has ended
+            self.process.close()
+        ends = (self.channel.socket, *self.tokens, self._alive)
+        lines.difference_update(ends)
         self.channel.close()
-        for line in self.tokens:
+        for line in (*self.tokens, self._alive):
             line.close()
+        if self._death >= 0:
+            os.close(self._death)
+            self._death = -1
 
 
-def _levels() -> dict[str, int]:
-    root = logging.getLogger()
-    loggers = [root, *(one for one in root.manager.loggerDict.values() if isinstance(one, logging.Logger))]
-    return {one.name: one.level for one in loggers if one.level}
+def _open_death(process: Any) -> int:
+    """Return a descriptor that tells of the end of a process, -1 where there is none.
+
+    Its sentinel may stay open while a process lives that was forked from it.
+    """
+    if not hasattr(os, "pidfd_open"):
+        return -1
+    try:
+        return os.pidfd_open(process.pid)
+    except OSError:  # it has ended already, or no descriptor is left
+        return -1
 
 
-def end_all(workers: collections.deque[Handle] | list[Handle]) -> None:
-    """Tell workers that there will be no more calls, and wait for them to end."""
-    ending = []
-    while workers:
-        ending.append(workers.pop())
-        ending[-1].tell_to_end()
-    for one in ending:
-        one.close()
+def end_all(workers: collections.deque[Handle] | list[Handle], *, seconds: float = TO_END) -> None:
+    """Tell workers that there will be no more calls, and wait for them to end; who does not is killed.
+
+    What they print meanwhile is shown.
+
+    :param seconds: how long they may take, all of them together
+    """
+    ending: list[Handle] = []
+    try:
+        while workers:
+            ending.append(workers.pop())
+            ending[-1].tell_to_end()
+        deadline = time.monotonic() + seconds
+        while ending and (left := deadline - time.monotonic()) > 0:
+            poll = select.poll()
+            for one in ending:
+                poll.register(one.channel.pipe, select.POLLIN)
+                poll.register(one.death, select.POLLIN)
+            happened = {line for line, _ in poll.poll(left * 1000)}
+            for one in ending[:]:
+                if one.channel.pipe in happened:
+                    _show_what_comes(one)
+                if one.death in happened:
+                    _show_what_comes(one)
+                    ending.remove(one)
+                    one.close()
+        if ending:
+            output.warn_of_kill([one.process.pid for one in ending], seconds)
+    finally:
+        for one in ending:
+            one.kill()
+        while ending:
+            ending.pop().close()
+
+
+def _show_what_comes(one: Handle) -> None:
+    """Show what a worker prints that has no call any more."""
+    received = wire.CHUNK
+    while received == wire.CHUNK:
+        received = one.channel.receive()
+        while one.channel.frames:
+            kind, _, _, body, descriptor = one.channel.frames.popleft()
+            with contextlib.suppress(Exception):
+                value = wire.unpack(body, descriptor)
+                if kind in (wire.WROTE, wire.LOGGED):
+                    output.show(kind, value, None)

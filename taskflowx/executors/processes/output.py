@@ -29,13 +29,8 @@ _HAD_BY = "taskflowx_had_by"
 # -- in a worker -----------------------------------------------------------------------------------
 
 
-def take_over(worker: Worker, levels: dict[str, int]) -> list[Output]:
-    """Let what is printed and logged in this process go to the engine; returns the new streams.
-
-    :param levels: levels of the engine's loggers, by name
-    """
-    for name, level in levels.items():
-        logging.getLogger(name).setLevel(level)
+def take_over(worker: Worker) -> list[Output]:
+    """Let what is printed and logged in this process go to the engine; returns the new streams."""
     logging.getLogger().handlers[:] = [Records(worker)]
     outputs = [Output(worker, "stdout", sys.stdout), Output(worker, "stderr", sys.stderr)]
     sys.stdout, sys.stderr = outputs
@@ -221,4 +216,14 @@ def warn_of_end(pid: int | None, error: str) -> None:
         "task has left behind): %s",
         pid,
         error,
+    )
+
+
+def warn_of_kill(pids: list[int | None], seconds: float) -> None:
+    """Tell that workers are killed that have not ended by themselves."""
+    LOG.warning(
+        "Worker processes %s have not ended %g seconds after their last call, as a thread or an exit handler of a task "
+        "keeps them; they are killed",
+        ", ".join(map(str, pids)),
+        seconds,
     )

@@ -12,7 +12,7 @@ import weakref
 from multiprocessing import util
 from typing import TYPE_CHECKING, Any, Self
 
-from taskflowx.executors.processes import handle
+from taskflowx.executors.processes import executor, handle
 from taskflowx.executors.processes.executor import ProcessesExecutor
 from taskflowx.executors.processes.handle import Handle, end_all
 
@@ -29,10 +29,25 @@ def _begin_anew() -> None:
     _forked = True
     while handle.lines:
         os.close(handle.lines.pop().detach())
+    executor.under_way.clear()
     for pool in list(_pools):
         pool.forget()
+    _end_with_interpreter()
 
 
+def _end_with_interpreter() -> None:
+    """Have all workers end when the interpreter does: it waits for processes, and these wait for calls."""
+    util.Finalize(None, _end_everything, exitpriority=20)
+
+
+def _end_everything() -> None:
+    for one in list(executor.under_way):
+        one.abandon()
+    for pool in list(_pools):
+        pool.close()
+
+
+_end_with_interpreter()
 os.register_at_fork(after_in_child=_begin_anew)
 
 
@@ -88,8 +103,7 @@ class ProcessPool:
         self._context: Any = multiprocessing.get_context(start_method)
         #: workers that no run uses
         self._idle: collections.deque[Handle] = collections.deque()
-        # Python waits for processes when it ends, and these wait for calls.
-        self._finalizer = util.Finalize(self, end_all, (self._idle,), exitpriority=10)
+        self._finalizer = util.Finalize(self, end_all, (self._idle,))
         _pools.add(self)
 
     def taskflowx_executor(self) -> ProcessesExecutor:
@@ -101,7 +115,7 @@ class ProcessPool:
         with contextlib.suppress(IndexError):
             while True:
                 kept = self._idle.popleft()
-                if kept.process.is_alive():
+                if not kept.is_dead():
                     return kept
                 kept.close()
         return Handle(self._context, self._initializer, self._initargs)
@@ -125,7 +139,9 @@ class ProcessPool:
 
     def forget(self) -> None:
         """Let go of workers that belong to the process that this one was forked from."""
-        self._idle.clear()
+        self._idle = collections.deque()
+        self._finalizer.cancel()
+        self._finalizer = util.Finalize(self, end_all, (self._idle,))
         if self._context.get_start_method() == "forkserver":
             self._context = multiprocessing.get_context(_default_start_method())
 

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 LARGE = 64 * 1024
 
 #: kinds of frames: to a worker, and what it answers
-CALL, PLAIN_CALLS, KNOWN = range(3)
-ENDED, NOT_BEGUN, EXITED, GIVEN_BACK, PROGRESS, EVENT, WROTE, LOGGED, UNFIT, ENDS = range(3, 13)
+CALL, PLAIN_CALLS, KNOWN, FORGET, SURROUNDINGS = range(5)
+ENDED, NOT_BEGUN, EXITED, GIVEN_BACK, PROGRESS, EVENT, WROTE, LOGGED, UNFIT, ENDS = range(5, 15)
 
 _HEADER = struct.Struct("=BBIII")  # kind, whether a descriptor comes with it, number of the call, microseconds, length
 #: bytes that are received at once

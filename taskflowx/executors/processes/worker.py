@@ -21,6 +21,7 @@ was about to begin. What a task has forked is no worker: it answers nothing, and
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import select
 import signal
@@ -33,7 +34,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from taskflowx import task
 from taskflowx.executors import base
-from taskflowx.executors.processes import output, wire
+from taskflowx.executors.processes import output, surroundings, wire
 from taskflowx.types.failure import Failure
 
 if TYPE_CHECKING:
@@ -57,22 +58,28 @@ class Setup(NamedTuple):
     """What a worker does before its first call.
 
     :param initializer: is called with `initargs`, if there is one
-    :param levels: levels of the engine's loggers, by name
+    :param surroundings: what the engine finds around it
     """
 
     initializer: Callable[..., Any] | None
     initargs: tuple[Any, ...]
-    levels: dict[str, int]
+    surroundings: surroundings.Surroundings
 
 
-def main(line: socket.socket, pipe: Connection, tokens: socket.socket, setup: Setup) -> None:
-    """Work until there is no more to do."""
+def main(
+    line: socket.socket, pipe: Connection, tokens: socket.socket, engine_is_alive: socket.socket, setup: Setup
+) -> None:
+    """Work until there is no more to do.
+
+    :param engine_is_alive: nothing is ever sent on it, and it is closed when the engine is gone
+    """
     # A terminal sends it to all processes, and the engine decides about them. A function, as programs that tasks start
     # would inherit that it is ignored.
     signal.signal(signal.SIGINT, _pass_over)
-    threading.Thread(target=_end_with, args=(line.fileno(),), name="taskflowx-lifeline", daemon=True).start()
+    _end_with(engine_is_alive)
     worker = Worker(wire.WorkerEnd(line, pipe.fileno()), tokens)
-    worker.outputs = output.take_over(worker, setup.levels)
+    surroundings.take_over(surroundings.differing(setup.surroundings))
+    worker.outputs = output.take_over(worker)
     os.register_at_fork(after_in_child=worker.forget)
     if setup.initializer is not None:
         try:
@@ -87,8 +94,18 @@ def _pass_over(number: int, frame: Any) -> None:
     """Do nothing about a signal."""
 
 
-def _end_with(line: int) -> None:
-    """End the process when the other end of a line is closed."""
+def _end_with(line: socket.socket) -> None:
+    """End the process when the other end of a line is closed, also while a call keeps the interpreter to itself."""
+    if hasattr(fcntl, "F_SETSIG"):
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(line, fcntl.F_SETOWN, os.getpid())
+            fcntl.fcntl(line, fcntl.F_SETSIG, signal.SIGKILL)
+            fcntl.fcntl(line, fcntl.F_SETFL, fcntl.fcntl(line, fcntl.F_GETFL) | os.O_ASYNC)
+    # And where signals are not to be had for that, and since the engine may have been gone before.
+    threading.Thread(target=_wait_for_end, args=(line,), name="taskflowx-lifeline", daemon=True).start()
+
+
+def _wait_for_end(line: socket.socket) -> None:
     poll = select.poll()
     poll.register(line, 0)  # a hang-up is always told
     poll.poll()
@@ -175,13 +192,20 @@ class Worker:
             if channel.closed:
                 os._exit(1)
             while channel.frames:
-                kind, call, _, body, descriptor = channel.frames.popleft()
-                if kind == wire.PLAIN_CALLS:
-                    ahead.extend(wire.unpack(body, descriptor))
-                elif kind == wire.CALL:
-                    ahead.append((call, body, descriptor))
-                else:
-                    self._known[call] = (body, None)
+                self._take_in(*channel.frames.popleft())
+
+    def _take_in(self, kind: int, number: int, _: int, body: bytes, descriptor: int) -> None:
+        """Take in a frame."""
+        if kind == wire.PLAIN_CALLS:
+            self._ahead.extend(wire.unpack(body, descriptor))
+        elif kind == wire.CALL:
+            self._ahead.append((number, body, descriptor))
+        elif kind == wire.KNOWN:
+            self._known[number] = (body, None)
+        elif kind == wire.FORGET:
+            self._known.clear()
+        else:
+            surroundings.take_over(wire.unpack(body, descriptor))
 
     def _shared_by(self, number: int) -> Any:
         """Return what atoms of a class share; unpickled when the first of them comes, as that may fail."""

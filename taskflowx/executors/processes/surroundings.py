@@ -1,0 +1,104 @@
+"""What a task finds around it in its process: as in the engine, when the run begins.
+
+These are the environment variables, the working directory, the path along which modules are found, and the levels of
+loggers. A worker is started with them, and one that is kept from run to run is told what has changed.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import Any, NamedTuple
+
+LOG = logging.getLogger("taskflowx.executors.processes")
+
+_starting = threading.Lock()
+
+
+class Surroundings(NamedTuple):
+    """What they are at one moment.
+
+    :param environment: all variables
+    :param folder: the working directory, None if it is not there any more
+    :param path: `sys.path`
+    :param levels: level by the name of a logger, of those that have one
+    """
+
+    environment: dict[str, str]
+    folder: str | None
+    path: list[str]
+    levels: dict[str, int]
+
+
+def look() -> Surroundings:
+    """Return the surroundings as they are now."""
+    try:
+        folder = str(Path.cwd())
+    except OSError:
+        folder = None
+    root = logging.getLogger()
+    loggers = [root, *(one for one in list(root.manager.loggerDict.values()) if isinstance(one, logging.Logger))]
+    levels = {one.name: one.level for one in loggers if one.level}
+    return Surroundings(dict(os.environ), folder, list(sys.path), levels)
+
+
+def changes(before: Surroundings, now: Surroundings) -> dict[str, Any]:
+    """Return what has changed: the new value by the name of a field, of variables and levels those that differ."""
+    changed: dict[str, Any] = {}
+    for field in ("environment", "levels"):
+        old, new = getattr(before, field), getattr(now, field)
+        if old != new:
+            values = {name: value for name, value in new.items() if old.get(name) != value}
+            changed[field] = values | dict.fromkeys(old.keys() - new.keys())
+    if now.folder is not None and before.folder != now.folder:
+        changed["folder"] = now.folder
+    if before.path != now.path:
+        changed["path"] = now.path
+    return changed
+
+
+def take_over(changed: dict[str, Any]) -> None:
+    """Make the surroundings of this process what they are in the engine; what cannot be is logged.
+
+    :param changed: what `changes` gives
+    """
+    for name, value in changed.get("environment", {}).items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+    if "path" in changed:
+        sys.path[:] = changed["path"]
+    for name, level in changed.get("levels", {}).items():
+        logging.getLogger(name).setLevel(level or logging.NOTSET)
+    if "folder" in changed:
+        try:
+            os.chdir(changed["folder"])
+        except OSError as error:
+            LOG.warning("A worker process cannot go to the working directory of the engine: %s", error)
+
+
+def differing(now: Surroundings) -> dict[str, Any]:
+    """Return what differs here from the surroundings of the engine."""
+    return changes(look(), now)
+
+
+def start(process: Any) -> None:
+    """Start a process of `multiprocessing`, also where the main module is no file, but was typed in or piped in.
+
+    The process would look for the file.
+    """
+    main = sys.modules["__main__"]
+    file = getattr(main, "__file__", None)
+    if file is None or not (file.startswith("<") and file.endswith(">")):
+        process.start()
+        return
+    with _starting:
+        del main.__file__
+        try:
+            process.start()
+        finally:
+            main.__file__ = file
