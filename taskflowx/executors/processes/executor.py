@@ -278,6 +278,8 @@ class ProcessesExecutor(base.Executor):
         frames, deliver = one.channel.frames, self._deliver
         while frames:
             kind, number, microseconds, body, descriptor = frames.popleft()
+            if descriptor == wire.AWAITED:
+                descriptor = one.channel.receive_descriptor()
             if kind == wire.ENDED and number in one.sent:
                 call, alike, _ = one.sent[number]
                 ahead = one.ahead

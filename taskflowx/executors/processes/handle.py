@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import array
 import contextlib
+import itertools
 import os
 import select
 import socket
 import time
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from taskflowx.executors import base
@@ -27,8 +29,6 @@ if TYPE_CHECKING:
 TO_END, _TO_DIE = 5.0, 5.0
 #: seconds after the end of a worker in which its exit code has to be known
 _FOR_CODE = 1.0
-#: so many classes a worker knows, until it has nothing to do
-_MOST_KNOWN = 64
 #: how many calls a worker is sent ahead at most, whatever they take
 MOST_AHEAD = 1024
 #: our ends of the lines to workers: of no use to a process that is forked from this one
@@ -41,13 +41,14 @@ class Handle:
     __slots__ = (
         "_alive",
         "_death",
-        "_number_of_class",
+        "_gone",
+        "_known",
+        "_numbers_of_classes",
         "_surroundings",
         "_to_allow",
         "ahead",
         "channel",
         "heard_at",
-        "known",
         "load",
         "number",
         "process",
@@ -90,9 +91,11 @@ class Handle:
         self.sent: dict[int, tuple[base.Call, Kind, float]] = {}
         #: how many of these are followers that have not been handed in
         self.ahead = 0
-        #: class -> the number under which the worker has what its atoms share, 0 for nothing, and their signature
-        self.known: dict[type, tuple[int, Any]] = {}
-        self._number_of_class = 0
+        #: identity of a class -> the number under which the worker has what its atoms share, 0 for nothing, their
+        #: signature, and the class, which may go: what the worker has of it goes, too
+        self._known: dict[int, tuple[int, Any, weakref.ref[type]]] = {}
+        self._numbers_of_classes = itertools.count(1)
+        self._gone: list[int] = []
         #: the sum of the seconds in `sent`
         self.load = 0.0
         #: how many calls it has been given, less those that were taken back
@@ -141,9 +144,8 @@ class Handle:
         Returns those that cannot be, with the reason.
         """
         refused = []
-        if len(self.known) > _MOST_KNOWN and len(self.sent) <= len(calls):  # nothing there needs them any more
-            self.channel.put(wire.FORGET, 0, b"")
-            self.known.clear()
+        while self._gone:
+            self.channel.put(wire.FORGET, self._gone.pop(), b"")
         plain: list[tuple[Any, ...]] = []
         for number, call in enumerate(calls, first):
             try:
@@ -156,7 +158,7 @@ class Handle:
     def _send_one(self, number: int, call: base.Call, plain: list[tuple[Any, ...]]) -> None:
         """Have a call sent, or add it to those of which nothing in one can be part of another."""
         atom, kwargs = call.atom, call.kwargs
-        known, signature = self.known.get(atom.__class__) or self._get_to_know(atom)
+        known, signature, _ = self._known.get(id(atom.__class__)) or self._get_to_know(atom)
         attributes = wire.own_attributes(atom, signature) if known else None
         listened = atom._tfx_listened is not None
         entry: tuple[Any, ...]
@@ -173,17 +175,22 @@ class Handle:
         self._send_plain(plain)  # calls arrive in the order in which they may begin
         self.channel.put(wire.CALL, number, body, descriptor)
 
-    def _get_to_know(self, atom: Any) -> tuple[int, Any]:
+    def _get_to_know(self, atom: Any) -> tuple[int, Any, weakref.ref[type]]:
         """Send what plain atoms of a class share; returns its number, 0 if they are none, and the signature of most."""
-        cls = atom.__class__
-        known = (0, None)
+        cls, known, gone, key = atom.__class__, self._known, self._gone, id(atom.__class__)
+        number, signature = 0, None
         if wire.is_plain(cls):
             shared = cls.__dict__.get("_shared")
-            self._number_of_class += 1
-            known = (self._number_of_class, None if shared is None else shared[2])
-            self.channel.put(wire.KNOWN, known[0], wire.dumps((cls, known[1])))
-        self.known[cls] = known
-        return known
+            number, signature = next(self._numbers_of_classes), None if shared is None else shared[2]
+            self.channel.put(wire.KNOWN, number, wire.dumps((cls, signature)))
+
+        def forget(_: object) -> None:
+            del known[key]
+            if number:
+                gone.append(number)
+
+        known[key] = number, signature, weakref.ref(cls, forget)
+        return known[key]
 
     def _send_plain(self, plain: list[tuple[Any, ...]]) -> None:
         if plain:
@@ -321,6 +328,8 @@ def _show_what_comes(one: Handle) -> None:
         while one.channel.frames:
             kind, _, _, body, descriptor = one.channel.frames.popleft()
             with contextlib.suppress(Exception):
+                if descriptor == wire.AWAITED:
+                    descriptor = one.channel.receive_descriptor()
                 value = wire.unpack(body, descriptor)
                 if kind in (wire.WROTE, wire.LOGGED):
                     output.show(kind, value, None)

@@ -10,11 +10,14 @@ What must stay true: a descriptor is closed by whoever has it when it has been s
 from __future__ import annotations
 
 import array
+import contextlib
 import copyreg
+import errno
 import functools
 import mmap
 import os
 import pickle
+import resource
 import socket
 import struct
 import sys
@@ -26,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 from taskflowx import atom as atom_module
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 #: bytes from which on a buffer or a pickle goes through shared memory
 LARGE = 64 * 1024
@@ -42,8 +45,11 @@ _ALIGNED = 64  # bytes: what arrays like to begin at
 _FOR_DESCRIPTORS = socket.CMSG_SPACE(16 * array.array("i").itemsize) if hasattr(socket, "CMSG_SPACE") else 0
 _CLOSED_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
-#: how many mappings may be alive at once: each holds a descriptor, of which a process has few
-_MAPPINGS = 256
+#: how many mappings may be alive at once, and as what part of the descriptors that a process may have: each holds one
+_MAPPINGS, _PART = 256, 8
+_NONE_LEFT = frozenset((errno.EMFILE, errno.ENFILE))
+#: in place of a descriptor: one that could not be received, and one that is still to be received
+_LOST, AWAITED = -2, -3
 _mapped: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
 
 PROTOCOL = 5
@@ -108,7 +114,12 @@ def pack(value: Any) -> tuple[bytes, int]:
     stream = dumps(value, keep)
     if not large and len(stream) < LARGE:
         return stream, -1
-    return _write_out([memoryview(stream), *large.values()])
+    try:
+        return _write_out([memoryview(stream), *large.values()])
+    except OSError as error:
+        if error.errno not in _NONE_LEFT:
+            raise
+    return dumps(value) if large else stream, -1
 
 
 def pack_plain(value: Any) -> tuple[bytes, int]:
@@ -160,23 +171,67 @@ def _anonymous_file() -> int:
 
 def unpack(body: bytes, descriptor: int) -> Any:
     """Return what `pack` has packed; its large buffers are mapped, not copied. An empty body is None."""
+    if descriptor == _LOST:
+        raise OSError(errno.EMFILE, f"{os.strerror(errno.EMFILE)}: there is none left to receive a large value by")
     if descriptor < 0:
         if not body:
             return None
         return pickle.loads(body)  # noqa: S301 - from a process that we have started
     try:
-        mapped = mmap.mmap(descriptor, 0)
+        memory = _map(descriptor)
     finally:
         os.close(descriptor)
-    with memoryview(mapped) as whole:
+    with memoryview(memory) as whole:
         (start, end), *places = pickle.loads(body)  # noqa: S301
         buffers: list[Any] = [whole[first:last] for first, last in places]
-        if places and len(_mapped) < _MAPPINGS:
-            _mapped.add(mapped)
+        if places and isinstance(memory, mmap.mmap) and len(_mapped) < _most_mapped():
+            _mapped.add(memory)
         else:
             buffers = list(map(bytearray, buffers))
         with whole[start:end] as stream:
             return pickle.loads(stream, buffers=buffers)  # noqa: S301
+
+
+def _map(descriptor: int) -> mmap.mmap | bytes:
+    """Return the memory behind a descriptor; a copy where none is left for a mapping, which has one of its own."""
+    try:
+        return mmap.mmap(descriptor, 0)
+    except OSError as error:
+        if error.errno not in _NONE_LEFT:
+            raise
+    with open(descriptor, "rb", closefd=False) as file:
+        return file.read()
+
+
+def _most_mapped() -> int:
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return _MAPPINGS if limit == resource.RLIM_INFINITY else min(_MAPPINGS, limit // _PART)
+
+
+class _Spare:
+    """A descriptor that is kept, so that there is one left to receive another by."""
+
+    def __init__(self) -> None:
+        self._held = -1
+
+    @contextlib.contextmanager
+    def free(self) -> Iterator[None]:
+        """Leave it to what is received in the block."""
+        if self._held >= 0:
+            os.close(self._held)
+            self._held = -1
+        try:
+            yield
+        finally:
+            self.hold()
+
+    def hold(self) -> None:
+        """Take one, if there is one."""
+        with contextlib.suppress(OSError):
+            self._held = os.open(os.devnull, os.O_RDONLY)
+
+
+_spare = _Spare()
 
 
 def culprit(value: Any, path: str) -> str:
@@ -380,7 +435,13 @@ class EngineEnd(_End):
         return len(data)
 
     def _next_descriptor(self) -> int:
-        return _receive(self.socket, 1)[1][0]  # it was sent before the frame
+        return AWAITED  # of many frames at once there may be more than a process can have
+
+    def receive_descriptor(self) -> int:
+        """Return the descriptor that came with a frame that was taken; they are received in the order of the frames."""
+        with _spare.free():
+            received = _receive(self.socket, 1)[1]  # it was sent before the frame
+        return received[0] if received else _LOST
 
     def _drop_unsent(self) -> None:
         while self._unsent:

@@ -203,7 +203,7 @@ class Worker:
         elif kind == wire.KNOWN:
             self._known[number] = (body, None)
         elif kind == wire.FORGET:
-            self._known.clear()
+            self._known.pop(number, None)
         else:
             surroundings.take_over(wire.unpack(body, descriptor))
 
@@ -212,7 +212,7 @@ class Worker:
         body, shared = self._known[number]
         if shared is None:
             shared = wire.unpack(body, -1)
-            self._known[number] = body, shared
+            self._known[number] = b"", shared
         return shared
 
     def _run_one(self, number: int, sent: tuple[Any, ...]) -> None:
