@@ -27,7 +27,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from taskflowx.executors import base
-from taskflowx.executors.processes import outcomes, output, policy, surroundings, wire
+from taskflowx.executors.processes import outcomes, output, policy, surroundings, values, wire
 from taskflowx.executors.processes.handle import MOST_AHEAD, TO_END, Handle, end_all
 from taskflowx.executors.processes.policy import AHEAD, Kind, Kinds
 from taskflowx.types.failure import Failure
@@ -84,7 +84,7 @@ class ProcessesExecutor(base.Executor):
 
     def dumps(self, part: Any) -> bytes:
         """Pickle a part of an atom, with cloudpickle if it is installed and takes that."""
-        return wire.dumps(part)
+        return values.dumps(part)
 
     def make_queue(self) -> base.Mailbox:
         """Return a mailbox: who waits on it manages the workers."""
@@ -298,7 +298,7 @@ class ProcessesExecutor(base.Executor):
         under_way = one.sent[number][0] if number in one.sent else None
         atom = None if under_way is None else under_way.atom
         try:
-            value = wire.unpack(body, descriptor)
+            value = values.unpack(body, descriptor)
         except Exception as error:
             if kind in _ENDS_CALL or kind == wire.UNFIT:
                 value = Failure.from_exception(error)
@@ -325,7 +325,7 @@ class ProcessesExecutor(base.Executor):
 
     def _learn_ahead(self, one: Handle, number: int, call: base.Call, kind: Kind, outcome: Any, *, flat: bool) -> None:
         """Deal with the outcome of a call in a worker that has followers."""
-        if not (flat and wire.is_flat(outcome)):
+        if not (flat and values.is_flat(outcome)):
             self._drop_followers(one, number)
             kind.followed = isinstance(outcome, Failure)
         self._tell(call, None, outcome)

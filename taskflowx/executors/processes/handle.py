@@ -17,7 +17,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from taskflowx.executors import base
-from taskflowx.executors.processes import output, surroundings, wire, worker
+from taskflowx.executors.processes import output, surroundings, values, wire, worker
 
 if TYPE_CHECKING:
     import collections
@@ -135,7 +135,7 @@ class Handle:
         """
         changes = surroundings.changes(self._surroundings, now)
         if changes:
-            self.channel.put(wire.SURROUNDINGS, 0, *wire.pack_plain(changes))
+            self.channel.put(wire.SURROUNDINGS, 0, *values.pack_plain(changes))
         self._surroundings = now
 
     def send(self, calls: list[base.Call], first: int) -> list[tuple[int, base.Call, Exception]]:
@@ -159,7 +159,7 @@ class Handle:
         """Have a call sent, or add it to those of which nothing in one can be part of another."""
         atom, kwargs = call.atom, call.kwargs
         known, signature, _ = self._known.get(id(atom.__class__)) or self._get_to_know(atom)
-        attributes = wire.own_attributes(atom, signature) if known else None
+        attributes = values.own_attributes(atom, signature) if known else None
         listened = atom._tfx_listened is not None
         entry: tuple[Any, ...]
         if attributes is None:
@@ -168,10 +168,10 @@ class Handle:
             entry = (number, attributes, known, call.verb, kwargs, listened)
         if isinstance(call, base.Follower):
             entry += (call.before, call.awaited)
-        if attributes is not None and (not kwargs or wire.ATOMIC.issuperset(map(type, kwargs.values()))):
+        if attributes is not None and (not kwargs or values.ATOMIC.issuperset(map(type, kwargs.values()))):
             plain.append(entry)
             return
-        body, descriptor = wire.pack(entry)
+        body, descriptor = values.pack(entry)
         self._send_plain(plain)  # calls arrive in the order in which they may begin
         self.channel.put(wire.CALL, number, body, descriptor)
 
@@ -179,10 +179,10 @@ class Handle:
         """Send what plain atoms of a class share; returns its number, 0 if they are none, and the signature of most."""
         cls, known, gone, key = atom.__class__, self._known, self._gone, id(atom.__class__)
         number, signature = 0, None
-        if wire.is_plain(cls):
+        if values.is_plain(cls):
             shared = cls.__dict__.get("_shared")
             number, signature = next(self._numbers_of_classes), None if shared is None else shared[2]
-            self.channel.put(wire.KNOWN, number, wire.dumps((cls, signature)))
+            self.channel.put(wire.KNOWN, number, values.dumps((cls, signature)))
 
         def forget(_: object) -> None:
             del known[key]
@@ -194,7 +194,7 @@ class Handle:
 
     def _send_plain(self, plain: list[tuple[Any, ...]]) -> None:
         if plain:
-            self.channel.put(wire.PLAIN_CALLS, 0, *wire.pack_plain(plain))
+            self.channel.put(wire.PLAIN_CALLS, 0, *values.pack_plain(plain))
             plain.clear()
 
     def take_back(self, most: int = MOST_AHEAD) -> list[base.Call]:
@@ -330,6 +330,6 @@ def _show_what_comes(one: Handle) -> None:
             with contextlib.suppress(Exception):
                 if descriptor == wire.AWAITED:
                     descriptor = one.channel.receive_descriptor()
-                value = wire.unpack(body, descriptor)
+                value = values.unpack(body, descriptor)
                 if kind in (wire.WROTE, wire.LOGGED):
                     output.show(kind, value, None)

@@ -8,7 +8,7 @@ from typing import Any
 
 from taskflowx import exceptions
 from taskflowx.executors import base
-from taskflowx.executors.processes import wire
+from taskflowx.executors.processes import values
 from taskflowx.types.failure import Failure
 
 #: so many workers in a row may die before they have done anything
@@ -23,7 +23,7 @@ def exit_of(value: Any) -> Any:
 def outcome(call: base.Call, body: bytes, descriptor: int) -> Any:
     """Return what came of a call; a Failure where it cannot be read."""
     try:
-        return wire.unpack(body, descriptor)
+        return values.unpack(body, descriptor)
     except Exception as error:
         error.add_note(f"The result of atom '{call.atom.name}' was sent by its process, and could not be read here")
         return Failure.from_exception(error)
@@ -36,9 +36,9 @@ def unsendable(call: base.Call, error: Exception) -> TypeError:
         *((v, f"argument '{k}'") for k, v in call.kwargs.items()),
     ):
         try:
-            wire.dumps(value)
+            values.dumps(value)
         except Exception:
-            what = wire.culprit(value, path)
+            what = values.culprit(value, path)
             break
     else:
         what = str(error)

@@ -13,7 +13,7 @@ import pickle
 import sys
 from typing import TYPE_CHECKING, Any
 
-from taskflowx.executors.processes import wire
+from taskflowx.executors.processes import values, wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -146,7 +146,7 @@ def _that_travels(facts: dict[str, Any], record: logging.LogRecord) -> dict[str,
 
 def _can_be_pickled(value: Any) -> bool:
     try:
-        wire.dumps(value)
+        values.dumps(value)
     except _NO_PICKLE:
         return False
     return True

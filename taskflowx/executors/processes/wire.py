@@ -1,38 +1,24 @@
-"""What goes between an engine and its worker processes: frames, and values with the memory of large ones.
+"""The line between an engine and a worker process: frames, and the descriptors that go with them.
 
-A frame is a header and a body. A value whose pickle, or a buffer in it, is large goes through memory that both sides
-map: the sender writes it to an anonymous file and sends the file's descriptor with the frame. Such memory has no name,
-so it is freed when the last of both sides lets go of it, however that side ends. Small buffers stay in the stream.
+A frame is a header and a body. A descriptor, of memory with a large value, goes through a socket beside it.
 
-What must stay true: a descriptor is closed by whoever has it when it has been sent, mapped or dropped.
+What must stay true: a descriptor is closed by whoever has it when it has been sent or dropped.
 """
 
 from __future__ import annotations
 
 import array
 import contextlib
-import copyreg
-import errno
-import functools
-import mmap
 import os
-import pickle
-import resource
 import socket
 import struct
-import sys
-import tempfile
-import weakref
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from taskflowx import atom as atom_module
+from taskflowx.executors.processes import values
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-#: bytes from which on a buffer or a pickle goes through shared memory
-LARGE = 64 * 1024
+    from collections.abc import Iterator
 
 #: kinds of frames: to a worker, and what it answers
 CALL, PLAIN_CALLS, KNOWN, FORGET, SURROUNDINGS = range(5)
@@ -41,171 +27,13 @@ ENDED, NOT_BEGUN, EXITED, GIVEN_BACK, PROGRESS, EVENT, WROTE, LOGGED, UNFIT, END
 _HEADER = struct.Struct("=BBIII")  # kind, whether a descriptor comes with it, number of the call, microseconds, length
 #: bytes that are received at once
 CHUNK = 64 * 1024
-_ALIGNED = 64  # bytes: what arrays like to begin at
 _FOR_DESCRIPTORS = socket.CMSG_SPACE(16 * array.array("i").itemsize) if hasattr(socket, "CMSG_SPACE") else 0
 _CLOSED_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
-
-#: how many mappings may be alive at once, and as what part of the descriptors that a process may have: each holds one
-_MAPPINGS, _PART = 256, 8
-_NONE_LEFT = frozenset((errno.EMFILE, errno.ENFILE))
-#: in place of a descriptor: one that could not be received, and one that is still to be received
-_LOST, AWAITED = -2, -3
-_mapped: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
-
-PROTOCOL = 5
-
+#: in place of a descriptor: one that is still to be received
+AWAITED = -3
 
 #: kind, number of the call, microseconds that it took, body, and the descriptor that came with it or -1
 Frame = tuple[int, int, int, bytes, int]
-
-
-# -- values ----------------------------------------------------------------------------------------
-
-
-def dumps(value: Any, keep: Callable[[pickle.PickleBuffer], bool] | None = None) -> bytes:
-    """Pickle a value; with cloudpickle, when it is installed, what cannot be pickled by reference.
-
-    :param keep: tells whether a buffer stays in the stream
-    """
-    if main_is_file():
-        try:
-            return pickle.dumps(value, PROTOCOL, buffer_callback=keep)
-        except _NOT_BY_REFERENCE:
-            if _cloudpickle() is None:
-                raise
-    return (_cloudpickle() or pickle).dumps(value, PROTOCOL, buffer_callback=keep)  # type: ignore[no-any-return]
-
-
-#: what pickle raises for a value that it cannot find by its name, or of which it does not know how
-_NOT_BY_REFERENCE = (pickle.PicklingError, AttributeError, TypeError)
-
-
-def main_is_file() -> bool:
-    """Tell whether a worker can import the main module: not what was typed in, or read from a pipe."""
-    file = getattr(sys.modules["__main__"], "__file__", None)
-    return file is not None and not (file.startswith("<") and file.endswith(">"))
-
-
-@functools.cache
-def _cloudpickle() -> Any:
-    try:
-        import cloudpickle
-    except ImportError:
-        return None
-    return cloudpickle
-
-
-def pack(value: Any) -> tuple[bytes, int]:
-    """Return the body of a frame that carries a value, and the descriptor that goes with it or -1."""
-    if value.__class__ in ATOMIC:
-        return pack_plain(value)
-    large: dict[int, memoryview] = {}  # by address: a pickle that fails is made anew
-
-    def keep(buffer: pickle.PickleBuffer) -> bool:
-        try:
-            raw = buffer.raw()
-        except BufferError:  # it has gaps
-            return True
-        if raw.nbytes < LARGE:
-            return True
-        large[len(large)] = raw
-        return False
-
-    stream = dumps(value, keep)
-    if not large and len(stream) < LARGE:
-        return stream, -1
-    try:
-        return _write_out([memoryview(stream), *large.values()])
-    except OSError as error:
-        if error.errno not in _NONE_LEFT:
-            raise
-    return dumps(value) if large else stream, -1
-
-
-def pack_plain(value: Any) -> tuple[bytes, int]:
-    """As `pack`, for values that are made of nothing but plain ones: there is no buffer to look for."""
-    if value is None:
-        return b"", -1
-    stream = pickle.dumps(value, PROTOCOL)
-    return (stream, -1) if len(stream) < LARGE else _write_out([memoryview(stream)])
-
-
-def pack_exit(error: BaseException) -> tuple[bytes, int]:
-    """As `pack`, for what is no `Exception`; a SystemExit that names it where it cannot be made again on the way."""
-    try:
-        body = pickle.dumps(error, PROTOCOL)
-        pickle.loads(body)  # noqa: S301 - it was made the line before
-    except Exception:
-        cls = type(error)
-        body = pickle.dumps(SystemExit(f"{cls.__module__}.{cls.__qualname__}: {error}"), PROTOCOL)
-    return (body, -1) if len(body) < LARGE else _write_out([memoryview(body)])
-
-
-def _write_out(parts: list[memoryview]) -> tuple[bytes, int]:
-    """Write a pickle and its buffers to an anonymous file; returns where each of them is, and the descriptor."""
-    descriptor = _anonymous_file()
-    try:
-        places = []
-        end = 0
-        for part in parts:
-            start = -(-end // _ALIGNED) * _ALIGNED
-            end = start
-            left = part.cast("B")
-            while left:
-                written = os.pwrite(descriptor, left, end)
-                end += written
-                left = left[written:]
-            places.append((start, end))
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return pickle.dumps(places, PROTOCOL), descriptor
-
-
-def _anonymous_file() -> int:
-    if hasattr(os, "memfd_create"):
-        return os.memfd_create("taskflowx", os.MFD_CLOEXEC)
-    with tempfile.TemporaryFile() as file:
-        return os.dup(file.fileno())
-
-
-def unpack(body: bytes, descriptor: int) -> Any:
-    """Return what `pack` has packed; its large buffers are mapped, not copied. An empty body is None."""
-    if descriptor == _LOST:
-        raise OSError(errno.EMFILE, f"{os.strerror(errno.EMFILE)}: there is none left to receive a large value by")
-    if descriptor < 0:
-        if not body:
-            return None
-        return pickle.loads(body)  # noqa: S301 - from a process that we have started
-    try:
-        memory = _map(descriptor)
-    finally:
-        os.close(descriptor)
-    with memoryview(memory) as whole:
-        (start, end), *places = pickle.loads(body)  # noqa: S301
-        buffers: list[Any] = [whole[first:last] for first, last in places]
-        if places and isinstance(memory, mmap.mmap) and len(_mapped) < _most_mapped():
-            _mapped.add(memory)
-        else:
-            buffers = list(map(bytearray, buffers))
-        with whole[start:end] as stream:
-            return pickle.loads(stream, buffers=buffers)  # noqa: S301
-
-
-def _map(descriptor: int) -> mmap.mmap | bytes:
-    """Return the memory behind a descriptor; a copy where none is left for a mapping, which has one of its own."""
-    try:
-        return mmap.mmap(descriptor, 0)
-    except OSError as error:
-        if error.errno not in _NONE_LEFT:
-            raise
-    with open(descriptor, "rb", closefd=False) as file:
-        return file.read()
-
-
-def _most_mapped() -> int:
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return _MAPPINGS if limit == resource.RLIM_INFINITY else min(_MAPPINGS, limit // _PART)
 
 
 class _Spare:
@@ -232,110 +60,6 @@ class _Spare:
 
 
 _spare = _Spare()
-
-
-def culprit(value: Any, path: str) -> str:
-    """Return the path to the smallest part of a value that cannot be pickled, with its type."""
-    seen: set[int] = set()
-    while True:
-        seen.add(id(value))
-        for step, part in _parts(value):
-            if id(part) not in seen and not _can_be_pickled(part):
-                path, value = path + step, part
-                break
-        else:
-            return f"{path} is a {type(value).__module__}.{type(value).__qualname__}"
-
-
-def _parts(value: Any) -> list[tuple[str, Any]]:
-    if isinstance(value, dict):
-        return [(f"[{key!r}]", part) for key, part in value.items()] + [(f" (the key {key!r})", key) for key in value]
-    if isinstance(value, (list, tuple)):
-        return [(f"[{index}]", part) for index, part in enumerate(value)]
-    if isinstance(value, (set, frozenset)):
-        return [(f" (its element {part!r})", part) for part in value]
-    return [(f".{name}", part) for name, part in getattr(value, "__dict__", {}).items()]
-
-
-def _can_be_pickled(value: Any) -> bool:
-    try:
-        dumps(value)
-    except Exception:
-        return False
-    return True
-
-
-# -- atoms -----------------------------------------------------------------------------------------
-
-# Most atoms of a class differ in a few plain values. What they share, the class and its signature, goes to a worker
-# once; what is left is a tenth of the work for pickle.
-
-
-def is_plain(cls: type) -> bool:
-    """Tell whether an instance is its class and its attributes, for pickle as well."""
-    return cls not in copyreg.dispatch_table and all(
-        getattr(cls, name, None) is getattr(object, name, None) for name in _HOOKS
-    )
-
-
-_HOOKS = (
-    "__reduce_ex__",
-    "__reduce__",
-    "__getstate__",
-    "__setstate__",
-    "__getnewargs__",
-    "__getnewargs_ex__",
-    "__slots__",
-)
-
-
-def own_attributes(atom: Any, shared: Any) -> dict[str, Any] | None:
-    """Return what sets a plain atom apart from others of its class; None when it is more than plain values.
-
-    :param shared: the signature of atoms that have none of their own
-    """
-    attributes: dict[str, Any] = atom.__dict__.copy()
-    signature = attributes.pop("_tfx_signature")
-    del attributes["_tfx_listened"]
-    if not ATOMIC.issuperset(map(type, attributes.values())):
-        return None
-    if signature is not shared:
-        outputs, execute, revert, *flags = signature
-        if not ATOMIC.issuperset([type(key) for _, key in outputs]):
-            return None
-        # As tuples without names, which pickle knows by itself.
-        attributes["_tfx_signature"] = (outputs, execute[:], revert[:], *flags)
-    return attributes
-
-
-#: classes of values of which it does not matter whether two have one object in common
-ATOMIC = frozenset((str, int, float, bool, bytes, type(None)))
-
-
-def is_flat(value: Any) -> bool:
-    """Tell whether a value is plain, or a list, tuple or dict of plain ones, so that it is the same when unpickled."""
-    cls = value.__class__
-    if cls in ATOMIC:
-        return True
-    if cls is dict:
-        return ATOMIC.issuperset(map(type, value)) and ATOMIC.issuperset(map(type, value.values()))
-    return (cls is list or cls is tuple) and ATOMIC.issuperset(map(type, value))
-
-
-def make_atom(shared: tuple[Any, Any], attributes: dict[str, Any]) -> Any:
-    """Return an atom that was taken apart by `own_attributes`."""
-    cls, signature = shared
-    own = attributes.get("_tfx_signature")
-    if own is not None:
-        outputs, execute, revert, *flags = own
-        signature = atom_module.Signature(outputs, atom_module.Wiring(*execute), atom_module.Wiring(*revert), *flags)
-    attributes["_tfx_signature"], attributes["_tfx_listened"] = signature, None
-    atom = cls.__new__(cls)
-    atom.__dict__ = attributes
-    return atom
-
-
-# -- frames ----------------------------------------------------------------------------------------
 
 
 class _End:
@@ -441,7 +165,7 @@ class EngineEnd(_End):
         """Return the descriptor that came with a frame that was taken; they are received in the order of the frames."""
         with _spare.free():
             received = _receive(self.socket, 1)[1]  # it was sent before the frame
-        return received[0] if received else _LOST
+        return received[0] if received else values.LOST
 
     def _drop_unsent(self) -> None:
         while self._unsent:

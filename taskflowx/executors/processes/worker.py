@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from taskflowx import task
 from taskflowx.executors import base
-from taskflowx.executors.processes import output, surroundings, wire
+from taskflowx.executors.processes import output, surroundings, values, wire
 from taskflowx.types.failure import Failure
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ class Worker:
     def _take_in(self, kind: int, number: int, _: int, body: bytes, descriptor: int) -> None:
         """Take in a frame."""
         if kind == wire.PLAIN_CALLS:
-            self._ahead.extend(wire.unpack(body, descriptor))
+            self._ahead.extend(values.unpack(body, descriptor))
         elif kind == wire.CALL:
             self._ahead.append((number, body, descriptor))
         elif kind == wire.KNOWN:
@@ -205,13 +205,13 @@ class Worker:
         elif kind == wire.FORGET:
             self._known.pop(number, None)
         else:
-            surroundings.take_over(wire.unpack(body, descriptor))
+            surroundings.take_over(values.unpack(body, descriptor))
 
     def _shared_by(self, number: int) -> Any:
         """Return what atoms of a class share; unpickled when the first of them comes, as that may fail."""
         body, shared = self._known[number]
         if shared is None:
-            shared = wire.unpack(body, -1)
+            shared = values.unpack(body, -1)
             self._known[number] = b"", shared
         return shared
 
@@ -222,14 +222,14 @@ class Worker:
         made.clear()
         try:
             if len(sent) == _UNREAD:
-                sent = wire.unpack(sent[1], sent[2])
+                sent = values.unpack(sent[1], sent[2])
             if len(sent) > _CALL:
                 if not self._follow(sent):
                     return
                 sent = sent[:_CALL]
             _, atom, known, verb, kwargs, listened = sent
             if known:
-                atom = wire.make_atom(self._shared_by(known), atom)
+                atom = values.make_atom(self._shared_by(known), atom)
             if listened:
                 base.forward_events(atom, self._forward)
         except Exception as error:
@@ -253,7 +253,7 @@ class Worker:
         """Send what came of a call."""
         self._last = _NOBODY
         if type(outcome) is base.Interrupt:
-            kind, (body, descriptor) = wire.EXITED, wire.pack_exit(outcome.exception)
+            kind, (body, descriptor) = wire.EXITED, values.pack_exit(outcome.exception)
         else:
             kind, (body, descriptor) = wire.ENDED, self._packed(number, atom, outcome)
         took = (time.perf_counter_ns() - self._begun) // 1000
@@ -272,17 +272,17 @@ class Worker:
     def _packed(self, number: int, atom: Any, outcome: Any) -> tuple[bytes, int]:
         """Return what came of a call as the body of a frame, or why it cannot be that; notes what may be followed."""
         try:
-            body, descriptor = wire.pack(outcome)
-            if descriptor < 0 and wire.is_flat(outcome):
+            body, descriptor = values.pack(outcome)
+            if descriptor < 0 and values.is_flat(outcome):
                 self._last = number, outcome
             return body, descriptor
         except Exception as error:
             unsendable = TypeError(
                 f"The result of atom '{atom.name}' cannot be pickled, as it must be to leave its process: "
-                f"{wire.culprit(outcome, 'result')} ({error})"
+                f"{values.culprit(outcome, 'result')} ({error})"
             )
             unsendable.__cause__ = error
-            return wire.pack(Failure.from_exception(unsendable))
+            return values.pack(Failure.from_exception(unsendable))
 
     def _forward(self, event: base.Event) -> None:
         self.send(wire.EVENT, event)
@@ -293,7 +293,7 @@ class Worker:
 
     def send(self, kind: int, value: Any) -> None:
         """Send a value that belongs to the call that runs."""
-        body, descriptor = wire.pack(value)
+        body, descriptor = values.pack(value)
         with self.sending:
             self._channel.send(kind, self._call, body, descriptor)
         if self._channel.closed:

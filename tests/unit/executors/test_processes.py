@@ -15,7 +15,7 @@ import pytest
 
 from taskflowx import engines, exceptions, retry, states, task
 from taskflowx.executors import base, processes
-from taskflowx.executors.processes import wire
+from taskflowx.executors.processes import values
 from taskflowx.patterns import linear_flow, unordered_flow
 from tests.unit.executors import process_tasks as tasks
 
@@ -64,8 +64,8 @@ def descriptors():
 )
 def test_an_atom_is_in_its_worker_what_it_is_here(declared, warm, monkeypatch):
     sent = []
-    own = wire.own_attributes
-    monkeypatch.setattr(wire, "own_attributes", lambda *args: sent.append(own(*args)) or sent[-1])
+    own = values.own_attributes
+    monkeypatch.setattr(values, "own_attributes", lambda *args: sent.append(own(*args)) or sent[-1])
     for round_ in ("first", "second"):  # the second time, the worker knows the class
         here = tasks.Tells(f"{round_}", **declared)
         flow = unordered_flow.Flow("f").add(here)
@@ -152,8 +152,8 @@ def test_a_worker_that_nobody_uses_may_die():
 
 def test_large_results_and_arguments_go_through_shared_memory(warm, monkeypatch):
     numpy = pytest.importorskip("numpy")
-    mapped, unpack = [], wire.unpack
-    monkeypatch.setattr(wire, "unpack", lambda body, fd: (fd >= 0 and mapped.append(fd)) or unpack(body, fd))
+    mapped, unpack = [], values.unpack
+    monkeypatch.setattr(values, "unpack", lambda body, fd: (fd >= 0 and mapped.append(fd)) or unpack(body, fd))
     flow = linear_flow.Flow("f").add(
         tasks.Gives("numbers", "array", 100_000, provides="numbers"),
         tasks.Sums("sum", provides="sum"),
@@ -179,7 +179,7 @@ def test_many_large_results_can_be_kept(warm):
     engine = load(flow, warm)
     engine.run()
     assert all(engine.storage.get(f"a{i}")[-1] == 9_999 for i in range(600))
-    assert descriptors() <= before + wire._MAPPINGS + 10
+    assert descriptors() <= before + values._MAPPINGS + 10
     del engine, flow
     assert descriptors() <= before + 10
 
@@ -215,7 +215,7 @@ def test_what_cannot_be_pickled_fails_its_own_atom_and_is_named(make, store, pat
 def test_the_path_of_a_culprit_ends_where_a_value_holds_itself():
     loop = [threading.Lock()]
     loop.insert(0, loop)
-    assert wire.culprit(loop, "it") == "it[1] is a _thread.lock"
+    assert values.culprit(loop, "it") == "it[1] is a _thread.lock"
 
 
 def test_a_closure_goes_with_cloudpickle(warm):
@@ -228,7 +228,7 @@ def test_a_closure_goes_with_cloudpickle(warm):
 
 
 def test_without_cloudpickle_a_closure_is_refused_before_anything_runs(warm, monkeypatch):
-    monkeypatch.setattr(wire, "_cloudpickle", lambda: None)
+    monkeypatch.setattr(values, "_cloudpickle", lambda: None)
     with pytest.raises(exceptions.CompilationFailure, match=r"'times' cannot reach .* install cloudpickle"):
         load(linear_flow.Flow("f").add(task.FunctorTask(lambda x: x, name="times")), warm, store={"x": 1}).run()
 
