@@ -9,10 +9,10 @@ import os
 import pickle
 import sys
 import weakref
-from multiprocessing import util
+from multiprocessing import forkserver, util
 from typing import TYPE_CHECKING, Any, Self
 
-from taskflowx.executors.processes import executor, handle
+from taskflowx.executors.processes import executor, handle, worker
 from taskflowx.executors.processes.executor import ProcessesExecutor
 from taskflowx.executors.processes.handle import Handle, end_all
 
@@ -64,7 +64,7 @@ class ProcessPool:
     :param start_method: 'forkserver' (the default where there is one: it is safe with threads), 'spawn' or 'fork'
     :raises ValueError: when a number is not positive, or there is no such start method
     :raises TypeError: when the initializer cannot reach a worker
-    :raises RuntimeError: where eventlet has monkey-patched sockets
+    :raises RuntimeError: where eventlet or gevent has monkey-patched sockets
     """
 
     def __init__(
@@ -76,11 +76,11 @@ class ProcessPool:
         initargs: tuple[Any, ...] = (),
         start_method: str | None = None,
     ) -> None:
-        patcher = sys.modules.get("eventlet.patcher")
-        if patcher is not None and patcher.is_monkey_patched("socket"):
+        patched_by = _patched_by()
+        if patched_by:
             raise RuntimeError(
-                "Worker processes do not work in a process that eventlet has monkey-patched: its sockets do not reach "
-                "other processes; use executor='threads' or 'greenthreads'"
+                f"Worker processes do not work in a process that {patched_by} has monkey-patched: its sockets do not "
+                "reach other processes; use executor='threads' or 'greenthreads'"
             )
         counts: dict[str, Any] = {"max_workers": max_workers, "max_tasks_per_worker": max_tasks_per_worker}
         for name, value in counts.items():
@@ -101,6 +101,8 @@ class ProcessPool:
         self._initializer = initializer
         self._initargs = initargs
         self._context: Any = multiprocessing.get_context(start_method)
+        if start_method == "forkserver":
+            _preload(self._context)
         #: workers that no run uses
         self._idle: collections.deque[Handle] = collections.deque()
         self._finalizer = util.Finalize(self, end_all, (self._idle,))
@@ -154,6 +156,21 @@ class ProcessPool:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _patched_by() -> str | None:
+    """Return the name of the library that has taken the place of this process's sockets."""
+    patcher, monkey = sys.modules.get("eventlet.patcher"), sys.modules.get("gevent.monkey")
+    if patcher is not None and patcher.is_monkey_patched("socket"):
+        return "eventlet"
+    return "gevent" if monkey is not None and monkey.is_module_patched("socket") else None
+
+
+def _preload(context: Any) -> None:
+    """Have the fork server import what all workers need, unless it has been told what to import."""
+    server = getattr(forkserver, "_forkserver", None)
+    if getattr(server, "_preload_modules", None) == ["__main__"]:  # as it is by default
+        context.set_forkserver_preload(["__main__", worker.__name__])
 
 
 def _default_start_method() -> str:
