@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _pools: weakref.WeakSet[ProcessPool] = weakref.WeakSet()
 _forked = False
+#: modules that the modules of tasks import, if the engine's process has imported them
+_OFTEN_IMPORTED = ("taskflowx.engines", "taskflowx.patterns", "taskflowx.retry")
 
 
 def _begin_anew() -> None:
@@ -170,7 +172,8 @@ def _preload(context: Any) -> None:
     """Have the fork server import what all workers need, unless it has been told what to import."""
     server = getattr(forkserver, "_forkserver", None)
     if getattr(server, "_preload_modules", None) == ["__main__"]:  # as it is by default
-        context.set_forkserver_preload(["__main__", worker.__name__])
+        ours = [name for name in list(sys.modules) if name.startswith(_OFTEN_IMPORTED)]
+        context.set_forkserver_preload(["__main__", worker.__name__, *ours])
 
 
 def _default_start_method() -> str:
