@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import logging
+import multiprocessing
 import pickle
 import sys
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,8 @@ _HAD_BY = "taskflowx_had_by"
 
 def take_over(worker: Worker) -> list[Output]:
     """Let what is printed and logged in this process go to the engine; returns the new streams."""
+    # To ask for the name of the process, logging swallows whatever is raised meanwhile, as by a time limit of the task.
+    logging.logMultiprocessing = False
     logging.getLogger().handlers[:] = [Records(worker)]
     outputs = [Output(worker, "stdout", sys.stdout), Output(worker, "stderr", sys.stderr)]
     sys.stdout, sys.stderr = outputs
@@ -109,10 +112,11 @@ class Records(logging.Handler):
     def __init__(self, worker: Worker) -> None:
         super().__init__()
         self._worker = worker
+        self._process_name = multiprocessing.current_process().name
 
     def emit(self, record: logging.LogRecord) -> None:
         """Send a record as it is, without what does not travel; its traceback goes as text."""
-        facts = {**record.__dict__, _HAD_BY: list(_had_by(record))}
+        facts = {**record.__dict__, "processName": self._process_name, _HAD_BY: list(_had_by(record))}
         if record.exc_info:
             facts["exc_text"] = record.exc_text or _FORMATTER.formatException(record.exc_info)
             facts["exc_info"] = None

@@ -170,6 +170,7 @@ class Worker:
             self._channel.flush()
             if self._taken and len(self._taken[0]) == TOKEN.size:
                 (number,) = TOKEN.unpack(self._taken[0])
+                self._call = number
                 if number != STOP and not self._begun:
                     self.send(wire.GIVEN_BACK, None)
                 elif number != STOP:
@@ -221,33 +222,42 @@ class Worker:
         made = self._made
         made.clear()
         try:
-            if len(sent) == _UNREAD:
-                sent = values.unpack(sent[1], sent[2])
-            if len(sent) > _CALL:
-                if not self._follow(sent):
-                    return
-                sent = sent[:_CALL]
-            _, atom, known, verb, kwargs, listened = sent
-            if known:
-                atom = values.make_atom(self._shared_by(known), atom)
-            if listened:
-                base.forward_events(atom, self._forward)
+            call = self._opened(sent)
         except Exception as error:
             error.add_note("A worker process could not take the call: it must be able to import all that is in it")
             self.send(wire.NOT_BEGUN, Failure.from_exception(error))
             return
+        if call is None:
+            return
+        atom, verb, kwargs = call
         self._atom = atom
         self._begun = started
         try:
             made.extend(map(base.perform, (atom,), (verb,), (kwargs,)))  # as above
-        except BaseException as error:  # it is raised by the engine
-            made[:] = [base.Interrupt(error)]
+        except BaseException as error:
+            if not made:  # else it has come out of a signal handler, after the call
+                made.append(Failure.from_exception(error) if isinstance(error, Exception) else base.Interrupt(error))
         if os.getpid() != self._process:
             _leave()
         for stream in self.outputs:
             stream.end_line()
         self._deliver(number, atom, made[0])
         self._atom = None
+
+    def _opened(self, sent: tuple[Any, ...]) -> tuple[Any, str, dict[str, Any]] | None:
+        """Return the atom, the verb and the arguments of what was sent; None for a follower that does not begin."""
+        if len(sent) == _UNREAD:
+            sent = values.unpack(sent[1], sent[2])
+        if len(sent) > _CALL:
+            if not self._follow(sent):
+                return None
+            sent = sent[:_CALL]
+        _, atom, known, verb, kwargs, listened = sent
+        if known:
+            atom = values.make_atom(self._shared_by(known), atom)
+        if listened:
+            base.forward_events(atom, self._forward)
+        return atom, verb, kwargs
 
     def _deliver(self, number: int, atom: Any, outcome: Any) -> None:
         """Send what came of a call."""
@@ -271,18 +281,26 @@ class Worker:
 
     def _packed(self, number: int, atom: Any, outcome: Any) -> tuple[bytes, int]:
         """Return what came of a call as the body of a frame, or why it cannot be that; notes what may be followed."""
-        try:
-            body, descriptor = values.pack(outcome)
-            if descriptor < 0 and values.is_flat(outcome):
-                self._last = number, outcome
-            return body, descriptor
-        except Exception as error:
-            unsendable = TypeError(
-                f"The result of atom '{atom.name}' cannot be pickled, as it must be to leave its process: "
-                f"{values.culprit(outcome, 'result')} ({error})"
-            )
-            unsendable.__cause__ = error
-            return values.pack(Failure.from_exception(unsendable))
+        unsent: Exception | None = None
+        for _ in range(2):
+            try:
+                body, descriptor = values.pack(outcome)
+                if descriptor < 0 and values.is_flat(outcome):
+                    self._last = number, outcome
+                return body, descriptor
+            except Exception as error:
+                unsent = error  # the first may have come out of a signal handler
+        return values.pack(Failure.from_exception(self._unsendable(atom, outcome, unsent)))
+
+    @staticmethod
+    def _unsendable(atom: Any, outcome: Any, error: Exception | None) -> TypeError:
+        """Return the error that says which part of a result cannot be pickled."""
+        unsendable = TypeError(
+            f"The result of atom '{atom.name}' cannot be pickled, as it must be to leave its process: "
+            f"{values.culprit(outcome, 'result')} ({error})"
+        )
+        unsendable.__cause__ = error
+        return unsendable
 
     def _forward(self, event: base.Event) -> None:
         self.send(wire.EVENT, event)
