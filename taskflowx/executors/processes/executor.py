@@ -18,10 +18,6 @@ from __future__ import annotations
 
 import array
 import collections
-import contextlib
-import math
-import select
-import socket
 import time
 import weakref
 from typing import TYPE_CHECKING, Any
@@ -29,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from taskflowx.executors import base
 from taskflowx.executors.processes import outcomes, output, policy, surroundings, values, wire
 from taskflowx.executors.processes.handle import MOST_AHEAD, TO_END, Handle, end_all
+from taskflowx.executors.processes.lookout import Lookout
 from taskflowx.executors.processes.policy import AHEAD, Kind, Kinds
 from taskflowx.types.failure import Failure
 
@@ -63,10 +60,7 @@ class ProcessesExecutor(base.Executor):
         self._pending: collections.deque[base.Call] = collections.deque()
         self._workers: list[Handle] = []
         #: waits for what the workers send; None while no run is under way
-        self._poll: Any = None
-        #: descriptor -> the worker at its other end, None for the bell
-        self._lines: dict[int, Handle | None] = {}
-        self._bell: tuple[socket.socket, socket.socket] | None = None
+        self._lookout: Lookout | None = None
         self._mailbox = base.Mailbox(self._wait)
         self._deliver: Callable[[tuple[Any, Any]], None] = self._refuse
         #: how many workers have died in a row that had not begun a call
@@ -101,19 +95,9 @@ class ProcessesExecutor(base.Executor):
         self.followers.clear()
         if self._pool.max_tasks_per_worker is not None:
             self.follower_of = None
-        self._poll, self._lines = select.poll(), {}
-        self._bell = socket.socketpair()
-        for end in self._bell:
-            end.setblocking(False)
-        self._listen(self._bell[0].fileno(), None)
+        self._lookout = Lookout()
         self._surroundings = surroundings.look()
         under_way.add(self)
-
-    def _ring(self) -> None:
-        """Wake the thread of the engine, when it waits."""
-        if self._bell is not None:
-            with contextlib.suppress(OSError):  # it is full, or gone: nobody needs to be woken
-                self._bell[1].send(b"!")
 
     def submit(self, calls: list[base.Call]) -> None:
         """Send calls to the workers, or keep them until these have room."""
@@ -174,7 +158,7 @@ class ProcessesExecutor(base.Executor):
         When the wait is interrupted, or it is not known for what to wait, the workers are killed: their calls are as if
         the engine had been.
         """
-        if self._poll is None:
+        if self._lookout is None:
             return
         try:
             while self._sound and (self._pending or any(one.sent for one in self._workers)):
@@ -185,18 +169,18 @@ class ProcessesExecutor(base.Executor):
             self._kill()
             raise
         finally:
-            self._poll = None
+            self._lookout.close()
+            self._lookout = None
             under_way.discard(self)
-            for end in self._bell or ():
-                end.close()
-            self._bell = None
             workers, self._workers = self._workers, []
             self._pool.give_back(workers, keep=self._keep)
 
     def abandon(self) -> None:
         """Let go of a run that will not come to its end: the interpreter ends, or this process was forked from its."""
-        self._poll = None
-        self._kill()
+        if self._lookout is not None:
+            self._lookout.close()
+            self._lookout = None
+            self._kill()
 
     def _kill(self) -> None:
         """Kill the workers, and deliver what they have said until then."""
@@ -214,7 +198,7 @@ class ProcessesExecutor(base.Executor):
 
     def _wait(self, timeout: float | None) -> bool:
         """Manage the workers while the scheduler waits."""
-        self._mailbox.wake = self._ring
+        self._mailbox.wake = None if self._lookout is None else self._lookout.ring
         if not self._mailbox:
             self._manage(timeout)
         self._mailbox.wake = None
@@ -222,24 +206,22 @@ class ProcessesExecutor(base.Executor):
 
     def _manage(self, timeout: float | None) -> None:
         """Wait until something happens, or for so many seconds, and deal with it."""
-        poll, lines, workers = self._poll, self._lines, self._workers
-        assert poll is not None, "somebody waits for an executor that has not been started"
+        lookout, workers = self._lookout, self._workers
+        assert lookout is not None, "somebody waits for an executor that has not been started"
         behind = not self._pending and policy.is_behind(workers)
         if behind:
             timeout = policy.PATIENCE if timeout is None else min(timeout, policy.PATIENCE)
         elif timeout != 0.0 and (seconds := policy.seconds_to_gather(workers)):
             time.sleep(seconds)  # noqa: TID251 - the workers go on meanwhile, and none waits for us yet
-        happened = poll.poll(None if timeout is None else math.ceil(timeout * 1000))
+        happened = lookout.wait(timeout)
         self._mailbox.wake = None
         sound, self._sound = self._sound, False
-        for line, events in happened:
-            one = lines.get(line)
-            if one is None:
-                if line in lines:
-                    self._bell[0].recv(4096)  # type: ignore[index]
+        for line, has_room in happened:
+            one = lookout.worker_at(line)
+            if one is None:  # it was buried just now
                 continue
-            if events & select.POLLOUT and one.channel.flush():
-                self._leave(line)
+            if has_room and one.channel.flush():
+                lookout.leave(line)
             self._hear(one)
             if one.channel.closed or line == one.death:
                 self._bury(one)
@@ -248,17 +230,6 @@ class ProcessesExecutor(base.Executor):
         elif behind and policy.is_behind(workers):
             self._even_out()
         self._sound = sound
-
-    def _listen(self, line: int, one: Handle | None, events: int = select.POLLIN) -> None:
-        """Wait for something on a line, too."""
-        self._lines[line] = one
-        self._poll.register(line, events)
-
-    def _leave(self, line: int) -> None:
-        """Wait for a line no more, if it was waited for."""
-        if line in self._lines:
-            del self._lines[line]
-            self._poll.unregister(line)
 
     def _hear(self, one: Handle, *, everything: bool = False) -> None:
         """Deal with what a worker has sent.
@@ -405,9 +376,9 @@ class ProcessesExecutor(base.Executor):
     def _add(self) -> None:
         one = self._pool.take()
         one.adopt(self._surroundings)
-        self._listen(one.channel.pipe, one)
-        self._listen(one.death, one)
         self._workers.append(one)
+        if self._lookout is not None:
+            self._lookout.watch(one)
 
     def _send(self, one: Handle, most: int) -> int:
         """Send a worker as many calls as it has room for, at most that many; returns how many."""
@@ -486,8 +457,8 @@ class ProcessesExecutor(base.Executor):
         if len(numbers) == len(one.sent):
             one.heard_at = time.monotonic()
         one.taken += len(numbers)
-        if not one.channel.flush():
-            self._listen(one.channel.socket.fileno(), one, select.POLLOUT)
+        if not one.channel.flush() and self._lookout is not None:
+            self._lookout.watch_for_room(one)
         one.allow(numbers)
 
     def _let_go(self, worn: list[Handle]) -> None:
@@ -498,8 +469,8 @@ class ProcessesExecutor(base.Executor):
 
     def _forget(self, one: Handle) -> None:
         self._workers.remove(one)
-        for line in (one.channel.pipe, one.death, one.channel.socket.fileno()):
-            self._leave(line)
+        if self._lookout is not None:
+            self._lookout.leave_all_of(one)
 
     def _even_out(self) -> None:
         """Take calls that have not begun from a worker that has been at one for long, for one that is idle."""

@@ -91,12 +91,7 @@ def pack(value: Any) -> tuple[bytes, int]:
     stream = dumps(value, keep)
     if not large and len(stream) < LARGE:
         return stream, -1
-    try:
-        return _write_out([memoryview(stream), *large.values()])
-    except OSError as error:
-        if error.errno not in _NONE_LEFT:
-            raise
-    return dumps(value) if large else stream, -1
+    return _apart([memoryview(stream), *large.values()]) or (dumps(value) if large else stream, -1)
 
 
 def pack_plain(value: Any) -> tuple[bytes, int]:
@@ -104,7 +99,7 @@ def pack_plain(value: Any) -> tuple[bytes, int]:
     if value is None:
         return b"", -1
     stream = pickle.dumps(value, PROTOCOL)
-    return (stream, -1) if len(stream) < LARGE else _write_out([memoryview(stream)])
+    return (stream, -1) if len(stream) < LARGE else _apart([memoryview(stream)]) or (stream, -1)
 
 
 def pack_exit(error: BaseException) -> tuple[bytes, int]:
@@ -115,7 +110,17 @@ def pack_exit(error: BaseException) -> tuple[bytes, int]:
     except Exception:
         cls = type(error)
         body = pickle.dumps(SystemExit(f"{cls.__module__}.{cls.__qualname__}: {error}"), PROTOCOL)
-    return (body, -1) if len(body) < LARGE else _write_out([memoryview(body)])
+    return (body, -1) if len(body) < LARGE else _apart([memoryview(body)]) or (body, -1)
+
+
+def _apart(parts: list[memoryview]) -> tuple[bytes, int] | None:
+    """Write a pickle and its buffers to memory of their own; None where no descriptor is left for that."""
+    try:
+        return _write_out(parts)
+    except OSError as error:
+        if error.errno not in _NONE_LEFT:
+            raise
+        return None
 
 
 def _write_out(parts: list[memoryview]) -> tuple[bytes, int]:
