@@ -67,6 +67,8 @@ _WAKE = (None, None)
 _WORD = 2**63  # what an int is below that is taken without a look
 #: how many plain calls are got ready before they are handed over
 _PART = 512
+#: so many atoms are named for which an interrupted run waits
+_NAMED = 5
 #: so often, and once more, the end of calls is waited for when the wait is interrupted
 _WAITS = 3
 #: the outcome of a call in place that has raised, until it is on record, is this with the exception
@@ -254,12 +256,30 @@ class Scheduler:
         if self._started and not self._stopped:
             self._recall()
             if self._waits >= 0:
+                if self._waits == _WAITS:
+                    self._tell_of_the_wait()
                 self._waits -= 1
                 self._executor.stop()
                 self._stopped = True
         self._salvage()
         self._store_changes()
         self._finished = True
+
+    def _tell_of_the_wait(self) -> None:
+        """Say for what an interrupted run waits: else nobody can tell it from one that hangs."""
+        left_by = self.interrupts.left_by
+        if left_by is None or isinstance(left_by, GeneratorExit):
+            return
+        self._take_delivered()
+        ended = {call.index for call, _ in self._completed if type(call) is base.Call}
+        count = self._in_flight - len(ended)
+        if count > 0:
+            going = (states.RUNNING, states.REVERTING)
+            names = [
+                d.name for i, d in enumerate(self._details) if d is not None and d.state in going and i not in ended
+            ]
+            shown = ", ".join(map(repr, names)) if len(names) == count <= _NAMED else f"{count} of them"
+            LOG.warning("Interrupted by %s: waiting for the calls under way, %s", type(left_by).__name__, shown)
 
     def _let_finish(self) -> Generator[str, None, None]:
         """Have the loop that is not ours finish the calls under way, while the run is left."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import pathlib
 import signal
 import sqlite3
@@ -224,6 +225,37 @@ def test_a_time_limit_by_a_signal_leaves_the_flow_suspended(executor):
     assert (state(engine), log) == ("SUSPENDED", ["a"])
     engine.run()
     assert (state(engine), log) == ("SUCCESS", ["a", "b", "c"])
+
+
+@pytest.mark.parametrize("executor", ["threads", "asyncio"])
+def test_an_interrupted_run_says_for_what_it_waits(executor, caplog):
+    begun, go_on = threading.Barrier(3), threading.Event()
+
+    class GoesOn(logging.Handler):
+        def emit(self, record):
+            go_on.set()
+
+    def slow():
+        begun.wait(WAIT)
+        assert go_on.wait(WAIT)
+
+    def leave():
+        begun.wait(WAIT)
+        raise KeyboardInterrupt
+
+    engine = engines.load(
+        steps([], 3, unordered_flow.Flow, a=slow, b=leave, c=slow), executor=executor, max_workers=3, inline=False
+    )
+    logger, handler = logging.getLogger("taskflowx.engines.scheduler"), GoesOn()
+    logger.addHandler(handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            engine.run()
+    finally:
+        logger.removeHandler(handler)
+    assert [record.getMessage() for record in caplog.records] == [
+        "Interrupted by KeyboardInterrupt: waiting for the calls under way, 2 of them"
+    ]
 
 
 def test_an_error_of_our_own_is_raised_as_itself_and_leaves_the_flow_suspended(monkeypatch):
