@@ -1,18 +1,20 @@
-"""Loggers with one level below DEBUG, for what is only looked at in a hunt for a bug.
+"""Loggers with one level below DEBUG, for what is only looked at in a hunt for a bug, and the names of atoms in logs.
 
 `getLogger` gives an adapter of the standard library with two further methods, `blather` and `trace`, which log at
-that level.
+that level. `AtomNames` is a filter for handlers.
 """
 
 from __future__ import annotations
 
 import logging
+import sys
 from logging import CRITICAL, DEBUG, ERROR, FATAL, INFO, NOTSET, WARN, WARNING
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import _names
 
 if TYPE_CHECKING:
+    import types
     from collections.abc import Mapping, MutableMapping
 
     _Adapter = logging.LoggerAdapter[logging.Logger]
@@ -49,6 +51,42 @@ def getLogger(name: str = "taskflowx", extra: Mapping[str, object] | None = None
     return TraceLoggerAdapter(logging.getLogger(_names.spoken(name)), extra=extra)
 
 
+#: methods of an atom that the engine calls
+_CALLED = frozenset(
+    ("execute", "revert", "on_failure", "pre_execute", "post_execute", "pre_revert", "post_revert", "__call__")
+)
+
+
+class AtomNames(logging.Filter):
+    """Gives each record the name of the atom that has logged it, as `atom_name`: None outside of atoms.
+
+    It is to be added to a handler, whose format may have `%(atom_name)s` then, whatever the executor. It looks for the
+    atom among the functions that are being called, so nothing costs anything where it is not used. What a thread logs
+    that an atom has started is not known to be the atom's.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Add the name, and let the record pass."""
+        if getattr(record, "atom_name", None) is None:  # worker processes have added it
+            record.atom_name = _calling_atom(sys._getframe(1))  # noqa: SLF001 - as `inspect` does
+        return True
+
+
+def _calling_atom(frame: types.FrameType | None) -> str | None:
+    """Return the name of the innermost atom one of whose methods is being called."""
+    atoms = sys.modules.get("taskflowx.atom")  # below it in the layers; without it there is no atom
+    if atoms is None:
+        return None
+    while frame is not None:
+        code = frame.f_code
+        if code.co_name in _CALLED and code.co_argcount:
+            own = frame.f_locals.get(code.co_varnames[0])
+            if isinstance(own, atoms.Atom):
+                return str(own.name)
+        frame = frame.f_back
+    return None
+
+
 __all__ = [
     "BLATHER",
     "CRITICAL",
@@ -60,6 +98,7 @@ __all__ = [
     "TRACE",
     "WARN",
     "WARNING",
+    "AtomNames",
     "TraceLoggerAdapter",
     "getLogger",
 ]

@@ -1,10 +1,11 @@
-"""Loggers with a level below DEBUG."""
+"""Loggers with a level below DEBUG, and the names of atoms in what they log."""
 
 import logging as standard
 
 import pytest
 
-from taskflowx import logging
+from taskflowx import engines, logging, retry, task
+from taskflowx.patterns import linear_flow
 
 
 class Kept(standard.Handler):
@@ -80,3 +81,47 @@ def test_a_traceback_can_be_logged(kept):
     except ValueError:
         logging.getLogger("taskflowx.sample").trace("x", exc_info=True)
     assert kept[0].exc_info[0] is ValueError
+
+
+# -- names of atoms --------------------------------------------------------------------------------
+
+
+class Says(task.Task):
+    def execute(self):
+        standard.getLogger("tests.says").warning("does")
+        raise ValueError
+
+    def revert(self, **kwargs):
+        standard.getLogger("tests.says").warning("undoes")
+
+
+class Asks(retry.Times):
+    def on_failure(self, *args, **kwargs):
+        standard.getLogger("tests.says").warning("asks")
+        return super().on_failure(*args, **kwargs)
+
+
+@pytest.mark.parametrize("executor", ["serial", "threads", "processes", "asyncio"])
+def test_records_have_the_name_of_the_atom_that_logs_on_every_executor(executor):
+    class Keep(standard.Handler):
+        def emit(self, record):
+            kept.append((record.getMessage(), record.atom_name))
+
+    kept, handler, logger = [], Keep(), standard.getLogger("tests.says")
+    handler.addFilter(logging.AtomNames())
+    logger.addHandler(handler)
+    try:
+        flow = linear_flow.Flow("f", Asks(1, name="asks")).add(Says("says"))
+        with pytest.raises(ValueError, match=r"^$"):
+            engines.run(flow, executor=executor)
+        logger.warning("outside")
+    finally:
+        logger.removeHandler(handler)
+    assert kept == [("does", "says"), ("asks", "asks"), ("undoes", "says"), ("outside", None)]
+
+
+def test_a_task_of_functions_is_named_too(caplog):
+    caplog.handler.addFilter(logging.AtomNames())
+    does = task.FunctorTask(lambda: standard.getLogger("tests.says").warning("does"), name="lambda")
+    engines.run(linear_flow.Flow("f").add(does))
+    assert [record.atom_name for record in caplog.records] == ["lambda"]
