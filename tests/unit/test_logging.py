@@ -89,7 +89,7 @@ def test_a_traceback_can_be_logged(kept):
 class Says(task.Task):
     def execute(self):
         standard.getLogger("tests.says").warning("does")
-        raise ValueError
+        raise ValueError("on purpose")
 
     def revert(self, **kwargs):
         standard.getLogger("tests.says").warning("undoes")
@@ -112,7 +112,7 @@ def test_records_have_the_name_of_the_atom_that_logs_on_every_executor(executor)
     logger.addHandler(handler)
     try:
         flow = linear_flow.Flow("f", Asks(1, name="asks")).add(Says("says"))
-        with pytest.raises(ValueError, match=r"^$"):
+        with pytest.raises(ValueError, match="on purpose"):
             engines.run(flow, executor=executor)
         logger.warning("outside")
     finally:
