@@ -44,10 +44,14 @@ def program(tmp_path, body, **more):
     imports += "from taskflowx.patterns import linear_flow, unordered_flow\n"
     imports += "from tests.unit.executors import hostile_tasks as tasks\n"
     script.write_text(imports + textwrap.dedent(body), encoding="utf-8")
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path), **more}
     return subprocess.run(
-        [sys.executable, str(script)], capture_output=True, text=True, timeout=50, env=env, check=False
+        [sys.executable, str(script)], capture_output=True, text=True, timeout=50, env={**env(), **more}, check=False
     )
+
+
+def env():
+    """Return the environment of a program that imports what this one does."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
 
 
 # -- a signal handler raises -----------------------------------------------------------------------
@@ -322,9 +326,8 @@ def test_a_program_that_is_no_file_runs_what_can_be_imported():
         "flow = linear_flow.Flow('f').add(tasks.Does('does', 'print_umlauts', provides='r'))\n"
         "print(engines.run(flow, executor='processes')['r'])\n"
     )
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     ended = subprocess.run(
-        [sys.executable, "-"], input=body, capture_output=True, text=True, timeout=50, env=env, check=False
+        [sys.executable, "-"], input=body, capture_output=True, text=True, timeout=50, env=env(), check=False
     )
     assert ended.stdout.splitlines()[-1:] == ["done"], ended.stderr[-2000:]
 
@@ -365,7 +368,7 @@ def test_an_engine_that_is_killed_takes_workers_along_that_keep_the_interpreter_
     script = tmp_path / "program.py"
     imports = "import os\nfrom taskflowx import engines\nfrom taskflowx.patterns import linear_flow\n"
     script.write_text(imports + textwrap.dedent(body), encoding="utf-8")
-    engine = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
+    engine = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True, env=env())
     with engine.stdout as out:
         pid = int(out.readline())
     watched = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else pytest.skip("nobody tells of its end here")
