@@ -112,7 +112,7 @@ def fetch(executor: Any, max_workers: Any = None, *, inline: bool = True) -> bas
         made = make(max_workers)
         made.inline = made.inline and inline
         return made
-    if isinstance(executor, type):
+    if isinstance(executor, type) and any(hasattr(executor, name) for name in ("submit", "taskflowx_executor")):
         raise TypeError(f"{executor!r} is a class: pass an instance of it, such as executor={executor.__name__}()")
     if isinstance(executor, base.Executor):
         return guard.guarded(executor)
