@@ -56,6 +56,8 @@ PASSED = (SUCCESS, IGNORE)
 MAY_START = (None, PENDING, RUNNING)
 #: it was under way, or its revert has failed
 CUT_OFF = (RUNNING, REVERTING, REVERT_FAILURE)
+#: a call of it was being made, or is about to be
+UNDER_WAY = (RUNNING, REVERTING, RETRYING)
 
 # What may stand in a record, ours or TaskFlow's.
 FLOW_STATES = (PENDING, RUNNING, SUCCESS, FAILURE, REVERTED, SUSPENDING, SUSPENDED, RESUMING)

@@ -780,7 +780,8 @@ class Scheduler:
                     if notifier._topics is not topics:
                         topics, on_running, on_success = self._hear()
                     if on_running is not None:
-                        if caller is not None and caller.fill(sources[i]) is None:  # looked at before anything is told
+                        # looked at before anything is told
+                        if detail.state == running or (caller is not None and caller.fill(sources[i]) is None):
                             self._execute_one(i)
                             continue
                         old, detail.state = detail.state, running
@@ -1092,6 +1093,8 @@ class Scheduler:
                 facts = {"task_name": detail.name, "task_uuid": detail.uuid, "old_state": old}
             if state in _STATES_WITH_RESULT:
                 facts["result"] = result
+            elif old in states.UNDER_WAY and (state, old) != (states.RUNNING, states.RETRYING):
+                facts["old_state"], facts["interrupted"] = _before(detail, old), old
             self._notifier._tfx_call_all(listeners, state, facts)
 
     def _prepare_execute(self, i: int, *, let_in: bool = False) -> base.Call | None:
@@ -1417,6 +1420,22 @@ def _forget_part(detail: AtomDetail) -> None:
         detail._meta.pop(META_NOT_CALLED, None)
     if detail.KIND == "retry" and detail.results and not detail.results[-1][1]:
         detail.results.pop()  # an attempt that did not fail is not followed by another one
+
+
+def _before(detail: AtomDetail, interrupted: str) -> str:
+    """Return the state from which an atom goes on that was interrupted in another one: what was under way is void.
+
+    Nobody knows how far an execute has come that is undone, so it counts as one that has failed.
+    """
+    if interrupted == states.RUNNING:
+        if detail.intention != states.EXECUTE:
+            return states.FAILURE
+        return states.RETRYING if detail.KIND == "retry" and detail.results else states.PENDING
+    if interrupted == states.RETRYING:
+        return states.SUCCESS
+    if detail.revert_failure is not None:
+        return states.REVERT_FAILURE
+    return states.SUCCESS if detail.failure is None else states.FAILURE
 
 
 _ODD = frozenset((Failure, base.Interrupt, base.NotBegun))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from taskflowx.executors import base
+from taskflowx.executors import base, guard
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,6 +71,8 @@ _BY_NAME: dict[str, Callable[[int | None], base.Executor]] = {
 #: `base.Executor`, such as `futures.FuturesExecutor(make=...)`
 GROUP = "taskflowx.executors"
 
+_EXPECTED = "expected a taskflowx.executors.base.Executor"
+
 
 def _plug_in(name: str) -> Callable[[int | None], base.Executor]:
     """Return what makes the executor of a name that is not ours."""
@@ -87,8 +89,8 @@ def _plug_in(name: str) -> Callable[[int | None], base.Executor]:
         made = make(max_workers)
         if not isinstance(made, base.Executor):
             what = f"Executor plug-in '{name}' ({point.value})"
-            raise TypeError(f"{what} gave {made!r}, expected a taskflowx.executors.base.Executor")
-        return made
+            raise TypeError(f"{what} gave {made!r}, {_EXPECTED}")
+        return guard.guarded(made)
 
     return checked
 
@@ -99,7 +101,7 @@ def fetch(executor: Any, max_workers: Any = None, *, inline: bool = True) -> bas
     :param max_workers: how many calls may run at once, for the executors that are picked by name
     :param inline: whether a call that is the only one may run in the thread of the engine, in our own threads executor
     :raises ValueError: when there is no executor of that name, or `max_workers` is no positive number
-    :raises TypeError: when it is something else
+    :raises TypeError: when it is something else, such as a class in the place of an instance
     :raises RuntimeError: when green threads are asked for and eventlet is not installed
     """
     if max_workers is not None and (not isinstance(max_workers, int) or max_workers < 1):
@@ -110,11 +112,16 @@ def fetch(executor: Any, max_workers: Any = None, *, inline: bool = True) -> bas
         made = make(max_workers)
         made.inline = made.inline and inline
         return made
+    if isinstance(executor, type) and any(hasattr(executor, name) for name in ("submit", "taskflowx_executor")):
+        raise TypeError(f"{executor!r} is a class: pass an instance of it, such as executor={executor.__name__}()")
     if isinstance(executor, base.Executor):
-        return executor
+        return guard.guarded(executor)
     make_executor = getattr(executor, "taskflowx_executor", None)
     if callable(make_executor):
-        return make_executor()  # type: ignore[no-any-return]
+        made = make_executor()
+        if not isinstance(made, base.Executor):
+            raise TypeError(f"{executor!r}.taskflowx_executor() gave {made!r}, {_EXPECTED}")
+        return guard.guarded(made)
     futurist = sys.modules.get("futurist")  # who has made an executor of it has imported it
     if futurist is not None and isinstance(executor, futurist.GreenThreadPoolExecutor):
         from taskflowx.executors import green

@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import concurrent.futures
 import functools
+import logging
+import pickle
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from taskflowx import task
+from taskflowx import states, task
 from taskflowx.executors import base
 from taskflowx.types.failure import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+LOG = logging.getLogger(__name__)
 
 
 class Brought:
@@ -33,10 +37,18 @@ class Brought:
         return Brought, (self.outcome, self.progress)
 
 
-class Carrier:
-    """A call on its way to wherever it runs."""
+#: what became of a carrier first: it left for where it runs, or it was held back and never will run
+_LEFT, _REVOKED = "left", "revoked"
 
-    __slots__ = ("atom", "kwargs", "listened", "report", "verb")
+
+class Carrier:
+    """A call on its way to wherever it runs.
+
+    An executor may keep a carrier and fail all the same, so the carrier knows its own fate, which is settled once, by
+    one `setdefault`: it is held back, or it begins, or it is pickled, after which nobody here can tell.
+    """
+
+    __slots__ = ("_fate", "atom", "kwargs", "listened", "report", "verb")
 
     def __init__(
         self,
@@ -51,17 +63,51 @@ class Carrier:
         self.kwargs = kwargs
         self.report = report  # takes progress; None in another process
         self.listened = listened  # whether somebody listens to the task where this comes from
+        self._fate: dict[str, Any] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
+        if self._fate.setdefault("way", _LEFT) is _REVOKED:
+            raise pickle.PicklingError(f"The call of {self.atom} was taken back")
         listened = getattr(self.atom, "_tfx_listened", None) is not None
         return Carrier, (self.atom, self.verb, self.kwargs, None, listened)
+
+    def revoke(self) -> bool:
+        """Have the call never begin; tells whether that is so."""
+        return self._fate.setdefault("way", _REVOKED) is _REVOKED
+
+    @property
+    def begun(self) -> bool:
+        """Whether this very carrier has begun, and not a copy of it that was pickled."""
+        return "begun" in self._fate and self._fate.get("way") is not _REVOKED
+
+    @property
+    def sent(self) -> bool:
+        """Whether a copy of it was pickled, which may run whatever its future says of being cancelled."""
+        return "begun" not in self._fate and self._fate.get("way") is _LEFT
+
+    def when_ended(self, take: Callable[[Any], None]) -> None:
+        """Have what comes of a call that has begun here be taken, in its thread, or at once when it has ended."""
+        end = self._fate.setdefault("end", take)
+        if end is not take:
+            take(end[0])
+
+    def _begin(self) -> None:
+        me = object()
+        if self._fate.setdefault("begun", me) is not me:
+            raise RuntimeError(f"The call of {self.atom} was to be made a second time")
+        if self._fate.setdefault("way", _LEFT) is _REVOKED:
+            raise RuntimeError(f"The call of {self.atom} was taken back")
 
     def __dask_tokenize__(self) -> str:
         """Tell Dask that no call is like another one: it would take the result of the first for both."""
         return uuid.uuid4().hex
 
     def __call__(self) -> Any:
-        """Run the call."""
+        """Run the call.
+
+        :raises RuntimeError: when it was taken back, or has been made
+        """
+        self._begin()
         report, kept = self.report, task.PROGRESS.get()
         progress: list[Any] = []
         if report is not None:
@@ -78,6 +124,9 @@ class Carrier:
             outcome = base.Interrupt(error)
         finally:
             task.PROGRESS.set(kept)
+        end = self._fate.setdefault("end", (outcome,))
+        if type(end) is not tuple:
+            end(outcome)
         if report is not None:
             return outcome
         return Brought(outcome, progress) if progress else outcome
@@ -126,14 +175,19 @@ class FuturesExecutor(base.Executor):
         run, report = self._run, self._report
         for call in calls:
             carrier = Carrier(call.atom, call.verb, call.kwargs, report)
+            run.pending[call] = None, carrier
             try:
                 future = self._submit(carrier)
+                if not all(callable(getattr(future, name, None)) for name in _OF_A_FUTURE):
+                    raise TypeError(
+                        f"{type(self._running).__name__}.submit returned {future!r} for atom '{call.atom.name}', "
+                        "expected a future as those of concurrent.futures"
+                    )
+                run.pending[call] = future, carrier
+                future.add_done_callback(functools.partial(run.ended, call))
+                run.expected += 1  # last: a call that an interrupt has kept from getting here is not waited for
             except Exception as error:  # a pool that is broken or shut down fails the call
-                run.deliver((call, base.NotBegun(Failure.from_exception(error))))
-                continue
-            run.pending[future] = call
-            future.add_done_callback(functools.partial(run.ended, call))
-            run.expected += 1  # last: a call that an interrupt has kept from getting here is not waited for
+                run.refused(call, carrier, error)
 
     def _submit(self, carrier: Carrier) -> concurrent.futures.Future[Any]:
         try:
@@ -147,18 +201,27 @@ class FuturesExecutor(base.Executor):
             return self._running.submit(carrier)
 
     def recall(self) -> list[base.Call]:
-        """Give back the calls that can still be cancelled."""
+        """Give back the calls that can still be cancelled, and have not left this process."""
         run, left = self._run, []
-        for future, call in list(run.pending.items()):
-            # Taken out first: whoever takes a future out decides what becomes of its call.
-            if run.pending.pop(future, None) is not None:
-                if future.cancel():
-                    run.expected -= 1
+        for call, (future, carrier) in list(run.pending.items()):
+            # Taken out first: whoever takes a call out decides what becomes of it.
+            if run.pending.pop(call, None) is None:
+                continue
+            if future is None:  # its `submit` was interrupted
+                if carrier.revoke():
                     left.append(call)
-                else:
-                    run.pending[future] = call
-                    if future.done():
-                        run.ended(call, future)
+                elif carrier.begun:
+                    run.expected += 1
+                    carrier.when_ended(functools.partial(run.tell, call))
+            elif carrier.sent or not _cancelled(future, call):
+                run.pending[call] = future, carrier
+                if future.done():
+                    run.ended(call, future)
+            elif not carrier.revoke() and carrier.begun:  # so what `cancel` says is not true
+                carrier.when_ended(functools.partial(run.tell, call))
+            else:
+                run.expected -= 1
+                left.append(call)
         return left
 
     def stop(self) -> None:
@@ -171,19 +234,32 @@ class FuturesExecutor(base.Executor):
             self._running = None
 
 
+#: what is used of a future
+_OF_A_FUTURE = ("add_done_callback", "cancel", "done", "result")
+
+
+def _cancelled(future: Any, call: base.Call) -> bool:
+    try:
+        return bool(future.cancel())
+    except Exception:
+        LOG.warning("The future of atom '%s' could not be cancelled", call.atom.name, exc_info=True)
+        return False
+
+
 class _Run:
     """The calls of one run: a call that ends after its run was abandoned is delivered to nobody else's."""
 
     def __init__(self, deliver: Callable[[tuple[Any, Any]], None], woken: Any) -> None:
         self.deliver = deliver
-        self.pending: dict[concurrent.futures.Future[Any], base.Call] = {}
+        self.pending: dict[base.Call, tuple[Any, Carrier]] = {}  # each with its future, or None
         self.expected = 0  # how many were submitted, less those recalled
         self.delivered: list[None] = []  # as long as there were deliveries; whatever thread may append to it
         self.woken = woken  # a queue, as `make_queue` gives it: something is put in after each delivery
 
-    def ended(self, call: base.Call, future: concurrent.futures.Future[Any]) -> None:
+    def ended(self, call: base.Call, future: Any) -> None:
         """Deliver what came of a call, unless it has been recalled."""
-        if self.pending.pop(future, None) is None:
+        taken = self.pending.pop(call, None)
+        if taken is None:
             return
         outcome: Any
         try:
@@ -192,12 +268,43 @@ class _Run:
                 for details in outcome.progress:
                     self.deliver((call.atom, details))
                 outcome = outcome.outcome
-        except concurrent.futures.CancelledError as error:  # somebody else did that, as when the executor is shut down
-            outcome = base.NotBegun(Failure.from_exception(error))
-        except Exception as error:
-            outcome = Failure.from_exception(error)
+        except Exception as error:  # the executor's own: what the call itself raises is an outcome
+            self._failed(call, taken[1], error, known=isinstance(error, _NEVER_BEGAN))
         except BaseException as error:
-            outcome = base.Interrupt(error)
+            self.tell(call, base.Interrupt(error))
+        else:
+            self.tell(call, outcome)
+
+    def refused(self, call: base.Call, carrier: Carrier, error: Exception) -> None:
+        """Deliver that a call was not taken, which its executor may have kept all the same."""
+        if self.pending.pop(call, None) is None:
+            return  # it has ended meanwhile
+        self.expected += 1
+        self._failed(call, carrier, error, known=True)
+
+    def _failed(self, call: base.Call, carrier: Carrier, error: Exception, *, known: bool) -> None:
+        """Deliver the failure of an executor, when nothing of the call goes on that we know of.
+
+        :param known: whether the call has not begun where we have not seen it begin
+        """
+        failure = Failure.from_exception(error)
+        if carrier.revoke():
+            self.tell(call, base.NotBegun(failure) if known else failure)
+        elif carrier.begun:
+            carrier.when_ended(lambda outcome: self.tell(call, _after_all(call, outcome, failure)))
+        else:
+            self.tell(call, failure)
+
+    def tell(self, call: base.Call, outcome: Any) -> None:
+        """Deliver what came of a call."""
         self.deliver((call, outcome))
         self.delivered.append(None)
         self.woken.put(None)
+
+
+_NEVER_BEGAN = (concurrent.futures.BrokenExecutor, concurrent.futures.CancelledError)
+
+
+def _after_all(call: base.Call, outcome: Any, failure: Failure) -> Any:
+    """Return what is delivered of a call that has run, although its executor failed: it is to be undone."""
+    return outcome if call.verb == states.REVERT or isinstance(outcome, base.Interrupt) else failure

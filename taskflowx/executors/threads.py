@@ -1,7 +1,9 @@
 """Our own worker threads.
 
 The scheduler puts calls on one queue, from which the workers take them; a worker delivers what came of a call and
-takes the next. Threads are started when there are more calls than threads, up to the limit, and end with the run.
+takes the next. Threads are started when there are more calls than threads, up to the limit, and end with the run. When
+the system has no more threads, those that run do the work; when there is none, the thread of the engine does it, one
+call whenever it would wait.
 
 A call is queued with what follows it for certain, if there is a worker for it. When it has succeeded and no other call
 lacks a worker, its worker goes on with that by itself. Whether it will is decided before the outcome of the call is
@@ -17,6 +19,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import logging
 import os
 import queue
 import threading
@@ -35,6 +38,8 @@ if TYPE_CHECKING:
     _Calls = queue.SimpleQueue[tuple[base.Call, _Row | None] | None]
 
 
+LOG = logging.getLogger(__name__)
+
 #: at most so many calls are queued with the one that they follow
 _AHEAD = 32
 #: at most so many seconds pass, and so large a part of what is queued, before results are looked at
@@ -50,7 +55,7 @@ class _Gathering(base.Delivered):
 
     def __init__(self, executor: ThreadsExecutor) -> None:
         super().__init__()
-        self._seconds_to_gather = executor.seconds_to_gather
+        self._seconds_to_gather, self._help_out = executor.seconds_to_gather, executor.help_out
 
     def get(self, block: bool = True, timeout: float | None = None) -> tuple[Any, Any]:
         """Take the first item out, and wait for one.
@@ -68,6 +73,7 @@ class _Gathering(base.Delivered):
 
     def _gather(self, timeout: float | None) -> float | None:
         """Sleep while the workers need nobody; returns what is left of the time."""
+        self._help_out()
         seconds = self._seconds_to_gather()
         if seconds >= _AT_LEAST:
             if timeout is not None:
@@ -93,6 +99,8 @@ class ThreadsExecutor(base.Executor):
         #: those in which there may be some
         self._rows: list[_Row] = []
         self._deliver: Callable[[tuple[Any, Any]], None] | None = None
+        self._lacks_threads = False  # whether the system has refused one in this run
+        self._waits_here = False  # whether who waits for calls lets us know, by `help_out`
         self._submitted = 0
         self._ended: list[int] = []  # how many of them each worker has ended, with what followed
         self._followed = 0  # how many followers have been handed in
@@ -105,6 +113,7 @@ class ThreadsExecutor(base.Executor):
         self.stop()  # what is left of a run whose end was interrupted, and is not to go on
         self.follower_of = follower_of
         self._deliver = deliver
+        self._lacks_threads = False
         self._submitted = 0
         self._ended = []
         self._calls = queue.SimpleQueue()
@@ -113,7 +122,8 @@ class ThreadsExecutor(base.Executor):
 
     def make_queue(self) -> Any:
         """Return what the scheduler waits on."""
-        return _Gathering(self) if base.may_wait_natively() else super().make_queue()
+        self._waits_here = base.may_wait_natively()
+        return _Gathering(self) if self._waits_here else super().make_queue()
 
     def seconds_to_gather(self) -> float:
         """Return for how long the workers will not need anybody, as fast as they have been of late."""
@@ -137,31 +147,66 @@ class ThreadsExecutor(base.Executor):
             self._interval = 0.0
         self._submitted += len(calls)
         while len(self._threads) < min(self._max_workers, self._submitted):
-            thread = threading.Thread(
-                target=self._work,
-                args=(self._deliver, self._calls, len(self._threads)),
-                name=f"taskflowx-worker-{len(self._threads)}",
-                daemon=True,
-            )
-            self._threads.append(thread)
-            self._ended.append(0)
-            try:
-                thread.start()
-            except RuntimeError as error:
-                if error.__context__ is not None:  # an interrupt, which came while `start` held its lock
-                    raise error.__context__ from None
-                self._threads.pop()  # the system has no more threads: those that run do the work
-                if self._threads:
-                    break
-                raise
+            if not self._start_thread():
+                break
         put, follower_of = self._calls.put, self.follower_of
-        if follower_of is None or self._lacks_workers():
+        if follower_of is None or not self._threads or self._lacks_workers():
             for call in calls:
                 put((call, None))
         else:
             self._rows = [row for row in self._rows if row]
             for call in calls:
                 put((call, self._row_after(call, follower_of)))
+        if not (self._threads or self._waits_here):
+            while self.help_out():
+                pass
+
+    def _start_thread(self) -> bool:
+        """Start one more worker; tells whether the system has given a thread."""
+        thread = threading.Thread(
+            target=self._work,
+            args=(self._deliver, self._calls, len(self._threads)),
+            name=f"taskflowx-worker-{len(self._threads)}",
+            daemon=True,
+        )
+        self._threads.append(thread)
+        self._ended.append(0)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            if error.__context__ is not None:  # an interrupt, which came while `start` held its lock
+                raise error.__context__ from None
+            self._threads.pop()
+            self._ended.pop()
+            if not self._lacks_threads:
+                self._lacks_threads = True
+                who = f"the {len(self._threads)} threads that it has" if self._threads else "the thread of the engine"
+                LOG.warning("A worker thread could not be started (%s); the run goes on in %s", error, who)
+            return False
+        return True
+
+    def help_out(self) -> bool:
+        """Make one call in this thread, that of the engine, if there is no worker; tells whether there was one."""
+        if self._threads:
+            return False
+        try:
+            taken = self._calls.get_nowait()
+        except queue.Empty:
+            return False
+        deliver = self._deliver
+        if taken is None:
+            return False
+        assert deliver is not None, "calls come after the start"
+        call, kept = taken[0], task.PROGRESS.get()
+        task.PROGRESS.set(self.reporter(deliver))
+        try:
+            outcome = base.perform(call.atom, call.verb, call.kwargs)
+        except BaseException as error:
+            outcome = base.Interrupt(error)
+        finally:
+            task.PROGRESS.set(kept)
+        deliver((call, outcome))
+        return True
 
     def _lacks_workers(self) -> bool:
         """Tell whether some call waits for a worker that is at another one."""
@@ -227,6 +272,8 @@ class ThreadsExecutor(base.Executor):
 
     def stop(self) -> None:
         """Join the workers, which first run what is queued."""
+        while self.help_out():
+            pass
         self._calls.put(None)
         for thread in self._threads:
             if thread.is_alive():  # not so when an interrupt has kept it from being started

@@ -4,23 +4,34 @@
 
 The tasks below are at the top of a module that can be imported wherever taskflowx can, so they reach other processes.
 What they do they write down in a file, so all workers have to see the same file system.
+
+An executor under test may do anything, so each test runs in a thread of its own and has a limit in seconds. When one
+has hung, the others get a second each: the suite always ends. A test fails as well when the engine has refused
+something that the executor did.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
+import logging
 import pathlib
+import queue
 import sys
 import tempfile
 import threading
+import time
+import traceback
 import unittest
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import engines, exceptions, executors, retry, states, task
+from taskflowx.executors import base, guard
 from taskflowx.patterns import graph_flow, linear_flow, unordered_flow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from taskflowx.flow import Flow
 
@@ -137,6 +148,18 @@ class LeaveOnce(Note):
         return "stayed"
 
 
+class Hold(Note):
+    """Runs until there is a second file."""
+
+    def execute(self) -> Any:
+        """Note that it began, and wait for the file that lets it go."""
+        self.write("began")
+        let_go = pathlib.Path(self.path + ".go")
+        while not let_go.exists() and let_go.parent.exists():  # which goes with the test
+            time.sleep(0.005)  # noqa: TID251 - another process may have to see it
+        return "held"
+
+
 class Append(task.Task):
     """Changes what it is given."""
 
@@ -145,11 +168,41 @@ class Append(task.Task):
         box.append(self.name)
 
 
+class Driven:
+    """An executor without a scheduler.
+
+    :param executor: that one; it is started
+    """
+
+    def __init__(self, executor: base.Executor) -> None:
+        self.executor = executor
+        self.delivered: list[tuple[Any, Any]] = []
+        self._queue = executor.make_queue()
+        executor.start(self._queue.put)
+
+    def wait(self, seconds: float) -> None:
+        """Wait as the scheduler does, for one delivery and not longer than that."""
+        with contextlib.suppress(queue.Empty):
+            self.delivered.append(self._queue.get(timeout=seconds))
+
+    def stop(self) -> list[tuple[Any, Any]]:
+        """Stop the executor, and return all that was delivered."""
+        self.executor.stop()
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self.delivered.append(self._queue.get_nowait())
+        return self.delivered
+
+
 class Contract(unittest.TestCase):
     """What is true wherever calls run; subclasses say where that is."""
 
     #: returns what is passed as `executor=`
     make: Callable[[], Any]
+    #: how many seconds a test may take, and how many when another one has hung
+    limit, limit_after_a_hang = 20.0, 1.0
+    #: whether a test has hung
+    hung = False
 
     def setUp(self) -> None:
         """Make the executor, and a file for notes."""
@@ -159,8 +212,63 @@ class Contract(unittest.TestCase):
         self.executor = type(self).make()
         for name in ("shutdown", "close"):
             if callable(end := getattr(self.executor, name, None)):
-                self.addCleanup(end)
+                self.addCleanup(self.within_limit, end)
                 break
+
+    def within_limit(self, function: Callable[[], Any]) -> None:
+        """Call a function in a thread of its own, and raise what it raises.
+
+        :raises AssertionError: when it has not ended in time; says where it is
+        """
+        ended: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+
+        def work() -> None:
+            try:
+                function()
+            except BaseException as error:  # noqa: BLE001 - raised below
+                ended.put(error)
+            else:
+                ended.put(None)
+
+        kind = type(self)
+        seconds = kind.limit_after_a_hang if kind.hung else kind.limit
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        try:
+            error = ended.get(timeout=seconds)
+        except queue.Empty:
+            kind.hung = True
+            frame = sys._current_frames().get(thread.ident or 0)  # noqa: SLF001 - the documented way to it
+            where = "".join(traceback.format_stack(frame)[-6:])
+            raise AssertionError(f"it did not end in {seconds:g} seconds, and is at\n{where}") from None
+        if error is not None:
+            raise error
+
+    @contextlib.contextmanager
+    def started(self) -> Iterator[Driven]:
+        """Give the executor, started as the scheduler would start it."""
+        executor = executors.fetch(self.executor)
+        if executor.serial:
+            self.skipTest("nothing is submitted to it")
+        driven = Driven(executor)
+        try:
+            yield driven
+        finally:
+            pathlib.Path(self.path + ".go").touch()
+            executor.stop()
+
+    def let_go_soon(self) -> None:
+        """Let calls that are held go when one has begun and stop may wait for it, whatever this thread does then."""
+        began, let_go = pathlib.Path(self.path), pathlib.Path(self.path + ".go")
+
+        def watch() -> None:
+            while not began.exists() and began.parent.exists():
+                time.sleep(0.005)  # noqa: TID251 - it may come from another process
+            time.sleep(0.1)  # noqa: TID251 - for a `stop` that does not wait
+            with contextlib.suppress(OSError):
+                let_go.touch()
+
+        threading.Thread(target=watch, daemon=True).start()
 
     def load(self, flow: Flow, **options: Any) -> Any:
         """Return an engine for a flow."""
@@ -290,8 +398,9 @@ class Contract(unittest.TestCase):
 
     def test_a_run_can_be_awaited(self) -> None:
         engine = self.load(linear_flow.Flow("f").add(Note("a", self.path), Break("b", self.path)))
+        _raised(Problem, engine.run)  # what hangs does so here: the interpreter would wait for the thread of `arun`
         _raised(Problem, lambda: asyncio.run(engine.arun()))
-        _equal(self.notes(), ["ran a", "broke b", "undid b", "undid a"])
+        _equal(self.notes(), ["ran a", "broke b", "undid b", "undid a"] * 2)
 
     def test_what_the_executor_says_of_itself_is_true(self) -> None:
         executor = executors.fetch(self.executor)
@@ -306,21 +415,89 @@ class Contract(unittest.TestCase):
             self.load(linear_flow.Flow("f").add(Append("a")), store={"box": box}).run()
             _equal(box == ["a"], executor.shares_memory)
 
+    def test_each_call_is_delivered_once_before_stop_returns(self) -> None:
+        for _ in range(2):  # an executor is started again for the next run
+            calls = [base.Call(i, Give(f"t{i}", i), states.EXECUTE, {}) for i in range(12)]
+            calls.append(base.Call(12, Break("broken", self.path), states.EXECUTE, {}))
+            with self.started() as driven:
+                driven.executor.submit(calls[:5])
+                driven.executor.submit(calls[5:])
+                delivered = driven.stop()
+            _equal(len(delivered), len(calls))
+            outcomes = {id(call): outcome for call, outcome in delivered}
+            _equal([outcomes.get(id(call)) for call in calls[:-1]], list(range(12)))
+            _equal(outcomes[id(calls[-1])].exception_str, "('on purpose', 7)")
+
+    def test_stop_waits_for_calls_that_run(self) -> None:
+        call = base.Call(0, Hold("held", self.path), states.EXECUTE, {})
+        with self.started() as driven:
+            self.let_go_soon()
+            driven.executor.submit([call])
+            while not self.notes():
+                driven.wait(0.01)
+            delivered = driven.stop()
+        _equal(delivered, [(call, "held")])
+
+    def test_a_call_is_given_back_or_delivered(self) -> None:
+        held = [base.Call(i, Hold(f"held{i}", self.path), states.EXECUTE, {}) for i in range(2)]
+        calls = [*held, *(base.Call(i, Note(f"t{i}", self.path), states.EXECUTE, {}) for i in range(2, 80))]
+        with self.started() as driven:
+            self.let_go_soon()
+            driven.executor.submit(calls)
+            driven.wait(0.05)
+            given_back = driven.executor.recall()
+            delivered = [call for call, _ in driven.stop()]
+        _equal(sorted(call.index for call in [*given_back, *delivered]), list(range(80)))
+        _equal({id(call) for call in [*given_back, *delivered]}, {id(call) for call in calls})
+        _equal(sorted(line.split()[1] for line in self.notes()), sorted(call.atom.name for call in delivered))
+
     def test_an_executor_of_the_caller_stays_open(self) -> None:
         submit = getattr(self.executor, "submit", None)
-        if not callable(submit):
-            self.skipTest("it is the engine's own")
+        if not callable(submit) or isinstance(self.executor, base.Executor):
+            self.skipTest("a run starts and stops it")
         self.load(linear_flow.Flow("f").add(Give("a", 1))).run()
         _equal(submit(str, 5).result(60), "5")
 
 
-def case(make: Callable[[], Any]) -> type[Contract]:
+def _limited(test: Callable[[Contract], None]) -> Callable[[Contract], None]:
+    """Return a test that ends, and that fails when the engine has refused something."""
+
+    @functools.wraps(test)
+    def limited(self: Contract) -> None:
+        refused = _Refused()
+        guard.LOG.addHandler(refused)
+        try:
+            self.within_limit(functools.partial(test, self))
+        finally:
+            guard.LOG.removeHandler(refused)
+        _equal(refused.texts, [])
+
+    return limited
+
+
+class _Refused(logging.Handler):
+    """Keeps what the engine says of an executor."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.texts.append(record.getMessage())
+
+
+for _name in [name for name in vars(Contract) if name.startswith("test_")]:
+    setattr(Contract, _name, _limited(vars(Contract)[_name]))
+
+
+def case(make: Callable[[], Any], limit: float = Contract.limit) -> type[Contract]:
     """Return the tests for one executor, as a `unittest.TestCase`.
 
     :param make: returns what is passed as `executor=`; it is called for each test, and `shutdown` or `close`, where
         there is one, after it
+    :param limit: how many seconds a test may take
     """
-    return type("Case", (Contract,), {"make": staticmethod(make)})
+    return type("Case", (Contract,), {"make": staticmethod(make), "limit": limit})
 
 
 def _equal(found: Any, expected: Any) -> None:

@@ -55,7 +55,7 @@ def run(tmp_path, program, *launcher):
     ran = subprocess.run(
         [*launcher, str(script)], capture_output=True, text=True, timeout=55, check=False, cwd=tmp_path
     )
-    assert "Ran 14 tests" in ran.stderr, ran.stderr
+    assert "Ran 17 tests" in ran.stderr, ran.stderr
     assert "\nOK" in ran.stderr, ran.stderr
 
 

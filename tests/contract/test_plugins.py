@@ -27,7 +27,7 @@ def test_an_installed_package_brings_an_executor_that_keeps_to_the_contract(tmp_
     command = [sys.executable, "-m", "unittest", "-v", "test_turnstile"]
     ran = subprocess.run(command, cwd=installed, capture_output=True, text=True, timeout=50, check=False)
     assert ran.returncode == 0, ran.stderr
-    assert "Ran 14 tests" in ran.stderr
+    assert "Ran 17 tests" in ran.stderr
     unknown = "from taskflowx import executors; executors.fetch('turnstyle')"
     ran = subprocess.run(
         [sys.executable, "-c", unknown], cwd=installed, capture_output=True, text=True, timeout=50, check=False

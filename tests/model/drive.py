@@ -87,13 +87,15 @@ class Rules:
             return
         self.events += 1
         old, atom = self.state[name], self._shape.atoms[name]
-        if details["old_state"] != old:
-            self.wrong.append(f"{name} is {old}, the event says {details['old_state']}")
+        cut_off = details.get("interrupted")
+        if cut_off is not None and (name not in self.cut_off or event not in CUT_OFF[cut_off]):
+            self.wrong.append(f"{name} was not interrupted in {cut_off}, the event {event} says so")
+        if (cut_off or details["old_state"]) != old:
+            self.wrong.append(f"{name} is {old}, the event says {details}")
+        self.cut_off.discard(name)
         check = states.check_retry_transition if isinstance(atom, specs.Again) else states.check_task_transition
-        if name in self.cut_off and event in CUT_OFF.get(old, ()):
-            self.cut_off.discard(name)
-        elif not check(old, event):
-            self.wrong.append(f"{name} went from {old} to {event}")
+        if not check(details["old_state"], event):
+            self.wrong.append(f"{name} went from {details['old_state']} to {event}")
         found = getattr(self, f"_{event.lower()}", None)
         if found is not None:
             found(name, atom)

@@ -369,3 +369,75 @@ def test_what_a_retry_runs_again_runs_at_once():
     flow = unordered_flow.Flow("f", retry=retry.Times(2, "r")).add(*map(Meets, "012"))
     engines.load(flow, executor="threads", max_workers=3).run()
     assert failed
+
+
+class Where(task.Task):
+    """Notes the thread in which it runs, and may fail."""
+
+    def __init__(self, name, notes, fails=False):
+        super().__init__(name)
+        self.notes, self.fails = notes, fails
+
+    def note(self, verb):
+        self.notes.append((verb, self.name, threading.current_thread()))
+
+    def execute(self):
+        self.note("ran")
+        self.update_progress(0.5)
+        if self.fails:
+            raise ValueError("on purpose")
+
+    def revert(self):
+        self.note("undid")
+
+
+@pytest.mark.parametrize("given", [0, 1])
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("name", ["threads", "asyncio"])
+def test_a_run_goes_on_when_the_system_gives_no_more_threads(monkeypatch, caplog, given, fails, name):
+    real, started, notes = threading.Thread.start, [], []
+
+    def start(thread):
+        if len(started) >= given:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        real(thread)
+
+    tasks = [Where(f"t{i}", notes, fails=fails and i == 4) for i in range(6)]
+    engine = engines.load(
+        linear_flow.Flow("f").add(Where("a", notes), unordered_flow.Flow("u").add(*tasks)),
+        engine="parallel",
+        executor=name,
+        max_workers=3,
+    )
+    monkeypatch.setattr(threading.Thread, "start", start)
+    if fails:
+        with pytest.raises(ValueError, match="on purpose"):
+            engine.run()
+    else:
+        engine.run()
+    assert engine.storage.get_flow_state() == (states.REVERTED if fails else states.SUCCESS)
+    assert sorted(name for verb, name, _ in notes if verb == "ran") == ["a", *(f"t{i}" for i in range(6))]
+    assert len([verb for verb, *_ in notes if verb == "undid"]) == (7 if fails else 0)
+    where = {thread for *_, thread in notes} - {threading.current_thread()}
+    assert len(where) == given
+    (told,) = [record.getMessage() for record in caplog.records if "could not be started" in record.getMessage()]
+    assert "can't start new thread" in told
+
+
+def test_a_run_in_the_thread_of_the_engine_can_be_suspended(monkeypatch):
+    def start(thread):
+        raise RuntimeError("can't start new thread")
+
+    notes = []
+    first = Where("a", notes)
+    engine = engines.load(
+        unordered_flow.Flow("f").add(first, *(Where(f"t{i}", notes) for i in range(3))),
+        engine="parallel",
+        executor="threads",
+    )
+    first.execute = engine.suspend
+    monkeypatch.setattr(threading.Thread, "start", start)
+    engine.run()
+    assert engine.storage.get_flow_state() == states.SUSPENDED
+    assert notes == []

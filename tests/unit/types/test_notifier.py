@@ -818,3 +818,66 @@ def test_a_callback_that_is_compared_during_registration_may_register_itself():
     notifier.register("a", Eager())
     notifier.register("a", Eager())
     assert len(notifier) == 3
+
+
+class Compared:
+    """A callback that counts how often it is compared with another one."""
+
+    compared = 0
+
+    def __call__(self, event_type, details):
+        """Do nothing."""
+
+    def __eq__(self, other):
+        Compared.compared += 1
+        return self is other
+
+    def __hash__(self):
+        return id(self)
+
+
+def test_a_callback_is_not_compared_with_all_that_are_registered():
+    Compared.compared = 0
+    notifier = Notifier()
+    for _ in range(500):
+        notifier.register("event", Compared())
+    assert Compared.compared < 10 * 500  # to compare all of them takes 125,000
+    assert len(notifier) == 500
+
+
+@pytest.mark.parametrize("change", ["deregister", "deregister_event", "reset", "copy", "pickle", "none"])
+def test_what_is_registered_is_known_after_each_change(change):
+    notifier = Notifier()
+    notifier.register("event", print)
+    notifier.register("event", repr_of)
+    stays = change in ("copy", "pickle", "none")
+    if change == "deregister":
+        notifier.deregister("event", repr_of)
+    elif change == "deregister_event":
+        notifier.deregister_event("event")
+    elif change == "reset":
+        notifier.reset()
+    elif change == "copy":
+        notifier = notifier.copy()
+    elif change == "pickle":
+        notifier = through_pickle(notifier)
+    if stays:
+        with pytest.raises(ValueError, match="already registered"):
+            notifier.register("event", repr_of)
+    else:
+        notifier.register("event", repr_of)
+        with pytest.raises(ValueError, match="already registered"):
+            notifier.register("event", repr_of)
+
+
+def test_copies_do_not_share_what_they_know():
+    notifier = Notifier()
+    notifier.register("event", print)
+    other = notifier.copy()
+    other.register("event", repr_of)
+    notifier.register("event", repr_of)
+    assert len(notifier) == len(other) == 2
+
+
+def repr_of(event_type, details):
+    """Do nothing."""

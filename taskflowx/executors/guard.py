@@ -1,0 +1,188 @@
+"""The border between the engine and executors that are not ours.
+
+The scheduler relies on the contract of `base.Executor`: each call is delivered once, or given back by `recall`. Our own
+executors keep to it, and are passed on as they are. One that somebody else wrote is put into a `Guarded`, so that its
+faults stay its own:
+
+- The calls in flight are a set. What is delivered takes its call out of it, in one step; what is delivered for a second
+  time, for a call that is not in flight, or is no delivery at all, is refused, and a warning names the atom once.
+- What raises in `start` or `submit` fails the calls in question. Those that are given back, or never were handed in,
+  have never begun; the others may have run, so they are undone.
+- What raises in `recall` or `stop` is logged: the record has what was delivered.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from taskflowx import atom as atoms
+from taskflowx.executors import base
+from taskflowx.types.failure import Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    _Deliver = Callable[[tuple[Any, Any]], None]
+
+LOG = logging.getLogger(__name__)
+
+#: what an executor says of itself
+_FACTS = ("serial", "inline", "pickles", "shares_memory", "runs_async", "is_remote", "can_cancel", "can_kill")
+
+
+def guarded(executor: base.Executor) -> base.Executor:
+    """Return an executor that keeps to the contract: the same one if it is ours."""
+    ours = type(executor).__module__.partition(".")[0] == __name__.partition(".")[0]
+    return executor if ours else Guarded(executor)
+
+
+class _InFlight:
+    """The calls of one run that were handed in, and neither delivered nor given back.
+
+    :param kind: the name of the executor's class, for messages
+    :param deliver: takes what is sound
+    """
+
+    def __init__(self, kind: str, deliver: _Deliver) -> None:
+        self._kind = kind
+        self._deliver = deliver
+        self._calls: dict[int, base.Call] = {}
+        self._told: set[str] = set()
+
+    def add(self, calls: list[base.Call]) -> None:
+        """Note that calls are about to be handed in."""
+        self._calls.update((id(call), call) for call in calls)
+
+    def take(self, call: Any) -> bool:
+        """Take a call out; tells whether it was there, so that one of all threads is told so."""
+        return self._calls.pop(id(call), None) is not None
+
+    def deliver(self, item: Any) -> None:
+        """Deliver what is sound, from any thread."""
+        if type(item) is not tuple or len(item) != 2:  # noqa: PLR2004 - call and outcome
+            self.refuse(f"an object of {type(item)}", "which is no pair of a call and its outcome")
+            return
+        what: Any = item[0]
+        outcome: Any = item[1]
+        if isinstance(what, base.Call):
+            if self.take(what):
+                self._deliver((what, _sound(outcome)))
+            else:
+                name = getattr(what.atom, "name", None)
+                self.refuse(f"atom '{name}'", "which is not in flight, or was delivered before")
+        elif isinstance(what, atoms.Atom) and _is_progress(outcome):
+            self._deliver((what, outcome))
+        else:
+            self.refuse(f"an object of {type(what)}", "which is neither a call nor a task with its progress")
+
+    def refuse(self, what: str, why: str) -> None:
+        """Log that something is ignored, once for each thing."""
+        if what not in self._told:
+            self._told.add(what)
+            LOG.warning("%s delivered %s, %s; it is ignored", self._kind, what, why)
+
+    def fail(self, calls: list[base.Call], error: Exception, *, begun: bool) -> None:
+        """Deliver that calls have failed with their executor.
+
+        :param begun: whether they may have begun
+        """
+        for call in calls:
+            if self.take(call):
+                failure = Failure.from_exception(error)
+                self._deliver((call, failure if begun else base.NotBegun(failure)))
+
+
+def _sound(outcome: Any) -> Any:
+    """Return an outcome as it is, or a failure when its insides are not what the scheduler goes by."""
+    kind = type(outcome)
+    if (kind is base.Interrupt and not isinstance(outcome.exception, BaseException)) or (
+        kind is base.NotBegun and not isinstance(outcome.failure, Failure)
+    ):
+        return Failure.from_exception(TypeError(f"{kind.__name__} was delivered with what is no exception"))
+    return outcome
+
+
+def _is_progress(details: Any) -> bool:
+    return isinstance(details, base.Event) or (isinstance(details, dict) and "progress" in details)
+
+
+class Guarded(base.Executor):
+    """An executor of somebody else's that keeps to the contract.
+
+    :param executor: that one
+    """
+
+    def __init__(self, executor: base.Executor) -> None:
+        self._executor = executor
+        self._kind = type(executor).__name__
+        self._in_flight = _InFlight(self._kind, lambda _: None)
+        self._broken: Exception | None = None  # what `start` raised
+        for name in _FACTS:
+            setattr(self, name, getattr(executor, name))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._executor, name)  # what an executor has beside the contract
+
+    @property
+    def within_a_loop(self) -> bool:
+        """Whether the run takes place in an event loop that runs already."""
+        return self._executor.within_a_loop
+
+    def check_start(self) -> None:
+        """Raise an error when a run cannot take place in this thread."""
+        self._executor.check_start()
+
+    def dumps(self, part: Any) -> bytes:
+        """Pickle a part of an atom."""
+        return self._executor.dumps(part)
+
+    def make_queue(self) -> Any:
+        """Return what the scheduler waits on."""
+        return self._executor.make_queue()
+
+    def start(self, deliver: _Deliver) -> None:
+        """Start the executor; what it raises fails the calls that are handed in."""
+        self._in_flight = _InFlight(self._kind, deliver)
+        self._broken = None
+        self._executor.check_progress = self.check_progress
+        try:
+            self._executor.start(self._in_flight.deliver)
+        except Exception as error:
+            LOG.warning("%s could not be started", self._kind, exc_info=True)
+            self._broken = error
+
+    def submit(self, calls: list[base.Call]) -> None:
+        """Hand calls in; what that raises fails them."""
+        in_flight = self._in_flight
+        in_flight.add(calls)
+        if self._broken is not None:
+            in_flight.fail(calls, self._broken, begun=False)
+            return
+        try:
+            self._executor.submit(list(calls))
+        except Exception as error:
+            in_flight.fail(self._given_back(), error, begun=False)
+            in_flight.fail(calls, error, begun=True)
+
+    def recall(self) -> list[base.Call]:
+        """Give back the calls that have not begun."""
+        return [call for call in self._given_back() if self._in_flight.take(call)]
+
+    def _given_back(self) -> list[base.Call]:
+        if self._broken is not None:
+            return []
+        try:
+            return list(self._executor.recall())
+        except Exception:
+            LOG.warning("%s failed to give back calls", self._kind, exc_info=True)
+            return []
+
+    def stop(self) -> None:
+        """Stop the executor."""
+        if self._broken is not None:
+            return
+        try:
+            self._executor.stop()
+        except Exception:
+            LOG.warning("%s failed to stop", self._kind, exc_info=True)
