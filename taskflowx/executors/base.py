@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import contextvars
 import functools
 import itertools
 import queue
@@ -134,6 +135,16 @@ def perform(atom: Any, verb: str, kwargs: dict[str, Any]) -> Any:
     except Exception as error:
         return Failure.from_exception(error)
     return value
+
+
+def context_of_calls(report: Callable[[Any, dict[str, Any]], None] | None) -> contextvars.Context:
+    """Return a copy of the context in which the run was started; each call runs in a copy of it.
+
+    :param report: takes the progress of tasks there
+    """
+    context = contextvars.copy_context()
+    context.run(task.PROGRESS.set, report)
+    return context
 
 
 class Delivered(queue.SimpleQueue[tuple[Any, Any]]):
