@@ -502,7 +502,7 @@ class ActionEngine(base.Engine):
 
     def _iterate(self, timeout: float | None, work: life.Work, *, stepwise: bool) -> Generator[str, Any, None]:
         if timeout is not None:
-            arguments.check_number("timeout", timeout, "a number of seconds, zero or more, or None", least=0)
+            timeout = arguments.to_seconds("timeout", timeout, "a number of seconds, zero or more, or None", least=0)
         self._executor.check_start()
         started = time.monotonic()
         try:
@@ -763,7 +763,8 @@ def _check_options(engine: type[ActionEngine], options: dict[str, Any]) -> None:
     arguments.check_choice("durability", options.get("durability", _STRICT), (_STRICT, _GROUP, _EXIT))
     for name, least in (("commit_interval", 0.001), ("commit_timeout", 0), ("lease", 1)):
         if name in options:
-            arguments.check_number(name, options[name], f"a number of seconds, at least {least}", least=least)
+            wanted = f"a number of seconds, at least {least}"
+            options[name] = arguments.to_seconds(name, options[name], wanted, least=least)
     for name in _FLAGS & options.keys():
         options[name] = arguments.to_bool(name, options[name])
 

@@ -73,6 +73,8 @@ _WAITS = 3
 _RAISED = object()
 #: at least so long lies between commits that carry nothing but progress
 _SECONDS_FOR_PROGRESS = 1.0
+#: so many seconds are waited at once at most: queues, selectors and locks differ in how many they bear
+_LONGEST_WAIT = 3600.0
 
 
 class Scheduler:
@@ -544,7 +546,7 @@ class Scheduler:
             limits.append(self._committed_at + self._commit_interval)
         if self._progressed and self._commit_interval < math.inf:
             limits.append(self._committed_at + max(self._commit_interval, _SECONDS_FOR_PROGRESS))
-        return max(min(limits) - time.monotonic(), 0.0) if limits else None
+        return max(min(min(limits) - time.monotonic(), _LONGEST_WAIT), 0.0) if limits else None
 
     def _learn(self) -> None:
         """Record what has been delivered, and resolve the failures in it.
