@@ -794,6 +794,7 @@ class Scheduler:
                     except Exception as error:
                         result, ended = (_RAISED, error), i
                         self._ended(i, states.EXECUTE, Failure.from_exception(error))
+                        result, ended = None, -1  # this frame is one of those that the exception has
                         continue
                     if type(result) is Failure or (_DERIVED and type(result) in _DERIVED):
                         if result is UNBOUND:
@@ -921,6 +922,7 @@ class Scheduler:
                     except Exception as error:
                         outcome, ended = (_RAISED, error), i
                         self._ended(i, revert, Failure.from_exception(error))
+                        outcome, ended = None, -1
                         continue
                     if type(outcome) is Failure or (_DERIVED and type(outcome) in _DERIVED):
                         if outcome is UNBOUND:
@@ -1207,7 +1209,10 @@ class Scheduler:
             self._touch(i)
         if r in self._binder.told:
             _count_round(self._details[r])
-        self._details[r].intention = states.EXECUTE
+        detail = self._details[r]
+        detail.intention = states.EXECUTE
+        if detail.results:  # of an attempt that is over, what its variables held is of no use
+            detail.note_failure({name: failure._tfx_past() for name, failure in detail.last_failures.items()})
         self._walk.restarted(r)
 
     def _ended(self, i: int, verb: str, outcome: Any) -> None:
