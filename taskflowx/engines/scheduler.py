@@ -21,6 +21,7 @@ The engine makes one `Scheduler` for a run and iterates over it. What must stay 
 
 from __future__ import annotations
 
+import contextvars
 import functools
 import logging
 import math
@@ -141,7 +142,9 @@ class Scheduler:
         #: how far the run has come: whether the executor was started, whether it was stopped, whether all is on record
         self._started = self._stopped = self._finished = False
         self._waits = _WAITS
-        self._kept_progress: Any = task.PROGRESS.get()
+        #: the context variables of whoever runs the flow, and the copy in which calls in place are made: who finds that
+        #: they differ makes further ones in copies of their own
+        self._context = self._within = contextvars.copy_context()
         #: what has left the run before its end
         self.interrupts = life.Interrupts()
         self._failed: list[int] = []
@@ -197,7 +200,7 @@ class Scheduler:
     def _turns(self, *, stepwise: bool) -> Generator[str, None, None]:
         walk = self._walk
         self._open()
-        kept = self._kept_progress = task.PROGRESS.get()
+        self._context = base.context_of_calls(self._report_in_place)
         alone = self._touched is None and not stepwise and self._plan.rank is None
         self._executor.follower_of = self._follower_of if alone else None
         self._executor.check_progress = None if self._touched is None else self._check_progress
@@ -205,11 +208,7 @@ class Scheduler:
         self._executor.start(self._queue.put)
         while True:
             yield states.SCHEDULING
-            try:
-                task.PROGRESS.set(self._report_in_place)
-                self._start(stepwise=stepwise)
-            finally:
-                task.PROGRESS.set(kept)
+            self._context.copy().run(self._start, stepwise=stepwise)
             yield states.WAITING
             self._wait()
             yield states.ANALYZING
@@ -246,7 +245,6 @@ class Scheduler:
 
         Nothing here goes by the Walk, which an interrupt may have left half changed: the details are the truth.
         """
-        task.PROGRESS.set(self._kept_progress)
         self._executor.follower_of = None
         self._unannounced.clear()
         for calls in self._got_ready:
@@ -375,9 +373,11 @@ class Scheduler:
             else:
                 undoes = bool(walk.undo)
                 if undoes:
-                    self._undo_in_place(self._take_undo(), stepwise=stepwise)
+                    self._within = self._context.copy()
+                    self._within.run(self._undo_in_place, self._take_undo(), stepwise=stepwise)
                 if walk.ready and (executor.serial or not undoes):  # a retry may have made more ready than one
-                    self._execute_in_place(self._take_ready(), stepwise=stepwise)
+                    self._within = self._context.copy()
+                    self._within.run(self._execute_in_place, self._take_ready(), stepwise=stepwise)
             if self._failed:
                 self._resolve_failures()
             if stepwise:
@@ -726,11 +726,13 @@ class Scheduler:
             batch.reverse()
         return batch
 
-    def _execute_in_place(self, batch: list[int], *, stepwise: bool) -> None:  # noqa: C901 - the hot loop
+    def _execute_in_place(self, batch: list[int], *, stepwise: bool, apart: bool = False) -> None:  # noqa: C901 - hot
         """Run a batch of ready atoms here, and then, on the serial executor, what becomes ready by it.
 
         This is the one long function of the engine. The short path does what `_prepare_execute`, `perform` and `_ended`
         do for a plain task, with their calls unfolded.
+
+        :param apart: whether each task gets a context of its own, as one of them has changed a variable of its context
         """
         walk, atoms, details = self._walk, self._atoms, self._details
         callers, sources = self._binder.callers, self._binder.sources
@@ -742,6 +744,8 @@ class Scheduler:
         follow = not (stepwise or timed)
         ended = -1  # the last one of which something has come, which is in `result`
         result: Any = None
+        untouched = self._context
+        within = untouched if apart else self._within
         try:
             while True:
                 ready = walk.ready
@@ -749,6 +753,11 @@ class Scheduler:
                 for i in left:
                     if self.stopping or (timed and self._stops()):
                         walk.ready = [i, *left, *walk.ready]
+                        return
+                    if within != untouched:  # the last task has changed a variable, which is to be its own
+                        ended = -1
+                        self._within = untouched.copy()
+                        self._within.run(self._execute_in_place, [i, *left], stepwise=stepwise, apart=True)
                         return
                     atom, caller = atoms[i], callers[i]
                     if (
@@ -782,7 +791,9 @@ class Scheduler:
                     else:
                         detail.state = running
                     try:
-                        if caller is None:
+                        if apart:
+                            result, ended = untouched.copy().run(_call_plain, atom, caller, sources[i]), i
+                        elif caller is None:
                             try:
                                 atom.pre_execute()
                                 result = atom.execute()
@@ -793,14 +804,14 @@ class Scheduler:
                             result, ended = caller.call(atom, sources[i]), i
                     except Exception as error:
                         result, ended = (_RAISED, error), i
-                        self._ended(i, states.EXECUTE, Failure.from_exception(error))
+                        self._ended_apart(i, states.EXECUTE, Failure.from_exception(error))
                         result, ended = None, -1  # this frame is one of those that the exception has
                         continue
                     if type(result) is Failure or (_DERIVED and type(result) in _DERIVED):
                         if result is UNBOUND:
                             self._execute_one(i)
                         else:
-                            self._ended(i, states.EXECUTE, result)
+                            self._ended_apart(i, states.EXECUTE, result)
                         continue
                     detail.results = result
                     if notifier._topics is not topics:
@@ -816,7 +827,10 @@ class Scheduler:
                             "result": result,
                         }
                         try:
-                            on_success(success, facts)
+                            if within != untouched:
+                                untouched.copy().run(on_success, success, facts)
+                            else:
+                                on_success(success, facts)
                         except Exception:
                             notifier._tfx_complain(on_success, success, facts)
                     after = succ[i]
@@ -866,7 +880,7 @@ class Scheduler:
 
     def _make(self, call: base.Call) -> None:
         """Make a call here, and record what comes of it."""
-        self._made = made = call, base.perform(call.atom, call.verb, call.kwargs)
+        self._made = made = call, self._context.copy().run(base.perform, call.atom, call.verb, call.kwargs)
         self._ended(call.index, call.verb, made[1])
         self._made = None
 
@@ -885,6 +899,7 @@ class Scheduler:
         serial = self._executor.serial
         ended = -1  # the last one of which something has come, which is in `outcome`
         outcome: Any = None
+        within, untouched = self._within, self._context
         try:
             while True:
                 undo = walk.undo
@@ -894,7 +909,13 @@ class Scheduler:
                         walk.undo = [i, *left, *walk.undo]
                         return
                     atom, detail = atoms[i], details[i]
-                    if not plain[i] or detail.state != success or notifier._topics or atom._tfx_listened is not None:
+                    if (
+                        not plain[i]
+                        or detail.state != success
+                        or notifier._topics
+                        or atom._tfx_listened is not None
+                        or within != untouched  # the last one has changed a variable: the others are kept apart
+                    ):
                         self._undo_one(i)
                         continue
                     takes = takes_of[i]
@@ -921,7 +942,7 @@ class Scheduler:
                             ended = i
                     except Exception as error:
                         outcome, ended = (_RAISED, error), i
-                        self._ended(i, revert, Failure.from_exception(error))
+                        self._ended_apart(i, revert, Failure.from_exception(error))
                         outcome, ended = None, -1
                         continue
                     if type(outcome) is Failure or (_DERIVED and type(outcome) in _DERIVED):
@@ -930,7 +951,7 @@ class Scheduler:
                             detail.state = success  # what it gets says what it was
                             self._undo_one(i)
                         else:
-                            self._ended(i, revert, outcome)
+                            self._ended_apart(i, revert, outcome)
                         continue
                     detail.revert_results = outcome
                     detail.state = reverted
@@ -1249,6 +1270,10 @@ class Scheduler:
         else:
             self._reverted(i, outcome)
 
+    def _ended_apart(self, i: int, verb: str, outcome: Any) -> None:
+        """As `_ended`, for those who listen: what the task has done to its context is its own."""
+        self._context.copy().run(self._ended, i, verb, outcome)
+
     def _reverted(self, i: int, outcome: Any) -> None:
         """Record what came of a revert, tell of it, and release what waited for it."""
         detail = self._details[i]
@@ -1342,6 +1367,17 @@ class Scheduler:
             except exceptions.Unstorable:
                 detail.note_failure(before)
                 raise
+
+
+def _call_plain(atom: Any, caller: Any, sources: Any) -> Any:
+    """Execute a plain task with its hooks, as the hot loop does."""
+    if caller is not None:
+        return caller.call(atom, sources)
+    try:
+        atom.pre_execute()
+        return atom.execute()
+    finally:
+        atom.post_execute()
 
 
 def _tell_listeners(reporting: task.Task, event: base.Event) -> dict[str, Any] | None:

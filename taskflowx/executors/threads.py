@@ -17,13 +17,13 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import contextvars
 import os
 import queue
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from taskflowx import task
 from taskflowx.executors import base
 from taskflowx.types.failure import Failure
 
@@ -93,6 +93,7 @@ class ThreadsExecutor(base.Executor):
         #: those in which there may be some
         self._rows: list[_Row] = []
         self._deliver: Callable[[tuple[Any, Any]], None] | None = None
+        self._context = contextvars.copy_context()
         self._submitted = 0
         self._ended: list[int] = []  # how many of them each worker has ended, with what followed
         self._followed = 0  # how many followers have been handed in
@@ -107,6 +108,7 @@ class ThreadsExecutor(base.Executor):
         self._deliver = deliver
         self._submitted = 0
         self._ended = []
+        self._context = base.context_of_calls(self.reporter(deliver))
         self._calls = queue.SimpleQueue()
         self.followers = set()
         self._rows = []
@@ -137,9 +139,10 @@ class ThreadsExecutor(base.Executor):
             self._interval = 0.0
         self._submitted += len(calls)
         while len(self._threads) < min(self._max_workers, self._submitted):
+            within = self._context.copy()
             thread = threading.Thread(
-                target=self._work,
-                args=(self._deliver, self._calls, len(self._threads)),
+                target=within.run,
+                args=(self._work, self._deliver, self._calls, len(self._threads), self._context, within),
                 name=f"taskflowx-worker-{len(self._threads)}",
                 daemon=True,
             )
@@ -180,17 +183,33 @@ class ThreadsExecutor(base.Executor):
             follower = follower_of(follower)
         return row
 
-    def _work(self, deliver: Callable[[tuple[Any, Any]], None], calls: _Calls, number: int) -> None:
-        task.PROGRESS.set(self.reporter(deliver))
+    def _work(
+        self,
+        deliver: Callable[[tuple[Any, Any]], None],
+        calls: _Calls,
+        number: int,
+        context: contextvars.Context,
+        within: contextvars.Context,
+    ) -> None:
+        """Run calls in a thread.
+
+        :param context: what each of them is to find
+        :param within: the copy of it in which the thread runs
+        """
         take, perform, ended = calls.get, base.perform, self._ended
+        apart = False  # until one of them has changed a variable, which is to be its own
         while (taken := take()) is not None:
             call, row = taken
             del taken
             while True:
                 try:
-                    outcome = perform(call.atom, call.verb, call.kwargs)
+                    if apart:
+                        outcome = context.copy().run(perform, call.atom, call.verb, call.kwargs)
+                    else:
+                        outcome = perform(call.atom, call.verb, call.kwargs)
                 except BaseException as error:
                     outcome = base.Interrupt(error)
+                apart = apart or within != context
                 if row and (issubclass(type(outcome), _FAILED) or self.follower_of is None or self._lacks_workers()):
                     _drop(row, self.followers)
                 deliver((call, outcome))
