@@ -64,7 +64,6 @@ LOG = logging.getLogger(__name__)
 #: in the metadata of an atom whose execute was never called, as when an argument could not be had: nothing to undo
 META_NOT_CALLED = "not_called"
 
-_WAKE = (None, None)
 _WORD = 2**63  # what an int is below that is taken without a look
 #: how many plain calls are got ready before they are handed over
 _PART = 512
@@ -173,7 +172,7 @@ class Scheduler:
         """Start nothing new; what runs is let finish. May be called from any thread."""
         self.stopping = True
         self._executor.follower_of = None
-        self._queue.put(_WAKE)
+        self._queue.put(base.WAKE)
 
     # -- the loop ----------------------------------------------------------------------------------
 
@@ -204,6 +203,7 @@ class Scheduler:
         alone = self._touched is None and not stepwise and self._plan.rank is None
         self._executor.follower_of = self._follower_of if alone else None
         self._executor.check_progress = None if self._touched is None else self._check_progress
+        self._executor.deadline = self._deadline
         self._started = True
         self._executor.start(self._queue.put)
         while True:
@@ -247,10 +247,7 @@ class Scheduler:
         """
         self._executor.follower_of = None
         self._unannounced.clear()
-        for calls in self._got_ready:
-            while calls:
-                self._put_back(calls[-1])
-                calls.pop()
+        self._put_all_back()
         if self._started and not self._stopped:
             self._recall()
             if self._waits >= 0:
@@ -260,6 +257,13 @@ class Scheduler:
         self._salvage()
         self._store_changes()
         self._finished = True
+
+    def _put_all_back(self) -> None:
+        """Make the atoms of the calls that were got ready, and that are not to begin, as they were before."""
+        for calls in self._got_ready:
+            while calls:
+                self._put_back(calls[-1])
+                calls.pop()
 
     def _let_finish(self) -> Generator[str, None, None]:
         """Have the loop that is not ours finish the calls under way, while the run is left."""
@@ -400,6 +404,9 @@ class Scheduler:
                 if call is not None:
                     (retries if isinstance(call.atom, retry.Retry) else calls).append(call)
         self._commit()
+        if self._deadline is not None and self._stops():  # who was told that they start took too long
+            self._put_all_back()
+            return
         retries.reverse()
         while retries:
             self._make(retries.pop())
@@ -502,8 +509,10 @@ class Scheduler:
         executor.follower_of = None if self.stopping else follower_of
 
     def _stops(self) -> bool:
-        if self._deadline is not None and time.monotonic() >= self._deadline:
+        if self._deadline is not None and not self.timed_out and time.monotonic() >= self._deadline:
             self.stopping = self.timed_out = True
+            self._executor.follower_of = None
+            self._recall()  # before anybody is told that the run stops, as that may take its time
         return self.stopping
 
     def _wait(self) -> None:
@@ -526,8 +535,7 @@ class Scheduler:
                 )
                 self._move_one(self._completed, seconds)
             except queue.Empty:
-                if self._deadline is not None and time.monotonic() >= self._deadline:
-                    self.stopping = self.timed_out = True
+                if self._deadline is not None and self._stops():
                     return
                 self._commit()
                 if self._executor.within_a_loop:
@@ -599,7 +607,7 @@ class Scheduler:
         """Leave under way, as the run is to stop, nothing but what has begun."""
         if self._in_flight:
             self._recall()
-            if self._announced and not self._in_flight:
+            if self._announced and not self._in_flight and not self.timed_out:
                 # Who suspends the run at each step gets one step further each time, as in place.
                 self._hand_over_again(self._announced[0])
             self._announced = []
@@ -788,6 +796,10 @@ class Scheduler:
                         except BaseException:  # a listener was interrupted, and the call will not be made
                             detail.state = old
                             raise
+                        if timed and self._stops():  # they took too long
+                            detail.state = old
+                            walk.ready = [i, *left, *walk.ready]
+                            return
                     else:
                         detail.state = running
                     try:
@@ -875,6 +887,9 @@ class Scheduler:
     def _call_in_place(self, call: base.Call) -> None:
         self._got_ready = ([call],)
         self._commit()
+        if self._deadline is not None and self._stops():  # who was told that it starts took too long
+            self._put_all_back()
+            return
         self._got_ready = ()
         self._make(call)
 

@@ -21,6 +21,7 @@ import inspect
 import logging
 import math
 import threading
+import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +77,8 @@ class AsyncioExecutor(base.Executor):
         self._context = contextvars.copy_context()
         #: calls for which there is no room yet
         self._pending: deque[base.Call] = deque()
+        #: calls for which it was too late when their turn came
+        self._late: list[base.Call] = []
         #: the coroutines that run
         self._running: dict[asyncio.Task[None], base.Call] = {}
         #: how many calls are with the threads, where that is limited
@@ -105,7 +108,9 @@ class AsyncioExecutor(base.Executor):
         self._running = {}
         self._in_threads = 0
         self._context = base.context_of_calls(self.reporter(deliver))
+        self._late = []
         self._threads.check_progress = self.check_progress
+        self._threads.deadline = self.deadline
         self._threads.start(deliver if self._most == math.inf else self._deliver_from_thread)
         self._thread = threading.get_ident()
         if self._loop is None:
@@ -126,7 +131,7 @@ class AsyncioExecutor(base.Executor):
             self._threads.submit(others)
 
     def _start_pending(self) -> None:
-        if self._starting or self._cancelled or not self._pending:
+        if self._starting or self._cancelled or not self._pending or self._is_late():
             return
         pending, running, loop, most = self._pending, self._running, self._loop, self._most
         assert loop is not None, "calls come between start and stop"
@@ -143,6 +148,9 @@ class AsyncioExecutor(base.Executor):
         finally:
             self._starting = False
 
+    def _is_late(self) -> bool:
+        return self.deadline is not None and time.monotonic() >= self.deadline
+
     def _begin(self, loop: asyncio.AbstractEventLoop, call: base.Call) -> None:
         one = _Coroutine(self._run(call, self._deliver), loop=loop, context=self._context.copy())
         one.call, one.ended = call, self._has_ended
@@ -156,6 +164,12 @@ class AsyncioExecutor(base.Executor):
             one.add_done_callback(self._has_ended)
 
     async def _run(self, call: base.Call, deliver: Callable[[tuple[Any, Any]], None]) -> None:
+        if self._is_late():
+            self._running.pop(_current_task(), None)  # type: ignore[arg-type]
+            self._late.append(call)
+            deliver(base.WAKE)
+            self._go_on()
+            return
         _CALL.set(call)
         outcome: Any
         try:
@@ -209,8 +223,9 @@ class AsyncioExecutor(base.Executor):
         queued = self._threads.recall()
         if self._most != math.inf:
             self._in_threads -= len(queued)
-        left = [*self._pending, *queued]
+        left = [*self._pending, *queued, *self._late]
         self._pending.clear()
+        self._late.clear()
         return left
 
     def cancel(self) -> None:

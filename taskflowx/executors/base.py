@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
 
+#: delivered so that the scheduler looks what there is to be done
+WAKE = (None, None)
+
+
 class Call:
     """One verb on one atom: `verb` is `states.EXECUTE` or `states.REVERT`, `index` the atom's place in the Plan."""
 
@@ -290,6 +294,9 @@ class Executor:
     followers: Collection[int] = ()
     #: refuses progress that a store cannot hold, in the task that reports it; the scheduler sets it before `start`
     check_progress: Callable[[Any, dict[str, Any]], None] | None = None
+    #: when time is up, in seconds of `time.monotonic`; the scheduler sets it before `start`, and takes back what has
+    #: not begun by then. As it may be busy, an executor may look itself: it keeps calls for that, and delivers `WAKE`
+    deadline: float | None = None
 
     @property
     def within_a_loop(self) -> bool:

@@ -89,6 +89,8 @@ class ThreadsExecutor(base.Executor):
         self._max_workers = max_workers or min(32, (os.cpu_count() or 1) + 4)
         self._threads: list[threading.Thread] = []
         self._calls: _Calls = queue.SimpleQueue()
+        #: calls for which it was too late when a worker took them
+        self._late: list[base.Call] = []
         self.followers: set[int] = set()
         #: those in which there may be some
         self._rows: list[_Row] = []
@@ -110,6 +112,7 @@ class ThreadsExecutor(base.Executor):
         self._ended = []
         self._context = base.context_of_calls(self.reporter(deliver))
         self._calls = queue.SimpleQueue()
+        self._late = []
         self.followers = set()
         self._rows = []
 
@@ -197,10 +200,15 @@ class ThreadsExecutor(base.Executor):
         :param within: the copy of it in which the thread runs
         """
         take, perform, ended = calls.get, base.perform, self._ended
+        deadline, late = self.deadline, self._late
         apart = False  # until one of them has changed a variable, which is to be its own
         while (taken := take()) is not None:
             call, row = taken
             del taken
+            if deadline is not None and time.monotonic() >= deadline:
+                late.append(call)
+                deliver(base.WAKE)
+                continue
             while True:
                 try:
                     if apart:
@@ -227,6 +235,8 @@ class ThreadsExecutor(base.Executor):
         with contextlib.suppress(queue.Empty):
             while (taken := self._calls.get_nowait()) is not None:
                 left.append(taken[0])
+        while self._late:
+            left.append(self._late.pop())
         self._submitted -= len(left)
         self.withdraw()
         return left
