@@ -26,6 +26,7 @@ import functools
 import logging
 import math
 import queue
+import threading
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -151,6 +152,10 @@ class Scheduler:
         self._touched = storage.touched if storage.durable else None
         #: atoms of which nothing but the progress has changed since the last commit
         self._progressed: set[int] = set()
+        #: the atom that is called in place with all steps; held while its threads have their reports put on record
+        self._calling, self._reporting = -1, threading.Lock()
+        #: whether there are such reports that nobody who listens has been told of
+        self._noted = False
         #: the atom that has reported progress in place last, and how many others had changed then
         self._reported: tuple[int, int] | None = None
         self._committed_at = time.monotonic()
@@ -206,6 +211,7 @@ class Scheduler:
         self._executor.deadline = self._deadline
         self._started = True
         self._executor.start(self._queue.put)
+        task.REPORTERS.append(self._reporter_of)
         while True:
             yield states.SCHEDULING
             self._context.copy().run(self._start, stepwise=stepwise)
@@ -245,6 +251,9 @@ class Scheduler:
 
         Nothing here goes by the Walk, which an interrupt may have left half changed: the details are the truth.
         """
+        if self._reporter_of in task.REPORTERS:
+            task.REPORTERS.remove(self._reporter_of)
+        self._calling = -1
         self._executor.follower_of = None
         self._unannounced.clear()
         self._put_all_back()
@@ -675,22 +684,29 @@ class Scheduler:
             details = _tell_listeners(reporting, details)
             if details is None:
                 return
-        further = {key: value for key, value in details.items() if key != "progress"}
-        facts = progress_facts(details["progress"], further or None)
         if self._touched is not None:
             try:
                 self._check_progress(reporting, details)
             except exceptions.Unstorable as error:
                 LOG.warning("%s; it is left out of the record", error)
                 return
-            self._progressed.add(index)
-        detail = self._details[index]
-        detail.meta = {**detail.meta, **facts}
+        if (
+            type(details) is not _Noted and self._details[index].state != states.SUCCESS
+        ):  # of a thread that was left behind
+            self._note_progress(index, details)
         if self._notifier._topics:
             self._notifier._tfx_notify_only(
                 task.EVENT_UPDATE_PROGRESS,
                 {**details, "task_name": reporting.name, "task_uuid": self._storage.get_atom_uuid(reporting.name)},
             )
+
+    def _note_progress(self, index: int, details: dict[str, Any]) -> None:
+        further = {key: value for key, value in details.items() if key != "progress"}
+        facts = progress_facts(details["progress"], further or None)
+        if self._touched is not None:
+            self._progressed.add(index)
+        detail = self._details[index]
+        detail.meta = {**detail.meta, **facts}
 
     def _check_progress(self, reporting: Any, details: dict[str, Any]) -> None:
         """Refuse, in the task that reports it, progress that the store cannot hold.
@@ -704,7 +720,9 @@ class Scheduler:
         if self._touched is not None:
             self._check_progress(reporting, details)
         self._learn_progress(reporting, details)
-        index = self._plan.names.get(reporting.name)
+        self._report_to_store(self._plan.names.get(reporting.name))
+
+    def _report_to_store(self, index: int | None) -> None:
         if index in self._progressed and self._commit_interval < math.inf:
             # What has changed besides goes with it, so that the store has nothing that did not follow from what it has.
             # Nothing of that changes while the task runs, so it is copied once.
@@ -714,6 +732,50 @@ class Scheduler:
             copies = [self._details[i].copy() for i in {index, *others}]
             due = self._committed_at + max(self._commit_interval, _SECONDS_FOR_PROGRESS) - time.monotonic()
             self._storage.report(copies, due)
+
+    def _reporter_of(self, reporting: Any) -> Callable[[Any, dict[str, Any]], None] | None:
+        """Return what takes the progress that a thread of a task reports, if the task is at work in this run."""
+        index = self._plan.names.get(reporting.name)
+        at_work = index is not None and self._atoms[index] is reporting and self._details[index].state in _STARTING
+        return self._report_from_thread if at_work else None
+
+    def _report_from_thread(self, reporting: Any, details: dict[str, Any]) -> None:
+        """Take a report of a thread that a task has started.
+
+        While a task runs in place its thread is the engine's, and takes nothing from the queue. So the report is put on
+        record at once, and those who listen to the engine are told when the task has ended.
+        """
+        if self._touched is not None:
+            self._check_progress(reporting, details)
+        if self._in_flight:
+            self._queue.put((reporting, details))
+            return
+        index = self._plan.names[reporting.name]
+        with self._reporting:
+            if self._touched is None:
+                self._note_progress(index, details)
+            elif self._calling == index:  # what is saved next has not been begun
+                self._note_progress(index, details)
+                self._report_to_store(index)
+        self._queue.put((reporting, _Noted(details)))
+        self._noted = True
+
+    def _complete_progress(self, detail: Any) -> None:
+        """Note that all of a task is done, where its progress is on record: stores are read without us, too."""
+        if self._noted:
+            self._tell_noted()
+        if detail._meta and META_PROGRESS in detail._meta:
+            detail._meta[META_PROGRESS] = 1.0
+
+    def _tell_noted(self) -> None:
+        """Tell those who listen of progress that is on record."""
+        self._noted = False
+        self._take_delivered()
+        completed = self._completed
+        while completed and type(completed[0][0]) is not base.Call:
+            reporting, details = completed.popleft()
+            if reporting is not None:
+                self._learn_progress(reporting, details)
 
     # -- in place ----------------------------------------------------------------------------------
 
@@ -829,7 +891,7 @@ class Scheduler:
                     if notifier._topics is not topics:
                         topics, on_running, on_success = self._hear()
                     if detail._meta:
-                        _complete_progress(detail)
+                        self._complete_progress(detail)
                     detail.state = success
                     if on_success is not None:
                         facts = {
@@ -895,7 +957,10 @@ class Scheduler:
 
     def _make(self, call: base.Call) -> None:
         """Make a call here, and record what comes of it."""
+        self._calling = call.index
         self._made = made = call, self._context.copy().run(base.perform, call.atom, call.verb, call.kwargs)
+        with self._reporting:
+            self._calling = -1
         self._ended(call.index, call.verb, made[1])
         self._made = None
 
@@ -1274,7 +1339,7 @@ class Scheduler:
                 self._failed.append(i)
             else:
                 detail._store(outcome)
-                _complete_progress(detail)
+                self._complete_progress(detail)
                 self._move(i, states.SUCCESS, outcome)
                 if not self._plan.plain[i] and isinstance(self._atoms[i], task.Task):
                     self._storage.warn_of_missing(detail.name)
@@ -1384,6 +1449,10 @@ class Scheduler:
                 raise
 
 
+class _Noted(dict[str, Any]):
+    """Details of progress that are on record."""
+
+
 def _call_plain(atom: Any, caller: Any, sources: Any) -> Any:
     """Execute a plain task with its hooks, as the hot loop does."""
     if caller is not None:
@@ -1440,12 +1509,6 @@ def _count_attempt(detail: AtomDetail) -> bool:
         return False
     detail.meta[counted] = detail.meta.get(counted, 1) + 1
     return True
-
-
-def _complete_progress(detail: Any) -> None:
-    """Note that all of a task is done, where its progress is on record: stores are read without us, too."""
-    if detail._meta and META_PROGRESS in detail._meta:
-        detail._meta[META_PROGRESS] = 1.0
 
 
 def _forget_part(detail: AtomDetail) -> None:
