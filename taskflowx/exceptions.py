@@ -48,7 +48,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, TypeVar
 from taskflowx._util import arguments
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from taskflowx.types.failure import Failure
 
@@ -293,6 +293,9 @@ class WrappedFailure(ExceptionGroup[Exception]):
     :param causes: the failures; one that itself holds a `WrappedFailure` counts as the failures in there
     """
 
+    #: Python's own has the members there, too. Its `repr` counts on them, so they are hidden here and not taken away.
+    args = ()
+
     _failures: tuple[Failure, ...]
 
     def __new__(cls, causes: Iterable[Failure]) -> Self:
@@ -302,14 +305,12 @@ class WrappedFailure(ExceptionGroup[Exception]):
         return cls._made_of(failures, members or [LostException("No failures are known")])
 
     def __init__(self, causes: Iterable[Failure]) -> None:
-        # All is done by then. Python's own would take the members as `args`, and show them in `repr` again.
-        pass
+        pass  # all is done by then
 
     @classmethod
     def _made_of(cls, failures: Iterable[Failure], members: Sequence[Exception]) -> Self:
         self = super().__new__(cls, cls.__name__, members)
         self._failures = tuple(failures)
-        self.args = ()
         return self
 
     def __iter__(self) -> Iterator[Failure]:
@@ -344,12 +345,62 @@ class WrappedFailure(ExceptionGroup[Exception]):
         return self._made_of([failure for failure in found if failure is not None], excs)
 
     def __str__(self) -> str:
-        return f"{type(self).__name__}: [{', '.join(map(str, self._failures))}]"
+        return f"{type(self).__name__}: [{_listed(self._failures, str)}]"
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: [{_listed(self._failures, _kind_and_text)}]>"
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Not the exceptions: they may not travel, and the failures know what to do about it.
         attributes = {name: value for name, value in self.__dict__.items() if name != "_failures"}
         return type(self), (self._failures,), attributes
+
+
+#: so many bytes the text of a `WrappedFailure` has at most, with room for its name
+_ROOM, _ROOM_FOR_ONE = 1900, 300
+
+
+def _listed(failures: tuple[Failure, ...], text_of: Callable[[Failure], str]) -> str:
+    """Return the texts of failures; where they are long, how many there are, and the first of them in short."""
+    texts, left = [], _ROOM
+    for failure in failures:
+        text = text_of(failure)
+        left -= _size(text) + 2
+        if left < 0:
+            break
+        texts.append(text)
+    else:
+        return ", ".join(texts)
+    if len(failures) == 1:
+        return _cut(text_of(failures[0]), _ROOM)
+    room = max(_ROOM_FOR_ONE, _ROOM // len(failures) - 60)
+    texts, left = [], _ROOM - 50
+    for failure in failures:
+        text = _cut(text_of(failure), room)
+        left -= _size(text) + 2
+        if left < 0:
+            break
+        texts.append(text)
+    more = f" and {len(failures) - len(texts):,} more" if len(texts) < len(failures) else ""
+    return f"{len(failures):,} failures: {', '.join(texts)}{more}"
+
+
+def _kind_and_text(failure: Failure) -> str:
+    return str(failure).removeprefix("Failure: ")
+
+
+def _size(text: str) -> int:
+    return len(text.encode(errors="replace"))
+
+
+def _cut(text: str, room: int) -> str:
+    """Return as much of a text as has its place in so many bytes."""
+    if _size(text) <= room:
+        return text
+    text = text[: room - 3]
+    while _size(text) > room - 3:
+        text = text[: len(text) * 3 // 4]
+    return f"{text}..."
 
 
 def _flatten(causes: Iterable[Failure]) -> Iterator[Failure]:

@@ -36,6 +36,22 @@ PROGRESS: contextvars.ContextVar[Callable[[Task, dict[str, Any]], None] | None] 
 )
 
 
+#: For threads that a task has started, in which the variable above is not set: each run here has a function in this
+#: list, which returns what takes the progress of a task if it is at work there.
+REPORTERS: list[Callable[[Task], Callable[[Task, dict[str, Any]], None] | None]] = []
+
+
+def _reporter_of(reporting: Task) -> Callable[[Task, dict[str, Any]], None] | None:
+    """Return what takes the progress of a task here; None outside of a run."""
+    report = PROGRESS.get()
+    if report is None:
+        for ask in tuple(REPORTERS):
+            report = ask(reporting)
+            if report is not None:
+                break
+    return report
+
+
 #: held while a notifier is put into a task: two threads that ask at once get the same one; nothing waits meanwhile
 _PUTTING = threading.Lock()
 
@@ -56,9 +72,10 @@ class TaskNotifier(notifiers.RestrictedNotifier):
         Users' tasks notify here of their own progress, as `update_progress` does.
         """
         super().notify(event_type, details)
-        report = PROGRESS.get()
-        if report is not None and event_type == EVENT_UPDATE_PROGRESS and details and "progress" in details:
-            report(self.of, dict(details))
+        if event_type == EVENT_UPDATE_PROGRESS and details and "progress" in details:
+            report = _reporter_of(self.of)
+            if report is not None:
+                report(self.of, dict(details))
 
     def tell(self, progress: float) -> None:
         """Call those who listen, and nobody else: the engine knows by itself when a task begins and ends."""
@@ -145,7 +162,7 @@ class Task(atom.Atom):
         return ()
 
     def update_progress(self, progress: float, **kwargs: Any) -> None:
-        """Report how far this task has come.
+        """Report how far this task has come; any thread of the task may do so.
 
         :param progress: from 0.0 to 1.0; a value outside is clamped, with a warning in the log
         :param kwargs: details for listeners; kept with the progress in the atom's metadata
@@ -166,7 +183,7 @@ class Task(atom.Atom):
         if self._tfx_listened is not None:
             self._tfx_listened.notify(EVENT_UPDATE_PROGRESS, details)
             return
-        report = PROGRESS.get()
+        report = _reporter_of(self)
         if report is not None:
             report(self, details)
 

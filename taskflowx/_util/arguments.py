@@ -7,6 +7,7 @@ accepted, whether or not it is of the class: users' tests pass mocks.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 #: flags of code objects, as `inspect` has them: to import that takes longer than most that is imported here
 CO_VARKEYWORDS, CO_COROUTINE, CO_ASYNC_GENERATOR = 0x8, 0x80, 0x200
+_CENTURY = 3.2e9  # seconds
 _ASYNC = CO_COROUTINE | CO_ASYNC_GENERATOR
 _WORDS = {"1": True, "t": True, "true": True, "on": True, "y": True, "yes": True}
 _WORDS |= {"0": False, "f": False, "false": False, "off": False, "n": False, "no": False}
@@ -50,8 +52,25 @@ def check_number(name: str, value: Any, accepted: str, least: float | None = Non
     is_number = isinstance(value, Number) and not isinstance(value, complex)
     if not is_number:
         refuse(name, value, accepted)
-    if least is not None and not float(value) >= least:
+    if least is not None and not _as_float(value) >= least:
         refuse(name, value, accepted, ValueError)
+
+
+def _as_float(value: Any) -> float:
+    """Return a number as a float, also one that is too large to be one."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
+def to_seconds(name: str, value: Any, accepted: str, least: float) -> float:
+    """Return a number of seconds as one that can be added to any clock: a century takes the place of what is longer.
+
+    :raises TypeError, ValueError: when it is no number, or less than the least
+    """
+    check_number(name, value, accepted, least)
+    return min(_as_float(value), _CENTURY)
 
 
 def check_iterable(name: str, value: Any, accepted: str) -> None:

@@ -1,14 +1,17 @@
 """A run that is awaited: steps of the engine, taken in an event loop or in a thread beside it.
 
 What must stay true: the steps are taken to their end. Who cancels the coroutine, or closes it early, suspends the run;
-it ends when nothing of the run is under way any more.
+it ends when nothing of the run is under way any more, and raises what it was left by first. Only a loop that is closed
+with the coroutine in it leaves nothing to be awaited: the run then ends at once, as it is.
+
+`arun` does without asynchronous generators: one that is left at an `await` for good is not told.
 """
 
 from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import contextlib
+import contextvars
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import states
@@ -22,70 +25,158 @@ if TYPE_CHECKING:
 _END = object()
 
 
-async def in_a_loop(
-    engine: ActionEngine, work: Work, steps: Generator[str, Any, None], executor: Any
-) -> AsyncGenerator[str, Any]:
-    """Take the steps here; before one that would wait for a call, await that there is one.
+class Awaited:
+    """The steps of a run that is awaited.
 
     :param work: the run, which is stopped when the coroutine is left
+    :param steps: what it does
+    """
+
+    def __init__(self, work: Work, steps: Generator[str, Any, None]) -> None:
+        self._work = work
+        self._steps = steps
+        #: what the coroutine was left by
+        self.left_by: BaseException | None = None
+
+    async def advance(self, sent: Any) -> Any:
+        """Take a step, and return what is done next; _END behind the last one."""
+        raise NotImplementedError
+
+    def leave(self, error: BaseException) -> None:
+        """Stop the run: a cancellation, or an interrupt, has come to who awaits it."""
+        self.left_by = self.left_by or error
+        self._work.stop()  # and not what the engine may be at: this run may have been refused
+
+    def begin(self) -> None:
+        """Get ready to take steps."""
+
+    def end(self) -> None:
+        """Have nothing of the run stay behind; may be called again."""
+        self._steps.close()
+
+    async def to_the_end(self) -> str:
+        """Take all steps; returns the state of the flow."""
+        final = ""
+        try:
+            try:
+                self.begin()
+                while (state := await self.advance(None)) is not _END:
+                    final = state
+            finally:
+                self.end()
+        finally:
+            self.end()  # an interrupt may have come before that above
+        if self.left_by is not None:
+            raise self.left_by
+        return final
+
+    async def one_by_one(self) -> AsyncGenerator[str, Any]:
+        """Take step by step, as its iterator is asked."""
+        try:
+            try:
+                self.begin()
+                sent = None
+                while (state := await self.advance(sent)) is not _END:
+                    sent = None
+                    if self.left_by is None:
+                        try:
+                            sent = yield state
+                        except BaseException as error:
+                            self.leave(error)
+            finally:
+                self.end()
+        finally:
+            self.end()  # as that one says
+        if self.left_by is not None:
+            raise self.left_by
+
+
+class InALoop(Awaited):
+    """Takes the steps in the loop that runs; before one that would wait for a call, awaits that there is one.
+
     :param executor: the engine's, which runs calls in this loop
     """
-    left_by: BaseException | None = None
-    with executor.within(asyncio.get_running_loop()), contextlib.closing(steps):
-        sent = None
-        while (state := _advance(steps, sent, left_by)) is not _END:
-            sent = None
+
+    def __init__(self, engine: ActionEngine, work: Work, steps: Generator[str, Any, None], executor: Any) -> None:
+        super().__init__(work, steps)
+        self._engine = engine
+        self._executor = executor
+        self._waits = self._begun = False
+
+    def begin(self) -> None:
+        """Have the executor use the loop of the caller."""
+        self._executor.check_free()
+        self._begun = True
+        self._executor.use(asyncio.get_running_loop())
+
+    def end(self) -> None:
+        """Let go of the loop, with what runs in it."""
+        try:
+            super().end()
+        finally:
+            if self._begun:
+                self._executor.use(None)
+
+    async def advance(self, sent: Any) -> Any:
+        """Take a step."""
+        if self._waits:
+            self._waits = False
             try:
-                if left_by is None:
-                    sent = yield state
-                if state == states.WAITING:
-                    await executor.filled(engine.seconds_to_wait())
-            except BaseException as error:  # a cancellation, or an interrupt that has come while we are here
-                left_by = left_by or error
-                work.stop()  # which also fills the mailbox, so that the next step does not wait
-                executor.cancel()
-    if left_by is not None:
-        raise left_by
+                await self._executor.filled(self._engine.seconds_to_wait())
+            except BaseException as error:
+                self.leave(error)
+                if isinstance(error, GeneratorExit):
+                    raise
+        state = _advance(self._steps, sent, self.left_by)
+        self._waits = state == states.WAITING
+        return state
+
+    def leave(self, error: BaseException) -> None:
+        """Stop the run, which also fills the mailbox, so that the next step does not wait."""
+        super().leave(error)
+        self._executor.cancel()
 
 
-async def in_a_thread(work: Work, steps: Generator[str, Any, None]) -> AsyncGenerator[str, Any]:
-    """Take the steps in a thread of their own.
+class InAThread(Awaited):
+    """Takes the steps in a thread of their own, in the context of the caller."""
 
-    :param work: the run, which is stopped when the coroutine is left
-    """
-    left_by: BaseException | None = None
-    pool = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="taskflowx-engine")
-    try:
-        sent = None
-        while True:
-            future = asyncio.get_running_loop().run_in_executor(pool, _advance, steps, sent)
-            while not future.done():
-                try:
-                    await asyncio.wait([future])
-                except BaseException as error:  # a cancellation, or an interrupt that has come while we are here
-                    left_by = left_by or error
-                    work.stop()  # and not what the engine may be at: this run may have been refused
-            state = _outcome(future, left_by)
-            if state is _END:
-                break
-            sent = None
-            if left_by is None:
-                try:
-                    sent = yield state
-                except BaseException as error:
-                    left_by = error
-                    work.stop()
-    except BaseException:
-        work.stop()  # nothing goes on when an interrupt has come just beside all that
-        pool.submit(steps.close)
-        raise
-    finally:
+    def __init__(self, work: Work, steps: Generator[str, Any, None]) -> None:
+        super().__init__(work, steps)
+        self._context = contextvars.copy_context()
+        self._pool = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="taskflowx-engine")
+        self._ended = False
+
+    def end(self) -> None:
+        """Let the thread end, with the run."""
+        pool = self._pool
+        if not self._ended:  # nothing goes on when an interrupt has come beside all that
+            self._work.stop()
+            pool.submit(self._context.run, self._steps.close)
+            self._ended = True
         try:
             pool.shutdown()
         finally:
             pool.shutdown()  # an interrupt may have come while that waited
-    if left_by is not None:
-        raise left_by
+
+    async def advance(self, sent: Any) -> Any:
+        """Take a step."""
+        take = self._context.run
+        future = asyncio.get_running_loop().run_in_executor(self._pool, take, _advance, self._steps, sent)
+        while not future.done():
+            try:
+                await asyncio.wait([future])
+            except BaseException as error:
+                self.leave(error)
+                if isinstance(error, GeneratorExit):
+                    raise
+        try:
+            state = future.result()
+            self._ended = state is _END
+            return state
+        except BaseException as error:
+            if self.left_by is None:
+                raise
+            raise self.left_by from error
 
 
 def _advance(steps: Generator[str, Any, None], sent: Any, left_by: BaseException | None = None) -> Any:
@@ -98,13 +189,3 @@ def _advance(steps: Generator[str, Any, None], sent: Any, left_by: BaseException
         if left_by is None:
             raise
         raise left_by from error  # what the coroutine was left by came first
-
-
-def _outcome(future: asyncio.Future[Any], left_by: BaseException | None) -> Any:
-    """Return what came of a step that a thread has taken."""
-    try:
-        return future.result()
-    except BaseException as error:
-        if left_by is None:
-            raise
-        raise left_by from error

@@ -19,6 +19,7 @@ from taskflowx.types.failure import Failure
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator
 
+    from taskflowx.engines import aio
     from taskflowx.executors.base import Executor
     from taskflowx.persistence.models import AtomDetail, FlowDetail
     from taskflowx.types.graph import DiGraph
@@ -425,11 +426,7 @@ class ActionEngine(base.Engine):
         :raises TimeoutError: when the time is up
         :raises Exception: the failure when the flow has failed; a `WrappedFailure` for several
         """
-        final = ""
-        async with contextlib.aclosing(self._aiterate(timeout, stepwise=False)) as steps:
-            async for final in steps:  # noqa: B007 - the last one is the state of the flow
-                pass
-        self._raise_for(final, timeout)
+        self._raise_for(await self._awaited(timeout, stepwise=False).to_the_end(), timeout)
 
     async def arun_iter(self, timeout: float | None = None) -> AsyncGenerator[str, Any]:  # noqa: ASYNC109 - as above
         """As `run_iter`, in an event loop: yields what is done next, and in the end the state of the flow.
@@ -437,7 +434,7 @@ class ActionEngine(base.Engine):
         :param timeout: seconds after which nothing new starts and the flow is left SUSPENDED
         """
         final = ""
-        async with contextlib.aclosing(self._aiterate(timeout, stepwise=True)) as steps:
+        async with contextlib.aclosing(self._awaited(timeout, stepwise=True).one_by_one()) as steps:
             sent = None
             while True:
                 try:
@@ -447,14 +444,14 @@ class ActionEngine(base.Engine):
                 sent = yield final
         self._raise_for(final, timeout)
 
-    def _aiterate(self, timeout: float | None, *, stepwise: bool) -> AsyncGenerator[str, Any]:
+    def _awaited(self, timeout: float | None, *, stepwise: bool) -> aio.Awaited:
         from taskflowx.engines import aio  # who does without coroutines does without asyncio
 
         work = self._new_run()
         steps = self._iterate(timeout, work, stepwise=stepwise)
         if self._executor.runs_async:
-            return aio.in_a_loop(self, work, steps, self._executor)
-        return aio.in_a_thread(work, steps)
+            return aio.InALoop(self, work, steps, self._executor)
+        return aio.InAThread(work, steps)
 
     def seconds_to_wait(self) -> float | None:
         """Return after how many seconds without a completion the run has something to do; None for never."""
@@ -505,7 +502,7 @@ class ActionEngine(base.Engine):
 
     def _iterate(self, timeout: float | None, work: life.Work, *, stepwise: bool) -> Generator[str, Any, None]:
         if timeout is not None:
-            arguments.check_number("timeout", timeout, "a number of seconds, zero or more, or None", least=0)
+            timeout = arguments.to_seconds("timeout", timeout, "a number of seconds, zero or more, or None", least=0)
         self._executor.check_start()
         started = time.monotonic()
         try:
@@ -766,7 +763,8 @@ def _check_options(engine: type[ActionEngine], options: dict[str, Any]) -> None:
     arguments.check_choice("durability", options.get("durability", _STRICT), (_STRICT, _GROUP, _EXIT))
     for name, least in (("commit_interval", 0.001), ("commit_timeout", 0), ("lease", 1)):
         if name in options:
-            arguments.check_number(name, options[name], f"a number of seconds, at least {least}", least=least)
+            wanted = f"a number of seconds, at least {least}"
+            options[name] = arguments.to_seconds(name, options[name], wanted, least=least)
     for name in _FLAGS & options.keys():
         options[name] = arguments.to_bool(name, options[name])
 

@@ -21,10 +21,12 @@ The engine makes one `Scheduler` for a run and iterates over it. What must stay 
 
 from __future__ import annotations
 
+import contextvars
 import functools
 import logging
 import math
 import queue
+import threading
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -63,7 +65,6 @@ LOG = logging.getLogger(__name__)
 #: in the metadata of an atom whose execute was never called, as when an argument could not be had: nothing to undo
 META_NOT_CALLED = "not_called"
 
-_WAKE = (None, None)
 _WORD = 2**63  # what an int is below that is taken without a look
 #: how many plain calls are got ready before they are handed over
 _PART = 512
@@ -75,6 +76,8 @@ _WAITS = 3
 _RAISED = object()
 #: at least so long lies between commits that carry nothing but progress
 _SECONDS_FOR_PROGRESS = 1.0
+#: so many seconds are waited at once at most: queues, selectors and locks differ in how many they bear
+_LONGEST_WAIT = 3600.0
 
 
 class Scheduler:
@@ -141,7 +144,9 @@ class Scheduler:
         #: how far the run has come: whether the executor was started, whether it was stopped, whether all is on record
         self._started = self._stopped = self._finished = False
         self._waits = _WAITS
-        self._kept_progress: Any = task.PROGRESS.get()
+        #: the context variables of whoever runs the flow, and the copy in which calls in place are made: who finds that
+        #: they differ makes further ones in copies of their own
+        self._context = self._within = contextvars.copy_context()
         #: what has left the run before its end
         self.interrupts = life.Interrupts()
         self._failed: list[int] = []
@@ -149,6 +154,10 @@ class Scheduler:
         self._touched = storage.touched if storage.durable else None
         #: atoms of which nothing but the progress has changed since the last commit
         self._progressed: set[int] = set()
+        #: the atom that is called in place with all steps; held while its threads have their reports put on record
+        self._calling, self._reporting = -1, threading.Lock()
+        #: whether there are such reports that nobody who listens has been told of
+        self._noted = False
         #: the atom that has reported progress in place last, and how many others had changed then
         self._reported: tuple[int, int] | None = None
         self._committed_at = time.monotonic()
@@ -170,7 +179,7 @@ class Scheduler:
         """Start nothing new; what runs is let finish. May be called from any thread."""
         self.stopping = True
         self._executor.follower_of = None
-        self._queue.put(_WAKE)
+        self._queue.put(base.WAKE)
 
     # -- the loop ----------------------------------------------------------------------------------
 
@@ -197,19 +206,17 @@ class Scheduler:
     def _turns(self, *, stepwise: bool) -> Generator[str, None, None]:
         walk = self._walk
         self._open()
-        kept = self._kept_progress = task.PROGRESS.get()
+        self._context = base.context_of_calls(self._report_in_place)
         alone = self._touched is None and not stepwise and self._plan.rank is None
         self._executor.follower_of = self._follower_of if alone else None
         self._executor.check_progress = None if self._touched is None else self._check_progress
+        self._executor.deadline = self._deadline
         self._started = True
         self._executor.start(self._queue.put)
+        task.REPORTERS.append(self._reporter_of)
         while True:
             yield states.SCHEDULING
-            try:
-                task.PROGRESS.set(self._report_in_place)
-                self._start(stepwise=stepwise)
-            finally:
-                task.PROGRESS.set(kept)
+            self._context.copy().run(self._start, stepwise=stepwise)
             yield states.WAITING
             self._wait()
             yield states.ANALYZING
@@ -246,13 +253,12 @@ class Scheduler:
 
         Nothing here goes by the Walk, which an interrupt may have left half changed: the details are the truth.
         """
-        task.PROGRESS.set(self._kept_progress)
+        if self._reporter_of in task.REPORTERS:
+            task.REPORTERS.remove(self._reporter_of)
+        self._calling = -1
         self._executor.follower_of = None
         self._unannounced.clear()
-        for calls in self._got_ready:
-            while calls:
-                self._put_back(calls[-1])
-                calls.pop()
+        self._put_all_back()
         if self._started and not self._stopped:
             self._recall()
             if self._waits >= 0:
@@ -280,6 +286,13 @@ class Scheduler:
             ]
             shown = ", ".join(map(repr, names)) if len(names) == count <= _NAMED else f"{count} of them"
             LOG.warning("Interrupted by %s: waiting for the calls under way, %s", type(left_by).__name__, shown)
+
+    def _put_all_back(self) -> None:
+        """Make the atoms of the calls that were got ready, and that are not to begin, as they were before."""
+        for calls in self._got_ready:
+            while calls:
+                self._put_back(calls[-1])
+                calls.pop()
 
     def _let_finish(self) -> Generator[str, None, None]:
         """Have the loop that is not ours finish the calls under way, while the run is left."""
@@ -393,9 +406,11 @@ class Scheduler:
             else:
                 undoes = bool(walk.undo)
                 if undoes:
-                    self._undo_in_place(self._take_undo(), stepwise=stepwise)
+                    self._within = self._context.copy()
+                    self._within.run(self._undo_in_place, self._take_undo(), stepwise=stepwise)
                 if walk.ready and (executor.serial or not undoes):  # a retry may have made more ready than one
-                    self._execute_in_place(self._take_ready(), stepwise=stepwise)
+                    self._within = self._context.copy()
+                    self._within.run(self._execute_in_place, self._take_ready(), stepwise=stepwise)
             if self._failed:
                 self._resolve_failures()
             if stepwise:
@@ -418,6 +433,9 @@ class Scheduler:
                 if call is not None:
                     (retries if isinstance(call.atom, retry.Retry) else calls).append(call)
         self._commit()
+        if self._deadline is not None and self._stops():  # who was told that they start took too long
+            self._put_all_back()
+            return
         retries.reverse()
         while retries:
             self._make(retries.pop())
@@ -520,8 +538,10 @@ class Scheduler:
         executor.follower_of = None if self.stopping else follower_of
 
     def _stops(self) -> bool:
-        if self._deadline is not None and time.monotonic() >= self._deadline:
+        if self._deadline is not None and not self.timed_out and time.monotonic() >= self._deadline:
             self.stopping = self.timed_out = True
+            self._executor.follower_of = None
+            self._recall()  # before anybody is told that the run stops, as that may take its time
         return self.stopping
 
     def _wait(self) -> None:
@@ -544,8 +564,7 @@ class Scheduler:
                 )
                 self._move_one(self._completed, seconds)
             except queue.Empty:
-                if self._deadline is not None and time.monotonic() >= self._deadline:
-                    self.stopping = self.timed_out = True
+                if self._deadline is not None and self._stops():
                     return
                 self._commit()
                 if self._executor.within_a_loop:
@@ -564,7 +583,7 @@ class Scheduler:
             limits.append(self._committed_at + self._commit_interval)
         if self._progressed and self._commit_interval < math.inf:
             limits.append(self._committed_at + max(self._commit_interval, _SECONDS_FOR_PROGRESS))
-        return max(min(limits) - time.monotonic(), 0.0) if limits else None
+        return max(min(min(limits) - time.monotonic(), _LONGEST_WAIT), 0.0) if limits else None
 
     def _learn(self) -> None:
         """Record what has been delivered, and resolve the failures in it.
@@ -617,7 +636,7 @@ class Scheduler:
         """Leave under way, as the run is to stop, nothing but what has begun."""
         if self._in_flight:
             self._recall()
-            if self._announced and not self._in_flight:
+            if self._announced and not self._in_flight and not self.timed_out:
                 # Who suspends the run at each step gets one step further each time, as in place.
                 self._hand_over_again(self._announced[0])
             self._announced = []
@@ -685,22 +704,29 @@ class Scheduler:
             details = _tell_listeners(reporting, details)
             if details is None:
                 return
-        further = {key: value for key, value in details.items() if key != "progress"}
-        facts = progress_facts(details["progress"], further or None)
         if self._touched is not None:
             try:
                 self._check_progress(reporting, details)
             except exceptions.Unstorable as error:
                 LOG.warning("%s; it is left out of the record", error)
                 return
-            self._progressed.add(index)
-        detail = self._details[index]
-        detail.meta = {**detail.meta, **facts}
+        if (
+            type(details) is not _Noted and self._details[index].state != states.SUCCESS
+        ):  # of a thread that was left behind
+            self._note_progress(index, details)
         if self._notifier._topics:
             self._notifier._tfx_notify_only(
                 task.EVENT_UPDATE_PROGRESS,
                 {**details, "task_name": reporting.name, "task_uuid": self._storage.get_atom_uuid(reporting.name)},
             )
+
+    def _note_progress(self, index: int, details: dict[str, Any]) -> None:
+        further = {key: value for key, value in details.items() if key != "progress"}
+        facts = progress_facts(details["progress"], further or None)
+        if self._touched is not None:
+            self._progressed.add(index)
+        detail = self._details[index]
+        detail.meta = {**detail.meta, **facts}
 
     def _check_progress(self, reporting: Any, details: dict[str, Any]) -> None:
         """Refuse, in the task that reports it, progress that the store cannot hold.
@@ -714,7 +740,9 @@ class Scheduler:
         if self._touched is not None:
             self._check_progress(reporting, details)
         self._learn_progress(reporting, details)
-        index = self._plan.names.get(reporting.name)
+        self._report_to_store(self._plan.names.get(reporting.name))
+
+    def _report_to_store(self, index: int | None) -> None:
         if index in self._progressed and self._commit_interval < math.inf:
             # What has changed besides goes with it, so that the store has nothing that did not follow from what it has.
             # Nothing of that changes while the task runs, so it is copied once.
@@ -724,6 +752,50 @@ class Scheduler:
             copies = [self._details[i].copy() for i in {index, *others}]
             due = self._committed_at + max(self._commit_interval, _SECONDS_FOR_PROGRESS) - time.monotonic()
             self._storage.report(copies, due)
+
+    def _reporter_of(self, reporting: Any) -> Callable[[Any, dict[str, Any]], None] | None:
+        """Return what takes the progress that a thread of a task reports, if the task is at work in this run."""
+        index = self._plan.names.get(reporting.name)
+        at_work = index is not None and self._atoms[index] is reporting and self._details[index].state in _STARTING
+        return self._report_from_thread if at_work else None
+
+    def _report_from_thread(self, reporting: Any, details: dict[str, Any]) -> None:
+        """Take a report of a thread that a task has started.
+
+        While a task runs in place its thread is the engine's, and takes nothing from the queue. So the report is put on
+        record at once, and those who listen to the engine are told when the task has ended.
+        """
+        if self._touched is not None:
+            self._check_progress(reporting, details)
+        if self._in_flight:
+            self._queue.put((reporting, details))
+            return
+        index = self._plan.names[reporting.name]
+        with self._reporting:
+            if self._touched is None:
+                self._note_progress(index, details)
+            elif self._calling == index:  # what is saved next has not been begun
+                self._note_progress(index, details)
+                self._report_to_store(index)
+        self._queue.put((reporting, _Noted(details)))
+        self._noted = True
+
+    def _complete_progress(self, detail: Any) -> None:
+        """Note that all of a task is done, where its progress is on record: stores are read without us, too."""
+        if self._noted:
+            self._tell_noted()
+        if detail._meta and META_PROGRESS in detail._meta:
+            detail._meta[META_PROGRESS] = 1.0
+
+    def _tell_noted(self) -> None:
+        """Tell those who listen of progress that is on record."""
+        self._noted = False
+        self._take_delivered()
+        completed = self._completed
+        while completed and type(completed[0][0]) is not base.Call:
+            reporting, details = completed.popleft()
+            if reporting is not None:
+                self._learn_progress(reporting, details)
 
     # -- in place ----------------------------------------------------------------------------------
 
@@ -744,11 +816,13 @@ class Scheduler:
             batch.reverse()
         return batch
 
-    def _execute_in_place(self, batch: list[int], *, stepwise: bool) -> None:  # noqa: C901 - the hot loop
+    def _execute_in_place(self, batch: list[int], *, stepwise: bool, apart: bool = False) -> None:  # noqa: C901 - hot
         """Run a batch of ready atoms here, and then, on the serial executor, what becomes ready by it.
 
         This is the one long function of the engine. The short path does what `_prepare_execute`, `perform` and `_ended`
         do for a plain task, with their calls unfolded.
+
+        :param apart: whether each task gets a context of its own, as one of them has changed a variable of its context
         """
         walk, atoms, details = self._walk, self._atoms, self._details
         callers, sources = self._binder.callers, self._binder.sources
@@ -760,6 +834,8 @@ class Scheduler:
         follow = not (stepwise or timed)
         ended = -1  # the last one of which something has come, which is in `result`
         result: Any = None
+        untouched = self._context
+        within = untouched if apart else self._within
         try:
             while True:
                 ready = walk.ready
@@ -767,6 +843,11 @@ class Scheduler:
                 for i in left:
                     if self.stopping or (timed and self._stops()):
                         walk.ready = [i, *left, *walk.ready]
+                        return
+                    if within != untouched:  # the last task has changed a variable, which is to be its own
+                        ended = -1
+                        self._within = untouched.copy()
+                        self._within.run(self._execute_in_place, [i, *left], stepwise=stepwise, apart=True)
                         return
                     atom, caller = atoms[i], callers[i]
                     if (
@@ -798,10 +879,16 @@ class Scheduler:
                         except BaseException:  # a listener was interrupted, and the call will not be made
                             detail.state = old
                             raise
+                        if timed and self._stops():  # they took too long
+                            detail.state = old
+                            walk.ready = [i, *left, *walk.ready]
+                            return
                     else:
                         detail.state = running
                     try:
-                        if caller is None:
+                        if apart:
+                            result, ended = untouched.copy().run(_call_plain, atom, caller, sources[i]), i
+                        elif caller is None:
                             try:
                                 atom.pre_execute()
                                 result = atom.execute()
@@ -812,19 +899,20 @@ class Scheduler:
                             result, ended = caller.call(atom, sources[i]), i
                     except Exception as error:
                         result, ended = (_RAISED, error), i
-                        self._ended(i, states.EXECUTE, Failure.from_exception(error))
+                        self._ended_apart(i, states.EXECUTE, Failure.from_exception(error))
+                        result, ended = None, -1  # this frame is one of those that the exception has
                         continue
                     if type(result) is Failure or (_DERIVED and type(result) in _DERIVED):
                         if result is UNBOUND:
                             self._execute_one(i)
                         else:
-                            self._ended(i, states.EXECUTE, result)
+                            self._ended_apart(i, states.EXECUTE, result)
                         continue
                     detail.results = result
                     if notifier._topics is not topics:
                         topics, on_running, on_success = self._hear()
                     if detail._meta:
-                        _complete_progress(detail)
+                        self._complete_progress(detail)
                     detail.state = success
                     if on_success is not None:
                         facts = {
@@ -834,7 +922,10 @@ class Scheduler:
                             "result": result,
                         }
                         try:
-                            on_success(success, facts)
+                            if within != untouched:
+                                untouched.copy().run(on_success, success, facts)
+                            else:
+                                on_success(success, facts)
                         except Exception:
                             notifier._tfx_complain(on_success, success, facts)
                     after = succ[i]
@@ -879,12 +970,18 @@ class Scheduler:
     def _call_in_place(self, call: base.Call) -> None:
         self._got_ready = ([call],)
         self._commit()
+        if self._deadline is not None and self._stops():  # who was told that it starts took too long
+            self._put_all_back()
+            return
         self._got_ready = ()
         self._make(call)
 
     def _make(self, call: base.Call) -> None:
         """Make a call here, and record what comes of it."""
-        self._made = made = call, base.perform(call.atom, call.verb, call.kwargs)
+        self._calling = call.index
+        self._made = made = call, self._context.copy().run(base.perform, call.atom, call.verb, call.kwargs)
+        with self._reporting:
+            self._calling = -1
         self._ended(call.index, call.verb, made[1])
         self._made = None
 
@@ -903,6 +1000,7 @@ class Scheduler:
         serial = self._executor.serial
         ended = -1  # the last one of which something has come, which is in `outcome`
         outcome: Any = None
+        within, untouched = self._within, self._context
         try:
             while True:
                 undo = walk.undo
@@ -912,7 +1010,13 @@ class Scheduler:
                         walk.undo = [i, *left, *walk.undo]
                         return
                     atom, detail = atoms[i], details[i]
-                    if not plain[i] or detail.state != success or notifier._topics or atom._tfx_listened is not None:
+                    if (
+                        not plain[i]
+                        or detail.state != success
+                        or notifier._topics
+                        or atom._tfx_listened is not None
+                        or within != untouched  # the last one has changed a variable: the others are kept apart
+                    ):
                         self._undo_one(i)
                         continue
                     takes = takes_of[i]
@@ -939,7 +1043,8 @@ class Scheduler:
                             ended = i
                     except Exception as error:
                         outcome, ended = (_RAISED, error), i
-                        self._ended(i, revert, Failure.from_exception(error))
+                        self._ended_apart(i, revert, Failure.from_exception(error))
+                        outcome, ended = None, -1
                         continue
                     if type(outcome) is Failure or (_DERIVED and type(outcome) in _DERIVED):
                         if outcome is UNBOUND:
@@ -947,7 +1052,7 @@ class Scheduler:
                             detail.state = success  # what it gets says what it was
                             self._undo_one(i)
                         else:
-                            self._ended(i, revert, outcome)
+                            self._ended_apart(i, revert, outcome)
                         continue
                     detail.revert_results = outcome
                     detail.state = reverted
@@ -1228,7 +1333,10 @@ class Scheduler:
             self._touch(i)
         if r in self._binder.told:
             _count_round(self._details[r])
-        self._details[r].intention = states.EXECUTE
+        detail = self._details[r]
+        detail.intention = states.EXECUTE
+        if detail.results:  # of an attempt that is over, what its variables held is of no use
+            detail.note_failure({name: failure._tfx_past() for name, failure in detail.last_failures.items()})
         self._walk.restarted(r)
 
     def _ended(self, i: int, verb: str, outcome: Any) -> None:
@@ -1254,7 +1362,7 @@ class Scheduler:
                 self._failed.append(i)
             else:
                 detail._store(outcome)
-                _complete_progress(detail)
+                self._complete_progress(detail)
                 self._move(i, states.SUCCESS, outcome)
                 if not self._plan.plain[i] and isinstance(self._atoms[i], task.Task):
                     self._storage.warn_of_missing(detail.name)
@@ -1264,6 +1372,10 @@ class Scheduler:
                 self._walk.finished(i)
         else:
             self._reverted(i, outcome)
+
+    def _ended_apart(self, i: int, verb: str, outcome: Any) -> None:
+        """As `_ended`, for those who listen: what the task has done to its context is its own."""
+        self._context.copy().run(self._ended, i, verb, outcome)
 
     def _reverted(self, i: int, outcome: Any) -> None:
         """Record what came of a revert, tell of it, and release what waited for it."""
@@ -1360,6 +1472,21 @@ class Scheduler:
                 raise
 
 
+class _Noted(dict[str, Any]):
+    """Details of progress that are on record."""
+
+
+def _call_plain(atom: Any, caller: Any, sources: Any) -> Any:
+    """Execute a plain task with its hooks, as the hot loop does."""
+    if caller is not None:
+        return caller.call(atom, sources)
+    try:
+        atom.pre_execute()
+        return atom.execute()
+    finally:
+        atom.post_execute()
+
+
 def _tell_listeners(reporting: task.Task, event: base.Event) -> dict[str, Any] | None:
     """Call those who listen to a task that runs elsewhere; returns the progress in what it tells, if there is some."""
     listened = reporting._tfx_listened
@@ -1405,12 +1532,6 @@ def _count_attempt(detail: AtomDetail) -> bool:
         return False
     detail.meta[counted] = detail.meta.get(counted, 1) + 1
     return True
-
-
-def _complete_progress(detail: Any) -> None:
-    """Note that all of a task is done, where its progress is on record: stores are read without us, too."""
-    if detail._meta and META_PROGRESS in detail._meta:
-        detail._meta[META_PROGRESS] = 1.0
 
 
 def _forget_part(detail: AtomDetail) -> None:

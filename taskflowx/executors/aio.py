@@ -4,31 +4,64 @@ The loop belongs to one of two. `engine.run()` makes one for the run, and turns 
 thread of the engine. `await engine.arun()` runs in a loop that is there already: the scheduler then never waits in
 here, as the engine awaits `filled` first.
 
-What must stay true: no coroutine of a run outlives the run. Coroutines touch the mailbox and nothing else of the run.
+What must stay true:
+
+- No coroutine of a run outlives the run. Coroutines touch the mailbox and nothing else of the run.
+- Each call that was handed in is delivered once or given back, whatever is cancelled, stopped or closed: who takes a
+  coroutine out of `_running` delivers its call.
+- A coroutine that others have cancelled, as a loop does when it ends, was interrupted and has not failed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import inspect
+import logging
 import math
 import threading
+import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from taskflowx import atom as atom_module, exceptions, states, task
+from taskflowx import atom as atom_module, exceptions, states
 from taskflowx.executors import base, threads
 from taskflowx.types.failure import Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+
+LOG = logging.getLogger(__name__)
+
+#: the call in which something happens; what a coroutine starts (tasks, timers) has it by its copy of the context
+_CALL: contextvars.ContextVar[base.Call | None] = contextvars.ContextVar("taskflowx.executors.aio.CALL", default=None)
+
+#: seconds for which a timer is set at most: loops differ in how many they bear, and who wakes early waits again
+_LONGEST = 3600.0
+
+
+class _Coroutine(asyncio.Task[None]):
+    """The coroutine of a call, which knows who has cancelled it."""
+
+    call: base.Call
+    #: called when it has ended, once somebody has cancelled it
+    ended: Callable[[asyncio.Task[None]], None]
+    by_others = False
+
+    def cancel(self, msg: Any = None) -> bool:
+        """Ask for its end, as that of any task of asyncio."""
+        self.add_done_callback(self.ended)  # if it has not begun it ends without a word
+        if _CALL.get() is not self.call:
+            self.by_others = True
+        return super().cancel(msg)
 
 
 class AsyncioExecutor(base.Executor):
     """Runs `async def` calls in an event loop, and others in threads.
 
-    :param max_workers: how many coroutines may run at once, and how many threads; without it coroutines have no limit
+    :param max_workers: how many calls may run at once, coroutines and threads together; without it coroutines have no
+        limit
     """
 
     runs_async = True
@@ -41,12 +74,19 @@ class AsyncioExecutor(base.Executor):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
         self._runner: asyncio.Runner | None = None
+        self._context = contextvars.copy_context()
         #: calls for which there is no room yet
         self._pending: deque[base.Call] = deque()
+        #: calls for which it was too late when their turn came
+        self._late: list[base.Call] = []
         #: the coroutines that run
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: dict[asyncio.Task[None], base.Call] = {}
+        #: how many calls are with the threads, where that is limited
+        self._in_threads = 0
         self._starting = False
         self._cancelled = False
+        #: whether the loop of the run is turned, and whether that is only until no coroutine runs any more
+        self._turning = self._ending = False
 
     def check_start(self) -> None:
         """Refuse a run that would have to turn a loop inside of another one."""
@@ -64,9 +104,14 @@ class AsyncioExecutor(base.Executor):
     def start(self, deliver: Callable[[tuple[Any, Any]], None]) -> None:
         """Get ready to take calls, in the loop of the caller if there is one."""
         self._deliver = deliver
-        self._cancelled = False
+        self._cancelled = self._ending = False
+        self._running = {}
+        self._in_threads = 0
+        self._context = base.context_of_calls(self.reporter(deliver))
+        self._late = []
         self._threads.check_progress = self.check_progress
-        self._threads.start(deliver)
+        self._threads.deadline = self.deadline
+        self._threads.start(deliver if self._most == math.inf else self._deliver_from_thread)
         self._thread = threading.get_ident()
         if self._loop is None:
             self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
@@ -75,8 +120,9 @@ class AsyncioExecutor(base.Executor):
     def submit(self, calls: list[base.Call]) -> None:
         """Start coroutines, and hand other calls to the threads."""
         others = []
+        limited = self._most != math.inf
         for call in calls:
-            if call.atom._tfx_signature.asynchronous & _BIT[call.verb]:
+            if limited or _is_coroutine(call):
                 self._pending.append(call)
             else:
                 others.append(call)
@@ -85,49 +131,109 @@ class AsyncioExecutor(base.Executor):
             self._threads.submit(others)
 
     def _start_pending(self) -> None:
-        pending, running, loop = self._pending, self._running, self._loop
+        if self._starting or self._cancelled or not self._pending or self._is_late():
+            return
+        pending, running, loop, most = self._pending, self._running, self._loop, self._most
         assert loop is not None, "calls come between start and stop"
+        begin = self._begin if loop.get_task_factory() is None else self._begin_as_told
         self._starting = True
-        while pending and len(running) < self._most:
-            one = loop.create_task(self._run(pending.popleft()))
-            if not one.done():  # as it is with the loop's `eager_task_factory`, when it had nothing to wait for
-                running.add(one)
-        self._starting = False
+        try:
+            while pending and len(running) + self._in_threads < most:
+                call = pending.popleft()
+                if _is_coroutine(call):
+                    begin(loop, call)
+                else:
+                    self._in_threads += 1
+                    self._threads.submit([call])
+        finally:
+            self._starting = False
 
-    async def _run(self, call: base.Call) -> None:
-        task.PROGRESS.set(self._report)  # in the context of this coroutine alone
+    def _is_late(self) -> bool:
+        return self.deadline is not None and time.monotonic() >= self.deadline
+
+    def _begin(self, loop: asyncio.AbstractEventLoop, call: base.Call) -> None:
+        one = _Coroutine(self._run(call, self._deliver), loop=loop, context=self._context.copy())
+        one.call, one.ended = call, self._has_ended
+        self._running[one] = call
+
+    def _begin_as_told(self, loop: asyncio.AbstractEventLoop, call: base.Call) -> None:
+        """Have the loop's task factory make the task: it may run at once, as with `eager_task_factory`."""
+        one = self._context.copy().run(loop.create_task, self._run(call, self._deliver))
+        if not one.done():
+            self._running[one] = call
+            one.add_done_callback(self._has_ended)
+
+    async def _run(self, call: base.Call, deliver: Callable[[tuple[Any, Any]], None]) -> None:
+        if self._is_late():
+            self._running.pop(_current_task(), None)  # type: ignore[arg-type]
+            self._late.append(call)
+            deliver(base.WAKE)
+            self._go_on()
+            return
+        _CALL.set(call)
         outcome: Any
         try:
             outcome = await _perform(call.atom, call.verb, call.kwargs)
         except asyncio.CancelledError as error:
             outcome = base.Interrupt(error)
-            if not self._cancelled:  # so it was not cut off by us
+            if not _is_cut_off():
                 cancelled = f"The coroutine of atom '{call.atom.name}' was cancelled, and not by the run"
                 outcome = Failure.from_exception(exceptions.ExecutionFailure(cancelled, error))
         except BaseException as error:
             outcome = base.Interrupt(error)
-        self._deliver((call, outcome))
-        self._running.discard(asyncio.current_task())
-        if self._pending and not self._starting and not self._cancelled:
-            self._start_pending()
+        if type(outcome) is Failure:
+            outcome = _unless_cut_off(call, outcome)
+        self._running.pop(_current_task(), None)  # type: ignore[arg-type]
+        deliver((call, outcome))  # to the run that it is of: another one may have begun, if this was left in a hurry
+        self._go_on()
 
-    def _report(self, reporting: Any, details: dict[str, Any]) -> None:
-        if self.check_progress is not None:
-            self.check_progress(reporting, details)
-        self._deliver((reporting, details))
+    def _go_on(self) -> None:
+        """Let the next ones begin, as a coroutine has ended."""
+        if self._pending:
+            self._start_pending()
+        if self._ending and not self._running:
+            self._stop_turning()
+
+    def _has_ended(self, one: asyncio.Task[None]) -> None:
+        """Deliver a coroutine that was cancelled before its first turn, so that it has not done that itself."""
+        call = self._running.pop(one, None)
+        if call is not None:
+            interrupt: BaseException = asyncio.CancelledError()
+            try:
+                one.result()
+            except BaseException as error:
+                interrupt = error
+            self._deliver((call, base.Interrupt(interrupt)))
+            self._go_on()
+
+    def _deliver_from_thread(self, item: tuple[Any, Any]) -> None:
+        """Deliver, and make room for another call first: the loop may be gone once all has been delivered."""
+        loop = self._loop
+        if type(item[0]) is base.Call and loop is not None:
+            with contextlib.suppress(RuntimeError):  # it is closed: nothing begins there
+                loop.call_soon_threadsafe(self._thread_is_free)
+        self._deliver(item)
+
+    def _thread_is_free(self) -> None:
+        self._in_threads -= 1
+        self._start_pending()
 
     def recall(self) -> list[base.Call]:
         """Give back the calls that have not begun."""
-        left = [*self._pending, *self._threads.recall()]
+        queued = self._threads.recall()
+        if self._most != math.inf:
+            self._in_threads -= len(queued)
+        left = [*self._pending, *queued, *self._late]
         self._pending.clear()
+        self._late.clear()
         return left
 
     def cancel(self) -> None:
         """Cut off the coroutines that run; each is still delivered."""
         self._cancelled = True
-        assert self._loop is not None, "there is something to cancel"
-        # Not at once: one that has not begun would end without a word.
-        self._loop.call_soon(lambda: [one.cancel() for one in list(self._running)])
+        for one in list(self._running):
+            with contextlib.suppress(RuntimeError):  # their loop is closed
+                one.cancel()
 
     def stop(self) -> None:
         """Wait until all calls have been delivered, and let go of threads and loop.
@@ -141,12 +247,25 @@ class AsyncioExecutor(base.Executor):
             self._threads.stop()
             return
         try:
-            while self._running:
-                loop.run_until_complete(asyncio.wait(list(self._running)))
+            self._ending = True
+            while self._running and not loop.is_closed():
+                self._turn_until_stopped(loop)  # a task may have stopped it, so more than once
             self._threads.stop()
         finally:
-            self._cancelled = True
+            self._close(runner, loop)
+
+    def _close(self, runner: asyncio.Runner, loop: asyncio.AbstractEventLoop) -> None:
+        """Close the loop of the run; may be called again after an interrupt."""
+        self._cancelled = True
+        try:
+            if not loop.is_closed():
+                loop.call_soon(loop.stop)
+                loop.run_forever()  # a stop that is left from before would keep the runner from closing it
             runner.close()
+        finally:
+            # Nothing turns these any more: an interrupt has come while they were cut off.
+            for one in list(self._running):
+                self._deliver((self._running.pop(one), base.Interrupt(asyncio.CancelledError("The loop has ended"))))
             self._runner = self._loop = None
 
     def _turn(self, timeout: float | None) -> bool:
@@ -154,41 +273,52 @@ class AsyncioExecutor(base.Executor):
         runner, loop = self._runner, self._loop
         if runner is None or loop is None:
             return False  # the loop of the caller: it has been awaited
-        timer = None if timeout is None else loop.call_later(timeout, loop.stop)
-        self._mailbox.wake = self._stop_turning
+        timer = None if timeout is None else loop.call_later(min(timeout, _LONGEST), self._stop_turning)
+        self._mailbox.wake = self._wake
         try:
-            if not self._mailbox:
-                loop.run_forever()
+            self._turn_until_stopped(loop, unless=self._mailbox)
         finally:
             self._mailbox.wake = None
             if timer is not None:
                 timer.cancel()
         return True
 
-    def _stop_turning(self) -> None:
+    def _turn_until_stopped(self, loop: asyncio.AbstractEventLoop, *, unless: Any = None) -> None:
+        """Turn the loop.
+
+        :param unless: what is looked at when a stop counts already: nothing is to be done if it is true
+        """
+        self._turning = True
+        try:
+            if not unless:
+                loop.run_forever()
+        finally:
+            self._turning = False
+
+    def _wake(self) -> None:
         loop = self._loop
         assert loop is not None, "who waits has a loop"
         if threading.get_ident() == self._thread:
-            loop.stop()
+            self._stop_turning()
         else:
             with contextlib.suppress(RuntimeError):  # it is closed: nobody waits
-                loop.call_soon_threadsafe(loop.stop)
+                loop.call_soon_threadsafe(self._stop_turning)
+
+    def _stop_turning(self) -> None:
+        """Stop the loop, if it is still turned for whoever asked for that."""
+        if self._turning and self._loop is not None:
+            self._loop.stop()
 
     # -- in the loop of the caller -----------------------------------------------------------------
 
-    @contextlib.contextmanager
-    def within(self, loop: asyncio.AbstractEventLoop) -> Iterator[None]:
-        """Have a run that takes place in a loop which runs already."""
+    def check_free(self) -> None:
+        """Refuse a second run at the same time."""
         if self._loop is not None:
             raise RuntimeError("This executor is in use by another run")
-        try:
-            try:
-                self._loop = loop
-                yield
-            finally:
-                self._loop = None
-        finally:
-            self._loop = None  # an interrupt may have come before that above
+
+    def use(self, loop: asyncio.AbstractEventLoop | None) -> None:
+        """Have a run take place in a loop which runs already; None when it has ended."""
+        self._loop = loop
 
     @property
     def within_a_loop(self) -> bool:
@@ -211,7 +341,7 @@ class AsyncioExecutor(base.Executor):
                 with contextlib.suppress(RuntimeError):
                     loop.call_soon_threadsafe(arrived.set)
 
-        timer = None if seconds is None else loop.call_later(seconds, arrived.set)
+        timer = None if seconds is None else loop.call_later(min(seconds, _LONGEST), arrived.set)
         self._mailbox.wake = wake
         try:
             if not self._mailbox:
@@ -223,6 +353,39 @@ class AsyncioExecutor(base.Executor):
 
 
 _BIT = {states.EXECUTE: atom_module.EXECUTES_ASYNC, states.REVERT: atom_module.REVERTS_ASYNC}
+
+
+def _is_coroutine(call: base.Call) -> bool:
+    return bool(call.atom._tfx_signature.asynchronous & _BIT[call.verb])
+
+
+def _current_task() -> asyncio.Task[Any] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:  # no loop runs: what is left of a coroutine is thrown away
+        return None
+
+
+def _is_cut_off() -> bool:
+    """Tell whether somebody else has cancelled the coroutine that runs: not itself, nor what it has started."""
+    one = _current_task()
+    return one is None or (one.cancelling() > 0 and getattr(one, "by_others", True))
+
+
+def _unless_cut_off(call: base.Call, failure: Failure) -> Any:
+    """Return a failure, or an interrupt where it came of what a coroutine does when it is cut off."""
+    error: BaseException | None = failure.exception
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, asyncio.CancelledError):
+            if not _is_cut_off():
+                break
+            LOG.warning("Atom '%s' raised %r as it was cancelled; it counts as interrupted", call.atom.name, failure)
+            return base.Interrupt(error)
+        seen.add(id(error))
+        error = error.__context__
+    return failure
+
 
 _METHODS = {
     states.EXECUTE: ("pre_execute", "execute", "post_execute"),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import contextvars
 import functools
 import itertools
 import queue
@@ -21,6 +22,10 @@ from taskflowx.types.failure import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
+
+
+#: delivered so that the scheduler looks what there is to be done
+WAKE = (None, None)
 
 
 class Call:
@@ -134,6 +139,16 @@ def perform(atom: Any, verb: str, kwargs: dict[str, Any]) -> Any:
     except Exception as error:
         return Failure.from_exception(error)
     return value
+
+
+def context_of_calls(report: Callable[[Any, dict[str, Any]], None] | None) -> contextvars.Context:
+    """Return a copy of the context in which the run was started; each call runs in a copy of it.
+
+    :param report: takes the progress of tasks there
+    """
+    context = contextvars.copy_context()
+    context.run(task.PROGRESS.set, report)
+    return context
 
 
 class Delivered(queue.SimpleQueue[tuple[Any, Any]]):
@@ -279,6 +294,9 @@ class Executor:
     followers: Collection[int] = ()
     #: refuses progress that a store cannot hold, in the task that reports it; the scheduler sets it before `start`
     check_progress: Callable[[Any, dict[str, Any]], None] | None = None
+    #: when time is up, in seconds of `time.monotonic`; the scheduler sets it before `start`, and takes back what has
+    #: not begun by then. As it may be busy, an executor may look itself: it keeps calls for that, and delivers `WAKE`
+    deadline: float | None = None
 
     @property
     def within_a_loop(self) -> bool:

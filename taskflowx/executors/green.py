@@ -7,6 +7,7 @@ other native threads put on its queue, as `engine.suspend()` does, reaches it to
 from __future__ import annotations
 
 import concurrent.futures
+import contextvars
 import functools
 import queue
 import time
@@ -78,9 +79,10 @@ class GreenPool(concurrent.futures.Executor):
         self._waiting: deque[tuple[concurrent.futures.Future[Any], Callable[[], Any]]] = deque()
 
     def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> concurrent.futures.Future[Any]:
-        """Have a green thread call a function."""
+        """Have a green thread call a function, in a copy of the context of whoever submits it."""
         future: concurrent.futures.Future[Any] = concurrent.futures.Future()
-        self._waiting.append((future, functools.partial(function, *args, **kwargs)))
+        call = functools.partial(contextvars.copy_context().run, function, *args, **kwargs)
+        self._waiting.append((future, call))
         if self._workers < self._max_workers:
             self._workers += 1
             eventlet.spawn_n(self._work)

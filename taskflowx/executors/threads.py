@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import contextvars
 import logging
 import os
 import queue
@@ -26,7 +27,6 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from taskflowx import task
 from taskflowx.executors import base
 from taskflowx.types.failure import Failure
 
@@ -95,12 +95,15 @@ class ThreadsExecutor(base.Executor):
         self._max_workers = max_workers or min(32, (os.cpu_count() or 1) + 4)
         self._threads: list[threading.Thread] = []
         self._calls: _Calls = queue.SimpleQueue()
+        #: calls for which it was too late when a worker took them
+        self._late: list[base.Call] = []
         self.followers: set[int] = set()
         #: those in which there may be some
         self._rows: list[_Row] = []
         self._deliver: Callable[[tuple[Any, Any]], None] | None = None
         self._lacks_threads = False  # whether the system has refused one in this run
         self._waits_here = False  # whether who waits for calls lets us know, by `help_out`
+        self._context = contextvars.copy_context()
         self._submitted = 0
         self._ended: list[int] = []  # how many of them each worker has ended, with what followed
         self._followed = 0  # how many followers have been handed in
@@ -116,7 +119,9 @@ class ThreadsExecutor(base.Executor):
         self._lacks_threads = False
         self._submitted = 0
         self._ended = []
+        self._context = base.context_of_calls(self.reporter(deliver))
         self._calls = queue.SimpleQueue()
+        self._late = []
         self.followers = set()
         self._rows = []
 
@@ -163,9 +168,10 @@ class ThreadsExecutor(base.Executor):
 
     def _start_thread(self) -> bool:
         """Start one more worker; tells whether the system has given a thread."""
+        within = self._context.copy()
         thread = threading.Thread(
-            target=self._work,
-            args=(self._deliver, self._calls, len(self._threads)),
+            target=within.run,
+            args=(self._work, self._deliver, self._calls, len(self._threads), self._context, within),
             name=f"taskflowx-worker-{len(self._threads)}",
             daemon=True,
         )
@@ -197,14 +203,15 @@ class ThreadsExecutor(base.Executor):
         if taken is None:
             return False
         assert deliver is not None, "calls come after the start"
-        call, kept = taken[0], task.PROGRESS.get()
-        task.PROGRESS.set(self.reporter(deliver))
+        call = taken[0]
+        if self.deadline is not None and time.monotonic() >= self.deadline:
+            self._late.append(call)
+            deliver(base.WAKE)
+            return True
         try:
-            outcome = base.perform(call.atom, call.verb, call.kwargs)
+            outcome = self._context.copy().run(base.perform, call.atom, call.verb, call.kwargs)
         except BaseException as error:
             outcome = base.Interrupt(error)
-        finally:
-            task.PROGRESS.set(kept)
         deliver((call, outcome))
         return True
 
@@ -225,17 +232,38 @@ class ThreadsExecutor(base.Executor):
             follower = follower_of(follower)
         return row
 
-    def _work(self, deliver: Callable[[tuple[Any, Any]], None], calls: _Calls, number: int) -> None:
-        task.PROGRESS.set(self.reporter(deliver))
+    def _work(
+        self,
+        deliver: Callable[[tuple[Any, Any]], None],
+        calls: _Calls,
+        number: int,
+        context: contextvars.Context,
+        within: contextvars.Context,
+    ) -> None:
+        """Run calls in a thread.
+
+        :param context: what each of them is to find
+        :param within: the copy of it in which the thread runs
+        """
         take, perform, ended = calls.get, base.perform, self._ended
+        deadline, late = self.deadline, self._late
+        apart = False  # until one of them has changed a variable, which is to be its own
         while (taken := take()) is not None:
             call, row = taken
             del taken
+            if deadline is not None and time.monotonic() >= deadline:
+                late.append(call)
+                deliver(base.WAKE)
+                continue
             while True:
                 try:
-                    outcome = perform(call.atom, call.verb, call.kwargs)
+                    if apart:
+                        outcome = context.copy().run(perform, call.atom, call.verb, call.kwargs)
+                    else:
+                        outcome = perform(call.atom, call.verb, call.kwargs)
                 except BaseException as error:
                     outcome = base.Interrupt(error)
+                apart = apart or within != context
                 if row and (issubclass(type(outcome), _FAILED) or self.follower_of is None or self._lacks_workers()):
                     _drop(row, self.followers)
                 deliver((call, outcome))
@@ -253,6 +281,8 @@ class ThreadsExecutor(base.Executor):
         with contextlib.suppress(queue.Empty):
             while (taken := self._calls.get_nowait()) is not None:
                 left.append(taken[0])
+        while self._late:
+            left.append(self._late.pop())
         self._submitted -= len(left)
         self.withdraw()
         return left

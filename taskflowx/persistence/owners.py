@@ -248,7 +248,7 @@ class Pulse:
 
     def _work(self) -> None:
         owner = self._owner
-        while not self._ended.wait(owner.lease / 6):
+        while not self._ended.wait(min(owner.lease / 6, 3600.0)):
             now = time.time()
             if owner.held and owner.expires - now < owner.lease * 2 / 3:
                 try:

@@ -1,10 +1,12 @@
 """How a call went wrong, as a value.
 
 A `Failure` is made from an exception by the engine and by executors, handed to `revert` and to retries, kept
-in stores and raised again when a run ends. Two kinds look alike from outside:
+in stores and raised again when a run ends. Three kinds look alike from outside:
 
     made here    has the exception and its traceback. To make one costs next to nothing: names, text, traceback
                  and causes are worked out when they are asked for
+    past         what a retry's history has of an attempt that is over: a copy of the exception without its frames,
+                 with all that they hold, and where these were, to be written out when somebody asks
     reloaded     has the description: a `_Record` for itself and for each cause. From JSON it has no exception; a
                  pickle brings a copy of the exception along, without traceback, if that can be pickled
 
@@ -27,6 +29,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn, Self
 
 from taskflowx import _names, exceptions
 from taskflowx._util import arguments
+from taskflowx.types import frameless
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -81,7 +84,7 @@ class Failure:
     __slots__ = ("_exc_info", "_record", "_cause", "_is_linked", "__weakref__")
 
     _exc_info: ExcInfo | None
-    _record: _Record | None  # None until worked out
+    _record: _Record | frameless.Places | None  # none until worked out
     _cause: Failure | None  # the next one in the chain, which links to the one after it
     _is_linked: bool  # whether `_cause` has been worked out
 
@@ -371,16 +374,36 @@ class Failure:
 
     def _description(self) -> _Record:
         """Return the record, which is worked out once: the first time that somebody asks."""
-        if self._record is None:
+        record = self._record
+        if not isinstance(record, _Record):
             assert self._exc_info is not None, "a failure has an exception or a record"
             kind, exception, trace = self._exc_info
-            self._record = _Record(
-                _type_names_of(kind),
-                _text_of(exception),
-                tuple(map(_storable, _args_of(exception))),
-                _trace_text(exception, trace),
-            )
-        return self._record
+            written = _trace_text(exception, trace) if record is None else frameless.trace_of(record)
+            args = tuple(map(_storable, _args_of(exception)))
+            self._record = record = _Record(_type_names_of(kind), _text_of(exception), args, written)
+        return record
+
+    def _tfx_past(self) -> Self:
+        """Return this failure without the frames of its exception and its causes, and what their variables hold."""
+        if self._exc_info is None:
+            return self
+        other = self._without_frames()
+        other._cause = _linked(cause._without_frames() for cause in self.causes)
+        return other
+
+    def _without_frames(self) -> Self:
+        if self._exc_info is None:
+            return self.copy()
+        kind, exception, trace = self._exc_info
+        copied = frameless.copy_of(exception)
+        other = self.__class__.__new__(self.__class__)
+        other._exc_info = None if copied is None else (kind, copied, None)
+        record = self._record
+        if copied is None or (record is None and _says_more(exception)):
+            record = self._description()
+        other._record = frameless.places_of(trace) if record is None else record
+        other._cause, other._is_linked = None, True
+        return other
 
     def _chain_of_records(self) -> list[_Record]:
         return [self._description(), *(cause._description() for cause in self.causes)]
@@ -525,11 +548,19 @@ def _trace_text(exception: BaseException, trace: TracebackType | None) -> str:
     """Return the traceback without headline, and below it what the text of the exception does not say."""
     lines = traceback.format_tb(trace)
     try:
-        if isinstance(exception, BaseExceptionGroup) or getattr(exception, "__notes__", None):
+        if _says_more(exception):
             lines += traceback.format_exception(type(exception), exception, None, chain=False)
     except Exception:  # noqa: BLE001, S110 - a user's class may have put anything in the place of its notes
         pass
     return "".join(lines)
+
+
+def _says_more(exception: BaseException) -> bool:
+    """Tell whether the traceback of an exception has more in it than its frames."""
+    try:
+        return isinstance(exception, BaseExceptionGroup) or bool(getattr(exception, "__notes__", None))
+    except Exception:  # noqa: BLE001 - as above
+        return False
 
 
 def _args_of(exception: BaseException) -> tuple[Any, ...]:

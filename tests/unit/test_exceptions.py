@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import copy
 import pickle
+import re
 import traceback
 
 import pytest
@@ -282,8 +283,35 @@ def test_an_error_survives_pickle_and_copy_with_cause_attributes_and_notes(error
 def test_the_text_of_a_wrapped_failure_lists_the_failures():
     error = wrapped(RuntimeError("Woot!"), ValueError("V"))
     assert str(error) == "WrappedFailure: [Failure: RuntimeError: Woot!, Failure: ValueError: V]"
-    assert repr(error) == "WrappedFailure()"
+    assert repr(error) == "<WrappedFailure: [RuntimeError: Woot!, ValueError: V]>"
     assert error.args == ()
+
+
+def test_the_text_of_many_failures_counts_and_names_the_first():
+    error = wrapped(*(ValueError(f"number {i}") for i in range(5000)))
+    assert str(error).startswith(
+        "WrappedFailure: [5,000 failures: Failure: ValueError: number 0, Failure: ValueError: nu"
+    )
+    assert repr(error).startswith("<WrappedFailure: [5,000 failures: ValueError: number 0, ValueError: number 1, ")
+    for text in (str(error), repr(error)):
+        assert 1500 < len(text) <= 2048
+        assert re.search(r" and 4,\d{3} more\]>?$", text)
+
+
+@pytest.mark.parametrize("letter", ["x", "ü", "\U0001f40c", "\udcff"])
+@pytest.mark.parametrize("count", [1, 2, 30])
+def test_the_text_of_long_failures_is_cut(letter, count):
+    error = wrapped(*(KeyError(letter * 5000) for _ in range(count)))
+    for text in (str(error), repr(error)):
+        assert 1000 < len(text.encode(errors="replace")) <= 2048
+        assert "KeyError: '" in text
+        assert "..." in text
+
+
+def test_a_wrapped_failure_that_has_lost_its_exceptions_says_what_they_were():
+    error = exceptions.WrappedFailure([reloaded(failure_of(KeyError("b")))])
+    assert repr(error) == "<WrappedFailure: [KeyError: 'b']>"
+    assert "KeyError" in BaseException.__repr__(error)  # what Python has there itself is whole
 
 
 def test_a_wrapped_failure_has_length_and_iterates_over_its_failures():

@@ -143,6 +143,7 @@ class Worker:
     def run(self) -> None:
         """Take calls and run them, until there are no more, or an exception comes between them."""
         task.PROGRESS.set(self._report)
+        task.REPORTERS.append(lambda _: self._report)  # for threads that tasks start
         try:
             self._work()
         except BaseException as error:  # of a signal handler that a task has left behind

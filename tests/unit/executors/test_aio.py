@@ -330,6 +330,186 @@ def test_a_coroutine_that_is_cancelled_by_itself_has_failed():
     assert notes == [("ran", "a"), ("undid", "c"), ("undid", "a")]
 
 
+class CancelsOthers(Notes):
+    """Cancels all coroutines of tasks but itself, the first time."""
+
+    async def execute(self, attempt):
+        for one in asyncio.all_tasks() - {asyncio.current_task()}:
+            if attempt == 1 and "AsyncioExecutor" in repr(one):
+                one.cancel("by another one")
+        return await super().execute()
+
+
+@ways
+def test_a_coroutine_that_is_cancelled_before_its_first_turn_is_interrupted(way):
+    notes = []
+    engine = load(unordered_flow.Flow("f").add(CancelsOthers("c", notes), *(Notes(name, notes) for name in "xyz")))
+    with pytest.raises(asyncio.CancelledError, match="by another one"):
+        way(engine)
+    assert notes == [("ran", "c")]
+    assert engine.storage.get_flow_state() == states.SUSPENDED
+    way(engine)
+    assert sorted(notes) == [("ran", name) for name in "cxyz"]
+
+
+@ways
+def test_a_coroutine_that_others_cancel_is_interrupted_and_undoes_nothing(way):
+    notes = []
+
+    class Waits(Notes):
+        async def execute(self, attempt):
+            self.notes.append("waits")
+            if attempt == 1:
+                await asyncio.Event().wait()
+            return await super().execute()
+
+    class WaitsForIt(CancelsOthers):
+        async def execute(self, attempt):
+            await noted(self.notes, "waits")
+            return await super().execute(attempt)
+
+    engine = load(
+        linear_flow.Flow("f").add(
+            Notes("a", notes), unordered_flow.Flow("u").add(WaitsForIt("c", notes), Waits("w", notes))
+        )
+    )
+    with pytest.raises(asyncio.CancelledError, match="by another one"):
+        way(engine)
+    assert engine.storage.get_flow_state() == states.SUSPENDED
+    way(engine)
+    assert [note for note in notes if note[0] == "undid"] == []
+    assert engine.storage.get_flow_state() == states.SUCCESS
+
+
+def test_what_a_coroutine_raises_as_it_is_cut_off_is_no_failure(caplog):
+    notes = []
+
+    class Trips(Waits):
+        async def execute(self, attempt):
+            try:
+                await super().execute(attempt)
+            except asyncio.CancelledError:
+                raise OSError("the connection is gone") from None
+
+    async def cancel():
+        trips = Trips("t", notes)
+        engine = load(linear_flow.Flow("f").add(trips))
+        running = asyncio.create_task(engine.arun())
+        await noted(notes, ("began", 1))
+        running.cancel("enough")
+        with pytest.raises(asyncio.CancelledError, match="enough"):
+            await running
+        assert engine.storage.get_flow_state() == states.SUSPENDED
+        trips.let_go.set()
+        await engine.arun()
+        assert engine.storage.get_flow_state() == states.SUCCESS
+
+    asyncio.run(cancel())
+    assert "the connection is gone" in caplog.text
+
+
+def test_a_time_limit_of_a_coroutine_of_its_own_is_its_failure():
+    class OldLimit(Notes):
+        """Cancels itself by a timer, and says so by an error, as libraries did before Python 3.11."""
+
+        async def execute(self):
+            asyncio.get_running_loop().call_soon(asyncio.current_task().cancel)
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                raise TimeoutError("too late") from None
+
+    engine = load(linear_flow.Flow("f").add(OldLimit("t", [])))
+    with pytest.raises(TimeoutError, match="too late"):
+        engine.run()
+    assert engine.storage.get_flow_state() == states.REVERTED
+
+
+@pytest.mark.parametrize("turns", range(6))
+def test_a_loop_that_ends_while_a_run_goes_on_leaves_it_to_be_run_on(turns):
+    notes, kept = [], []
+
+    async def main(engine):
+        kept.append(asyncio.create_task(engine.arun()))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+
+    members = unordered_flow.Flow("u").add(*(Notes(name, notes) for name in "xyz"))
+    engine = load(linear_flow.Flow("f").add(Notes("a", notes), members))
+    asyncio.run(main(engine))
+    engine.run()
+    assert sorted(notes) == [("ran", name) for name in "axyz"]
+
+
+def test_a_loop_that_is_closed_with_a_run_in_it_leaves_the_flow_suspended():
+    notes = []
+    engine = load(linear_flow.Flow("f").add(Waits("w", notes)))
+    loop = asyncio.new_event_loop()
+    coroutine = engine.arun()
+    running = loop.create_task(coroutine)
+    loop.run_until_complete(noted(notes, ("began", 1)))
+    running._log_destroy_pending = False
+    for one in asyncio.all_tasks(loop):
+        one._log_destroy_pending = False
+    loop.close()
+    coroutine.close()
+    assert engine.storage.get_flow_state() == states.SUSPENDED
+
+
+@pytest.mark.parametrize("stops", [1, 2])
+def test_what_ends_the_loop_of_a_run_suspends_it_also_when_a_stop_is_left_behind(stops):
+    notes = []
+
+    def leave():
+        raise SystemExit(3)
+
+    class Leaves(Notes):
+        async def execute(self, attempt):
+            if attempt == 1:
+                loop = asyncio.get_running_loop()
+                loop.call_soon(leave)
+                for _ in range(stops):
+                    loop.call_soon(loop.stop)
+                for _ in range(5):
+                    await asyncio.sleep(0)
+            await super().execute()
+
+    engine = load(linear_flow.Flow("f").add(Leaves("a", notes), Notes("b", notes)))
+    with pytest.raises(SystemExit):
+        engine.run()
+    assert engine.storage.get_flow_state() == states.SUSPENDED
+    engine.run()
+    assert notes == [("ran", "a"), ("ran", "b")]
+
+
+@pytest.mark.parametrize("most", [1, 2, 3])
+@ways
+def test_max_workers_counts_coroutines_and_threads_together(way, most):
+    lock, running, seen = threading.Lock(), [], []
+
+    def enters():
+        with lock:
+            running.append(1)
+            seen.append(len(running))
+
+    class Counts(task.Task):
+        async def execute(self):
+            enters()
+            for _ in range(3):
+                await asyncio.sleep(0)
+            running.pop()
+
+    class CountsInThread(task.Task):
+        def execute(self):
+            enters()
+            running.pop()
+
+    kinds = [Counts, CountsInThread]
+    way(load(unordered_flow.Flow("f").add(*(kinds[i % 2](f"t{i}") for i in range(20))), max_workers=most))
+    assert len(seen) == 20
+    assert max(seen) <= most
+
+
 @pytest.mark.parametrize("way", [run, arun])
 @pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
 def test_an_interrupt_in_a_coroutine_is_raised_and_others_are_let_finish(way, interrupt):
