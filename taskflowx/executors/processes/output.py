@@ -21,10 +21,13 @@ if TYPE_CHECKING:
 
     from taskflowx.executors.processes.worker import Worker
 
-LOG = logging.getLogger("taskflowx.executors.processes")
-
 #: the names of the loggers whose handlers have had a record, in what is sent of it
 _HAD_BY = "taskflowx_had_by"
+
+
+def logger() -> logging.Logger:
+    """Return the logger to which goes what workers print: that of the package, whatever its name is."""
+    return logging.getLogger(__name__.rpartition(".")[0])
 
 
 # -- in a worker -----------------------------------------------------------------------------------
@@ -169,34 +172,34 @@ def show(kind: int, value: Any, atom: Any) -> None:
             stream, text = value
             _print(stream, text, name)
     except Exception as error:
-        LOG.warning("Something that atom '%s' has printed or logged could not be shown: %r", name, error)
+        logger().warning("Something that atom '%s' has printed or logged could not be shown: %r", name, error)
 
 
 def _log(facts: dict[str, Any], name: str | None) -> None:
-    logger: logging.Logger | None = logging.getLogger(facts["name"])
-    if logger is None or not logger.isEnabledFor(facts["levelno"]):
+    own: logging.Logger | None = logging.getLogger(facts["name"])
+    if own is None or not own.isEnabledFor(facts["levelno"]):
         return
     had_by = facts.pop(_HAD_BY, ())
     record = logging.makeLogRecord(facts)
     record.atom_name = name
     if not had_by:
-        logger.handle(record)
+        own.handle(record)
         return
-    if not logger.filter(record):
+    if not own.filter(record):
         return
-    while logger is not None:
-        if logger.name not in had_by or logger.parent is None:
-            for handler in logger.handlers:
+    while own is not None:
+        if own.name not in had_by or own.parent is None:
+            for handler in own.handlers:
                 if record.levelno >= handler.level:
                     handler.handle(record)
-        logger = logger.parent if logger.propagate else None
+        own = own.parent if own.propagate else None
 
 
 def _print(stream: str, text: str, name: str | None) -> None:
     level = logging.INFO if stream == "stdout" else logging.WARNING
-    if LOG.isEnabledFor(level) and LOG.hasHandlers():
+    if logger().isEnabledFor(level) and logger().hasHandlers():
         for line in text.splitlines():
-            LOG.log(level, "%s: %s", name, line, extra={"atom_name": name})
+            logger().log(level, "%s: %s", name, line, extra={"atom_name": name})
         return
     target = getattr(sys, stream)  # nobody would see it otherwise
     if target is not None:
@@ -208,14 +211,14 @@ def _print(stream: str, text: str, name: str | None) -> None:
 def warn_of_unread(atom: Any, error: Exception) -> None:
     """Tell that a message of a worker is left out."""
     name = None if atom is None else atom.name
-    LOG.warning(
+    logger().warning(
         "Something that atom '%s' has told from its process could not be read, and is left out: %r", name, error
     )
 
 
 def warn_of_end(pid: int | None, error: str) -> None:
     """Tell that a worker ends between two calls."""
-    LOG.warning(
+    logger().warning(
         "Worker process %s ends, as this was raised in it between two calls (by a signal handler or a thread that a "
         "task has left behind): %s",
         pid,
@@ -225,7 +228,7 @@ def warn_of_end(pid: int | None, error: str) -> None:
 
 def warn_of_kill(pids: list[int | None], seconds: float) -> None:
     """Tell that workers are killed that have not ended by themselves."""
-    LOG.warning(
+    logger().warning(
         "Worker processes %s have not ended %g seconds after their last call, as a thread or an exit handler of a task "
         "keeps them; they are killed",
         ", ".join(map(str, pids)),

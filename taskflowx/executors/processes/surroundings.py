@@ -13,7 +13,7 @@ import threading
 from pathlib import Path
 from typing import Any, NamedTuple
 
-LOG = logging.getLogger("taskflowx.executors.processes")
+LOG = logging.getLogger(__name__)
 
 _starting = threading.Lock()
 
