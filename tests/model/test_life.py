@@ -377,6 +377,10 @@ class Counted(task.Task):
         return self.name
 
 
+#: parts of the names of files whose functions the interpreter calls at any moment, as its garbage collector does
+_SWALLOWING = ("_pytest", "weakref", "hypothesis")
+
+
 class Signals:
     """Has a signal handler raise in the main thread, at random moments, whatever of the engine it is in then."""
 
@@ -391,7 +395,7 @@ class Signals:
     def _interrupt(number, frame) -> None:
         for one in _stack(frame):
             name = one.f_code.co_filename
-            if "_pytest" in name or "weakref" in name:  # what is raised there is printed, and gone
+            if any(part in name for part in _SWALLOWING):  # what is raised there is printed, and gone
                 return
             if name.startswith(PACKAGE):
                 raise KeyboardInterrupt
