@@ -1087,6 +1087,7 @@ class Scheduler:
     # -- the record --------------------------------------------------------------------------------
 
     def _touch(self, i: int) -> None:
+        """Note that the record of an atom is about to change: first, as an interrupt may come between the two."""
         if self._touched is not None:
             self._touched.add(i)
 
@@ -1241,10 +1242,10 @@ class Scheduler:
             detail = self._details[i]
             if detail.state in _NOT_BEGUN:  # another decider may have left it out, and what is done is done
                 moved.append((i, detail.state))
+                self._touch(i)
                 if i == refused:
                     detail.meta = {**detail.meta, refusals.META_REFUSED: depth.value}
                 detail.state = detail.intention = states.IGNORE
-                self._touch(i)
         self._refusals.note(refused, depth, passed)
         self._walk.ignore(refused, [i for i, _ in moved])
         if self._notifier._topics:
@@ -1268,14 +1269,14 @@ class Scheduler:
                 continue
             if depth is None:
                 continue
-            details[i].meta = {**details[i].meta, refusals.META_REFUSED: depth.value}
             self._touch(i)
+            details[i].meta = {**details[i].meta, refusals.META_REFUSED: depth.value}
             left_out, passed = self._refusals.left_out(i, depth)
             for s in left_out:
                 after = details[s]
                 if after.state == states.PENDING and after.intention == states.EXECUTE:
-                    after.state = after.intention = states.IGNORE
                     self._touch(s)
+                    after.state = after.intention = states.IGNORE
                     self._tell(s, states.PENDING, states.IGNORE)
             self._refusals.note(i, depth, passed)
 
@@ -1329,8 +1330,8 @@ class Scheduler:
             detail = self._details[i]
             if detail.state != states.PENDING:
                 self._move(i, states.PENDING)
-            begin_anew(detail, counted=i in self._binder.told)
             self._touch(i)
+            begin_anew(detail, counted=i in self._binder.told)
         if r in self._binder.told:
             _count_round(self._details[r])
         detail = self._details[r]
@@ -1424,8 +1425,8 @@ class Scheduler:
             if around == (lo, hi):
                 # The last word counts while the retry has not been reached.
                 if isinstance(self._atoms[lo], retry.Retry) and self._details[lo].state == states.SUCCESS:
-                    self._details[lo].intention = states.RETRY if restart >= 0 else states.REVERT
                     self._touch(lo)
+                    self._details[lo].intention = states.RETRY if restart >= 0 else states.REVERT
             elif around is None:
                 self._touch_region(lo, hi)
                 self._touch_all(walk.turn(lo, hi, restart, i))
@@ -1448,8 +1449,8 @@ class Scheduler:
                 raise TypeError(msg)
         except Exception as error:
             own = Failure.from_exception(error)
-            detail.failure = own if self._touched is None else self._storable_failure(r, own)
             self._touch(r)
+            detail.failure = own if self._touched is None else self._storable_failure(r, own)
             self._storage.note_failed(detail.name)
             self._flow_failures = None
             return retry.REVERT

@@ -203,11 +203,11 @@ class Notifier:
     _topics: dict[str, tuple[Listener, ...]]
     _lock: threading.RLock
     #: for each event what is registered, with the very tuple of listeners of which that is true
-    _known: dict[str, tuple[tuple[Listener, ...], set[Any]]]
+    _tfx_known: dict[str, tuple[tuple[Listener, ...], set[Any]]]
 
     def __init__(self) -> None:
         self._topics = {}
-        self._known = {}
+        self._tfx_known = {}
         # For those who register. Reentrant, because a signal handler or a finalizer may do so at any moment.
         self._lock = threading.RLock()
 
@@ -318,7 +318,7 @@ class Notifier:
                     raise KeyError(f"Reserved key '{key}' not allowed in kwargs")
         listener = Listener(callback, args, kwargs, details_filter)
         with self._lock:
-            known, key = self._known_of(event_type), _key(callback, details_filter)
+            known, key = self._tfx_known_of(event_type), _key(callback, details_filter)
             found = self.is_registered(event_type, callback, details_filter) if key is None else key in known
             if found:
                 raise ValueError("Event callback already registered with equivalent details filter")
@@ -326,16 +326,16 @@ class Notifier:
             self._tfx_replace(event_type, after)
             if key is not None:
                 known.add(key)
-            self._known[event_type] = after, known
+            self._tfx_known[event_type] = after, known
 
-    def _known_of(self, event_type: str) -> set[Any]:
+    def _tfx_known_of(self, event_type: str) -> set[Any]:
         """Return the callbacks of an event with their filters, as far as they can be hashed.
 
         Many may be registered, so none is compared with all others. What is known is dropped, for it may be changed
         before the listeners are, and holds again when it stands for those that there are.
         """
         listeners = self._topics.get(event_type, ())
-        of, known = self._known.pop(event_type, ((), set()))
+        of, known = self._tfx_known.pop(event_type, ((), set()))
         if of is listeners:
             return known
         return {key for one in listeners if (key := _key(one.callback, one.details_filter)) is not None}
@@ -366,7 +366,7 @@ class Notifier:
         """Return a notifier with the same listeners and registrations of its own from now on."""
         other = self.__class__.__new__(self.__class__)
         other.__dict__.update(self.__dict__)
-        other._known = {}
+        other._tfx_known = {}
         other._lock = threading.RLock()
         return other
 
@@ -383,7 +383,7 @@ class Notifier:
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
         del state["_lock"]
-        state.pop("_known", None)
+        state.pop("_tfx_known", None)
         kept = {
             event: tuple(one for one in listeners if _can_be_pickled(one)) for event, listeners in self._topics.items()
         }
@@ -392,7 +392,7 @@ class Notifier:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._known = {}
+        self._tfx_known = {}
         self._lock = threading.RLock()
 
     def listeners_iter(self) -> Iterator[tuple[str, list[Listener]]]:
