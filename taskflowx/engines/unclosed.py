@@ -133,12 +133,17 @@ def _complete_regions(walk: Walk, plan: Plan, details: list[Any]) -> None:
             detail = details[i]
             if detail is None or (i == lo and _runs_again(plan, details, lo)):
                 continue
-            if detail.state != states.FAILURE or detail.intention != states.EXECUTE:
+            if not _is_unresolved(detail):
                 _intend(walk, i, detail, states.REVERT)
     within = {i for lo, hi in walk.turned for i in range(lo, hi)}
     for i, detail in enumerate(details):  # OpenStack TaskFlow marks what comes after a region, though it has not begun
         if detail is not None and detail.state == states.PENDING and i not in within and not _is_marked(detail):
             _intend(walk, i, detail, states.EXECUTE)
+
+
+def _is_unresolved(detail: Any) -> bool:
+    """Tell whether an atom has failed, and that has rolled nothing back yet."""
+    return detail is not None and detail.state == states.FAILURE and detail.intention == states.EXECUTE
 
 
 def _runs_again(plan: Plan, details: list[Any], lo: int) -> bool:
@@ -181,7 +186,7 @@ def _unwinding(walk: Walk, plan: Plan, details: list[Any]) -> bytearray:
             continue
         origins = {origin[p] for p in plan.pred[i] if unwinding[p]}
         marked = detail is not None and detail.intention in states.ROLLING_BACK
-        if not (origins or marked):
+        if not (origins or marked) or _is_unresolved(detail):
             continue
         unwinding[i] = 1
         origin[i] = _origin(origins)

@@ -7,6 +7,7 @@ import logging
 import pytest
 
 from taskflowx import engines, exceptions, retry, states, task
+from taskflowx.engines import walk
 from taskflowx.patterns import graph_flow, linear_flow, unordered_flow
 from taskflowx.persistence import models
 
@@ -381,3 +382,25 @@ def test_what_is_raised_follows_from_the_record(world, detail, suspend):
     assert isinstance(error, ValueError)
     assert list(world.engine.storage.get_failures()) == ["bad"]
     assert told[-1] == ["bad"]
+
+
+def test_a_failure_of_which_a_part_is_marked_rolls_back_all_the_same(world, detail, monkeypatch):
+    """What was marked looks like a region that is rolled back by itself, with the failed task after it."""
+    inner = linear_flow.Flow("inner", retry=retry.Times(1, "again")).add(world.step("a"))
+    bad = world.step("bad")
+    flow = graph_flow.Flow("flow").add(inner, world.step("b"), bad).link(inner, bad)
+    world.fails = {"bad"}
+    mark = walk.Walk._mark
+
+    def marked_in_part(self, lo, hi, restart, cause):
+        monkeypatch.undo()
+        until = next(i for i, one in enumerate(self._details) if one is not None and one.name == "a")
+        mark(self, lo, until + 1, restart, -1)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(walk.Walk, "_mark", marked_in_part)
+    with pytest.raises(KeyboardInterrupt):
+        world.run(flow, detail)
+    assert world.states == {"again": "SUCCESS", "a": "SUCCESS", "b": "SUCCESS", "bad": "FAILURE"}
+    assert isinstance(world.run(flow, detail), ValueError)
+    assert sorted(world.calls) == ["-a", "-b", "-bad"]
