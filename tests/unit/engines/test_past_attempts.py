@@ -1,5 +1,6 @@
 """What a retry keeps of attempts that are over: what is said of a failure, and nothing that its frames held."""
 
+import gc
 import weakref
 
 import pytest
@@ -51,6 +52,7 @@ class Watches(retry.Times):
         return super().on_failure(history, **kwargs)
 
     def execute(self, history, **kwargs):
+        gc.collect()  # noqa: TID251 - coroutines that have failed may be in circles
         self.alive.append(sum(ref() is not None for ref in self.held))
         if history:
             self.waits.append(history[-1][1]["polls"].exception.retry_after)

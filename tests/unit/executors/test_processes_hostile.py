@@ -72,7 +72,8 @@ def test_a_timer_that_a_task_leaves_behind_costs_no_call(warm, microseconds):
     engine = engines.load(flow, executor=warm)
     with contextlib.suppress(tasks.Late, exceptions.WrappedFailure):
         engine.run()  # a task in which the timer of another one goes off fails
-    assert engine.storage.get_flow_state() in (states.SUCCESS, states.REVERTED)
+    # A timer may also go off in a revert.
+    assert engine.storage.get_flow_state() in (states.SUCCESS, states.REVERTED, states.FAILURE)
     if engine.storage.get_flow_state() == states.SUCCESS:
         assert {n: engine.storage.fetch(f"t{n}") for n in range(6)} == {n: f"t{n}" for n in range(6)}
 
