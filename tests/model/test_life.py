@@ -284,14 +284,17 @@ class Life:
         self.engine.run()
 
     def _reset(self) -> None:
+        def reset():
+            self.engine.reset(force=True)  # also where only an inner part was undone
+
         self.log.append("-- reset")
         before = self._states()
-        self._interrupted(self.engine.reset, self.rng.choice((0, 1, 2, 3)))
+        self._interrupted(reset, self.rng.choice((0, 1, 2, 3)))
         now = self._states()
         done = self.state == states.PENDING
         assert now == (dict.fromkeys(now, states.PENDING) if done else before), self.log
         if not done:
-            self.engine.reset()
+            reset()
         self.world.done.clear()
 
     # -- checks ------------------------------------------------------------------------------------
