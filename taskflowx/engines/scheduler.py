@@ -1322,6 +1322,10 @@ class Scheduler:
 
     def _restart(self, r: int) -> None:
         """Reset the region of a retry, which is to run again, and what a refusal in it has left out after it."""
+        detail = self._details[r]
+        if detail.results:  # of an attempt that is over, what its variables held is of no use
+            past = {name: failure._tfx_past() for name, failure in detail.last_failures.items()}
+            detail.note_failure(past)
         self._move(r, states.RETRYING)
         let_in = self._refusals.let_in(*self._plan.region(r), self._details) if self._plan.votes else []
         if self._begun:
@@ -1334,10 +1338,7 @@ class Scheduler:
             begin_anew(detail, counted=i in self._binder.told)
         if r in self._binder.told:
             _count_round(self._details[r])
-        detail = self._details[r]
-        detail.intention = states.EXECUTE
-        if detail.results:  # of an attempt that is over, what its variables held is of no use
-            detail.note_failure({name: failure._tfx_past() for name, failure in detail.last_failures.items()})
+        self._details[r].intention = states.EXECUTE
         self._walk.restarted(r)
 
     def _ended(self, i: int, verb: str, outcome: Any) -> None:
