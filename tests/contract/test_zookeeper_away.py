@@ -1,4 +1,4 @@
-"""A ZooKeeper server that stops for a moment or for good, and a session that expires, while a run is under way.
+"""A ZooKeeper server stops for a moment or for good, or expires what it has with its client, while a run is under way.
 
 The server is one of the test's own.
 """
@@ -161,7 +161,7 @@ def test_a_run_goes_on_when_its_session_has_expired(backend):
         (host, port), *_ = mine.hosts
         other = KazooClient(f"{host}:{port}", client_id=mine.client_id)
         other.start()
-        other.stop()  # ends the session for both
+        other.stop()  # ends the ZooKeeper session of both
         other.close()
 
     engine = load(backend, did, expire)

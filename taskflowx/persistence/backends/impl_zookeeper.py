@@ -5,7 +5,7 @@ the order in which `path_based` writes, of which each may be the last. A record 
 before anything is sent.
 
 What must stay true: kazoo's errors are translated here; the client is shared by all connections of a back end, and one
-that the caller made is left as it is. A client that has been started reconnects by itself, also with a new session, so
+that the caller made is left as it is. A client that has been started reconnects by itself, also when it has expired, so
 it is never started again; nothing is asked of it while it is not connected, and no answer is waited for longer than the
 caller has time: `Connection.deadline`, or `owners.PATIENCE`.
 """

@@ -337,8 +337,8 @@ def test_what_others_know_is_not_checked(registered, caplog):
         ("zookeeper://[::1]:1,[::2]:2/a%20b", [("::1", 1), ("::2", 2)], "/a b"),
         ("zookeeper:///runs", [("localhost", 2181)], "/runs"),
         ("zookeeper:///", [("localhost", 2181)], "/taskflow"),
-        ({"connection": "zookeeper", "hosts": "h:1,i:2/root"}, [("h", 1), ("i", 2)], "/root/taskflow"),
-        ({"connection": "zookeeper", "hosts": ["h:1", "/root"], "path": "/runs"}, [("h", 1)], "/root/runs"),
+        ({"connection": "zookeeper", "hosts": "h:1,i:2/base"}, [("h", 1), ("i", 2)], "/base/taskflow"),
+        ({"connection": "zookeeper", "hosts": ["h:1", "/base"], "path": "/runs"}, [("h", 1)], "/base/runs"),
     ],
     ids=str,
 )
