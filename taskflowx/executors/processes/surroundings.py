@@ -81,11 +81,6 @@ def take_over(changed: dict[str, Any]) -> None:
             LOG.warning("A worker process cannot go to the working directory of the engine: %s", error)
 
 
-def differing(now: Surroundings) -> dict[str, Any]:
-    """Return what differs here from the surroundings of the engine."""
-    return changes(look(), now)
-
-
 def start(process: Any) -> None:
     """Start a process of `multiprocessing`, also where the main module is no file, but was typed in or piped in.
 

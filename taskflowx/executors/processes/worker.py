@@ -78,7 +78,7 @@ def main(
     signal.signal(signal.SIGINT, _pass_over)
     _end_with(engine_is_alive)
     worker = Worker(wire.WorkerEnd(line, pipe.fileno()), tokens)
-    surroundings.take_over(surroundings.differing(setup.surroundings))
+    surroundings.take_over(surroundings.changes(surroundings.look(), setup.surroundings))
     worker.outputs = output.take_over(worker)
     os.register_at_fork(after_in_child=worker.forget)
     if setup.initializer is not None:
