@@ -386,10 +386,19 @@ class Scheduler:
             self._resolve_failures()
             walk.open()  # in what they turn round, what was under way then is to be undone
             self._touch_all(walk.adjusted)
-        begun = [(i, self._details[i]) for i in (*walk.ready, *walk.cut_off)]
-        self._begun = {i for i, one in begun if one.state == states.RUNNING and one.intention == states.EXECUTE}
-        for i in self._begun:
-            _forget_part(self._details[i])
+        for i in (*walk.ready, *walk.cut_off):
+            one = self._details[i]
+            if one.intention != states.EXECUTE:
+                continue
+            if one._meta and META_NOT_CALLED in one._meta:  # an interrupt came before its failure was on record
+                self._touch(i)
+                walk.cut_off.discard(i)
+                one.state = states.PENDING
+            elif one.state == states.RUNNING:
+                self._begun.add(i)
+            else:
+                continue
+            _forget_part(one)
 
     @property
     def unfinished(self) -> bool:
@@ -1230,8 +1239,8 @@ class Scheduler:
 
     def _not_called(self, i: int, failure: Failure) -> None:
         """Record the failure of an atom whose execute cannot be called; its revert will not be called either."""
+        self._details[i].meta[META_NOT_CALLED] = True  # first: who is interrupted behind it has not begun
         self._move(i, states.RUNNING, calls=False)
-        self._details[i].meta[META_NOT_CALLED] = True
         self._ended(i, states.EXECUTE, failure)
 
     def _ignore(self, refused: int, depth: deciders.Depth) -> None:

@@ -7,9 +7,11 @@ here, as the engine awaits `filled` first.
 What must stay true:
 
 - No coroutine of a run outlives the run. Coroutines touch the mailbox and nothing else of the run.
-- Each call that was handed in is delivered once or given back, whatever is cancelled, stopped or closed: who takes a
-  coroutine out of `_running` delivers its call.
+- Each call that was handed in is delivered once or given back, whatever is cancelled, stopped or closed: a coroutine
+  is in `_running` until its call has been delivered.
 - A coroutine that others have cancelled, as a loop does when it ends, was interrupted and has not failed.
+- A signal handler may raise anywhere. asyncio logs what is raised in a callback and goes on, so each callback of ours
+  is a step that is taken again, by `_surely`, and what came in between is raised where the run waits.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import functools
 import inspect
 import logging
 import math
@@ -36,6 +39,15 @@ LOG = logging.getLogger(__name__)
 
 #: the call in which something happens; what a coroutine starts (tasks, timers) has it by its copy of the context
 _CALL: contextvars.ContextVar[base.Call | None] = contextvars.ContextVar("taskflowx.executors.aio.CALL", default=None)
+
+#: the outcome of a call for which it was too late when its turn came
+_LATE = object()
+
+#: so often a step is taken again at most: what fails each time is no interrupt, but an error of ours
+_TIMES = 12
+
+#: seconds after which a coroutine is found that an interrupt has ended before its first line
+_SECONDS_LOST = 0.5
 
 #: seconds for which a timer is set at most: loops differ in how many they bear, and who wakes early waits again
 _LONGEST = 3600.0
@@ -81,8 +93,13 @@ class AsyncioExecutor(base.Executor):
         self._late: list[base.Call] = []
         #: the coroutines that run
         self._running: dict[asyncio.Task[None], base.Call] = {}
-        #: how many calls are with the threads, where that is limited
-        self._in_threads = 0
+        #: the calls that are with the threads, where their number is limited
+        self._in_threads: set[base.Call] = set()
+        #: what a signal handler has raised in a callback
+        self._interrupt: BaseException | None = None
+        #: called when a coroutine has ended that has not delivered that itself
+        self._has_ended = functools.partial(self._surely, self._settle_ended)
+        self._lookout: asyncio.TimerHandle | None = None
         self._starting = False
         self._cancelled = False
         #: whether the loop of the run is turned, and whether that is only until no coroutine runs any more
@@ -106,7 +123,8 @@ class AsyncioExecutor(base.Executor):
         self._deliver = deliver
         self._cancelled = self._ending = False
         self._running = {}
-        self._in_threads = 0
+        self._in_threads = set()
+        self._interrupt = None
         self._context = base.context_of_calls(self.reporter(deliver))
         self._late = []
         self._threads.check_progress = self.check_progress
@@ -116,6 +134,7 @@ class AsyncioExecutor(base.Executor):
         if self._loop is None:
             self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
             self._loop = self._runner.get_loop()
+        self._look_out()
 
     def submit(self, calls: list[base.Call]) -> None:
         """Start coroutines, and hand other calls to the threads."""
@@ -138,12 +157,12 @@ class AsyncioExecutor(base.Executor):
         begin = self._begin if loop.get_task_factory() is None else self._begin_as_told
         self._starting = True
         try:
-            while pending and len(running) + self._in_threads < most:
+            while pending and len(running) + len(self._in_threads) < most:
                 call = pending.popleft()
                 if _is_coroutine(call):
                     begin(loop, call)
                 else:
-                    self._in_threads += 1
+                    self._in_threads.add(call)
                     self._threads.submit([call])
         finally:
             self._starting = False
@@ -159,70 +178,117 @@ class AsyncioExecutor(base.Executor):
     def _begin_as_told(self, loop: asyncio.AbstractEventLoop, call: base.Call) -> None:
         """Have the loop's task factory make the task: it may run at once, as with `eager_task_factory`."""
         one = self._context.copy().run(loop.create_task, self._run(call, self._deliver))
-        if not one.done():
+        if not one.done() or not hasattr(call, "outcome"):
             self._running[one] = call
             one.add_done_callback(self._has_ended)
 
     async def _run(self, call: base.Call, deliver: Callable[[tuple[Any, Any]], None]) -> None:
-        if self._is_late():
-            self._running.pop(_current_task(), None)  # type: ignore[arg-type]
-            self._late.append(call)
-            deliver(base.WAKE)
-            self._go_on()
-            return
-        _CALL.set(call)
-        outcome: Any
         try:
-            outcome = await _perform(call.atom, call.verb, call.kwargs)
+            if self._is_late():
+                call.outcome = _LATE
+            else:
+                _CALL.set(call)
+                outcome = call.outcome = await _perform(call.atom, call.verb, call.kwargs)
+                if type(outcome) is Failure:
+                    call.outcome = _unless_cut_off(call, outcome)
         except asyncio.CancelledError as error:
-            outcome = base.Interrupt(error)
+            call.outcome = base.Interrupt(error)
             if not _is_cut_off():
                 cancelled = f"The coroutine of atom '{call.atom.name}' was cancelled, and not by the run"
-                outcome = Failure.from_exception(exceptions.ExecutionFailure(cancelled, error))
+                call.outcome = Failure.from_exception(exceptions.ExecutionFailure(cancelled, error))
         except BaseException as error:
-            outcome = base.Interrupt(error)
-        if type(outcome) is Failure:
-            outcome = _unless_cut_off(call, outcome)
-        self._running.pop(_current_task(), None)  # type: ignore[arg-type]
-        deliver((call, outcome))  # to the run that it is of: another one may have begun, if this was left in a hurry
-        self._go_on()
+            if hasattr(call, "outcome"):
+                self._note(error)
+            else:
+                call.outcome = base.Interrupt(error)
+        self._surely(self._settle, _current_task(), call, deliver)
 
-    def _go_on(self) -> None:
-        """Let the next ones begin, as a coroutine has ended."""
+    def _settle(
+        self, again: bool, one: asyncio.Task[None] | None, call: base.Call, deliver: Callable[[tuple[Any, Any]], None]
+    ) -> None:
+        """Deliver what came of a coroutine, to the run that it is of: another one may have begun, if this was left.
+
+        :param again: whether that may have been done
+        """
+        if call.outcome is _LATE:
+            deliver(base.WAKE)
+            if call not in self._late:
+                self._late.append(call)
+        elif not (again and self._mailbox.has(call)):
+            deliver((call, call.outcome))
+        else:
+            deliver(base.WAKE)
+        self._running.pop(one, None)  # type: ignore[arg-type]
         if self._pending:
             self._start_pending()
         if self._ending and not self._running:
             self._stop_turning()
 
-    def _has_ended(self, one: asyncio.Task[None]) -> None:
-        """Deliver a coroutine that was cancelled before its first turn, so that it has not done that itself."""
-        call = self._running.pop(one, None)
-        if call is not None:
+    def _settle_ended(self, _again: bool, one: asyncio.Task[None]) -> None:
+        """Deliver a coroutine that has ended and has not done that itself, as one cancelled before its first turn."""
+        call = self._running.get(one)
+        if call is None:
+            return
+        again = hasattr(call, "outcome")
+        if not again:
             interrupt: BaseException = asyncio.CancelledError()
             try:
                 one.result()
             except BaseException as error:
                 interrupt = error
-            self._deliver((call, base.Interrupt(interrupt)))
-            self._go_on()
+            call.outcome = base.Interrupt(interrupt)
+        self._settle(again, one, call, self._deliver)
 
     def _deliver_from_thread(self, item: tuple[Any, Any]) -> None:
-        """Deliver, and make room for another call first: the loop may be gone once all has been delivered."""
-        loop = self._loop
-        if type(item[0]) is base.Call and loop is not None:
-            with contextlib.suppress(RuntimeError):  # it is closed: nothing begins there
-                loop.call_soon_threadsafe(self._thread_is_free)
+        """Deliver, and make room for another call first: who takes what is delivered waits again, and starts that."""
+        self._in_threads.discard(item[0])
         self._deliver(item)
 
-    def _thread_is_free(self) -> None:
-        self._in_threads -= 1
-        self._start_pending()
+    # -- interrupts --------------------------------------------------------------------------------
+
+    def _surely(self, step: Callable[..., None], *of: Any) -> None:
+        """Take a step that may be taken again until it has come to its end, and note what comes in between."""
+        again = False
+        for _ in range(_TIMES):
+            try:
+                step(again, *of)
+            except BaseException as error:
+                self._note(error)
+                again = True
+            else:
+                return
+
+    def _note(self, error: BaseException) -> None:
+        if self._interrupt is None:
+            self._interrupt = error
+
+    def _raise_interrupt(self) -> None:
+        """Raise what has interrupted a callback."""
+        if self._interrupt is not None:
+            try:
+                raise self._interrupt
+            finally:
+                self._interrupt = None
+
+    def _look_out(self, _again: bool = False) -> None:
+        """Deliver, now and then, what a coroutine that an interrupt has ended before its first line cannot deliver."""
+        loop = self._loop
+        if loop is None or loop.is_closed():
+            return
+        if self._lookout is not None:
+            self._lookout.cancel()
+        self._lookout = loop.call_later(_SECONDS_LOST, self._surely, self._look_out)
+        for one in [one for one in self._running if one.done()]:
+            self._settle_ended(True, one)
+        wake = self._mailbox.wake
+        if wake is not None and self._mailbox:
+            wake()
 
     def recall(self) -> list[base.Call]:
         """Give back the calls that have not begun."""
         queued = self._threads.recall()
         if self._most != math.inf:
-            self._in_threads -= len(queued)
+            self._in_threads.difference_update(queued)
         left = [*self._pending, *queued, *self._late]
         self._pending.clear()
         self._late.clear()
@@ -245,14 +311,18 @@ class AsyncioExecutor(base.Executor):
             if self._running:
                 self.cancel()  # the loop is not ours to turn; who has left in a hurry finds them cut off
             self._threads.stop()
-            return
-        try:
-            self._ending = True
-            while self._running and not loop.is_closed():
-                self._turn_until_stopped(loop)  # a task may have stopped it, so more than once
-            self._threads.stop()
-        finally:
-            self._close(runner, loop)
+        else:
+            try:
+                self._ending = True
+                while self._running and not loop.is_closed():
+                    self._turn_until_stopped(loop)  # a task may have stopped it, so more than once
+                self._threads.stop()
+            finally:
+                self._close(runner, loop)
+        if self._lookout is not None:
+            self._lookout.cancel()
+            self._lookout = None
+        self._raise_interrupt()
 
     def _close(self, runner: asyncio.Runner, loop: asyncio.AbstractEventLoop) -> None:
         """Close the loop of the run; may be called again after an interrupt."""
@@ -264,8 +334,10 @@ class AsyncioExecutor(base.Executor):
             runner.close()
         finally:
             # Nothing turns these any more: an interrupt has come while they were cut off.
-            for one in list(self._running):
-                self._deliver((self._running.pop(one), base.Interrupt(asyncio.CancelledError("The loop has ended"))))
+            for one, call in list(self._running.items()):
+                if not hasattr(call, "outcome"):
+                    call.outcome = base.Interrupt(asyncio.CancelledError("The loop has ended"))
+                self._settle(True, one, call, self._deliver)
             self._runner = self._loop = None
 
     def _turn(self, timeout: float | None) -> bool:
@@ -273,7 +345,10 @@ class AsyncioExecutor(base.Executor):
         runner, loop = self._runner, self._loop
         if runner is None or loop is None:
             return False  # the loop of the caller: it has been awaited
-        timer = None if timeout is None else loop.call_later(min(timeout, _LONGEST), self._stop_turning)
+        self._start_pending()
+        timer = None
+        if timeout is not None:
+            timer = loop.call_later(min(timeout, _LONGEST), self._surely, self._stop_turning)
         self._mailbox.wake = self._wake
         try:
             self._turn_until_stopped(loop, unless=self._mailbox)
@@ -281,6 +356,7 @@ class AsyncioExecutor(base.Executor):
             self._mailbox.wake = None
             if timer is not None:
                 timer.cancel()
+        self._raise_interrupt()
         return True
 
     def _turn_until_stopped(self, loop: asyncio.AbstractEventLoop, *, unless: Any = None) -> None:
@@ -302,9 +378,9 @@ class AsyncioExecutor(base.Executor):
             self._stop_turning()
         else:
             with contextlib.suppress(RuntimeError):  # it is closed: nobody waits
-                loop.call_soon_threadsafe(self._stop_turning)
+                loop.call_soon_threadsafe(self._surely, self._stop_turning)
 
-    def _stop_turning(self) -> None:
+    def _stop_turning(self, _again: bool = False) -> None:
         """Stop the loop, if it is still turned for whoever asked for that."""
         if self._turning and self._loop is not None:
             self._loop.stop()
@@ -327,29 +403,36 @@ class AsyncioExecutor(base.Executor):
 
     async def filled(self, seconds: float | None) -> None:
         """Wait until there is something for the scheduler, or for so many seconds."""
+        self._start_pending()
         if self._mailbox or seconds == 0:
             await asyncio.sleep(0)  # others have their turn
             return
         loop = asyncio.get_running_loop()
-        arrived = asyncio.Event()
+        arrived = loop.create_future()
+        asked: list[bool] = []
+
+        def arrive(_again: bool) -> None:
+            if not arrived.done():
+                arrived.set_result(None)
 
         def wake() -> None:
-            self._mailbox.wake = None
             if threading.get_ident() == self._thread:
-                arrived.set()
-            else:
+                arrive(False)
+            elif not asked:
                 with contextlib.suppress(RuntimeError):
-                    loop.call_soon_threadsafe(arrived.set)
+                    loop.call_soon_threadsafe(self._surely, arrive)
+                asked.append(True)  # last, as it may be interrupted
 
-        timer = None if seconds is None else loop.call_later(min(seconds, _LONGEST), arrived.set)
+        timer = None if seconds is None else loop.call_later(min(seconds, _LONGEST), self._surely, arrive)
         self._mailbox.wake = wake
         try:
             if not self._mailbox:
-                await arrived.wait()
+                await arrived
         finally:
             self._mailbox.wake = None
             if timer is not None:
                 timer.cancel()
+        self._raise_interrupt()
 
 
 _BIT = {states.EXECUTE: atom_module.EXECUTES_ASYNC, states.REVERT: atom_module.REVERTS_ASYNC}

@@ -29,9 +29,14 @@ WAKE = (None, None)
 
 
 class Call:
-    """One verb on one atom: `verb` is `states.EXECUTE` or `states.REVERT`, `index` the atom's place in the Plan."""
+    """One verb on one atom: `verb` is `states.EXECUTE` or `states.REVERT`, `index` the atom's place in the Plan.
 
-    __slots__ = ("atom", "index", "kwargs", "verb")
+    `outcome` is not set but by an executor that keeps there what came of the call until it is delivered.
+    """
+
+    __slots__ = ("atom", "index", "kwargs", "outcome", "verb")
+
+    outcome: Any
 
     def __init__(self, index: int, atom: Any, verb: str, kwargs: dict[str, Any]) -> None:
         self.index = index
@@ -210,6 +215,10 @@ class Mailbox:
 
     def __bool__(self) -> bool:
         return bool(self._items)
+
+    def has(self, call: Call) -> bool:
+        """Tell whether the outcome of a call is there and has not been taken."""
+        return any(of is call for of, _ in self._items)
 
     def put(self, item: tuple[Any, Any]) -> None:
         """Put something in, from any thread."""

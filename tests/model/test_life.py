@@ -11,10 +11,13 @@ in the end the flow has come to what the oracle says.
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import contextlib
+import functools
 import gc
 import os
+import pathlib
 import random
 import signal
 import sys
@@ -43,14 +46,25 @@ class Leave(BaseException):
     """What nobody is to catch."""
 
 
-#: where an `Exception` is taken for one of a user's code, or of a store: a task fails by it, a listener is logged
-_OF_OTHERS = frozenset(
-    (
-        *("perform", "_perform", "_run", "_execute", "_revert", "_execute_in_place", "_undo_in_place", "_fill"),
-        *("_follower_of", "call_all", "_ask", "refusal", "_prepare_execute"),
-        *("save_changes", "check_storable", "_write", "_renew", "_let_go"),
-    )
-)
+@functools.cache
+def _of_others(filename: str) -> frozenset[int]:
+    """Return the lines where an `Exception` is taken for one of a user's code, or of a store.
+
+    A task fails by it, a listener is logged: they are the bodies of `try` whose `except Exception` does not pass it on.
+    """
+    if not filename.startswith(PACKAGE):
+        return frozenset(range(100)) if filename.startswith("<call of") else frozenset()
+    lines: set[int] = set()
+    for node in ast.walk(ast.parse(pathlib.Path(filename).read_text())):
+        if not isinstance(node, ast.Try):
+            continue
+        for handler in node.handlers:
+            passes_on = isinstance(handler.body[-1], ast.Raise) and handler.body[-1].exc is None
+            if isinstance(handler.type, ast.Name) and handler.type.id == "Exception" and not passes_on:
+                lines.update(range(node.body[0].lineno, node.body[-1].end_lineno + 1))
+    return frozenset(lines)
+
+
 #: where a call is made in the engine's own thread: it may have ended, and nobody may have heard of it
 _CALLS = frozenset(("perform", "_perform", "_run", "_execute", "_revert"))
 
@@ -122,7 +136,9 @@ class Tracer:
                 self.plan[0] = lines - 1, error
                 return self
             stack = list(_stack(frame))
-            if issubclass(error, Exception) and any(one.f_code.co_name in _OF_OTHERS for one in stack):
+            if issubclass(error, Exception) and any(
+                one.f_lineno in _of_others(one.f_code.co_filename) for one in stack
+            ):
                 return self  # at the next line, then
             self.plan.pop(0)
             self.where.append(f"{frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_name}")

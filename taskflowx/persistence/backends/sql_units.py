@@ -61,16 +61,6 @@ class _LostError(Exception):
         self.in_doubt = in_doubt
 
 
-class _Held(contextlib.AbstractContextManager["_Held"]):
-    """A lock that has been taken, which is given back at the end of the block."""
-
-    def __init__(self, lock: threading.Lock) -> None:
-        self._lock = lock
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
-
-
 class Units:
     """Runs units of work.
 
@@ -113,7 +103,8 @@ class Units:
         self._driver: Any = engine.dialect.loaded_dbapi
         self._process = os.getpid()
         self._inherited: list[Any] = []
-        self._turns = threading.Lock()
+        #: who waits for a turn until some moment knows by its owner whether it is to be given back
+        self._turns = threading.RLock()
 
     def run(
         self,
@@ -201,27 +192,37 @@ class Units:
         step: bool = False,
     ) -> T:
         self._after_fork()
-        with self._turn_until(deadline, writes, failed):
-            pooled = self._take(failed, deadline)
-            try:
-                result = self._transaction(failed, work, writes, pooled, deadline, doubted, step)
-            except BaseException:
-                pooled.close()
-                raise
-            self._put_back(pooled)
-            return result
-
-    def _turn_until(self, deadline: float | None, writes: bool, failed: str) -> AbstractContextManager[Any]:
-        """Return what a unit holds while it runs; one that is in a hurry has waited for it, and holds it already.
-
-        No interrupt comes between a lock and its `with`; between the two here one may, so who can wait takes the lock.
-        """
         turn = self.turn(writes)
         if deadline is None or turn is self._free or deadline - time.monotonic() > _PATIENT:
-            return turn
-        if not self._turns.acquire(timeout=max(0.0, deadline - time.monotonic())):
-            raise exceptions.StorageFailure(f"{failed}: other threads of this process have kept the database busy")
-        return _Held(self._turns)
+            with turn:
+                return self._in_turn(failed, work, writes, deadline, doubted, step)
+        try:
+            if not self._turns.acquire(timeout=max(0.0, deadline - time.monotonic())):
+                raise exceptions.StorageFailure(f"{failed}: other threads of this process have kept the database busy")
+            with turn:  # no interrupt comes between a lock and its `with`
+                self._turns.release()
+                return self._in_turn(failed, work, writes, deadline, doubted, step)
+        finally:
+            with contextlib.suppress(RuntimeError):  # it is not ours, but for an interrupt behind `acquire`
+                self._turns.release()
+
+    def _in_turn(
+        self,
+        failed: str,
+        work: Callable[[Unit], T],
+        writes: bool,
+        deadline: float | None,
+        doubted: bool,
+        step: bool,
+    ) -> T:
+        pooled = self._take(failed, deadline)
+        try:
+            result = self._transaction(failed, work, writes, pooled, deadline, doubted, step)
+        except BaseException:
+            pooled.close()
+            raise
+        self._put_back(pooled)
+        return result
 
     def _take(self, failed: str, deadline: float | None) -> Any:
         """Return a connection: the one at hand, or one of the pool, which sees to those that have grown old."""
@@ -400,7 +401,7 @@ class Units:
         """Leave connections and locks to the process that made them."""
         if self._process != os.getpid():
             self._process = os.getpid()
-            self._turns, self._hands, self._waiting = threading.Lock(), threading.Lock(), 0
+            self._turns, self._hands, self._waiting = threading.RLock(), threading.Lock(), 0
             # Not even to be closed: the parent is at the other end.
             self._inherited += (self.engine.pool, self._at_hand)
             self._at_hand = None
