@@ -106,10 +106,16 @@ class Journal:
         """
         if failpoints.on:
             failpoints.hit("before commit")
+        owner = self._owner
+        if not owner.held:
+            owner.may_hold = owner.running
         connection = self._backend.get_connection()
         try:
             connection.deadline = ends
-            connection.save_changes(self._flow_detail, details, self._owner)
+            connection.save_changes(self._flow_detail, details, owner)
+        except exceptions.TaskFlowException:  # and no interrupt: what it says is known
+            owner.may_hold = False
+            raise
         finally:
             connection.close()
         if failpoints.on:
@@ -175,7 +181,7 @@ class Journal:
         self._forget_reports()
         owner.running, self.patience, self._impatient = False, None, False
         pulse.stop()
-        if owner.held:
+        if owner.held or owner.may_hold:
             self._let_go(owner)
         self._silent = None
 
@@ -190,7 +196,7 @@ class Journal:
             with self._lock:
                 self._write_at_last([])
         except (exceptions.OwnershipFailure, exceptions.NotFound):
-            owner.held = False
+            owner.held = owner.may_hold = False
         except exceptions.StorageFailure as error:
             LOG.warning(
                 "The store still has this process as the one that runs flow '%s': %s", self._flow_detail.name, error

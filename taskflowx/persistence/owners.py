@@ -91,6 +91,8 @@ class Owner:
         self.running = False
         #: whether the store has it as the one that runs the flow
         self.held = False
+        #: whether the store may have it: a write was interrupted, and nobody knows whether it had arrived
+        self.may_hold = False
         #: until when it counts as alive
         self.expires = 0.0
         self._number = next(_numbers)
@@ -141,6 +143,7 @@ class Owner:
         """Note that the store has a claim of ours."""
         detail.revision = claim.version
         self.held = claim.expires > 0
+        self.may_hold = False
         self.expires = claim.expires
 
 

@@ -173,6 +173,26 @@ def test_a_run_that_ends_in_an_error_of_its_own_is_let_go(backend):
     assert read(backend).state == states.SUCCESS
 
 
+@pytest.mark.parametrize("before", [True, False])
+def test_a_run_that_is_interrupted_as_it_becomes_its_owner_is_let_go(backend, monkeypatch, before):
+    begun(backend)
+    engine = load(backend, lambda: "done")
+    took = owners.Owner.took
+
+    def interrupted(owner, claim, detail):
+        monkeypatch.undo()
+        if not before:
+            took(owner, claim, detail)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(owners.Owner, "took", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        engine.run()
+    other = load(backend, lambda: "done")
+    other.run()
+    assert other.storage.get("s0") == "done"
+
+
 def test_one_record_can_be_gone_on_with_by_one_engine_after_another(backend):
     begun(backend)
     detail = read(backend)
