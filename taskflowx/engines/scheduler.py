@@ -668,7 +668,11 @@ class Scheduler:
     def _recall(self) -> None:
         """Take back the calls that have not begun."""
         recalled = self._recalled
-        recalled += self._executor.recall()
+        try:
+            recalled += self._executor.recall()
+        except BaseException:
+            self._in_doubt = True
+            raise
         while recalled:
             self._put_back(recalled[-1])
             recalled.pop()

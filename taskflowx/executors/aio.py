@@ -121,7 +121,7 @@ class AsyncioExecutor(base.Executor):
     def start(self, deliver: Callable[[tuple[Any, Any]], None]) -> None:
         """Get ready to take calls, in the loop of the caller if there is one."""
         self._deliver = deliver
-        self._cancelled = self._ending = False
+        self._cancelled = self._ending = self._starting = False
         self._running = {}
         self._in_threads = set()
         self._interrupt = None
@@ -146,6 +146,8 @@ class AsyncioExecutor(base.Executor):
             else:
                 others.append(call)
         self._start_pending()
+        if self._cancelled and self._pending:
+            self._deliver(base.WAKE)  # for them to be taken back
         if others:
             self._threads.submit(others)
 
@@ -155,8 +157,8 @@ class AsyncioExecutor(base.Executor):
         pending, running, loop, most = self._pending, self._running, self._loop, self._most
         assert loop is not None, "calls come between start and stop"
         begin = self._begin if loop.get_task_factory() is None else self._begin_as_told
-        self._starting = True
         try:
+            self._starting = True
             while pending and len(running) + len(self._in_threads) < most:
                 call = pending.popleft()
                 if _is_coroutine(call):

@@ -32,7 +32,7 @@ from tests.model import build, oracle, specs
 from tests.model.test_durable import Store
 from tests.model.test_interrupts import PACKAGE, never_interrupted
 
-LIVES = int(os.environ.get("TASKFLOWX_LIVES", "25"))
+LIVES = int(os.environ.get("TASKFLOWX_LIVES", "60"))
 ENDED = (states.SUCCESS, states.REVERTED, states.FAILURE)
 AT_REST = (*ENDED, states.PENDING, states.SUSPENDED)
 WITHIN = 60  # calls of an engine, of which the last ones are not interrupted
