@@ -340,7 +340,8 @@ class AsyncioExecutor(base.Executor):
                 if not hasattr(call, "outcome"):
                     call.outcome = base.Interrupt(asyncio.CancelledError("The loop has ended"))
                 self._settle(True, one, call, self._deliver)
-            self._runner = self._loop = None
+            if loop.is_closed():
+                self._runner = self._loop = None
 
     def _turn(self, timeout: float | None) -> bool:
         """Turn the loop of the run while the scheduler waits."""
