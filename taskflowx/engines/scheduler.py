@@ -905,9 +905,9 @@ class Scheduler:
                             try:
                                 atom.pre_execute()
                                 result = atom.execute()
+                                ended = i
                             finally:
                                 atom.post_execute()
-                            ended = i
                         else:
                             result, ended = caller.call(atom, sources[i]), i
                     except Exception as error:
@@ -1051,9 +1051,9 @@ class Scheduler:
                                     outcome = atom.revert(flow_failures=failures)
                                 else:
                                     outcome = atom.revert()
+                                ended = i
                             finally:
                                 atom.post_revert()
-                            ended = i
                     except Exception as error:
                         outcome, ended = (_RAISED, error), i
                         self._ended_apart(i, revert, Failure.from_exception(error))

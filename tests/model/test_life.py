@@ -66,7 +66,8 @@ def _of_others(filename: str) -> frozenset[int]:
 
 
 #: where a call is made in the engine's own thread: it may have ended, and nobody may have heard of it
-_CALLS = frozenset(("perform", "_perform", "_run", "_execute", "_revert"))
+_HOOKS = frozenset(("pre_execute", "post_execute", "pre_revert", "post_revert"))
+_CALLS = frozenset(("perform", "_perform", "_run", "_execute", "_revert", *_HOOKS))
 
 
 class Effects(build.World):
@@ -145,6 +146,8 @@ class Tracer:
             for one in stack:
                 if one.f_code.co_name in _CALLS:
                     atom = one.f_locals.get("atom") or getattr(one.f_locals.get("call"), "atom", None)
+                    if one.f_code.co_name in _HOOKS:
+                        atom = one.f_locals["self"]
                     if atom is not None:
                         self.world.note(atom.name, "?")
             self.raised.append(error(self.where[-1]))
