@@ -1,4 +1,4 @@
-"""Loggers with one level below DEBUG, for what is only looked at in a hunt for a bug, and the names of atoms in logs.
+"""Loggers with one level below DEBUG, for what is only looked at in a hunt for a bug, and the names of what logs.
 
 `getLogger` gives an adapter of the standard library with two further methods, `blather` and `trace`, which log at
 that level. `AtomNames` is a filter for handlers.
@@ -6,6 +6,7 @@ that level. `AtomNames` is a filter for handlers.
 
 from __future__ import annotations
 
+import contextvars
 import logging
 import sys
 from logging import CRITICAL, DEBUG, ERROR, FATAL, INFO, NOTSET, WARN, WARNING
@@ -57,18 +58,27 @@ _CALLED = frozenset(
 )
 
 
-class AtomNames(logging.Filter):
-    """Gives each record the name of the atom that has logged it, as `atom_name`: None outside of atoms.
+#: the name of the flow that runs and the uuid of its record, in the context in which its atoms and listeners are called
+RUN: contextvars.ContextVar[tuple[str | None, str | None]] = contextvars.ContextVar(
+    "taskflowx.logging.RUN", default=(None, None)
+)
 
-    It is to be added to a handler, whose format may have `%(atom_name)s` then, whatever the executor. It looks for the
-    atom among the functions that are being called, so nothing costs anything where it is not used. What a thread logs
-    that an atom has started is not known to be the atom's.
+
+class AtomNames(logging.Filter):
+    """Gives each record the names of the atom, the flow and the run that have logged it: None outside of them.
+
+    It is to be added to a handler, whose format may have `%(atom_name)s`, `%(flow_name)s` and `%(run)s` then (the
+    latter is the uuid of the record of the run), whatever the executor. It looks for the atom among the functions that
+    are being called, so nothing costs anything where it is not used. What a thread logs that an atom has started is not
+    known to be the atom's, unless that thread has a copy of the atom's context: then flow and run are known.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Add the name, and let the record pass."""
+        """Add the names, and let the record pass."""
         if getattr(record, "atom_name", None) is None:  # worker processes have added it
             record.atom_name = _calling_atom(sys._getframe(1))  # noqa: SLF001 - as `inspect` does
+        if getattr(record, "run", None) is None:
+            record.flow_name, record.run = RUN.get()
         return True
 
 

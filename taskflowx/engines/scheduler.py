@@ -38,6 +38,7 @@ from taskflowx.engines import life, refusals, resolve
 from taskflowx.engines.calling import BOUND, NOBODY, TAKES_BOTH, TAKES_RESULT, UNBOUND
 from taskflowx.engines.unclosed import CLEAR, UNDONE_WITH
 from taskflowx.executors import base
+from taskflowx.logging import RUN
 from taskflowx.persistence import models
 from taskflowx.storage import (
     META_ATTEMPT,
@@ -207,12 +208,13 @@ class Scheduler:
         walk = self._walk
         self._open()
         self._context = base.context_of_calls(self._report_in_place)
+        self._context.run(RUN.set, (self._storage.flow_name, self._storage.flow_uuid))
         alone = self._touched is None and not stepwise and self._plan.rank is None
         self._executor.follower_of = self._follower_of if alone else None
         self._executor.check_progress = None if self._touched is None else self._check_progress
         self._executor.deadline = self._deadline
         self._started = True
-        self._executor.start(self._queue.put)
+        self._context.run(self._executor.start, self._queue.put)
         task.REPORTERS.append(self._reporter_of)
         while True:
             yield states.SCHEDULING
@@ -220,7 +222,7 @@ class Scheduler:
             yield states.WAITING
             self._wait()
             yield states.ANALYZING
-            self._learn()
+            self._context.copy().run(self._learn)
             if self.stopping:
                 self._take_back()
             if not self._in_flight and (self.stopping or not (walk.ready or walk.undo)):

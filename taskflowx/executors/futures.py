@@ -1,13 +1,14 @@
 """Any `concurrent.futures.Executor`: the standard interface is the plug.
 
 Each call is one `submit` of a `Carrier`, which can be pickled: where it arrives without having been pickled it shares
-memory with the engine and reports progress at once; otherwise it collects progress and brings it back with the
-outcome.
+memory with the engine, runs in the context of the run and reports progress at once; otherwise it collects progress and
+brings it back with the outcome.
 """
 
 from __future__ import annotations
 
 import concurrent.futures
+import contextvars
 import functools
 import logging
 import pickle
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from taskflowx import states, task
 from taskflowx.executors import base
+from taskflowx.logging import RUN
 from taskflowx.types.failure import Failure
 
 if TYPE_CHECKING:
@@ -48,28 +50,31 @@ class Carrier:
     one `setdefault`: it is held back, or it begins, or it is pickled, after which nobody here can tell.
     """
 
-    __slots__ = ("_fate", "atom", "kwargs", "listened", "report", "verb")
+    __slots__ = ("_fate", "atom", "context", "kwargs", "listened", "names", "verb")
 
     def __init__(
         self,
         atom: Any,
         verb: str,
         kwargs: dict[str, Any],
-        report: Callable[[Any, dict[str, Any]], None] | None = None,
+        context: contextvars.Context | None = None,
         listened: bool = False,
+        names: tuple[str | None, str | None] = (None, None),
     ) -> None:
         self.atom = atom
         self.verb = verb
         self.kwargs = kwargs
-        self.report = report  # takes progress; None in another process
+        self.context = context  # of the run; None in another process
         self.listened = listened  # whether somebody listens to the task where this comes from
+        self.names = names  # of the run
         self._fate: dict[str, Any] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._fate.setdefault("way", _LEFT) is _REVOKED:
             raise pickle.PicklingError(f"The call of {self.atom} was taken back")
         listened = getattr(self.atom, "_tfx_listened", None) is not None
-        return Carrier, (self.atom, self.verb, self.kwargs, None, listened)
+        names = self.names if self.context is None else self.context.get(RUN, self.names)
+        return Carrier, (self.atom, self.verb, self.kwargs, None, listened, names)
 
     def revoke(self) -> bool:
         """Have the call never begin; tells whether that is so."""
@@ -108,28 +113,27 @@ class Carrier:
         :raises RuntimeError: when it was taken back, or has been made
         """
         self._begin()
-        report, kept = self.report, task.PROGRESS.get()
         progress: list[Any] = []
-        if report is not None:
-            task.PROGRESS.set(report)
-        else:
-            atom = self.atom
-            if self.listened:
-                base.forward_events(atom, progress.append)
-            task.PROGRESS.set(lambda reporting, details: progress.append(details) if reporting is atom else None)
+        context = contextvars.copy_context() if self.context is None else self.context.copy()
         outcome: Any
         try:
-            outcome = base.perform(self.atom, self.verb, self.kwargs)
+            if self.context is None:
+                context.run(self._get_ready_apart, progress)
+            outcome = context.run(base.perform, self.atom, self.verb, self.kwargs)
         except BaseException as error:  # not raised here: there are executors that it would end
             outcome = base.Interrupt(error)
-        finally:
-            task.PROGRESS.set(kept)
         end = self._fate.setdefault("end", (outcome,))
         if type(end) is not tuple:
             end(outcome)
-        if report is not None:
-            return outcome
         return Brought(outcome, progress) if progress else outcome
+
+    def _get_ready_apart(self, progress: list[Any]) -> None:
+        """Have progress and events of a task be collected, in another process."""
+        atom = self.atom
+        if self.listened:
+            base.forward_events(atom, progress.append)
+        task.PROGRESS.set(lambda reporting, details: progress.append(details) if reporting is atom else None)
+        RUN.set(self.names)
 
 
 def _refuse(item: tuple[Any, Any]) -> None:
@@ -160,21 +164,21 @@ class FuturesExecutor(base.Executor):
         self.is_remote = False if known else None
         self._running = executor
         self._run = _Run(_refuse, None)
-        self._report = self.reporter(_refuse)
+        self._context = contextvars.copy_context()
 
     def start(self, deliver: Callable[[tuple[Any, Any]], None]) -> None:
         """Make the executor, unless the caller gave one."""
         self.stop()  # what is left of a run whose end was interrupted
         self._run = _Run(deliver, self.make_queue())
-        self._report = self.reporter(deliver)
+        self._context = base.context_of_calls(self.reporter(deliver))
         if self._make is not None:
             self._running = self._make()
 
     def submit(self, calls: list[base.Call]) -> None:
         """Submit each call by itself."""
-        run, report = self._run, self._report
+        run, context = self._run, self._context
         for call in calls:
-            carrier = Carrier(call.atom, call.verb, call.kwargs, report)
+            carrier = Carrier(call.atom, call.verb, call.kwargs, context)
             run.pending[call] = None, carrier
             try:
                 future = self._submit(carrier)

@@ -79,7 +79,7 @@ class GreenPool(concurrent.futures.Executor):
         self._waiting: deque[tuple[concurrent.futures.Future[Any], Callable[[], Any]]] = deque()
 
     def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> concurrent.futures.Future[Any]:
-        """Have a green thread call a function, in a copy of the context of whoever submits it."""
+        """Have a green thread call a function, in a context of its own."""
         future: concurrent.futures.Future[Any] = concurrent.futures.Future()
         call = functools.partial(contextvars.copy_context().run, function, *args, **kwargs)
         self._waiting.append((future, call))

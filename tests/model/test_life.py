@@ -67,7 +67,7 @@ def _of_others(filename: str) -> frozenset[int]:
 
 #: where a call is made in the engine's own thread: it may have ended, and nobody may have heard of it
 _HOOKS = frozenset(("pre_execute", "post_execute", "pre_revert", "post_revert"))
-_CALLS = frozenset(("perform", "_perform", "_run", "_execute", "_revert", *_HOOKS))
+_CALLS = frozenset(("perform", "_perform", "_run", "_execute", "_revert"))
 
 
 class Effects(build.World):
@@ -144,15 +144,24 @@ class Tracer:
             self.plan.pop(0)
             self.where.append(f"{frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_name}")
             for one in stack:
-                if one.f_code.co_name in _CALLS:
-                    atom = one.f_locals.get("atom") or getattr(one.f_locals.get("call"), "atom", None)
-                    if one.f_code.co_name in _HOOKS:
-                        atom = one.f_locals["self"]
-                    if atom is not None:
-                        self.world.note(atom.name, "?")
+                atom = _called(one)
+                if atom is not None:
+                    self.world.note(atom.name, "?")
             self.raised.append(error(self.where[-1]))
             raise self.raised[-1]
         return self
+
+
+def _called(frame):
+    """Return the atom that is called in a frame, or that may be taken for one that has begun."""
+    name, own = frame.f_code.co_name, frame.f_locals
+    if name in _HOOKS:
+        return own["self"]
+    if name in _CALLS:
+        return own.get("atom") or getattr(own.get("call"), "atom", None)
+    if name.endswith("_in_place") and "ended" in own and own.get("i", own["ended"]) != own["ended"]:
+        return own.get("atom") if getattr(own.get("detail"), "state", None) in states.UNDER_WAY else None
+    return None
 
 
 def _stack(frame):

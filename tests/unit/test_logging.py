@@ -1,6 +1,8 @@
 """Loggers with a level below DEBUG, and the names of atoms in what they log."""
 
+import contextlib
 import logging as standard
+from concurrent import futures
 
 import pytest
 
@@ -101,23 +103,46 @@ class Asks(retry.Times):
         return super().on_failure(*args, **kwargs)
 
 
-@pytest.mark.parametrize("executor", ["serial", "threads", "processes", "asyncio"])
-def test_records_have_the_name_of_the_atom_that_logs_on_every_executor(executor):
+@pytest.mark.parametrize("executor", ["serial", "threads", "processes", "asyncio", futures.ThreadPoolExecutor])
+def test_records_have_the_names_of_what_logs_on_every_executor(executor):
     class Keep(standard.Handler):
         def emit(self, record):
-            kept.append((record.getMessage(), record.atom_name))
+            kept.append((record.getMessage(), record.atom_name, record.flow_name, record.run))
 
     kept, handler, logger = [], Keep(), standard.getLogger("tests.says")
     handler.addFilter(logging.AtomNames())
     logger.addHandler(handler)
     try:
         flow = linear_flow.Flow("f", Asks(1, name="asks")).add(Says("says"))
-        with pytest.raises(ValueError, match="on purpose"):
-            engines.run(flow, executor=executor)
+        with contextlib.ExitStack() as stack:
+            place = executor if isinstance(executor, str) else stack.enter_context(executor(1))
+            engine = engines.load(flow, executor=place)
+            with pytest.raises(ValueError, match="on purpose"):
+                engine.run()
         logger.warning("outside")
     finally:
         logger.removeHandler(handler)
-    assert kept == [("does", "says"), ("asks", "asks"), ("undoes", "says"), ("outside", None)]
+    names = "f", engine.storage.flow_uuid
+    assert kept == [
+        ("does", "says", *names),
+        ("asks", "asks", *names),
+        ("undoes", "says", *names),
+        ("outside", None, None, None),
+    ]
+
+
+def say_where(names):
+    record = standard.LogRecord("n", standard.INFO, "", 0, "", (), None)
+    assert logging.AtomNames().filter(record)
+    return record.atom_name, record.flow_name, record.run
+
+
+def test_names_are_known_in_a_process_of_somebody_elses_pool():
+    with futures.ProcessPoolExecutor(1) as pool:
+        flow = linear_flow.Flow("f").add(task.FunctorTask(say_where, provides="said", inject={"names": None}))
+        engine = engines.load(flow, executor=pool)
+        engine.run()
+    assert engine.storage.fetch("said") == (f"{__name__}.say_where", "f", engine.storage.flow_uuid)
 
 
 def test_a_task_of_functions_is_named_too(caplog):

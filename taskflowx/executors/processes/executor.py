@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import array
 import collections
+import contextvars
 import time
 import weakref
 from typing import TYPE_CHECKING, Any
@@ -67,6 +68,8 @@ class ProcessesExecutor(base.Executor):
         self._stillborn = 0
         self._unfit: Failure | None = None
         self._kinds = Kinds()
+        #: that of the run, in which handlers of logs are called
+        self._context = contextvars.copy_context()
         #: whether what is known of the workers is so: not while that changes, nor after an interrupt has come meanwhile
         self._sound = True
         #: index of the atom -> a follower that has not been handed in, its worker and its number
@@ -97,6 +100,7 @@ class ProcessesExecutor(base.Executor):
             self.follower_of = None
         self._lookout = Lookout()
         self._surroundings = surroundings.look()
+        self._context = contextvars.copy_context()
         under_way.add(self)
 
     def submit(self, calls: list[base.Call]) -> None:
@@ -279,7 +283,7 @@ class ProcessesExecutor(base.Executor):
         if kind == wire.UNFIT:
             self._unfit = value
         elif kind in (wire.WROTE, wire.LOGGED):
-            output.show(kind, value, atom)
+            self._context.run(output.show, kind, value, atom)
         elif kind == wire.ENDS:
             output.warn_of_end(one.process.pid, value)
         elif under_way is None:
