@@ -2,6 +2,7 @@
 
 import contextlib
 import logging as standard
+import multiprocessing
 from concurrent import futures
 
 import pytest
@@ -138,7 +139,7 @@ def say_where(names):
 
 
 def test_names_are_known_in_a_process_of_somebody_elses_pool():
-    with futures.ProcessPoolExecutor(1) as pool:
+    with futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         flow = linear_flow.Flow("f").add(task.FunctorTask(say_where, provides="said", inject={"names": None}))
         engine = engines.load(flow, executor=pool)
         engine.run()
