@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from taskflowx import exceptions, executors, retry, states, storage, task
 from taskflowx._util import arguments
 from taskflowx.engines import base, binding, life, plan, scheduler, walk
+from taskflowx.executors import carried
 from taskflowx.types.failure import Failure
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ class ActionEngine(base.Engine):
         - `executor`: a name ('serial', 'threads', 'processes', 'asyncio') or an instance of
           `concurrent.futures.Executor`, which is left open after the run
         - `max_workers`: how many calls may run at once, for the executors that are picked by name
+        - `context`: context variables whose values go along to calls in other processes, or the paths of such, such as
+          'package.module:NAME'; calls that share memory with the engine see the whole context of the caller
         - `inline`: whether a call that is the only one to run may run in the engine's own thread with
           executor='threads' (the default)
         - `on_revert_failure`: 'halt' (what precedes an atom whose revert failed waits, the default) or 'continue'
@@ -86,6 +89,7 @@ class ActionEngine(base.Engine):
         (
             "commit_interval",
             "commit_timeout",
+            "context",
             "defer_reverts",
             "durability",
             "executor",
@@ -106,6 +110,7 @@ class ActionEngine(base.Engine):
         if self._options:
             _check_options(type(self), self._options)
         self._executor = self._make_executor()
+        self._carried = carried.by_path(self._options.get("context", ()))
         self._plan: plan.Plan | None = None
         self._compilation: Compilation | None = None
         self._details: list[Any] = []
@@ -503,6 +508,7 @@ class ActionEngine(base.Engine):
     def _iterate(self, timeout: float | None, work: life.Work, *, stepwise: bool) -> Generator[str, Any, None]:
         if timeout is not None:
             timeout = arguments.to_seconds("timeout", timeout, "a number of seconds, zero or more, or None", least=0)
+        self._executor.context = self._carried
         self._executor.check_start()
         started = time.monotonic()
         try:

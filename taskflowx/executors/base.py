@@ -15,9 +15,12 @@ import functools
 import itertools
 import queue
 import time
+import types
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from taskflowx import states, task
+from taskflowx.executors import carried
+from taskflowx.logging import RUN
 from taskflowx.types.failure import Failure
 
 if TYPE_CHECKING:
@@ -273,6 +276,10 @@ class Mailbox:
             raise queue.Empty from None
 
 
+#: where another process finds the names of the run
+_RUN = "taskflowx.logging:RUN"
+
+
 class Executor:
     """A place where calls run.
 
@@ -303,6 +310,8 @@ class Executor:
     followers: Collection[int] = ()
     #: refuses progress that a store cannot hold, in the task that reports it; the scheduler sets it before `start`
     check_progress: Callable[[Any, dict[str, Any]], None] | None = None
+    #: the context variables that go along to calls in other processes, by path; the engine sets it
+    context: Mapping[str, contextvars.ContextVar[Any]] = types.MappingProxyType({})
     #: when time is up, in seconds of `time.monotonic`; the scheduler sets it before `start`, and takes back what has
     #: not begun by then. As it may be busy, an executor may look itself: it keeps calls for that, and delivers `WAKE`
     deadline: float | None = None
@@ -313,7 +322,16 @@ class Executor:
         return False
 
     def check_start(self) -> None:
-        """Raise an error, before anything happens, when a run cannot take place in this thread."""
+        """Raise an error, before anything happens, when a run cannot take place as things are now."""
+        if self.context and not self.shares_memory:
+            self.carry()
+
+    def carry(self) -> dict[str, bytes]:
+        """Return what context variables go along to calls in other processes, as `carried.put` takes it.
+
+        :raises TypeError: when the value of one cannot be pickled
+        """
+        return carried.pack({**self.context, _RUN: RUN}, self.dumps)
 
     def dumps(self, part: Any) -> bytes:
         """Pickle a part of an atom as it is pickled on its way; used to look whether it can be, before a run."""

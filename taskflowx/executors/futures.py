@@ -12,16 +12,16 @@ import contextvars
 import functools
 import logging
 import pickle
+import types
 import uuid
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import states, task
-from taskflowx.executors import base
-from taskflowx.logging import RUN
+from taskflowx.executors import base, carried
 from taskflowx.types.failure import Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 LOG = logging.getLogger(__name__)
 
@@ -39,6 +39,8 @@ class Brought:
         return Brought, (self.outcome, self.progress)
 
 
+_NOTHING: Mapping[str, bytes] = types.MappingProxyType({})
+
 #: what became of a carrier first: it left for where it runs, or it was held back and never will run
 _LEFT, _REVOKED = "left", "revoked"
 
@@ -50,7 +52,7 @@ class Carrier:
     one `setdefault`: it is held back, or it begins, or it is pickled, after which nobody here can tell.
     """
 
-    __slots__ = ("_fate", "atom", "context", "kwargs", "listened", "names", "verb")
+    __slots__ = ("_fate", "atom", "carried", "context", "kwargs", "listened", "verb")
 
     def __init__(
         self,
@@ -58,23 +60,22 @@ class Carrier:
         verb: str,
         kwargs: dict[str, Any],
         context: contextvars.Context | None = None,
+        carried_along: Mapping[str, bytes] = _NOTHING,
         listened: bool = False,
-        names: tuple[str | None, str | None] = (None, None),
     ) -> None:
         self.atom = atom
         self.verb = verb
         self.kwargs = kwargs
         self.context = context  # of the run; None in another process
+        self.carried = carried_along  # what context variables hold in another process
         self.listened = listened  # whether somebody listens to the task where this comes from
-        self.names = names  # of the run
         self._fate: dict[str, Any] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._fate.setdefault("way", _LEFT) is _REVOKED:
             raise pickle.PicklingError(f"The call of {self.atom} was taken back")
         listened = getattr(self.atom, "_tfx_listened", None) is not None
-        names = self.names if self.context is None else self.context.get(RUN, self.names)
-        return Carrier, (self.atom, self.verb, self.kwargs, None, listened, names)
+        return Carrier, (self.atom, self.verb, self.kwargs, None, self.carried, listened)
 
     def revoke(self) -> bool:
         """Have the call never begin; tells whether that is so."""
@@ -133,7 +134,7 @@ class Carrier:
         if self.listened:
             base.forward_events(atom, progress.append)
         task.PROGRESS.set(lambda reporting, details: progress.append(details) if reporting is atom else None)
-        RUN.set(self.names)
+        carried.put(self.carried)
 
 
 def _refuse(item: tuple[Any, Any]) -> None:
@@ -165,20 +166,22 @@ class FuturesExecutor(base.Executor):
         self._running = executor
         self._run = _Run(_refuse, None)
         self._context = contextvars.copy_context()
+        self._carried: Mapping[str, bytes] = _NOTHING
 
     def start(self, deliver: Callable[[tuple[Any, Any]], None]) -> None:
         """Make the executor, unless the caller gave one."""
         self.stop()  # what is left of a run whose end was interrupted
         self._run = _Run(deliver, self.make_queue())
         self._context = base.context_of_calls(self.reporter(deliver))
+        self._carried = {} if self.shares_memory else self.carry()
         if self._make is not None:
             self._running = self._make()
 
     def submit(self, calls: list[base.Call]) -> None:
         """Submit each call by itself."""
-        run, context = self._run, self._context
+        run, context, carried_along = self._run, self._context, self._carried
         for call in calls:
-            carrier = Carrier(call.atom, call.verb, call.kwargs, context)
+            carrier = Carrier(call.atom, call.verb, call.kwargs, context, carried_along)
             run.pending[call] = None, carrier
             try:
                 future = self._submit(carrier)

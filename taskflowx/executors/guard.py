@@ -130,7 +130,8 @@ class Guarded(base.Executor):
         return self._executor.within_a_loop
 
     def check_start(self) -> None:
-        """Raise an error when a run cannot take place in this thread."""
+        """Raise an error when a run cannot take place as things are now."""
+        self._executor.context = self.context
         self._executor.check_start()
 
     def dumps(self, part: Any) -> bytes:
@@ -146,6 +147,7 @@ class Guarded(base.Executor):
         self._in_flight = _InFlight(self._kind, deliver)
         self._broken = None
         self._executor.check_progress = self.check_progress
+        self._executor.context = self.context
         try:
             self._executor.start(self._in_flight.deliver)
         except Exception as error:

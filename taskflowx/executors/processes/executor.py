@@ -99,7 +99,7 @@ class ProcessesExecutor(base.Executor):
         if self._pool.max_tasks_per_worker is not None:
             self.follower_of = None
         self._lookout = Lookout()
-        self._surroundings = surroundings.look()
+        self._surroundings = surroundings.look(self.carry())
         self._context = contextvars.copy_context()
         under_way.add(self)
 

@@ -65,7 +65,7 @@ class Handle:
         pipe, their_pipe = context.Pipe(duplex=False)
         ends = {ours, tokens_in, tokens, self._alive}
         lines.update(ends)
-        self._surroundings = surroundings.look()
+        self._surroundings = surroundings.look({})
         setup = worker.Setup(initializer, initargs, self._surroundings)
         try:
             self.process = context.Process(

@@ -1,7 +1,8 @@
 """What a task finds around it in its process: as in the engine, when the run begins.
 
-These are the environment variables, the working directory, the path along which modules are found, and the levels of
-loggers. A worker is started with them, and one that is kept from run to run is told what has changed.
+These are the environment variables, the working directory, the path along which modules are found, the levels of
+loggers, and what context variables go along. A worker is started with the first four, and one that is kept from run to
+run is told what has changed.
 """
 
 from __future__ import annotations
@@ -25,16 +26,21 @@ class Surroundings(NamedTuple):
     :param folder: the working directory, None if it is not there any more
     :param path: `sys.path`
     :param levels: level by the name of a logger, of those that have one
+    :param variables: context variables, as `carried.pack` gives them
     """
 
     environment: dict[str, str]
     folder: str | None
     path: list[str]
     levels: dict[str, int]
+    variables: dict[str, bytes]
 
 
-def look() -> Surroundings:
-    """Return the surroundings as they are now."""
+def look(variables: dict[str, bytes]) -> Surroundings:
+    """Return the surroundings as they are now.
+
+    :param variables: the context variables that go along
+    """
     try:
         folder = str(Path.cwd())
     except OSError:
@@ -42,7 +48,7 @@ def look() -> Surroundings:
     root = logging.getLogger()
     loggers = [root, *(one for one in list(root.manager.loggerDict.values()) if isinstance(one, logging.Logger))]
     levels = {one.name: one.level for one in loggers if one.level}
-    return Surroundings(dict(os.environ), folder, list(sys.path), levels)
+    return Surroundings(dict(os.environ), folder, list(sys.path), levels, variables)
 
 
 def changes(before: Surroundings, now: Surroundings) -> dict[str, Any]:
@@ -55,13 +61,16 @@ def changes(before: Surroundings, now: Surroundings) -> dict[str, Any]:
             changed[field] = values | dict.fromkeys(old.keys() - new.keys())
     if now.folder is not None and before.folder != now.folder:
         changed["folder"] = now.folder
-    if before.path != now.path:
-        changed["path"] = now.path
+    for field in ("path", "variables"):
+        if getattr(before, field) != getattr(now, field):
+            changed[field] = getattr(now, field)
     return changed
 
 
 def take_over(changed: dict[str, Any]) -> None:
-    """Make the surroundings of this process what they are in the engine; what cannot be is logged.
+    """Make the surroundings of this process what they are in the engine, but for context variables.
+
+    What cannot be is logged.
 
     :param changed: what `changes` gives
     """

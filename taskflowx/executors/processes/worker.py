@@ -21,6 +21,7 @@ was about to begin. What a task has forked is no worker: it answers nothing, and
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import fcntl
 import os
 import select
@@ -33,7 +34,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from taskflowx import task
-from taskflowx.executors import base
+from taskflowx.executors import base, carried
 from taskflowx.executors.processes import output, surroundings, values, wire
 from taskflowx.types.failure import Failure
 
@@ -78,7 +79,7 @@ def main(
     signal.signal(signal.SIGINT, _pass_over)
     _end_with(engine_is_alive)
     worker = Worker(wire.WorkerEnd(line, pipe.fileno()), tokens)
-    surroundings.take_over(surroundings.changes(surroundings.look(), setup.surroundings))
+    surroundings.take_over(surroundings.changes(surroundings.look({}), setup.surroundings))
     worker.outputs = output.take_over(worker)
     os.register_at_fork(after_in_child=worker.forget)
     if setup.initializer is not None:
@@ -137,6 +138,8 @@ class Worker:
         self._ahead: deque[tuple[Any, ...]] = deque()
         #: number -> what atoms of a class share: pickled, and when that was needed
         self._known: dict[int, tuple[bytes, Any]] = {}
+        #: the context of which each call gets a copy, and that without the variables of the run
+        self._context = self._untouched = contextvars.copy_context()
         #: number and result of the last call, if something may follow it
         self._last: tuple[int, Any] = _NOBODY
 
@@ -144,6 +147,7 @@ class Worker:
         """Take calls and run them, until there are no more, or an exception comes between them."""
         task.PROGRESS.set(self._report)
         task.REPORTERS.append(lambda _: self._report)  # for threads that tasks start
+        self._untouched = self._context = contextvars.copy_context()
         try:
             self._work()
         except BaseException as error:  # of a signal handler that a task has left behind
@@ -207,7 +211,11 @@ class Worker:
         elif kind == wire.FORGET:
             self._known.pop(number, None)
         else:
-            surroundings.take_over(values.unpack(body, descriptor))
+            changed = values.unpack(body, descriptor)
+            surroundings.take_over(changed)
+            if "variables" in changed:
+                self._context = self._untouched.copy()
+                self._context.run(carried.put, changed["variables"])
 
     def _shared_by(self, number: int) -> Any:
         """Return what atoms of a class share; unpickled when the first of them comes, as that may fail."""
@@ -234,7 +242,7 @@ class Worker:
         self._atom = atom
         self._begun = started
         try:
-            made.extend(map(base.perform, (atom,), (verb,), (kwargs,)))  # as above
+            made.extend(map(self._context.copy().run, (base.perform,), (atom,), (verb,), (kwargs,)))  # as above
         except BaseException as error:
             if not made:  # else it has come out of a signal handler, after the call
                 made.append(Failure.from_exception(error) if isinstance(error, Exception) else base.Interrupt(error))

@@ -1,12 +1,17 @@
 """Context variables: what the caller of a run has set reaches all that runs in it, and what a call sets is its own."""
 
 import asyncio
+import contextlib
 import contextvars
+import multiprocessing
+import threading
 import warnings
+from concurrent import futures
 
 import pytest
 
 from taskflowx import engines, retry, states, task
+from taskflowx.executors import processes
 from taskflowx.patterns import graph_flow, linear_flow, unordered_flow
 
 REQUEST = contextvars.ContextVar("request", default="lost")
@@ -203,3 +208,97 @@ def test_a_run_within_a_task_has_the_context_of_that_task(place):
     assert engine.storage.fetch("x") == "inner"
     assert engine.storage.get_task_progress_details("outer")["details"] == {"at": "half"}
     assert notes.seen == [("execute inside", "inner", "unset"), ("execute after", "r-17", "unset")]
+
+
+# -- in other processes ----------------------------------------------------------------------------
+
+CARRIED = contextvars.ContextVar("CARRIED", default="nothing")
+ALSO = contextvars.ContextVar("ALSO", default="nothing")
+UNSET: contextvars.ContextVar[str] = contextvars.ContextVar("UNSET")
+
+
+def look_at_carried():
+    found = CARRIED.get(), ALSO.get(), UNSET.get("nothing")
+    CARRIED.set("changed by a task")
+    return found
+
+
+def looks(count=2, **options):
+    """Return what tasks find one after the other."""
+    names = [f"found{n}" for n in range(count)]
+    tasks = [task.FunctorTask(look_at_carried, name=name, provides=name) for name in names]
+    engine = engines.load(linear_flow.Flow("f").add(*tasks), **options)
+    engine.run()
+    return [engine.storage.fetch(name) for name in names]
+
+
+@contextlib.contextmanager
+def set_to(*values):
+    tokens = [(variable, variable.set(value)) for variable, value in zip((CARRIED, ALSO), values, strict=False)]
+    yield
+    for variable, token in tokens:
+        variable.reset(token)
+
+
+@pytest.mark.parametrize("named", [[CARRIED, UNSET], (f"{__name__}:CARRIED",)])
+def test_variables_that_are_named_reach_worker_processes_and_what_a_task_sets_is_its_own(named):
+    with set_to("given", "not named"):
+        assert looks(executor="processes", context=named) == [("given", "nothing", "nothing")] * 2
+
+
+def test_a_kept_worker_has_the_variables_of_the_run_and_no_others():
+    with processes.ProcessPool(1) as pool:
+        with set_to("one", "two"):
+            assert looks(executor=pool, context=[CARRIED]) == [("one", "nothing", "nothing")] * 2
+            assert looks(executor=pool, context=[ALSO]) == [("nothing", "two", "nothing")] * 2
+        assert looks(executor=pool, context=[CARRIED]) == [("nothing", "nothing", "nothing")] * 2
+
+
+def test_variables_reach_pools_of_the_standard_library():
+    with set_to("given"):
+        with futures.ThreadPoolExecutor(1) as pool:
+            assert looks(executor=pool) == [("given", "nothing", "nothing")] * 2
+        with futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            assert looks(executor=pool, context=[CARRIED]) == [("given", "nothing", "nothing")] * 2
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "text"),
+    [
+        ([contextvars.ContextVar("local")], ValueError, "'local' that is at the top level of no module"),
+        (["taskflowx.nowhere:X"], ValueError, "'taskflowx.nowhere:X', which cannot be found"),
+        (["taskflowx.states:RUNNING"], TypeError, "'taskflowx.states:RUNNING', which is no context variable"),
+        ([5], TypeError, "context must have context variables, or paths"),
+        (CARRIED, TypeError, "not .* alone"),
+        ("a:b", TypeError, "not 'a:b' alone"),
+    ],
+)
+def test_what_is_no_variable_of_a_module_is_refused_by_load(given, error, text):
+    with pytest.raises(error, match=text):
+        engines.load(linear_flow.Flow("f"), executor="processes", context=given)
+
+
+def test_a_value_that_cannot_be_pickled_is_refused_before_anything_runs():
+    with set_to(threading.Lock()):
+        engine = engines.load(
+            linear_flow.Flow("f").add(task.FunctorTask(look_at_carried)), executor="processes", context=[CARRIED]
+        )
+        with pytest.raises(TypeError, match=f"Context variable '{__name__}:CARRIED' cannot go along"):
+            engine.run()
+    assert engine.storage.get_flow_state() == states.PENDING
+    engine.run()
+
+
+def test_a_value_that_cannot_be_read_there_is_left_out_with_a_warning(caplog):
+    with set_to(BadThere()):
+        assert looks(1, executor="processes", context=[CARRIED]) == [("nothing", "nothing", "nothing")]
+    assert f"Context variable '{__name__}:CARRIED' has no value in this process: not here" in caplog.text
+
+
+class BadThere:
+    def __reduce__(self):
+        return _raise, ("not here",)
+
+
+def _raise(text):
+    raise ValueError(text)

@@ -1,0 +1,93 @@
+"""Context variables that are carried to calls in other processes.
+
+Where calls share memory with the engine they run in a copy of the context in which the run was started. A context
+cannot be pickled, so for other processes an engine is told which variables go along, by its option `context=`. Besides
+these the names of the run go, for what is logged there.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import pickle
+import pkgutil
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+LOG = logging.getLogger(__name__)
+
+
+def by_path(variables: Iterable[Any]) -> dict[str, contextvars.ContextVar[Any]]:
+    """Return context variables by the path under which another process finds them, such as 'package.module:NAME'.
+
+    :param variables: context variables, or such paths
+    :raises TypeError: when one of them is neither
+    :raises ValueError: when one cannot be found by a path
+    """
+    if isinstance(variables, str | contextvars.ContextVar):
+        raise TypeError(f"context must be a list of context variables, not {variables!r} alone: context=[...]")
+    found = {}
+    for one in variables:
+        if isinstance(one, contextvars.ContextVar):
+            found[_path_of(one)] = one
+        elif isinstance(one, str):
+            found[one] = _at(one)
+        else:
+            raise TypeError(f"context must have context variables, or paths such as 'package.module:NAME', not {one!r}")
+    return found
+
+
+def _path_of(variable: contextvars.ContextVar[Any]) -> str:
+    for name, module in list(sys.modules.items()):
+        for attribute, value in list(getattr(module, "__dict__", {}).items()):
+            if value is variable:
+                return f"{name}:{attribute}"
+    raise ValueError(
+        f"context has a variable '{variable.name}' that is at the top level of no module, where another process would "
+        "look for it: assign it there, or name the place as 'package.module:NAME'"
+    )
+
+
+def _at(path: str) -> contextvars.ContextVar[Any]:
+    try:
+        variable = pkgutil.resolve_name(path)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"context names '{path}', which cannot be found: {error}") from error
+    if not isinstance(variable, contextvars.ContextVar):
+        raise TypeError(f"context names '{path}', which is no context variable but {variable!r}")
+    return variable
+
+
+def pack(
+    variables: Mapping[str, contextvars.ContextVar[Any]], dumps: Callable[[Any], bytes] = pickle.dumps
+) -> dict[str, bytes]:
+    """Pickle the values that variables have in this context, by path; without those that have none.
+
+    :raises TypeError: when one of them cannot be pickled
+    """
+    packed = {}
+    for path, variable in variables.items():
+        try:
+            value = variable.get()
+        except LookupError:
+            continue
+        try:
+            packed[path] = dumps(value)
+        except Exception as error:
+            raise TypeError(
+                f"Context variable '{path}' cannot go along to another process, as its value cannot be pickled "
+                f"({error}): give it one that can be, or leave it out of context="
+            ) from error
+    return packed
+
+
+def put(packed: Mapping[str, bytes]) -> None:
+    """Give variables the values that were packed, in this context; what cannot be read is left out, with a warning."""
+    for path, value in packed.items():
+        try:
+            _at(path).set(pickle.loads(value))  # noqa: S301 - it comes from the engine
+        except Exception as error:
+            LOG.warning("Context variable '%s' has no value in this process: %s", path, error)
