@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 SCHEME = "dask://"
 #: seconds in which a cluster has to answer at first
 _CONNECT = 10.0
+#: seconds that a client has to close
+_CLOSE = 2.0
 _distributed: Any = distributed  # its functions have no types
 
 
@@ -55,8 +57,11 @@ _PASSED_ON = frozenset(("workers", "resources", "allow_other_workers"))
 
 @contextlib.contextmanager
 def _at(address: str) -> Iterator[Any]:
-    with _distributed.Client(address, timeout=_CONNECT, set_as_default=False) as client:
+    client = _distributed.Client(address, timeout=_CONNECT, set_as_default=False)
+    try:
         yield client
+    finally:
+        client.close(timeout=_CLOSE)  # its scheduler may be gone
 
 
 @contextlib.contextmanager

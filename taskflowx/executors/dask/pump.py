@@ -65,7 +65,7 @@ class Pump:
         self._ahead: deque[ledger.Sent] = deque()
         self._number, self._atom, self._at = 0, None, 0.0
         self._requests = asyncio.Lock()
-        self._telling = False
+        self._telling = self._making = False
 
     def work(self) -> None:
         """Take calls and make them."""
@@ -88,8 +88,9 @@ class Pump:
     def _make_all(self) -> None:
         """Make the calls that were taken."""
         self._at = time.monotonic()
+        self._making = True
         if len(self._ahead) > 1:
-            self._worker.loop.add_callback(self._look_after)
+            self._worker.loop.add_callback(self._look_after, self._turn)
         while self._ahead:
             try:
                 call = self._ahead.popleft()
@@ -97,6 +98,7 @@ class Pump:
                 break
             self._at = time.monotonic()
             self._make(call)
+        self._making = False
 
     def _make(self, call: ledger.Sent) -> None:
         started = time.perf_counter_ns()
@@ -168,9 +170,9 @@ class Pump:
         del self._items[:count]
         return said
 
-    async def _look_after(self) -> None:
-        """Give calls back that wait behind one that lasts."""
-        while self._ahead:
+    async def _look_after(self, turn: int) -> None:
+        """When one of several calls lasts, tell what came of those before it, and give back those that wait for it."""
+        while self._turn == turn and self._making:
             left = self._at + PATIENCE - time.monotonic()
             if left > 0:
                 await asyncio.sleep(left)
@@ -180,6 +182,7 @@ class Pump:
                 back.append((self._ahead.pop()[0], ledger.BACK, b"", 0))
             self._items.extend(reversed(back))
             await self._tell()
+            return
 
     # -- requests ----------------------------------------------------------------------------------
 
