@@ -48,6 +48,8 @@ class Packer:
         #: what the cluster is to be sent with the next calls
         self.fresh: dict[bytes, bytes] = {}
         self._packed: dict[int, tuple[Any, Any]] = {}
+        #: held while it is counted who needs what: calls are sent by one thread, and end in another
+        self._counting = threading.Lock()
 
     def begin(self) -> None:
         """Begin a row of calls: among them one object is pickled once."""
@@ -71,9 +73,10 @@ class Packer:
             body = pickling.dumps_afar((self._apart(atom, needs), call.verb, kwargs, listened))
         digests = tuple(needs)
         if digests:
-            self._needs[number] = digests
-            for digest in digests:
-                self._known[digest][1] += 1
+            with self._counting:
+                self._needs[number] = digests
+                for digest in digests:
+                    self._known[digest][1] += 1
         return body, digests
 
     def _apart(self, value: Any, needs: dict[bytes, None]) -> Any:
@@ -99,23 +102,25 @@ class Packer:
 
     def ended(self, number: int) -> None:
         """Note that a call needs its blobs no more."""
-        for digest in self._needs.pop(number, ()):
-            one = self._known.get(digest)
-            if one is not None:
-                one[1] -= 1
-                self._known.move_to_end(digest)
+        if number in self._needs:
+            with self._counting:
+                for digest in self._needs.pop(number):
+                    self._known[digest][1] -= 1
+                    self._known.move_to_end(digest)
 
     def surplus(self) -> list[bytes]:
         """Return the digests that the cluster is to forget."""
-        forgotten = []
-        if self._size > KEPT:
+        forgotten: list[bytes] = []
+        if self._size <= KEPT:
+            return forgotten
+        with self._counting:
             for digest, (size, calls) in list(self._known.items()):
+                if self._size <= KEPT:
+                    break
                 if not calls and digest not in self.fresh:
                     del self._known[digest]
                     self._size -= size
                     forgotten.append(digest)
-                    if self._size <= KEPT:
-                        break
         return forgotten
 
 

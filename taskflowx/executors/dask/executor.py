@@ -21,6 +21,7 @@ import pickle
 import threading
 import time
 import uuid
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import exceptions, states, task
@@ -125,8 +126,8 @@ class _Run:
         self._name = f"taskflowx-{uuid.uuid4().hex}"
         self._numbers = itertools.count(1)
         self._pending: dict[int, base.Call] = {}
-        #: calls that were handed in and may not have been sent: an interrupt may have come
-        self._unsent: list[base.Call] = []
+        #: calls that were handed in and have not been sent, or stand in `pending` too: an interrupt may have come
+        self._unsent: deque[base.Call] = deque()
         self._kinds: dict[Any, int] = {}
         self._packer = cargo.Packer()
         #: key -> the future of a pump
@@ -145,8 +146,10 @@ class _Run:
         """
         try:
             self._client.register_plugin(fence.Fence())
-        except ImportError as error:
-            msg = f"The scheduler of the Dask cluster cannot import taskflowx: install it there too ({error})"
+        except OSError:
+            raise
+        except Exception as error:
+            msg = f"The scheduler of the Dask cluster cannot run taskflowx: install the same version there ({error!r})"
             raise RuntimeError(msg) from error
         self._slots = self._ask("open", client=self._client.id, most=self._most)
         self._hearing.start()
@@ -158,7 +161,16 @@ class _Run:
         self._unsent.extend(calls)
         if self._lost is not None:
             raise self._lost
-        sent, packer = [], self._packer
+        try:
+            self._pack_and_send(calls)
+            self._man()
+        except exceptions.WorkerLost as error:
+            self._lose(error)
+            raise
+
+    def _pack_and_send(self, calls: list[base.Call]) -> None:
+        sent: list[ledger.Sent] = []
+        packer = self._packer
         packer.begin()
         for call in calls:
             number = next(self._numbers)
@@ -166,23 +178,25 @@ class _Run:
                 body, digests = packer.pack(number, call)
             except Exception as error:
                 failure = Failure.from_exception(pickling.unsendable(call, error, pickling.dumps_afar))
-                self._unsent.remove(call)
+                self._unsent.popleft()
                 self._deliver((call, base.NotBegun(failure)))
                 continue
             self._pending[number] = call
+            self._unsent.popleft()
             pure = call.verb == states.EXECUTE and _is_pure(call.atom)
             sent.append((number, self._kind(call), pure, body, digests))
+            if sum(map(len, packer.fresh.values())) > fence.AT_ONCE:
+                self._send(sent)
+        self._send(sent)
+
+    def _send(self, sent: list[ledger.Sent]) -> None:
+        """Send what has been packed."""
         if sent:
-            try:
-                known = self._ask("add", calls=sent, blobs=list(packer.fresh.items()), forget=packer.surplus())
-            except exceptions.WorkerLost as error:
-                self._lose(error)
-                raise
-            packer.fresh.clear()
-            if not known:
-                self._lose(self._lost_error("the scheduler has ended the run"))
-        self._unsent.clear()
-        self._man()
+            fresh = self._packer.fresh
+            if not self._ask("add", calls=sent, blobs=list(fresh.items()), forget=self._packer.surplus()):
+                raise self._lost_error("its scheduler has ended the run")
+            fresh.clear()
+            sent.clear()
 
     def recall(self) -> list[base.Call]:
         """Take back what has not begun."""
@@ -236,26 +250,26 @@ class _Run:
 
     def _hear(self) -> None:
         """Deliver what is told of calls, until the run has ended or the cluster is lost."""
+        try:
+            self._hear_all()
+        except exceptions.WorkerLost as error:
+            self._lose(error)
+        except Exception as error:
+            LOG.exception("A run on a cluster of Dask cannot go on")
+            self._lose(self._lost_error(repr(error)))
+
+    def _hear_all(self) -> None:
         confirmed = 0
         while not self._ending:
-            try:
-                told = self._ask("listen", confirmed=confirmed)
-            except exceptions.WorkerLost as error:
-                self._lose(error)
-                return
+            told = self._ask("listen", confirmed=confirmed)
             if told is None:
-                self._lose(self._lost_error("the scheduler has ended the run"))
-                return
+                raise self._lost_error("its scheduler has ended the run")
             items, self._slots = told
             for place, number, what, body in items:
                 if place > confirmed:
                     confirmed = place
                     self._take_in(number, what, body)
-            try:
-                self._man()
-            except exceptions.WorkerLost as error:
-                self._lose(error)
-                return
+            self._man()
 
     def _take_in(self, number: int, what: int, body: bytes) -> None:
         if what == ledger.LEFT:
@@ -308,7 +322,11 @@ class _Run:
                 return
             for _ in range(lacking):
                 key = f"{self._name}-{uuid.uuid4().hex}"
-                self._pumps[key] = self._client.submit(pump, self._name, key, key=key, pure=False, **self._options)
+                try:
+                    future = self._client.submit(pump, self._name, key, key=key, pure=False, **self._options)
+                except Exception as error:  # the client has just been closed
+                    raise self._lost_error(repr(error)) from error
+                self._pumps[key] = future
 
     def _look_at_pumps(self) -> None:
         """Give up pumps that have ended without a word."""
@@ -323,7 +341,7 @@ class _Run:
                 if self._stillborn >= _STILLBORN:
                     raise self._lost_error(f"{_STILLBORN} Dask tasks in a row have failed, the last with {error!r}")
             del self._pumps[key]
-            if status != "cancelled":
+            if status in ("error", "finished"):
                 self._ask("over", pump=key)
 
     def _ask(self, what: str, **message: Any) -> Any:

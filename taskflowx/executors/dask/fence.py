@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 NAME = "taskflowx-1"
 #: seconds after which an answer is given to a client that listens, though there is nothing to tell
 BEAT = 2.0
+#: about so many bytes are told a client at once
+AT_ONCE = 32 * 1024 * 1024
 #: seconds that a pump waits for calls before it lets go of its place
 LINGER = 0.1
 
@@ -127,7 +129,7 @@ class Fence(SchedulerPlugin):
         one.heard.clear()
         if not one.ledger.told:
             await _happens(one.heard, BEAT)
-        return None if run not in self.runs else (list(one.ledger.told), self._slots())
+        return None if run not in self.runs else (one.ledger.first_told(AT_ONCE), self._slots())
 
     async def close_run(self, run: str) -> None:
         """End a run."""

@@ -94,6 +94,16 @@ class Ledger:
         while told and told[0][0] <= place:
             self._ending.discard(told.popleft()[1])
 
+    def first_told(self, size: int) -> list[tuple[int, int, int, bytes]]:
+        """Return the first of what the client has not confirmed, about as much as has that many bytes."""
+        first = []
+        for item in self.told:
+            first.append(item)
+            size -= len(item[3])
+            if size <= 0:
+                break
+        return first
+
     # -- pumps -------------------------------------------------------------------------------------
 
     def meet(self, pump: str, worker: str) -> None:

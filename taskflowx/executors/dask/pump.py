@@ -58,7 +58,7 @@ class Pump:
 
     def __init__(self, worker: Any, run: str, name: str) -> None:
         self._worker = worker
-        self._facts = {"run": run, "pump": name, "worker": worker.address}
+        self._facts = {"run": run, "pump": name, "worker": worker.contact_address or worker.address}
         self._turn = 0
         self._items: list[ledger.Item] = []
         #: calls that were taken and have not begun; the pump takes from the left, and what is given back from the right
