@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import time
@@ -78,6 +79,17 @@ def test_a_worker_that_is_killed_costs_the_call_it_held(address, tmp_path, how):
 )
 def test_on_a_cluster(address, tmp_path, scenario):
     run(scenario, address, tmp_path)
+
+
+def test_the_program_of_the_page_runs(address, tmp_path):
+    page = (FOLDER.parents[1] / "docs/how-to/cluster.md").read_text(encoding="utf-8")
+    first, further = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    kept = first.partition("if __name__")[0] + further
+    for program in (first, kept, kept):  # the last has nothing left to do
+        (tmp_path / "report.py").write_text(program, encoding="utf-8")
+        command = [sys.executable, "report.py", address.replace("tcp:", "dask:")]
+        subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, timeout=30, check=True)
+    assert not (tmp_path / "report.txt").exists()  # it is written where the worker is
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,6 @@ from typing import TYPE_CHECKING, Any
 from taskflowx import exceptions, states, task
 from taskflowx.executors import base, pickling
 from taskflowx.executors.dask import cargo, fence, ledger
-from taskflowx.executors.dask.pump import pump
 from taskflowx.types.failure import Failure
 
 if TYPE_CHECKING:
@@ -296,9 +295,14 @@ class _Run:
             value = base.NotBegun(value)  # type: ignore[arg-type]
         elif what == ledger.EXITED and isinstance(value, BaseException):
             value = base.Interrupt(value)
-        if self._pending.pop(number, None) is not None:
+        self._deliver_once(number, value)
+
+    def _deliver_once(self, number: int, outcome: Any) -> None:
+        """Deliver what came of a call, unless it was taken back."""
+        call = self._pending.pop(number, None)
+        if call is not None:
             self._packer.ended(number)
-            self._deliver((call, value))
+            self._deliver((call, outcome))
             self._woken.put(None)
 
     def _lose(self, error: exceptions.WorkerLost) -> None:
@@ -323,7 +327,7 @@ class _Run:
             for _ in range(lacking):
                 key = f"{self._name}-{uuid.uuid4().hex}"
                 try:
-                    future = self._client.submit(pump, self._name, key, key=key, pure=False, **self._options)
+                    future = self._client.submit(_work, self._name, key, key=key, pure=False, **self._options)
                 except Exception as error:  # the client has just been closed
                     raise self._lost_error(repr(error)) from error
                 self._pumps[key] = future
@@ -337,12 +341,21 @@ class _Run:
             if status == "error":
                 self._stillborn += 1
                 error = future.exception(timeout=LIMIT)
-                LOG.warning("A Dask task that makes calls of a run has failed: %r", error)
                 if self._stillborn >= _STILLBORN:
-                    raise self._lost_error(f"{_STILLBORN} Dask tasks in a row have failed, the last with {error!r}")
+                    self._refuse_pending(error)
             del self._pumps[key]
             if status in ("error", "finished"):
                 self._ask("over", pump=key)
+
+    def _refuse_pending(self, error: BaseException | None) -> None:
+        """Fail the calls that wait, as nobody can make them."""
+        lost = exceptions.WorkerLost(
+            f"{_STILLBORN} Dask tasks in a row that were to make calls have failed before the first one, the last with "
+            f"{error!r}. The workers of the cluster must be able to import the same version of taskflowx"
+        )
+        self._stillborn = 0
+        for number in self._ask("recall", numbers=list(self._pending)) or ():
+            self._deliver_once(number, base.NotBegun(Failure.from_exception(lost)))
 
     def _ask(self, what: str, **message: Any) -> Any:
         """Make a request, again for a while when the connection was lost.
@@ -376,6 +389,18 @@ class _Run:
             f"The Dask cluster of the run was lost: {why}. Nobody knows how far the calls under way have come; they "
             "are made again, as a further attempt, when the flow goes on"
         )
+
+
+def _work(run: str, name: str) -> None:
+    """Be a pump."""
+    from taskflowx.executors.dask import pump
+
+    pump.pump(run, name)
+
+
+# Functions of the main module are sent by value. A worker that cannot import what it is sent by reference ends; this
+# one fails there as a task does, and the run says why.
+_work.__module__ = "__main__"
 
 
 def _is_pure(atom: Any) -> bool:
