@@ -112,7 +112,7 @@ def _adapted(executor: Any, max_workers: int | None) -> base.Executor | None:
         from taskflowx.executors import green
 
         return green.GreenExecutor(executor)
-    if "distributed" in sys.modules:  # as above
+    if sys.modules.get("distributed") is not None:  # as above
         from taskflowx.executors.dask import places
 
         return places.given(executor, max_workers)

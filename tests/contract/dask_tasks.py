@@ -1,5 +1,6 @@
 """Tasks that `dask_scenarios` runs, and what they note; the workers of a cluster import them."""
 
+import collections
 import os
 import pathlib
 import time
@@ -9,6 +10,10 @@ from taskflowx import task
 LIMIT = 20  # seconds
 #: where tasks write down what they do
 FOLDER = os.environ.get("SCENARIO_FOLDER", "")
+
+
+#: how often each `Effect` was executed in this process
+EFFECTS = collections.Counter()
 
 
 def until(true, limit=LIMIT):
@@ -37,6 +42,15 @@ class Noted(task.Task):
     def execute(self):
         self.note()
         return self.name
+
+
+class Effect(task.Task):
+    """Counts that it is executed, reports progress, and hands a value on."""
+
+    def execute(self, value=0):
+        EFFECTS[self.name] += 1
+        self.update_progress(0.5)
+        return value
 
 
 class Dies(Noted):

@@ -81,6 +81,14 @@ def test_on_a_cluster(address, tmp_path, scenario):
     run(scenario, address, tmp_path)
 
 
+def test_a_request_that_is_lost_changes_nothing(tmp_path):
+    ran = subprocess.run(
+        [sys.executable, str(FOLDER / "dask_faults.py")],
+        capture_output=True, text=True, timeout=50, check=False, cwd=tmp_path, env=ENVIRONMENT,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr[-4000:]
+
+
 def test_the_program_of_the_page_runs(address, tmp_path):
     page = (FOLDER.parents[1] / "docs/how-to/cluster.md").read_text(encoding="utf-8")
     first, further = re.findall(r"```python\n(.*?)```", page, re.DOTALL)

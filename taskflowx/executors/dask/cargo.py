@@ -37,6 +37,12 @@ def digest_of(body: bytes) -> bytes:
     return hashlib.blake2b(body, digest_size=20).digest()
 
 
+def is_pure(atom: Any) -> bool:
+    """Tell whether a task may be repeated."""
+    given = atom._tfx_pure
+    return bool(atom.default_pure if given is None else given)
+
+
 class Packer:
     """Packs the calls of one run, and knows which blobs the cluster has."""
 

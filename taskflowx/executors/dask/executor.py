@@ -39,6 +39,8 @@ LOG = logging.getLogger(__name__)
 LIMIT, PATIENCE = 7.0, 3.0
 #: seconds between such requests
 _PAUSE = 0.2
+#: seconds without workers after which that is said, or the run is given up
+_WITHOUT_WORKERS = 10.0
 #: so many pumps in a row may fail before the run is given up
 _STILLBORN = 3
 
@@ -49,6 +51,7 @@ class DaskExecutor(base.Executor):
     :param connect: gives a client of `distributed` for the time of a run
     :param max_workers: how many calls may be under way at once; None for as many as the cluster has threads
     :param options: what `Client.submit` is told of the Dask tasks in which calls are made, such as `resources`
+    :param grows: whether workers may still come when there are none; otherwise the cluster is lost then
     """
 
     pickles = True
@@ -60,8 +63,11 @@ class DaskExecutor(base.Executor):
         connect: Callable[[], AbstractContextManager[Any]],
         max_workers: int | None = None,
         options: dict[str, Any] | None = None,
+        *,
+        grows: bool = True,
     ) -> None:
         self._connect = connect
+        self._grows = grows
         self._max_workers = max_workers
         self._options = options or {}
         self._connection: AbstractContextManager[Any] | None = None
@@ -77,6 +83,7 @@ class DaskExecutor(base.Executor):
         self._connection = self._connect()
         client = self._connection.__enter__()
         run = self._run = _Run(client, deliver, self.make_queue(), self._max_workers, self._options)
+        run.grows = self._grows
         run.begin()
 
     def submit(self, calls: list[base.Call]) -> None:
@@ -134,6 +141,10 @@ class _Run:
         self._managing = threading.Lock()
         self._slots = 1
         self._stillborn = 0
+        self.grows = True
+        #: since when the cluster has no workers, and whether that was said
+        self._without: float | None = None
+        self._warned = False
         self._lost: exceptions.WorkerLost | None = None
         self._ending = False
         self._hearing = threading.Thread(target=self._hear, name="taskflowx-dask", daemon=True)
@@ -182,7 +193,7 @@ class _Run:
                 continue
             self._pending[number] = call
             self._unsent.popleft()
-            pure = call.verb == states.EXECUTE and _is_pure(call.atom)
+            pure = call.verb == states.EXECUTE and cargo.is_pure(call.atom)
             sent.append((number, self._kind(call), pure, body, digests))
             if sum(map(len, packer.fresh.values())) > fence.AT_ONCE:
                 self._send(sent)
@@ -268,7 +279,25 @@ class _Run:
                 if place > confirmed:
                     confirmed = place
                     self._take_in(number, what, body)
+            self._look_at_workers()
             self._man()
+
+    def _look_at_workers(self) -> None:
+        """Say that calls wait for workers, or give up where none will come."""
+        if self._slots or not self._pending:
+            self._without = None
+            return
+        now = time.monotonic()
+        if self._without is None:
+            self._without = now
+        elif now - self._without > _WITHOUT_WORKERS:
+            if not self.grows:
+                raise self._lost_error(
+                    f"all its workers have ended, and no other has begun in {_WITHOUT_WORKERS:g} seconds"
+                )
+            if not self._warned:
+                self._warned = True
+                LOG.warning("The Dask cluster of a run has no workers: %d calls wait for one", len(self._pending))
 
     def _take_in(self, number: int, what: int, body: bytes) -> None:
         if what == ledger.LEFT:
@@ -375,7 +404,7 @@ class _Run:
                 raise self._lost_error(f"its scheduler has not answered for {limit:g} seconds") from error
             except OSError as error:
                 limit = PATIENCE
-                if self._ending or time.monotonic() + _PAUSE >= until:
+                if (self._ending and what != "close_run") or time.monotonic() + _PAUSE >= until:
                     raise self._lost_error(repr(error)) from error
                 threading.Event().wait(_PAUSE)
             except Exception as error:
@@ -401,11 +430,6 @@ def _work(run: str, name: str) -> None:
 # Functions of the main module are sent by value. A worker that cannot import what it is sent by reference ends; this
 # one fails there as a task does, and the run says why.
 _work.__module__ = "__main__"
-
-
-def _is_pure(atom: Any) -> bool:
-    given = atom._tfx_pure
-    return bool(atom.default_pure if given is None else given)
 
 
 def _lost_with(worker: str, name: str) -> exceptions.WorkerLost:

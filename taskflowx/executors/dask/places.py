@@ -32,7 +32,8 @@ def named(name: str, max_workers: int | None = None) -> DaskExecutor:
     if name.lower().startswith(SCHEME):
         address = "tcp://" + name[len(SCHEME) :]
         return DaskExecutor(lambda: _at(address), max_workers)
-    return DaskExecutor(lambda: _current_or_own(max_workers), max_workers)
+    # A nanny does not replace a worker that dies before it has fully started: a cluster of ours may run out of them.
+    return DaskExecutor(lambda: _current_or_own(max_workers), max_workers, grows=_current() is not None)
 
 
 def given(thing: Any, max_workers: int | None = None) -> DaskExecutor | None:
@@ -64,13 +65,17 @@ def _at(address: str) -> Iterator[Any]:
         client.close(timeout=_CLOSE)  # its scheduler may be gone
 
 
+def _current() -> Any:
+    try:
+        return distributed.get_client()
+    except ValueError:
+        return None
+
+
 @contextlib.contextmanager
 def _current_or_own(max_workers: int | None) -> Iterator[Any]:
     """Give the client that is the current one, or one of a cluster on this machine that ends with the run."""
-    try:
-        current = distributed.get_client()
-    except ValueError:
-        current = None
+    current = _current()
     if current is not None:
         yield current
         return

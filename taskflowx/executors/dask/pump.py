@@ -13,6 +13,7 @@ be run again by Dask as often as it likes: whatever it takes then has not begun.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 import uuid
 from collections import deque
@@ -36,6 +37,8 @@ SLICE = 1.0
 PATIENCE = 2 * ledger.AT_ONCE
 #: seconds that a request may take, and how often it is made
 _LIMIT, _TRIES = 30.0, 3
+
+LOG = logging.getLogger(__name__)
 
 _blobs = cargo.Blobs()
 
@@ -159,16 +162,11 @@ class Pump:
     async def _tell(self) -> None:
         async with self._requests:
             self._telling = False
-            items = self._said()
-            if items:
-                await self._ask("tell", items=items)
-
-    def _said(self) -> list[ledger.Item]:
-        """Take what was put until now; others may put more meanwhile."""
-        count = len(self._items)
-        said = self._items[:count]
-        del self._items[:count]
-        return said
+            if self._items:
+                try:
+                    await self._ask("tell")
+                except Exception as error:  # the worker ends, or the next turn tells it
+                    LOG.debug("What a call tells of itself was not heard: %r", error)
 
     async def _look_after(self, turn: int) -> None:
         """When one of several calls lasts, tell what came of those before it, and give back those that wait for it."""
@@ -189,7 +187,7 @@ class Pump:
     async def _take(self, last: bool) -> Any:
         async with self._requests:
             self._turn += 1
-            return await self._ask("take", turn=self._turn, items=self._said(), last=last)
+            return await self._ask("take", turn=self._turn, last=last)
 
     def _fetch(self, digests: list[bytes]) -> Any:
         async def ask() -> Any:
@@ -199,11 +197,16 @@ class Pump:
         return sync(self._worker.loop, ask, callback_timeout=_LIMIT)
 
     async def _ask(self, what: str, **message: Any) -> Any:
-        """Make a request, again when the connection was lost: it is answered once."""
+        """Make a request that tells what was put until now; again when the connection was lost: it is answered once."""
+        items = self._items[:]  # others may put more meanwhile
+        request = getattr(self._worker.scheduler, f"{fence.NAME}-{what}")
         for left in reversed(range(_TRIES)):
             try:
-                return await getattr(self._worker.scheduler, f"{fence.NAME}-{what}")(**self._facts, **message)
+                answer = await request(**self._facts, items=items, **message)
             except OSError:
                 if not left:
                     raise
+            else:
+                del self._items[: len(items)]
+                return answer
         return None

@@ -1,10 +1,11 @@
-"""Calls as bytes on their way to a cluster; there is no Dask here."""
+"""Calls as bytes on their way to a cluster, and what can be said of one without Dask; there is none here."""
 
+import sys
 import threading
 
 import pytest
 
-from taskflowx import states, task
+from taskflowx import engines, executors, states, task
 from taskflowx.executors import base, pickling
 from taskflowx.executors.dask import cargo
 
@@ -134,3 +135,29 @@ def test_a_worker_keeps_as_many_blobs_as_it_has_room_for():
     assert fetched == [b"a", b"b", b"c", b"b"]
     with pytest.raises(KeyError):
         blobs.get([b"z"], lambda _: [None])
+
+
+@pytest.mark.parametrize("executor", ["dask", "Dask", "dask://127.0.0.1:8786"])
+def test_without_dask_it_is_said_what_to_install(monkeypatch, executor):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    monkeypatch.delitem(sys.modules, "taskflowx.executors.dask.places", raising=False)
+    with pytest.raises(RuntimeError, match="pip install distributed"):
+        engines.load(Take("t", inject={"value": 1}), engine="parallel", executor=executor)
+    with pytest.raises(TypeError, match="expected an instance"):
+        executors.fetch(object())
+
+
+def test_pure_is_said_of_a_task_or_of_a_class():
+    class Pure(Take):
+        default_pure = True
+
+    assert "_tfx_pure" not in vars(Take("t"))  # what is not said costs nothing
+    made = [Take("a"), Take("b", pure=True), Pure("c"), Pure("d", pure=False)]
+    made += [
+        task.FunctorTask(lambda: 1, name="e", pure=True),
+        task.MapFunctorTask(lambda x: x, ["x"], name="f", pure=True),
+    ]
+    made.append(task.ReduceFunctorTask(lambda x, y: x, ["x", "y"], name="g", pure=True))
+    assert [one.name for one in made if cargo.is_pure(one)] == ["b", "c", "e", "f", "g"]
+    with pytest.raises(TypeError, match="pure must be True, False or None"):
+        Take("t", pure="yes")
