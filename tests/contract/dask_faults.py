@@ -72,9 +72,9 @@ class Cluster:
     def sync(self, function, *args, callback_timeout):
         return sync(self.loop, function, *args, callback_timeout=callback_timeout)
 
-    def register_plugin(self, plugin):
+    async def register_plugin(self, plugin):
         self.fence = plugin
-        sync(self.loop, plugin.start, self.machine)
+        await plugin.start(self.machine)
 
     def submit(self, function, run, name, *, key, pure):
         return Future(self.threads.submit(pump.Pump(self.worker, run, f"{name}/1").work))

@@ -11,6 +11,7 @@ import functools
 import json
 import os
 import pathlib
+import random
 import signal
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from taskflowx.persistence import backends, models
 from tests.contract.dask_tasks import (
     FOLDER,
     LIMIT,
+    Attempts,
     Counted,
     Dies,
     DiesInTheFifth,
@@ -300,6 +302,8 @@ def client_is_closed():
         since = time.monotonic()
         client.close()
         is_left_in_time(thread, raised, since)
+        with pytest.raises(RuntimeError, match="was closed"):
+            engine.run()
         assert engine.storage.get_flow_state() == states.SUSPENDED
     with connected() as client:
         nothing_is_left(client)
@@ -363,6 +367,30 @@ def nothing_begins_after_the_end():
             engine.run()
             assert engine.storage.get_flow_state() == states.SUCCESS
             assert list(notes().values()) == [["attempt 1"]] * 10, (end, notes())
+        nothing_is_left(client)
+
+
+def interrupts_repeat_nothing():
+    """A signal comes at any moment: what is done again is told so by its attempt."""
+    chance = random.Random(7)
+
+    def interrupt(number, frame):
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGALRM, interrupt)
+    with connected() as client:
+        for pattern in (unordered_flow, linear_flow) * 3:
+            for file in pathlib.Path(FOLDER).iterdir():
+                file.unlink()
+            engine = engine_of(pattern.Flow("f").add(*(Attempts(f"t{n}") for n in range(40))), client)
+            while engine.storage.get_flow_state() != states.SUCCESS:
+                signal.setitimer(signal.ITIMER_REAL, 0.001 + 0.1 * chance.random())
+                with contextlib.suppress(KeyboardInterrupt):
+                    engine.run()
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            found = notes()
+            assert len(found) == 40
+            assert [lines for lines in found.values() if len(set(lines)) != len(lines)] == []
         nothing_is_left(client)
 
 

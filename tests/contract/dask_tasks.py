@@ -95,6 +95,13 @@ class Counted(Noted):
         return round_
 
 
+class Attempts(Noted):
+    """Notes its attempt."""
+
+    def execute(self, attempt):
+        self.note(f"attempt {attempt}")
+
+
 class Held(Noted):
     """Runs until there is a file."""
 

@@ -70,6 +70,7 @@ def test_a_worker_that_is_killed_costs_the_call_it_held(address, tmp_path, how):
         "client_is_closed",
         "engine_is_killed",
         "nothing_begins_after_the_end",
+        "interrupts_repeat_nothing",
         "max_workers_bounds_what_is_in_flight",
         "progress_is_live",
         "what_cannot_travel_is_refused",

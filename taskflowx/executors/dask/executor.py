@@ -41,6 +41,8 @@ LIMIT, PATIENCE = 7.0, 3.0
 _PAUSE = 0.2
 #: seconds without workers after which that is said, or the run is given up
 _WITHOUT_WORKERS = 10.0
+#: what a client says of itself when it was closed
+_CLOSED = ("closed", "closing")
 #: so many pumps in a row may fail before the run is given up
 _STILLBORN = 3
 
@@ -51,6 +53,7 @@ class DaskExecutor(base.Executor):
     :param connect: gives a client of `distributed` for the time of a run
     :param max_workers: how many calls may be under way at once; None for as many as the cluster has threads
     :param options: what `Client.submit` is told of the Dask tasks in which calls are made, such as `resources`
+    :param client: the client that `connect` will give, where that is known
     :param grows: whether workers may still come when there are none; otherwise the cluster is lost then
     """
 
@@ -64,9 +67,11 @@ class DaskExecutor(base.Executor):
         max_workers: int | None = None,
         options: dict[str, Any] | None = None,
         *,
+        client: Any = None,
         grows: bool = True,
     ) -> None:
         self._connect = connect
+        self._client = client
         self._grows = grows
         self._max_workers = max_workers
         self._options = options or {}
@@ -76,6 +81,14 @@ class DaskExecutor(base.Executor):
     def dumps(self, part: Any) -> bytes:
         """Pickle a part of an atom as for a worker: with cloudpickle what its process cannot import."""
         return pickling.dumps_afar(part)
+
+    def check_start(self) -> None:
+        """Refuse to run on a client that was closed.
+
+        :raises RuntimeError: when it is
+        """
+        if self._client is not None and self._client.status in _CLOSED:
+            raise RuntimeError(f"{self._client!r} was closed: a run needs one that is connected")
 
     def start(self, deliver: Callable[[tuple[Any, Any]], None]) -> None:
         """Connect to the cluster."""
@@ -153,9 +166,13 @@ class _Run:
         """Have the scheduler of the cluster keep a ledger.
 
         :raises RuntimeError: when it cannot import this package
+        :raises OSError: when it does not answer
+        :raises WorkerLost: when the client was closed
         """
+        if self._client.status in _CLOSED:
+            raise self._lost_error("the client was closed")
         try:
-            self._client.register_plugin(fence.Fence())
+            self._client.sync(self._register, callback_timeout=LIMIT)
         except OSError:
             raise
         except Exception as error:
@@ -163,6 +180,9 @@ class _Run:
             raise RuntimeError(msg) from error
         self._slots = self._ask("open", client=self._client.id, most=self._most)
         self._hearing.start()
+
+    async def _register(self) -> None:
+        await self._client.register_plugin(fence.Fence())  # in the loop of the client this is to be awaited
 
     # -- the engine's thread -----------------------------------------------------------------------
 
@@ -395,7 +415,7 @@ class _Run:
         limit = LIMIT
         while True:
             try:
-                if self._client.status in ("closed", "closing"):
+                if self._client.status in _CLOSED:
                     raise self._lost_error("the client was closed")
                 return self._client.sync(self._request, what, message, callback_timeout=limit)
             except exceptions.WorkerLost:

@@ -49,7 +49,7 @@ def given(thing: Any, max_workers: int | None = None) -> DaskExecutor | None:
         return None
     if client.asynchronous:
         raise TypeError(f"{client!r} is asynchronous: pass a client that was made without asynchronous=True")
-    return DaskExecutor(lambda: contextlib.nullcontext(client), max_workers, options)
+    return DaskExecutor(lambda: contextlib.nullcontext(client), max_workers, options, client=client)
 
 
 #: what an executor of a client says of where its tasks run
