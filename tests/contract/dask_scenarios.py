@@ -477,8 +477,8 @@ def large_values_are_sent_once():
 
         @functools.wraps(sync)
         def counted(function, *args, **kwargs):
-            if args[:1] == ("add",):
-                sent.append(sum(len(body) for _, body in args[1]["blobs"]))
+            if args[:1] == ("put",):
+                sent.append(len(args[1]["piece"]))
             return sync(function, *args, **kwargs)
 
         client.sync = counted

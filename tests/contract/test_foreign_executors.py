@@ -29,7 +29,6 @@ from taskflowx.executors.dask import places
 from taskflowx.testing import executor_contract
 
 TestExecutor = executor_contract.case(lambda: distributed.default_client().get_executor())
-TestCurrentClient = executor_contract.case(lambda: "dask")
 TestClient = executor_contract.case(lambda: places.given(distributed.default_client()))
 TestAddress = executor_contract.case(lambda: distributed.default_client().scheduler.address.replace("tcp:", "dask:"))
 
@@ -71,7 +70,7 @@ def test_loky(tmp_path):
 def test_dask(tmp_path):
     if shutil.which("dask", path=pathlib.Path(sys.executable).parent) is None:
         pytest.skip("dask is not installed")  # imported in the program alone: it changes how exceptions are pickled
-    run(tmp_path, DASK, sys.executable, cases=4)
+    run(tmp_path, DASK, sys.executable, cases=3)
 
 
 def test_mpi(tmp_path):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from taskflowx.executors import pickling
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from taskflowx.executors import base
 
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 LARGE = 64 * 1024
 #: bytes of blobs that no call needs at present: kept in the scheduler of the cluster for a run, and in each worker
 KEPT = 256 * 1024 * 1024
+
+
+#: bytes of a blob that are sent at once, and about so many of other things
+PIECE = 4 * 1024 * 1024
 
 
 class _Blob(NamedTuple):
@@ -154,6 +158,32 @@ def unpack(body: bytes, blob: Callable[[bytes], bytes]) -> tuple[Any, str, dict[
     return whole(atom), verb, {name: whole(value) for name, value in kwargs.items()}, listened
 
 
+def upload(key: bytes, body: bytes, put: Callable[..., Any]) -> None:
+    """Send a blob, piece by piece.
+
+    :param put: makes the request `put` of the fence
+    """
+    for at in range(0, len(body), PIECE):
+        put(key=key, at=at, piece=body[at : at + PIECE], size=len(body))
+
+
+def download(key: bytes, get: Callable[..., tuple[bytes, int] | None]) -> bytes:
+    """Return a blob, which comes piece by piece.
+
+    :param get: makes the request `get` of the fence
+    :raises KeyError: when it is not there
+    """
+    body = bytearray()
+    size = 1
+    while len(body) < size:
+        answer = get(key=key, at=len(body))
+        if answer is None:
+            raise KeyError(key.hex())
+        piece, size = answer
+        body += piece
+    return bytes(body)
+
+
 class Blobs:
     """The blobs that a worker process keeps, as many as there is room for."""
 
@@ -163,25 +193,19 @@ class Blobs:
         self._size = 0
         self._lock = threading.Lock()
 
-    def get(
-        self, digests: Sequence[bytes], fetch: Callable[[list[bytes]], Iterable[bytes | None]]
-    ) -> dict[bytes, bytes]:
+    def get(self, digests: Sequence[bytes], fetch: Callable[[bytes], bytes]) -> dict[bytes, bytes]:
         """Return blobs by their digests.
 
-        :param fetch: returns those that are not here
-        :raises KeyError: when one is nowhere
+        :param fetch: returns one that is not here
         """
         with self._lock:
             found = {digest: self._kept[digest] for digest in digests if digest in self._kept}
             for digest in found:
                 self._kept.move_to_end(digest)
-        lacking = [digest for digest in digests if digest not in found]
-        if lacking:
-            for digest, body in zip(lacking, fetch(lacking), strict=True):
-                if body is None:
-                    raise KeyError(digest.hex())
-                found[digest] = body
-                self._keep(digest, body)
+        for digest in digests:
+            if digest not in found:
+                found[digest] = fetch(digest)
+                self._keep(digest, found[digest])
         return found
 
     def _keep(self, digest: bytes, body: bytes) -> None:

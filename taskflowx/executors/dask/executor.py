@@ -15,6 +15,7 @@ stay true:
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
 import pickle
@@ -200,7 +201,7 @@ class _Run:
 
     def _pack_and_send(self, calls: list[base.Call]) -> None:
         sent: list[ledger.Sent] = []
-        packer = self._packer
+        packer, size = self._packer, 0
         packer.begin()
         for call in calls:
             number = next(self._numbers)
@@ -215,15 +216,19 @@ class _Run:
             self._unsent.popleft()
             pure = call.verb == states.EXECUTE and cargo.is_pure(call.atom)
             sent.append((number, self._kind(call), pure, body, digests))
-            if sum(map(len, packer.fresh.values())) > fence.AT_ONCE:
+            size += len(body)
+            if size > cargo.PIECE or packer.fresh:
                 self._send(sent)
+                size = 0
         self._send(sent)
 
     def _send(self, sent: list[ledger.Sent]) -> None:
         """Send what has been packed."""
         if sent:
             fresh = self._packer.fresh
-            if not self._ask("add", calls=sent, blobs=list(fresh.items()), forget=self._packer.surplus()):
+            for digest, body in fresh.items():
+                cargo.upload(digest, body, functools.partial(self._ask, "put"))
+            if not self._ask("add", calls=sent, forget=self._packer.surplus()):
                 raise self._lost_error("its scheduler has ended the run")
             fresh.clear()
             sent.clear()
@@ -327,6 +332,8 @@ class _Run:
         if call is None:
             return
         self._stillborn = 0
+        if what == ledger.APART:
+            body = cargo.download(body, functools.partial(self._ask, "get"))
         try:
             value = pickle.loads(body) if body and what != ledger.LOST else None  # noqa: S301 - from a worker of ours
         except Exception as error:

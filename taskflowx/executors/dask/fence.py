@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from distributed import SchedulerPlugin
 
+from taskflowx.executors.dask import cargo
 from taskflowx.executors.dask.ledger import Item, Ledger, Sent
 
 if TYPE_CHECKING:
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 NAME = "taskflowx-1"
 #: seconds after which an answer is given to a client that listens, though there is nothing to tell
 BEAT = 2.0
-#: about so many bytes are told a client at once
-AT_ONCE = 32 * 1024 * 1024
 #: seconds that a pump waits for calls before it lets go of its place
 LINGER = 0.1
 
@@ -78,7 +77,8 @@ class Fence(SchedulerPlugin):
         """Take requests."""
         self._scheduler = scheduler
         handlers: tuple[Callable[..., Any], ...] = (
-            self.open, self.add, self.recall, self.listen, self.close_run, self.take, self.tell, self.over, self.blobs,
+            self.open, self.add, self.recall, self.listen, self.close_run,
+            self.take, self.tell, self.over, self.put, self.get,
         )  # fmt: skip
         for handler in handlers:
             scheduler.handlers[f"{NAME}-{handler.__name__}"] = handler
@@ -102,16 +102,13 @@ class Fence(SchedulerPlugin):
             self.runs[run] = _Run(client, most)
         return self._slots()
 
-    async def add(
-        self, run: str, calls: Iterable[Sent], blobs: dict[bytes, bytes] | Iterable[Any], forget: Iterable[bytes]
-    ) -> bool:
-        """Take calls, and what they need; returns whether the run is known."""
+    async def add(self, run: str, calls: Iterable[Sent], forget: Iterable[bytes]) -> bool:
+        """Take calls, and forget blobs; returns whether the run is known."""
         one = self.runs.get(run)
         if one is None:
             return False
         for digest in forget:
             one.ledger.blobs.pop(digest, None)
-        one.ledger.blobs.update(blobs)
         one.wake(one.ledger.add(calls))
         return True
 
@@ -129,7 +126,7 @@ class Fence(SchedulerPlugin):
         one.heard.clear()
         if not one.ledger.told:
             await _happens(one.heard, BEAT)
-        return None if run not in self.runs else (one.ledger.first_told(AT_ONCE), self._slots())
+        return None if run not in self.runs else (one.ledger.first_told(cargo.PIECE), self._slots())
 
     async def close_run(self, run: str) -> None:
         """End a run."""
@@ -201,10 +198,19 @@ class Fence(SchedulerPlugin):
             if one is not None and name.startswith(pump):
                 one.leave(name)
 
-    async def blobs(self, run: str, digests: Iterable[bytes]) -> list[bytes | None]:
-        """Return large parts of calls."""
+    # -- both --------------------------------------------------------------------------------------
+
+    async def put(self, run: str, key: bytes, at: int, piece: bytes, size: int) -> None:
+        """Take a piece of a blob; each is short enough to be answered soon on a slow line."""
         one = self.runs.get(run)
-        return [None if one is None else one.ledger.blobs.get(digest) for digest in digests]
+        if one is not None:
+            one.ledger.put(key, at, piece, size)
+
+    async def get(self, run: str, key: bytes, at: int) -> tuple[bytes, int] | None:
+        """Return a piece of a blob, and how many bytes the blob has; None when it is not here."""
+        one = self.runs.get(run)
+        blob = None if one is None else one.ledger.blobs.get(key)
+        return None if blob is None else (bytes(memoryview(blob)[at : at + cargo.PIECE]), len(blob))
 
     def _met(self, run: str, pump: str, worker: str) -> _Run | None:
         """Return a run for a pump of it; None where the run is over or the worker was given up."""

@@ -29,7 +29,9 @@ Item = tuple[int, int, bytes, int]
 ENDED, EXITED, NOT_BEGUN = 1, 2, 3
 #: progress; an event; that it is given back, as it has not begun; that its worker is lost; that a pump has ended
 PROGRESS, EVENT, BACK, LOST, LEFT = 4, 5, 6, 7, 8
-_LAST = frozenset((ENDED, EXITED, NOT_BEGUN))
+#: an outcome that was put here as a blob, with its key for a body
+APART = 9
+_LAST = frozenset((ENDED, APART, EXITED, NOT_BEGUN))
 
 #: seconds of work that a pump is given at once, of calls that are known to be short, and how many of them
 AT_ONCE, MOST = 0.005, 128
@@ -63,7 +65,9 @@ class Ledger:
         self._place = 0
         #: the numbers of calls that are over, as far as the client has not confirmed it
         self._ending: set[int] = set()
-        self.blobs: dict[bytes, bytes] = {}
+        #: key -> large parts of calls, and large results; those that have not come as a whole yet
+        self.blobs: dict[bytes, bytearray] = {}
+        self._partial: dict[bytes, bytearray] = {}
 
     # -- the client --------------------------------------------------------------------------------
 
@@ -92,7 +96,24 @@ class Ledger:
         """Forget what the client has taken in, up to a place in the order."""
         told = self.told
         while told and told[0][0] <= place:
-            self._ending.discard(told.popleft()[1])
+            _, number, what, body = told.popleft()
+            self._ending.discard(number)
+            if what == APART:
+                self.blobs.pop(body, None)
+
+    def put(self, key: bytes, at: int, piece: bytes, size: int) -> None:
+        """Take a piece of a blob; what comes again is passed over.
+
+        :param at: how many bytes are before it
+        :param size: how many the blob has
+        """
+        if key in self.blobs:
+            return
+        partial = self._partial.setdefault(key, bytearray())
+        if at == len(partial):
+            partial += piece
+        if len(partial) == size:
+            self.blobs[key] = self._partial.pop(key)
 
     def first_told(self, size: int) -> list[tuple[int, int, int, bytes]]:
         """Return the first of what the client has not confirmed, about as much as has that many bytes."""
@@ -147,7 +168,7 @@ class Ledger:
                 self._learn(number, AT_ONCE)
                 continue
             if what in _LAST:
-                if what == ENDED:
+                if what in (ENDED, APART):
                     self._learn(number, microseconds * 1e-6)
                 self._end(held, number)
             self._tell(number, what, body)

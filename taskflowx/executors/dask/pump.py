@@ -13,6 +13,7 @@ be run again by Dask as often as it likes: whatever it takes then has not begun.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import time
 import uuid
@@ -125,7 +126,13 @@ class Pump:
         except BaseException as error:
             self._put(ledger.EXITED, pickling.portable_exit(error))
         else:
-            self._put(ledger.ENDED, self._packed(atom, outcome), (time.perf_counter_ns() - started) // 1000)
+            body = self._packed(atom, outcome)
+            what = ledger.ENDED
+            if len(body) > cargo.PIECE:
+                what, key = ledger.APART, uuid.uuid4().bytes
+                cargo.upload(key, body, functools.partial(self._request, "put"))
+                body = key
+            self._put(what, body, (time.perf_counter_ns() - started) // 1000)
         self._atom = None
 
     @staticmethod
@@ -189,24 +196,31 @@ class Pump:
             self._turn += 1
             return await self._ask("take", turn=self._turn, last=last)
 
-    def _fetch(self, digests: list[bytes]) -> Any:
+    def _fetch(self, digest: bytes) -> bytes:
+        return cargo.download(digest, functools.partial(self._request, "get"))
+
+    def _request(self, what: str, **message: Any) -> Any:
+        """Make a request about a blob, in the thread of the pump."""
+
         async def ask() -> Any:
-            request = getattr(self._worker.scheduler, f"{fence.NAME}-blobs")
-            return await request(run=self._facts["run"], digests=digests)
+            return await self._again(what, run=self._facts["run"], **message)
 
         return sync(self._worker.loop, ask, callback_timeout=_LIMIT)
 
     async def _ask(self, what: str, **message: Any) -> Any:
-        """Make a request that tells what was put until now; again when the connection was lost: it is answered once."""
+        """Make a request that tells what was put until now."""
         items = self._items[:]  # others may put more meanwhile
+        answer = await self._again(what, **self._facts, items=items, **message)
+        del self._items[: len(items)]
+        return answer
+
+    async def _again(self, what: str, **message: Any) -> Any:
+        """Make a request, again when the connection was lost: it is answered once."""
         request = getattr(self._worker.scheduler, f"{fence.NAME}-{what}")
         for left in reversed(range(_TRIES)):
             try:
-                answer = await request(**self._facts, items=items, **message)
+                return await request(**message)
             except OSError:
                 if not left:
                     raise
-            else:
-                del self._items[: len(items)]
-                return answer
         return None

@@ -8,6 +8,7 @@ import pytest
 from taskflowx import engines, executors, states, task
 from taskflowx.executors import base, pickling
 from taskflowx.executors.dask import cargo
+from taskflowx.executors.dask.ledger import Ledger
 
 BIG = 10 * cargo.LARGE
 
@@ -123,9 +124,9 @@ def test_what_cannot_be_pickled_is_named():
 def test_a_worker_keeps_as_many_blobs_as_it_has_room_for():
     fetched = []
 
-    def fetch(digests):
-        fetched.extend(digests)
-        return [digest * 10 for digest in digests]
+    def fetch(digest):
+        fetched.append(digest)
+        return digest * 10
 
     blobs = cargo.Blobs(room=25)
     assert blobs.get([b"a", b"b"], fetch) == {b"a": b"a" * 10, b"b": b"b" * 10}
@@ -133,8 +134,21 @@ def test_a_worker_keeps_as_many_blobs_as_it_has_room_for():
     blobs.get([b"c"], fetch)  # b is forgotten: it was used before a
     blobs.get([b"a", b"b"], fetch)
     assert fetched == [b"a", b"b", b"c", b"b"]
+
+
+def test_a_blob_goes_piece_by_piece(monkeypatch):
+    monkeypatch.setattr(cargo, "PIECE", 4)
+    one = Ledger()
+    for _ in range(2):  # the answers may have been lost
+        cargo.upload(b"key", b"0123456789", lambda key, **piece: (one.put(key, **piece), one.put(key, **piece)))
+    assert one.blobs == {b"key": b"0123456789"}
+
+    def get(key, at):
+        return (bytes(one.blobs[key][at : at + 4]), len(one.blobs[key])) if key in one.blobs else None
+
+    assert cargo.download(b"key", get) == b"0123456789"
     with pytest.raises(KeyError):
-        blobs.get([b"z"], lambda _: [None])
+        cargo.download(b"other", get)
 
 
 @pytest.mark.parametrize("executor", ["dask", "Dask", "dask://127.0.0.1:8786"])
