@@ -13,7 +13,7 @@ from distributed.core import Status
 from distributed.utils import LoopRunner, sync
 
 from taskflowx import engines, states
-from taskflowx.executors.dask import executor, fence, pump
+from taskflowx.executors.dask import cargo, executor, fence, pump
 from taskflowx.patterns import graph_flow, unordered_flow
 from tests.contract.dask_tasks import EFFECTS, Effect
 
@@ -85,7 +85,9 @@ class Cluster:
 
 def flow():
     chain = graph_flow.Flow("chain").add(
-        Effect("a", provides="a"), Effect("b", rebind={"value": "a"}, provides="b"), Effect("c", rebind={"value": "b"})
+        Effect("a", inject={"value": "x" * 5000}, provides="a"),
+        Effect("b", rebind={"value": "a"}, provides="b"),
+        Effect("c", rebind={"value": "b"}),
     )
     return unordered_flow.Flow("f").add(chain, *(Effect(f"t{n}", requires=()) for n in range(8)))
 
@@ -100,6 +102,7 @@ def run(loop, lost, *, answered):
     where = f"request {lost}, {'answered' if answered else 'lost'}"
     assert engine.storage.get_flow_state() == states.SUCCESS, where
     assert set(EFFECTS.values()) == {1} and len(EFFECTS) == 11, (where, EFFECTS)  # noqa: PT018 - one thing
+    assert engine.storage.fetch("b") == "x" * 5000, where
     assert cluster.fence.runs == {}, where
     cluster.threads.shutdown()
     return cluster.scheduler.made
@@ -108,6 +111,7 @@ def run(loop, lost, *, answered):
 def main():
     executor._PAUSE = 0.001
     fence.LINGER = 0.02
+    cargo.LARGE, cargo.PIECE = 1000, 2000  # bytes: the value goes in pieces, and so does the result
     runner = LoopRunner()
     runner.start()
     made = run(runner.loop, 0, answered=False)
