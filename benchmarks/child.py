@@ -12,7 +12,7 @@ import statistics
 import sys
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import harness, held, workloads
+from benchmarks import clusters, harness, held, workloads
 from taskflowx import engines
 from taskflowx.persistence import backends, models
 
@@ -111,6 +111,7 @@ _COMMANDS: dict[str, Callable[..., Any]] = {
     "chain": chain,
     "finish": finish,
     "resume": resume,
+    "cluster": clusters.measure,
 }
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import networkx as nx
 
-from benchmarks import beside, durable, growth, loops, metg, peers, places, work, workloads
+from benchmarks import beside, clusters, durable, growth, loops, metg, peers, places, work, workloads
 from benchmarks.harness import EXECUTORS, FULL, ROOT, Figure, Sizes, an_atom, clock, compared, fresh, in_turn
 from benchmarks.workloads import ready
 from taskflowx import engines, states
@@ -375,6 +375,13 @@ ROWS = {
         places.dask_threads,
         ("taskflowx", "dask"),
         ("threads",),
+    ),
+    "dask-cluster": Row(
+        "a run on a cluster of Dask, 2 workers ÷ calls of its client",
+        ("",),
+        clusters.cluster,
+        ("taskflowx", "dask"),
+        ("dask",),
     ),
     "rollback": Row("undoing all atoms ÷ running them (serial)", MAIN, rollback, ("undoing", "running")),
     "scale": Row(

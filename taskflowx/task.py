@@ -94,11 +94,17 @@ class TaskNotifier(notifiers.RestrictedNotifier):
 class Task(atom.Atom):
     """A unit of work with an `execute` and, to undo it, a `revert` method; both are to be overridden.
 
-    The arguments of the constructor are those of `taskflowx.atom.Atom`. The name is the full name of the
+    The arguments of the constructor are those of `taskflowx.atom.Atom`, and one more. The name is the full name of the
     class by default.
+
+    :param pure: whether `execute` may be repeated when nobody knows how far it came, as it has no effect but its
+        result; None takes `default_pure`. A cluster that loses a worker repeats the calls of such tasks, and fails
+        those of others
     """
 
     TASK_EVENTS: tuple[str, ...] = (EVENT_UPDATE_PROGRESS,)
+    default_pure = False
+    _tfx_pure: bool | None = None
 
     def __init__(
         self,
@@ -111,9 +117,13 @@ class Task(atom.Atom):
         ignore_list: Iterable[str] | None = None,
         revert_rebind: Any = None,
         revert_requires: Any = None,
+        pure: bool | None = None,
     ) -> None:
         # Set here and not for the class: engines look at it with each call, and find fastest what only objects have.
         self._tfx_listened = None
+        if pure is not None:
+            arguments.check_type("pure", pure, bool, "True, False or None")
+            self._tfx_pure = pure
         if name is None and self.name is None:
             name = atom.full_name(type(self))
         super().__init__(
@@ -210,6 +220,7 @@ class FunctorTask(Task):
         revert: Callable[..., Any] | None = None,
         version: tuple[int, ...] | None = None,
         inject: dict[str, Any] | None = None,
+        pure: bool | None = None,
     ) -> None:
         arguments.check_callable("Function to use for executing", execute)
         if revert is not None:
@@ -226,6 +237,7 @@ class FunctorTask(Task):
             auto_extract,
             rebind,
             inject,
+            pure=pure,
         )
 
     def _tfx_functions(self) -> tuple[Callable[..., Any], ...]:
@@ -259,6 +271,7 @@ class _ManyInputs(Task):
         auto_extract: bool = True,
         rebind: Any = None,
         inject: dict[str, Any] | None = None,
+        pure: bool | None = None,
     ) -> None:
         arguments.check_callable(f"Function to use for {self._tfx_what}", functor)
         if isinstance(requires, str) or not isinstance(requires, Iterable):
@@ -273,7 +286,7 @@ class _ManyInputs(Task):
             }
         self._tfx_functor = functor
         super().__init__(
-            atom.full_name(functor) if name is None else name, provides, given, auto_extract, rebind, inject
+            atom.full_name(functor) if name is None else name, provides, given, auto_extract, rebind, inject, pure=pure
         )
         self._tfx_inputs = [*given, *(a for a in self._tfx_signature.execute.args if a not in given)]
 
@@ -318,8 +331,9 @@ class MapFunctorTask(_ManyInputs):
         auto_extract: bool = True,
         rebind: Any = None,
         inject: dict[str, Any] | None = None,
+        pure: bool | None = None,
     ) -> None:
-        super().__init__(functor, requires, name, provides, auto_extract, rebind, inject)
+        super().__init__(functor, requires, name, provides, auto_extract, rebind, inject, pure)
         _check_arity(functor, 1, "Map functor must take exactly 1 argument.")
 
     def execute(self, *args: Any, **kwargs: Any) -> list[Any]:
@@ -348,8 +362,9 @@ class ReduceFunctorTask(_ManyInputs):
         auto_extract: bool = True,
         rebind: Any = None,
         inject: dict[str, Any] | None = None,
+        pure: bool | None = None,
     ) -> None:
-        super().__init__(functor, requires, name, provides, auto_extract, rebind, inject)
+        super().__init__(functor, requires, name, provides, auto_extract, rebind, inject, pure)
         _check_arity(functor, 2, "Reduce functor must take exactly 2 arguments.")
         if len(self._tfx_inputs) < 2:  # noqa: PLR2004
             msg = f"{len(self._tfx_inputs)} elements were provided. Requires must have at least 2 elements."

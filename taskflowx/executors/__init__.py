@@ -53,6 +53,15 @@ def _green(max_workers: int | None) -> base.Executor:
     return green.pool(max_workers)
 
 
+def _dask(max_workers: int | None, name: str = "dask") -> base.Executor:
+    try:
+        from taskflowx.executors.dask import places
+    except ImportError as error:
+        msg = "Dask is needed to run on a cluster of it; install it with: pip install distributed"
+        raise RuntimeError(msg) from error
+    return places.named(name, max_workers)
+
+
 _BY_NAME: dict[str, Callable[[int | None], base.Executor]] = {
     "serial": _serial,
     "threads": _threads,
@@ -61,6 +70,7 @@ _BY_NAME: dict[str, Callable[[int | None], base.Executor]] = {
     "processes": _processes,
     "process": _processes,
     "asyncio": _asyncio,
+    "dask": _dask,
     "greenthreads": _green,
     "greenthreaded": _green,
     "greenthread": _green,
@@ -95,19 +105,37 @@ def _plug_in(name: str) -> Callable[[int | None], base.Executor]:
     return checked
 
 
+def _adapted(executor: Any, max_workers: int | None) -> base.Executor | None:
+    """Return our own way to run on something of another library, None where there is none."""
+    futurist = sys.modules.get("futurist")  # who has made an executor of it has imported it
+    if futurist is not None and isinstance(executor, futurist.GreenThreadPoolExecutor):
+        from taskflowx.executors import green
+
+        return green.GreenExecutor(executor)
+    if sys.modules.get("distributed") is not None:  # as above
+        from taskflowx.executors.dask import places
+
+        return places.given(executor, max_workers)
+    return None
+
+
 def fetch(executor: Any, max_workers: Any = None, *, inline: bool = True) -> base.Executor:
     """Return the executor for a name, or for an instance of `concurrent.futures.Executor`, which stays the caller's.
+
+    So does a client of Dask's; `'dask://host:port'` is the address of a scheduler of Dask's.
 
     :param max_workers: how many calls may run at once, for the executors that are picked by name
     :param inline: whether a call that is the only one may run in the thread of the engine, in our own threads executor
     :raises ValueError: when there is no executor of that name, or `max_workers` is no positive number
     :raises TypeError: when it is something else, such as a class in the place of an instance
-    :raises RuntimeError: when green threads are asked for and eventlet is not installed
+    :raises RuntimeError: when green threads or a cluster are asked for, and eventlet or distributed is not installed
     """
     if max_workers is not None and (not isinstance(max_workers, int) or max_workers < 1):
         msg = f"max_workers must be a positive number of workers, not {max_workers!r}"
         raise ValueError(msg)
     if isinstance(executor, str):
+        if executor.lower().startswith("dask://"):
+            return _dask(max_workers, executor)
         make = _BY_NAME.get(executor.lower()) or _plug_in(executor)
         made = make(max_workers)
         made.inline = made.inline and inline
@@ -122,11 +150,9 @@ def fetch(executor: Any, max_workers: Any = None, *, inline: bool = True) -> bas
         if not isinstance(made, base.Executor):
             raise TypeError(f"{executor!r}.taskflowx_executor() gave {made!r}, {_EXPECTED}")
         return guard.guarded(made)
-    futurist = sys.modules.get("futurist")  # who has made an executor of it has imported it
-    if futurist is not None and isinstance(executor, futurist.GreenThreadPoolExecutor):
-        from taskflowx.executors import green
-
-        return green.GreenExecutor(executor)
+    adapted = _adapted(executor, max_workers)
+    if adapted is not None:
+        return adapted
     import concurrent.futures  # only what is used is imported
 
     if isinstance(executor, concurrent.futures.Executor) or callable(getattr(executor, "submit", None)):

@@ -9,8 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from taskflowx import engines, exceptions, executors, states, task
-from taskflowx.executors import base, processes, threads
-from taskflowx.executors.processes import values
+from taskflowx.executors import base, pickling, processes, threads
 from taskflowx.patterns import linear_flow, unordered_flow
 from taskflowx.testing import executor_contract
 from tests.contract import contract_tasks as tasks
@@ -115,7 +114,7 @@ def test_an_executor_of_the_caller_gets_one_submit_a_call_and_stays_open(notes):
 
 @pytest.mark.parametrize("place", IN_PROCESSES, indirect=True)
 def test_a_function_that_cannot_reach_a_process_is_refused_before_anything_runs(place, notes, monkeypatch):
-    monkeypatch.setattr(values, "_cloudpickle", lambda: None)
+    monkeypatch.setattr(pickling, "_cloudpickle", lambda: None)
     path, read = notes
     flow = linear_flow.Flow("f").add(tasks.Note("a", path), task.FunctorTask(lambda: 1, name="closure"))
     with pytest.raises(exceptions.CompilationFailure, match=r"'closure' cannot reach .* executor='threads'"):

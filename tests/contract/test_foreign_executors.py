@@ -25,9 +25,12 @@ import unittest
 
 import distributed
 
+from taskflowx.executors.dask import places
 from taskflowx.testing import executor_contract
 
-TestDask = executor_contract.case(lambda: distributed.default_client().get_executor())
+TestExecutor = executor_contract.case(lambda: distributed.default_client().get_executor())
+TestClient = executor_contract.case(lambda: places.given(distributed.default_client()))
+TestAddress = executor_contract.case(lambda: distributed.default_client().scheduler.address.replace("tcp:", "dask:"))
 
 if __name__ == "__main__":
     cluster = distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None)
@@ -49,13 +52,13 @@ if __name__ == "__main__":
 """
 
 
-def run(tmp_path, program, *launcher):
+def run(tmp_path, program, *launcher, cases=1):
     script = tmp_path / "script.py"
     script.write_text(program, encoding="utf-8")
     ran = subprocess.run(
         [*launcher, str(script)], capture_output=True, text=True, timeout=55, check=False, cwd=tmp_path
     )
-    assert "Ran 17 tests" in ran.stderr, ran.stderr
+    assert f"Ran {17 * cases} tests" in ran.stderr, ran.stderr
     assert "\nOK" in ran.stderr, ran.stderr
 
 
@@ -67,7 +70,7 @@ def test_loky(tmp_path):
 def test_dask(tmp_path):
     if shutil.which("dask", path=pathlib.Path(sys.executable).parent) is None:
         pytest.skip("dask is not installed")  # imported in the program alone: it changes how exceptions are pickled
-    run(tmp_path, DASK, sys.executable)
+    run(tmp_path, DASK, sys.executable, cases=3)
 
 
 def test_mpi(tmp_path):

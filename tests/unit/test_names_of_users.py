@@ -32,6 +32,9 @@ OF_TASKFLOW = {
     "values", "_exc_info", "_topics", "_lock", "_watchable_events", "_allow_any",
 }  # fmt: skip
 
+#: what subclasses of tasks may set here, and have no use for there
+OF_OURS = {"default_pure"}
+
 
 def words_of(source):
     """All names that a module looks up on something."""
@@ -63,7 +66,7 @@ KNOWN = names_of_classes()
 def known_of(cls):
     """The names that an object of a class has for its users."""
     listed = set().union(*(KNOWN.get(f"{c.__module__}.{c.__name__}", set()) for c in cls.__mro__))
-    return listed | OF_TASKFLOW
+    return listed | OF_TASKFLOW | OF_OURS
 
 
 def taken(cls, *, private=True):

@@ -23,7 +23,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from taskflowx.executors import base
+from taskflowx.executors import base, pickling
 from taskflowx.executors.processes import outcomes, output, policy, surroundings, values, wire
 from taskflowx.executors.processes.handle import MOST_AHEAD, TO_END, Handle, end_all
 from taskflowx.executors.processes.lookout import Lookout
@@ -81,7 +81,7 @@ class ProcessesExecutor(base.Executor):
 
     def dumps(self, part: Any) -> bytes:
         """Pickle a part of an atom, with cloudpickle if it is installed and takes that."""
-        return values.dumps(part)
+        return pickling.dumps(part)
 
     def make_queue(self) -> base.Mailbox:
         """Return a mailbox: who waits on it manages the workers."""
@@ -455,7 +455,7 @@ class ProcessesExecutor(base.Executor):
                 one.drop(number)
                 self._drop_followers(one, number)
                 if self._handed_in([call]):
-                    self._deliver((call, base.NotBegun(Failure.from_exception(outcomes.unsendable(call, error)))))
+                    self._deliver((call, base.NotBegun(Failure.from_exception(pickling.unsendable(call, error)))))
         if refused:
             numbers = array.array("I", [number for number in numbers if number in one.sent])
         if len(numbers) == len(one.sent):

@@ -16,7 +16,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from taskflowx.executors import base
+from taskflowx.executors import base, pickling
 from taskflowx.executors.processes import output, surroundings, values, wire, worker
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ class Handle:
         if values.is_plain(cls):
             shared = cls.__dict__.get("_shared")
             number, signature = next(self._numbers_of_classes), None if shared is None else shared[2]
-            self.channel.put(wire.KNOWN, number, values.dumps((cls, signature)))
+            self.channel.put(wire.KNOWN, number, pickling.dumps((cls, signature)))
 
         def forget(_: object) -> None:
             del known[key]

@@ -29,26 +29,6 @@ def outcome(call: base.Call, body: bytes, descriptor: int) -> Any:
         return Failure.from_exception(error)
 
 
-def unsendable(call: base.Call, error: Exception) -> TypeError:
-    """Return the error that says which part of a call cannot be pickled."""
-    for value, path in (
-        (call.atom, f"atom '{call.atom.name}'"),
-        *((v, f"argument '{k}'") for k, v in call.kwargs.items()),
-    ):
-        try:
-            values.dumps(value)
-        except Exception:
-            what = values.culprit(value, path)
-            break
-    else:
-        what = str(error)
-    error_of_ours = TypeError(
-        f"Atom '{call.atom.name}' cannot be sent to another process, as not all of it can be pickled: {what} ({error})"
-    )
-    error_of_ours.__cause__ = error
-    return error_of_ours
-
-
 def lost(pid: int | None, code: int | None, name: str | None = None) -> exceptions.WorkerLost:
     """Return the error for a worker that has ended by itself."""
     if code is not None and code < 0:

@@ -14,7 +14,8 @@ import pickle
 import sys
 from typing import TYPE_CHECKING, Any
 
-from taskflowx.executors.processes import values, wire
+from taskflowx.executors import pickling
+from taskflowx.executors.processes import wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -153,7 +154,7 @@ def _that_travels(facts: dict[str, Any], record: logging.LogRecord) -> dict[str,
 
 def _can_be_pickled(value: Any) -> bool:
     try:
-        values.dumps(value)
+        pickling.dumps(value)
     except _NO_PICKLE:
         return False
     return True

@@ -11,24 +11,19 @@ from __future__ import annotations
 
 import copyreg
 import errno
-import functools
 import mmap
 import os
 import pickle
 import resource
-import sys
 import tempfile
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from taskflowx import atom as atom_module
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from taskflowx.executors import pickling
 
 #: bytes from which on a buffer or a pickle goes through shared memory
 LARGE = 64 * 1024
-PROTOCOL = 5
 #: in place of a descriptor: one that could not be received
 LOST = -2
 
@@ -37,39 +32,6 @@ _ALIGNED = 64  # bytes: what arrays like to begin at
 _MAPPINGS, _PART = 256, 8
 _NONE_LEFT = frozenset((errno.EMFILE, errno.ENFILE))
 _mapped: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
-
-
-def dumps(value: Any, keep: Callable[[pickle.PickleBuffer], bool] | None = None) -> bytes:
-    """Pickle a value; with cloudpickle, when it is installed, what cannot be pickled by reference.
-
-    :param keep: tells whether a buffer stays in the stream
-    """
-    if main_is_file():
-        try:
-            return pickle.dumps(value, PROTOCOL, buffer_callback=keep)
-        except _NOT_BY_REFERENCE:
-            if _cloudpickle() is None:
-                raise
-    return (_cloudpickle() or pickle).dumps(value, PROTOCOL, buffer_callback=keep)  # type: ignore[no-any-return]
-
-
-#: what pickle raises for a value that it cannot find by its name, or of which it does not know how
-_NOT_BY_REFERENCE = (pickle.PicklingError, AttributeError, TypeError)
-
-
-def main_is_file() -> bool:
-    """Tell whether a worker can import the main module: not what was typed in, or read from a pipe."""
-    file = getattr(sys.modules["__main__"], "__file__", None)
-    return file is not None and not (file.startswith("<") and file.endswith(">"))
-
-
-@functools.cache
-def _cloudpickle() -> Any:
-    try:
-        import cloudpickle
-    except ImportError:
-        return None
-    return cloudpickle
 
 
 def pack(value: Any) -> tuple[bytes, int]:
@@ -88,28 +50,23 @@ def pack(value: Any) -> tuple[bytes, int]:
         large[len(large)] = raw
         return False
 
-    stream = dumps(value, keep)
+    stream = pickling.dumps(value, keep)
     if not large and len(stream) < LARGE:
         return stream, -1
-    return _apart([memoryview(stream), *large.values()]) or (dumps(value) if large else stream, -1)
+    return _apart([memoryview(stream), *large.values()]) or (pickling.dumps(value) if large else stream, -1)
 
 
 def pack_plain(value: Any) -> tuple[bytes, int]:
     """As `pack`, for values that are made of nothing but plain ones: there is no buffer to look for."""
     if value is None:
         return b"", -1
-    stream = pickle.dumps(value, PROTOCOL)
+    stream = pickle.dumps(value, pickling.PROTOCOL)
     return (stream, -1) if len(stream) < LARGE else _apart([memoryview(stream)]) or (stream, -1)
 
 
 def pack_exit(error: BaseException) -> tuple[bytes, int]:
     """As `pack`, for what is no `Exception`; a SystemExit that names it where it cannot be made again on the way."""
-    try:
-        body = pickle.dumps(error, PROTOCOL)
-        pickle.loads(body)  # noqa: S301 - it was made the line before
-    except Exception:
-        cls = type(error)
-        body = pickle.dumps(SystemExit(f"{cls.__module__}.{cls.__qualname__}: {error}"), PROTOCOL)
+    body = pickling.portable_exit(error)
     return (body, -1) if len(body) < LARGE else _apart([memoryview(body)]) or (body, -1)
 
 
@@ -141,7 +98,7 @@ def _write_out(parts: list[memoryview]) -> tuple[bytes, int]:
     except BaseException:
         os.close(descriptor)
         raise
-    return pickle.dumps(places, PROTOCOL), descriptor
+    return pickle.dumps(places, pickling.PROTOCOL), descriptor
 
 
 def _anonymous_file() -> int:
@@ -188,37 +145,6 @@ def _map(descriptor: int) -> mmap.mmap | bytes:
 def _most_mapped() -> int:
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return _MAPPINGS if limit == resource.RLIM_INFINITY else min(_MAPPINGS, limit // _PART)
-
-
-def culprit(value: Any, path: str) -> str:
-    """Return the path to the smallest part of a value that cannot be pickled, with its type."""
-    seen: set[int] = set()
-    while True:
-        seen.add(id(value))
-        for step, part in _parts(value):
-            if id(part) not in seen and not _can_be_pickled(part):
-                path, value = path + step, part
-                break
-        else:
-            return f"{path} is a {type(value).__module__}.{type(value).__qualname__}"
-
-
-def _parts(value: Any) -> list[tuple[str, Any]]:
-    if isinstance(value, dict):
-        return [(f"[{key!r}]", part) for key, part in value.items()] + [(f" (the key {key!r})", key) for key in value]
-    if isinstance(value, (list, tuple)):
-        return [(f"[{index}]", part) for index, part in enumerate(value)]
-    if isinstance(value, (set, frozenset)):
-        return [(f" (its element {part!r})", part) for part in value]
-    return [(f".{name}", part) for name, part in getattr(value, "__dict__", {}).items()]
-
-
-def _can_be_pickled(value: Any) -> bool:
-    try:
-        dumps(value)
-    except Exception:
-        return False
-    return True
 
 
 # -- atoms -----------------------------------------------------------------------------------------

@@ -34,7 +34,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from taskflowx import task
-from taskflowx.executors import base, carried
+from taskflowx.executors import base, carried, pickling
 from taskflowx.executors.processes import output, surroundings, values, wire
 from taskflowx.types.failure import Failure
 
@@ -299,17 +299,7 @@ class Worker:
                 return body, descriptor
             except Exception as error:
                 unsent = error  # the first may have come out of a signal handler
-        return values.pack(Failure.from_exception(self._unsendable(atom, outcome, unsent)))
-
-    @staticmethod
-    def _unsendable(atom: Any, outcome: Any, error: Exception | None) -> TypeError:
-        """Return the error that says which part of a result cannot be pickled."""
-        unsendable = TypeError(
-            f"The result of atom '{atom.name}' cannot be pickled, as it must be to leave its process: "
-            f"{values.culprit(outcome, 'result')} ({error})"
-        )
-        unsendable.__cause__ = error
-        return unsendable
+        return values.pack(Failure.from_exception(pickling.unsendable_result(atom.name, outcome, unsent)))
 
     def _forward(self, event: base.Event) -> None:
         self.send(wire.EVENT, event)

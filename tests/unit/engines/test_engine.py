@@ -10,7 +10,7 @@ import pytest
 
 from taskflowx import engines, exceptions, retry, states, task
 from taskflowx.engines import engine as classes
-from taskflowx.executors.processes import values
+from taskflowx.executors import pickling
 from taskflowx.patterns import graph_flow, linear_flow, unordered_flow
 from taskflowx.types.failure import Failure
 
@@ -586,7 +586,7 @@ def test_a_single_call_runs_in_the_engines_own_thread_unless_told_otherwise():
 
 
 def test_what_cannot_reach_another_process_is_refused_before_anything_runs(monkeypatch):
-    monkeypatch.setattr(values, "_cloudpickle", lambda: None)
+    monkeypatch.setattr(pickling, "_cloudpickle", lambda: None)
 
     class Local(task.Task):
         def execute(self):

@@ -14,7 +14,7 @@ import threading
 import pytest
 
 from taskflowx import engines, exceptions, retry, states, task
-from taskflowx.executors import base, processes
+from taskflowx.executors import base, pickling, processes
 from taskflowx.executors.processes import values
 from taskflowx.patterns import linear_flow, unordered_flow
 from tests.unit.executors import process_tasks as tasks
@@ -215,7 +215,7 @@ def test_what_cannot_be_pickled_fails_its_own_atom_and_is_named(make, store, pat
 def test_the_path_of_a_culprit_ends_where_a_value_holds_itself():
     loop = [threading.Lock()]
     loop.insert(0, loop)
-    assert values.culprit(loop, "it") == "it[1] is a _thread.lock"
+    assert pickling.culprit(loop, "it") == "it[1] is a _thread.lock"
 
 
 def test_a_closure_goes_with_cloudpickle(warm):
@@ -228,7 +228,7 @@ def test_a_closure_goes_with_cloudpickle(warm):
 
 
 def test_without_cloudpickle_a_closure_is_refused_before_anything_runs(warm, monkeypatch):
-    monkeypatch.setattr(values, "_cloudpickle", lambda: None)
+    monkeypatch.setattr(pickling, "_cloudpickle", lambda: None)
     with pytest.raises(exceptions.CompilationFailure, match=r"'times' cannot reach .* install cloudpickle"):
         load(linear_flow.Flow("f").add(task.FunctorTask(lambda x: x, name="times")), warm, store={"x": 1}).run()
 

@@ -1,0 +1,217 @@
+"""Calls as bytes, on their way to a worker of the cluster.
+
+A large argument or atom is a *blob*: it is sent to the cluster once, by the digest of its pickle, and once to each
+worker that needs it. So a value that a hundred calls take crosses the network once for each worker, and a value that a
+task has changed meanwhile is another one. Workers keep blobs pickled, as a task may change what it is given.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import threading
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from taskflowx.executors import pickling
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from taskflowx.executors import base
+
+#: bytes from which on a part of a call is a blob
+LARGE = 64 * 1024
+#: bytes of blobs that no call needs at present: kept in the scheduler of the cluster for a run, and in each worker
+KEPT = 256 * 1024 * 1024
+
+
+#: bytes of a blob that are sent at once, and about so many of other things
+PIECE = 4 * 1024 * 1024
+
+
+class _Blob(NamedTuple):
+    """Stands for a large part of a call."""
+
+    digest: bytes
+
+
+def digest_of(body: bytes) -> bytes:
+    """Return what a blob is known by."""
+    return hashlib.blake2b(body, digest_size=20).digest()
+
+
+def is_pure(atom: Any) -> bool:
+    """Tell whether a task may be repeated."""
+    given = atom._tfx_pure
+    return bool(atom.default_pure if given is None else given)
+
+
+class Packer:
+    """Packs the calls of one run, and knows which blobs the cluster has."""
+
+    def __init__(self) -> None:
+        #: digest -> bytes, and how many calls need it; the first in order has not been needed for longest
+        self._known: OrderedDict[bytes, list[int]] = OrderedDict()
+        self._size = 0
+        self._needs: dict[int, tuple[bytes, ...]] = {}
+        #: what the cluster is to be sent with the next calls
+        self.fresh: dict[bytes, bytes] = {}
+        self._packed: dict[int, tuple[Any, Any]] = {}
+        #: held while it is counted who needs what: calls are sent by one thread, and end in another
+        self._counting = threading.Lock()
+
+    def begin(self) -> None:
+        """Begin a row of calls: among them one object is pickled once."""
+        self._packed.clear()
+
+    def pack(self, number: int, call: base.Call) -> tuple[bytes, tuple[bytes, ...]]:
+        """Return a call as bytes, and the digests of the blobs that it needs.
+
+        :raises Exception: when it cannot be pickled
+        """
+        kwargs, atom = call.kwargs, call.atom
+        listened = getattr(atom, "_tfx_listened", None) is not None
+        needs: dict[bytes, None] = {}
+        if any(_seems_large(value) for value in kwargs.values()):
+            kwargs = {
+                name: self._apart(value, needs) if _seems_large(value) else value for name, value in kwargs.items()
+            }
+        body = pickling.dumps_afar((atom, call.verb, kwargs, listened))
+        if len(body) >= LARGE:
+            kwargs = {name: self._apart(value, needs) for name, value in kwargs.items()}
+            body = pickling.dumps_afar((self._apart(atom, needs), call.verb, kwargs, listened))
+        digests = tuple(needs)
+        if digests:
+            with self._counting:
+                self._needs[number] = digests
+                for digest in digests:
+                    self._known[digest][1] += 1
+        return body, digests
+
+    def _apart(self, value: Any, needs: dict[bytes, None]) -> Any:
+        """Return what stands for a value that turns out to be large."""
+        if type(value) is _Blob:
+            needs[value.digest] = None
+            return value
+        if (known := self._packed.get(id(value))) is not None:
+            stands = known[1]
+        else:
+            body = pickling.dumps_afar(value)
+            stands = value
+            if len(body) >= LARGE:
+                stands = _Blob(digest_of(body))
+                if stands.digest not in self._known:
+                    self._known[stands.digest] = [len(body), 0]
+                    self._size += len(body)
+                    self.fresh[stands.digest] = body
+            self._packed[id(value)] = value, stands  # with the value, so that the number stays its own
+        if type(stands) is _Blob:
+            needs[stands.digest] = None
+        return stands
+
+    def ended(self, number: int) -> None:
+        """Note that a call needs its blobs no more."""
+        if number in self._needs:
+            with self._counting:
+                for digest in self._needs.pop(number):
+                    self._known[digest][1] -= 1
+                    self._known.move_to_end(digest)
+
+    def surplus(self) -> list[bytes]:
+        """Return the digests that the cluster is to forget."""
+        forgotten: list[bytes] = []
+        if self._size <= KEPT:
+            return forgotten
+        with self._counting:
+            for digest, (size, calls) in list(self._known.items()):
+                if self._size <= KEPT:
+                    break
+                if not calls and digest not in self.fresh:
+                    del self._known[digest]
+                    self._size -= size
+                    forgotten.append(digest)
+        return forgotten
+
+
+def _seems_large(value: Any) -> bool:
+    """Tell whether a value says by itself that it is large, so that it need not be pickled to learn it."""
+    if isinstance(value, (str, bytes, bytearray)):
+        return len(value) >= LARGE
+    size = getattr(value, "nbytes", 0) if type(value).__module__ in _ARRAYS else 0
+    return isinstance(size, int) and size >= LARGE
+
+
+_ARRAYS = frozenset(("numpy", "cupy", "torch"))
+
+
+def unpack(body: bytes, blob: Callable[[bytes], bytes]) -> tuple[Any, str, dict[str, Any], bool]:
+    """Return the atom, the verb and the arguments of a call, and whether somebody listens to the atom.
+
+    :param blob: returns the bytes of a blob
+    """
+    atom, verb, kwargs, listened = pickle.loads(body)  # noqa: S301 - from the engine
+
+    def whole(value: Any) -> Any:
+        return pickle.loads(blob(value.digest)) if type(value) is _Blob else value  # noqa: S301
+
+    return whole(atom), verb, {name: whole(value) for name, value in kwargs.items()}, listened
+
+
+def upload(key: bytes, body: bytes, put: Callable[..., Any]) -> None:
+    """Send a blob, piece by piece.
+
+    :param put: makes the request `put` of the fence
+    """
+    for at in range(0, len(body), PIECE):
+        put(key=key, at=at, piece=body[at : at + PIECE], size=len(body))
+
+
+def download(key: bytes, get: Callable[..., tuple[bytes, int] | None]) -> bytes:
+    """Return a blob, which comes piece by piece.
+
+    :param get: makes the request `get` of the fence
+    :raises KeyError: when it is not there
+    """
+    body = bytearray()
+    size = 1
+    while len(body) < size:
+        answer = get(key=key, at=len(body))
+        if answer is None:
+            raise KeyError(key.hex())
+        piece, size = answer
+        body += piece
+    return bytes(body)
+
+
+class Blobs:
+    """The blobs that a worker process keeps, as many as there is room for."""
+
+    def __init__(self, room: int = KEPT) -> None:
+        self._room = room
+        self._kept: OrderedDict[bytes, bytes] = OrderedDict()
+        self._size = 0
+        self._lock = threading.Lock()
+
+    def get(self, digests: Sequence[bytes], fetch: Callable[[bytes], bytes]) -> dict[bytes, bytes]:
+        """Return blobs by their digests.
+
+        :param fetch: returns one that is not here
+        """
+        with self._lock:
+            found = {digest: self._kept[digest] for digest in digests if digest in self._kept}
+            for digest in found:
+                self._kept.move_to_end(digest)
+        for digest in digests:
+            if digest not in found:
+                found[digest] = fetch(digest)
+                self._keep(digest, found[digest])
+        return found
+
+    def _keep(self, digest: bytes, body: bytes) -> None:
+        with self._lock:
+            if digest not in self._kept and len(body) <= self._room:
+                self._kept[digest] = body
+                self._size += len(body)
+                while self._size > self._room:
+                    self._size -= len(self._kept.popitem(last=False)[1])

@@ -1,0 +1,210 @@
+"""Which call of a run is where: the fence that lets each call begin once.
+
+The scheduler of the cluster keeps a ledger for each run, as it outlives every worker. A call is waiting, or held by one
+pump, or over. What must stay true:
+
+- A call is handed out to one pump. Only a pump that holds it says what came of it; what others say is passed over.
+- A call that is held by a pump whose worker is gone may have begun. It is lost, and nobody is given it again, unless
+  it is pure: such a call waits again, a few times at most.
+- A call that was taken back, or never came here, is refused should it come later: numbers go up, and those up to `top`
+  are settled.
+
+There is no Dask and no clock here: each method is one move from one state to the next.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+#: number, kind, whether it is pure, body, digests of the blobs that it needs
+Sent = tuple[int, int, bool, bytes, tuple[bytes, ...]]
+#: what is told of a call: its number, a word of those below, a body, microseconds
+Item = tuple[int, int, bytes, int]
+
+#: what is told of a call: an outcome; what is no `Exception`; that it did not begin, and why
+ENDED, EXITED, NOT_BEGUN = 1, 2, 3
+#: progress; an event; that it is given back, as it has not begun; that its worker is lost; that a pump has ended
+PROGRESS, EVENT, BACK, LOST, LEFT = 4, 5, 6, 7, 8
+#: an outcome that was put here as a blob, with its key for a body
+APART = 9
+_LAST = frozenset((ENDED, APART, EXITED, NOT_BEGUN))
+
+#: seconds of work that a pump is given at once, of calls that are known to be short, and how many of them
+AT_ONCE, MOST = 0.005, 128
+#: so often a pure call is repeated when its worker is lost: it may be the call that ends its workers
+REPEATS = 3
+
+
+class Ledger:
+    """The calls of one run.
+
+    :param most: how many calls may be under way at once; None for no limit
+    """
+
+    def __init__(self, most: int | None = None) -> None:
+        self.most = most
+        #: the highest number that was seen or settled
+        self.top = 0
+        #: number -> call, of those that are not over
+        self.calls: dict[int, Sent] = {}
+        self.waiting: deque[int] = deque()
+        #: pump -> the numbers that it holds
+        self.held: dict[str, dict[int, None]] = {}
+        #: pump -> the address of its worker
+        self.workers: dict[str, str] = {}
+        #: kind -> seconds that a call of it is thought to take
+        self.seconds: dict[int, float] = {}
+        #: number -> how often its worker was lost
+        self.losses: dict[int, int] = {}
+        #: what the client has not confirmed yet, each with its place in the order
+        self.told: deque[tuple[int, int, int, bytes]] = deque()
+        self._place = 0
+        #: the numbers of calls that are over, as far as the client has not confirmed it
+        self._ending: set[int] = set()
+        #: key -> large parts of calls, and large results; those that have not come as a whole yet
+        self.blobs: dict[bytes, bytearray] = {}
+        self._partial: dict[bytes, bytearray] = {}
+
+    # -- the client --------------------------------------------------------------------------------
+
+    def add(self, calls: Iterable[Sent]) -> int:
+        """Take calls; returns how many are new."""
+        new = 0
+        for call in calls:
+            if call[0] > self.top:
+                self.top = call[0]
+                self.calls[call[0]] = call
+                self.waiting.append(call[0])
+                new += 1
+        return new
+
+    def recall(self, numbers: Iterable[int]) -> list[int]:
+        """Settle that calls never begin; returns those of which that is so."""
+        held = {number for numbers_of_pump in self.held.values() for number in numbers_of_pump}
+        back = [number for number in numbers if number not in held and number not in self._ending]
+        for number in back:
+            self.calls.pop(number, None)
+            self.top = max(self.top, number)
+        self.waiting = deque(number for number in self.waiting if number in self.calls)
+        return back
+
+    def confirm(self, place: int) -> None:
+        """Forget what the client has taken in, up to a place in the order."""
+        told = self.told
+        while told and told[0][0] <= place:
+            _, number, what, body = told.popleft()
+            self._ending.discard(number)
+            if what == APART:
+                self.blobs.pop(body, None)
+
+    def put(self, key: bytes, at: int, piece: bytes, size: int) -> None:
+        """Take a piece of a blob; what comes again is passed over.
+
+        :param at: how many bytes are before it
+        :param size: how many the blob has
+        """
+        if key in self.blobs:
+            return
+        partial = self._partial.setdefault(key, bytearray())
+        if at == len(partial):
+            partial += piece
+        if len(partial) == size:
+            self.blobs[key] = self._partial.pop(key)
+
+    def first_told(self, size: int) -> list[tuple[int, int, int, bytes]]:
+        """Return the first of what the client has not confirmed, about as much as has that many bytes."""
+        first = []
+        for item in self.told:
+            first.append(item)
+            size -= len(item[3])
+            if size <= 0:
+                break
+        return first
+
+    # -- pumps -------------------------------------------------------------------------------------
+
+    def meet(self, pump: str, worker: str) -> None:
+        """Note that a pump works."""
+        if pump not in self.workers:
+            self.workers[pump] = worker
+            self.held[pump] = {}
+
+    def hand_out(self, pump: str) -> list[Sent]:
+        """Let calls begin: one, or several that are known to be short."""
+        held, waiting = self.held.get(pump), self.waiting
+        given: list[Sent] = []
+        if held is None or not waiting:
+            return []
+        if self.most is not None and not held and sum(map(bool, self.held.values())) >= self.most:
+            return []
+        share = min(MOST, -(-len(waiting) // (2 * len(self.held))))
+        load = 0.0
+        while waiting and len(given) < share:
+            call = self.calls[waiting[0]]
+            seconds = self.seconds.get(call[1], AT_ONCE)
+            if given and load + seconds > AT_ONCE:
+                break
+            load += seconds
+            held[waiting.popleft()] = None
+            given.append(call)
+        return given
+
+    def settle(self, pump: str, items: Iterable[Item]) -> int:
+        """Take in what a pump tells of the calls that it holds; returns how many calls wait again."""
+        held = self.held.get(pump)
+        back: list[int] = []
+        if held is None:
+            return 0
+        for number, what, body, microseconds in items:
+            if number not in held:
+                continue
+            if what == BACK:
+                del held[number]
+                back.append(number)
+                self._learn(number, AT_ONCE)
+                continue
+            if what in _LAST:
+                if what in (ENDED, APART):
+                    self._learn(number, microseconds * 1e-6)
+                self._end(held, number)
+            self._tell(number, what, body)
+        self.waiting.extendleft(reversed(back))
+        return len(back)
+
+    def leave(self, pump: str) -> int:
+        """Note that a pump works no more: what it holds is lost; returns how many calls wait again."""
+        worker, held = self.workers.pop(pump, ""), self.held.pop(pump, {})
+        again = []
+        for number in list(held):
+            losses = self.losses[number] = self.losses.get(number, 0) + 1
+            if self.calls[number][2] and losses <= REPEATS:
+                again.append(number)
+            else:
+                self._end(held, number)
+                self._tell(number, LOST, worker.encode())
+        self.waiting.extendleft(reversed(again))
+        self._tell(0, LEFT, pump.encode())
+        return len(again)
+
+    def pumps_of(self, worker: str) -> list[str]:
+        """Return the pumps that a worker has."""
+        return [pump for pump, address in self.workers.items() if address == worker]
+
+    def _end(self, held: dict[int, None], number: int) -> None:
+        del held[number], self.calls[number]
+        self._ending.add(number)
+
+    def _learn(self, number: int, seconds: float) -> None:
+        """Note how long a call has taken: one is thought to take as long as the slowest, and soon less again."""
+        call = self.calls.get(number)
+        if call is not None:
+            before = self.seconds.get(call[1], 0.0)
+            self.seconds[call[1]] = seconds if seconds > before else before + (seconds - before) / 8
+
+    def _tell(self, number: int, what: int, body: bytes) -> None:
+        self._place += 1
+        self.told.append((self._place, number, what, body))
