@@ -51,6 +51,8 @@ META_PROGRESS_DETAILS = "progress_details"
 META_ATTEMPT = "attempt"
 META_REVERT_ATTEMPT = "revert_attempt"
 META_ROUND = "round"
+#: of a task whose result is not kept, as nobody takes it any more
+META_LET_GO = "let_go"
 STATES_WITH_RESULTS = (
     states.FAILURE,
     states.REVERTED,
@@ -560,6 +562,8 @@ class Storage:
         except exceptions.DisallowedAccess as error:
             msg = f"Result for atom '{atom_name}' execution is not known{_why(detail)}"
             raise exceptions.NotFound(msg, error) from None
+        if is_let_go(detail):
+            raise _let_go(detail)
         return detail.results
 
     get_execute_result = get
@@ -702,7 +706,9 @@ class Storage:
                 ignored += 1
                 continue
             problem: Exception | None = None
-            if detail.state == states.SUCCESS:
+            if is_let_go(detail):
+                problem = _let_go(detail)
+            elif detail.state == states.SUCCESS:
                 results = detail.last_results if isinstance(detail, models.RetryDetail) else detail.results
                 if key is None:
                     return results
@@ -1005,6 +1011,18 @@ def _part(name: str, detail: Any, key: Any) -> Any:
         return detail.last_results if key is None else detail.last_results[key]
     except Exception as error:  # noqa: BLE001 - a result may be of any kind
         raise _unavailable(name, detail, key, error) from None
+
+
+def is_let_go(detail: Any) -> bool:
+    """Tell whether an atom has a result that was not kept."""
+    return META_LET_GO in (getattr(detail, "_meta", None) or ())
+
+
+def _let_go(detail: Any) -> exceptions.NotFound:
+    return exceptions.NotFound(
+        f"The result of atom '{detail.name}' was let go of, as no task takes it any more; to keep it, name it in "
+        "the engine's option keep_results"
+    )
 
 
 def _unavailable(name: str, detail: Any, key: Any, problem: Exception | None) -> exceptions.NotFound:

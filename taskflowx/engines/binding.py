@@ -175,6 +175,16 @@ class Binder:
         self.incomplete = incomplete
         self.epoch = self._storage.injections
 
+    def look_anew_for(self, gone: Callable[[Any], bool]) -> None:
+        """Have arguments be looked for when they are needed, where a source of theirs has nothing any more.
+
+        :param gone: tells that of a source
+        """
+        for callers, sources in ((self.callers, self.sources), (self.undo_callers, self.undo_sources)):
+            for i, found in enumerate(sources):
+                if any(map(gone, found)):
+                    callers[i] = NOBODY
+
     def _whole_providers(self, injected: Collection[str] | None) -> dict[str, int]:
         """Return the index of who provides a name as its whole result; -1 where there is another source of it, too.
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from taskflowx import exceptions, executors, retry, states, storage, task
 from taskflowx._util import arguments
-from taskflowx.engines import base, binding, life, plan, scheduler, walk
+from taskflowx.engines import base, binding, keeping, life, plan, scheduler, walk
 from taskflowx.executors import carried
 from taskflowx.types.failure import Failure
 
@@ -77,6 +77,8 @@ class ActionEngine(base.Engine):
         - `commit_interval`: seconds between the commits of durability='group', 0.05 by default
         - `commit_timeout`: for how many seconds a commit is tried again when the store does not take it, 30 by default;
           then the run is stopped
+        - `keep_results`: False to let go of the result of a task once each task that takes it has ended, and no `revert`,
+          decider or retry needs it; or the names of values that are kept all the same
         - `lease`: after how many seconds without a sign of life another process may take the run over, 60 by default
         - `on_mismatch`: what is done when the record has atoms that have begun, and that the flow does not have any
           more: 'warn' (the default), 'refuse' (IncompatibleVersion before anything runs) or 'ignore'
@@ -96,6 +98,7 @@ class ActionEngine(base.Engine):
             "gather_statistics",
             "inject_transient",
             "inline",
+            "keep_results",
             "lease",
             "max_workers",
             "never_resolve",
@@ -660,6 +663,7 @@ class ActionEngine(base.Engine):
             go_on=go_on,
             commit_interval=self._commit_interval(),
             arrange=self._arrange,
+            keeping=self._keeping(compiled),
         )
         work.scheduler = self._scheduler = running
         if work.stopping:  # after others can find it: a `suspend` that comes now stops it itself
@@ -667,6 +671,16 @@ class ActionEngine(base.Engine):
         if not self._move(states.RUNNING):
             self._storage.claim()  # a record that says RUNNING already may be that of somebody else's run
         return running
+
+    def _keeping(self, compiled: plan.Plan) -> keeping.Keeping | None:
+        kept = self._options.get("keep_results", True)
+        if kept is True:
+            return None
+        provided = {name for atom in compiled.atoms if atom is not None for name, _ in atom._tfx_signature.outputs}
+        if kept and not kept <= provided:
+            unknown = sorted(kept - provided)
+            raise ValueError(f"keep_results names {unknown}, which nothing in {self._flow} provides")
+        return keeping.Keeping(compiled, self._details, kept or ())
 
     def _commit_interval(self) -> float:
         durability = self._options.get("durability", _STRICT)
@@ -771,6 +785,10 @@ def _check_options(engine: type[ActionEngine], options: dict[str, Any]) -> None:
         if name in options:
             wanted = f"a number of seconds, at least {least}"
             options[name] = arguments.to_seconds(name, options[name], wanted, least=least)
+    kept = options.get("keep_results", True)
+    if not isinstance(kept, bool):
+        arguments.check_iterable("keep_results", kept, "True, False or a list of names of values")
+        options["keep_results"] = frozenset(kept)
     for name in _FLAGS & options.keys():
         options[name] = arguments.to_bool(name, options[name])
 

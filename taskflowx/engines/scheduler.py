@@ -42,10 +42,12 @@ from taskflowx.logging import RUN
 from taskflowx.persistence import models
 from taskflowx.storage import (
     META_ATTEMPT,
+    META_LET_GO,
     META_PROGRESS,
     META_PROGRESS_DETAILS,
     META_REVERT_ATTEMPT,
     META_ROUND,
+    is_let_go,
     progress_facts,
 )
 from taskflowx.types.failure import Failure
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
 
     from taskflowx import deciders
     from taskflowx.engines.binding import Binder
+    from taskflowx.engines.keeping import Keeping
     from taskflowx.engines.plan import Plan
     from taskflowx.engines.walk import Walk
     from taskflowx.persistence.models import AtomDetail
@@ -114,6 +117,7 @@ class Scheduler:
         go_on: bool = False,
         commit_interval: float = 0.0,
         arrange: Callable[[list[int]], None] | None = None,
+        keeping: Keeping | None = None,
     ) -> None:
         self._plan = plan
         self._atoms = plan.atoms
@@ -166,7 +170,9 @@ class Scheduler:
         #: (index, state before, state) of what is about to start: told after the commit
         self._unannounced: list[tuple[int, str | None, str]] = []
         #: which atoms may take the short path; without one what a call does is on record before the next one begins
-        self._short = None if self._touched is None else [0] * len(plan)
+        self._short = None if self._touched is None and keeping is None else [0] * len(plan)
+        #: which results are let go of; None when all are kept
+        self._keeping = keeping
         #: atoms that are executed again, because an earlier run was cut off in them
         self._begun: set[int] = set()
         self._flow_failures: dict[str, Failure] | None = None
@@ -378,6 +384,8 @@ class Scheduler:
 
     def _take_up(self) -> None:
         walk = self._walk
+        if any(map(is_let_go, self._details)):
+            self._binder.look_anew_for(is_let_go)
         if self._plan.votes:
             self._complete_refusals()
         walk.open()
@@ -1263,6 +1271,8 @@ class Scheduler:
                 detail.state = detail.intention = states.IGNORE
         self._refusals.note(refused, depth, passed)
         self._walk.ignore(refused, [i for i, _ in moved])
+        for i, _ in moved:
+            self._let_go(i)
         if self._notifier._topics:
             for i, old in reversed(moved):
                 self._tell(i, old, states.IGNORE)
@@ -1354,6 +1364,8 @@ class Scheduler:
         if r in self._binder.told:
             _count_round(self._details[r])
         self._details[r].intention = states.EXECUTE
+        if self._keeping is not None:
+            self._keeping.count_anew()
         self._walk.restarted(r)
 
     def _ended(self, i: int, verb: str, outcome: Any) -> None:
@@ -1383,12 +1395,23 @@ class Scheduler:
                 self._move(i, states.SUCCESS, outcome)
                 if not self._plan.plain[i] and isinstance(self._atoms[i], task.Task):
                     self._storage.warn_of_missing(detail.name)
+                self._let_go(i)
                 if not turned:
                     self._walk.ran(i)
             if turned:
                 self._walk.finished(i)
         else:
             self._reverted(i, outcome)
+
+    def _let_go(self, ended: int) -> None:
+        """Let go of results that nobody takes any more, as an atom has ended."""
+        if self._keeping is None:
+            return
+        for i in self._keeping.ended(ended):
+            self._touch(i)
+            detail = self._details[i]
+            detail.meta[META_LET_GO] = True
+            detail.results = None
 
     def _ended_apart(self, i: int, verb: str, outcome: Any) -> None:
         """As `_ended`, for those who listen: what the task has done to its context is its own."""
@@ -1522,6 +1545,7 @@ def begin_anew(detail: AtomDetail, *, counted: bool) -> None:
         _count_round(detail)
     if detail._meta:
         detail._meta.pop(META_NOT_CALLED, None)
+        detail._meta.pop(META_LET_GO, None)
         detail._meta.pop(UNDONE_WITH, None)
         for key in refusals.METAS:
             detail._meta.pop(key, None)

@@ -91,6 +91,19 @@ def test_runs_in_threads_can_be_suspended_anywhere(spec, order):
     run(spec, order, "threads", max_workers=order.randint(1, 3), inline=False, suspend=0.15)
 
 
+@examples(300)
+def test_results_that_are_not_kept_are_missed_by_nobody(spec, order):
+    executor, seed = order.choice(("serial", None)), order.random()
+    ends = []
+    for kept in (True, False):
+        rng = random.Random(seed)
+        driver = drive.Driver(specs.Shape(spec), rng, executor, suspend=0.1, crash=0.05, keep_results=kept)
+        state = driver.run()
+        now = {name: driver.engine.storage.get_atom_state(name) for name in driver.shape.atoms}
+        ends.append((state, now, driver.world.log))
+    assert ends[0] == ends[1]
+
+
 @examples(200)
 def test_a_flow_that_has_ended_runs_the_same_way_again(spec, order):
     spec = replace(specs.calm(spec), never_resolve=False)

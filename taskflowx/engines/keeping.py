@@ -1,0 +1,94 @@
+"""Which results are let go of while a run goes on, where its engine is told not to keep them.
+
+A result is of no use any more once each task that takes it has ended, if no `revert` takes it, its own one included, no
+decider sees it, and no retry can have one of those tasks run again without the one that gave it. All of this is known
+before the run. What must stay true: what may still be taken is never let go of.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from taskflowx import states, task
+from taskflowx.atom import Atom
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+    from taskflowx.engines.plan import Plan
+
+_OVER = (states.SUCCESS, states.IGNORE)
+
+
+class Keeping:
+    """The tasks that have still to take each result.
+
+    :param plan: the compiled flow
+    :param details: the record of each atom, by index
+    :param kept: the names of values that are kept
+    """
+
+    def __init__(self, plan: Plan, details: list[Any], kept: Collection[str]) -> None:
+        self._details = details
+        #: task -> those that take its result
+        self._takers = dict(_takers(plan, frozenset(kept)))
+        #: the same, the other way round
+        self._taken_by: dict[int, list[int]] = {}
+        for i, takers in self._takers.items():
+            for j in takers:
+                self._taken_by.setdefault(j, []).append(i)
+        #: task -> those that have still to take its result
+        self._left: dict[int, set[int]] = {}
+        self.count_anew()
+
+    def count_anew(self) -> None:
+        """Take in that atoms have begun anew."""
+        details = self._details
+        self._left = {i: {j for j in takers if details[j].state not in _OVER} for i, takers in self._takers.items()}
+
+    def ended(self, j: int) -> list[int]:
+        """Take in that an atom has ended; returns the tasks whose results nobody will take. May be called again."""
+        left = self._left
+        for i in self._taken_by.get(j, ()):
+            left[i].discard(j)
+        of_these = (j, *self._taken_by.get(j, ()))
+        return [i for i in of_these if i in left and not left[i] and self._details[i].state == states.SUCCESS]
+
+
+def _takers(plan: Plan, kept: frozenset[str]) -> Iterator[tuple[int, frozenset[int]]]:
+    """Iterate over the tasks whose results can be let go of, each with those that take its result."""
+    takers: dict[str, list[int]] = {}
+    forever = set(kept)
+    for j, atom in enumerate(plan.atoms):
+        if atom is not None:
+            signature = atom._tfx_signature
+            forever.update(signature.revert.names)
+            if isinstance(atom, task.Task):
+                for name in signature.execute.names:
+                    takers.setdefault(name, []).append(j)
+            else:
+                forever.update(signature.execute.names)  # a retry takes them each time that it is asked
+    seen = {vote.source for votes in plan.votes.values() for vote in votes}
+    for i, atom in enumerate(plan.atoms):
+        if isinstance(atom, task.Task) and i not in seen and not _undone_by_result(atom):
+            names = {name for name, _ in atom._tfx_signature.outputs}
+            mine = frozenset(j for name in names for j in takers.get(name, ()) if j != i)
+            if not names & forever and all(_runs_again_with(plan, j, i) for j in mine):
+                yield i, mine
+
+
+def _undone_by_result(atom: task.Task) -> bool:
+    """Tell whether the revert of a task takes what its execute has returned, and is not the one that does nothing."""
+    is_empty = type(atom).revert is Atom.revert or getattr(atom, "_tfx_revert", Atom) is None
+    return atom._tfx_signature.takes_result and not is_empty
+
+
+def _runs_again_with(plan: Plan, j: int, i: int) -> bool:
+    """Tell whether each retry that can have atom `j` run again has atom `i` run again, too."""
+    r = plan.controller(j)
+    while r >= 0:
+        lo, hi = plan.region(r)
+        if not lo <= i < hi:
+            return False
+        r = plan.controller(r)
+    return True
