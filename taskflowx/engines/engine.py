@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import exceptions, executors, retry, states, storage, task
-from taskflowx._util import arguments
+from taskflowx._util import arguments, logs
 from taskflowx.engines import base, binding, life, plan, scheduler, walk
 from taskflowx.types.failure import Failure
 
@@ -229,7 +229,7 @@ class ActionEngine(base.Engine):
         )
         if on_mismatch == _REFUSE:
             raise exceptions.IncompatibleVersion(f"{msg}; or load the engine with on_mismatch='warn' or 'ignore'")
-        LOG.warning(msg)
+        logs.calmly(LOG.warning, msg)
 
     def validate(self) -> None:
         """Check that somebody provides everything that is required.
@@ -549,8 +549,10 @@ class ActionEngine(base.Engine):
         if not work.undo:
             self._refuse_what_stands("run")
         if not work.undo and self._storage.get_flow_state() == states.SUCCESS and self._found() <= _SUCCEEDED:
-            LOG.warning(
-                "%s has succeeded already, so nothing of it runs; reset() brings it to its beginning", self._flow
+            logs.calmly(
+                LOG.warning,
+                "%s has succeeded already, so nothing of it runs; reset() brings it to its beginning",
+                self._flow,
             )
         current = self._begin(work)
         if (yield states.RESUMING):
@@ -617,7 +619,7 @@ class ActionEngine(base.Engine):
         if error is work.not_saved:
             told.__cause__ = error
             return told
-        LOG.warning("%s", told)
+        logs.calmly(LOG.warning, "%s", told)
         return error
 
     def _raise_for(self, final: str, timeout: float | None) -> None:

@@ -15,6 +15,7 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import states, task
+from taskflowx._util import logs
 from taskflowx.executors import base
 from taskflowx.types.failure import Failure
 
@@ -114,9 +115,14 @@ class Carrier:
             task.PROGRESS.set(report)
         else:
             atom = self.atom
+
+            def bring(details: Any) -> None:
+                pickle.dumps(details)  # what cannot come back fails where it is told, and not the whole call
+                progress.append(details)
+
             if self.listened:
-                base.forward_events(atom, progress.append)
-            task.PROGRESS.set(lambda reporting, details: progress.append(details) if reporting is atom else None)
+                base.forward_events(atom, bring)
+            task.PROGRESS.set(lambda reporting, details: bring(details) if reporting is atom else None)
         outcome: Any
         try:
             outcome = base.perform(self.atom, self.verb, self.kwargs)
@@ -129,6 +135,8 @@ class Carrier:
             end(outcome)
         if report is not None:
             return outcome
+        if type(outcome) is base.Interrupt:
+            outcome = base.Interrupt(base.exit_that_travels(outcome.exception))
         return Brought(outcome, progress) if progress else outcome
 
 
@@ -242,7 +250,7 @@ def _cancelled(future: Any, call: base.Call) -> bool:
     try:
         return bool(future.cancel())
     except Exception:
-        LOG.warning("The future of atom '%s' could not be cancelled", call.atom.name, exc_info=True)
+        logs.calmly(LOG.warning, "The future of atom '%s' could not be cancelled", call.atom.name, exc_info=True)
         return False
 
 

@@ -47,7 +47,7 @@ class Leave(BaseException):
 _OF_OTHERS = frozenset(
     (
         *("perform", "_perform", "_run", "_execute", "_revert", "_execute_in_place", "_undo_in_place", "_fill"),
-        *("_follower_of", "call_all", "_ask", "refusal", "_prepare_execute"),
+        *("_follower_of", "call_all", "calmly", "_ask", "refusal", "_prepare_execute"),
         *("save_changes", "check_storable", "_write", "_renew", "_let_go"),
     )
 )

@@ -22,6 +22,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import atom as atom_module
+from taskflowx.executors import base
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,13 +104,8 @@ def pack_plain(value: Any) -> tuple[bytes, int]:
 
 
 def pack_exit(error: BaseException) -> tuple[bytes, int]:
-    """As `pack`, for what is no `Exception`; a SystemExit that names it where it cannot be made again on the way."""
-    try:
-        body = pickle.dumps(error, PROTOCOL)
-        pickle.loads(body)  # noqa: S301 - it was made the line before
-    except Exception:
-        cls = type(error)
-        body = pickle.dumps(SystemExit(f"{cls.__module__}.{cls.__qualname__}: {error}"), PROTOCOL)
+    """As `pack`, for what is no `Exception`."""
+    body = pickle.dumps(base.exit_that_travels(error), PROTOCOL)
     return (body, -1) if len(body) < LARGE else _apart([memoryview(body)]) or (body, -1)
 
 
@@ -192,6 +188,13 @@ def _most_mapped() -> int:
 
 def culprit(value: Any, path: str) -> str:
     """Return the path to the smallest part of a value that cannot be pickled, with its type."""
+    try:
+        return _path_to_culprit(value, path)
+    except Exception:  # a key that cannot be shown
+        return f"{path} has such a part"
+
+
+def _path_to_culprit(value: Any, path: str) -> str:
     seen: set[int] = set()
     while True:
         seen.add(id(value))
@@ -216,7 +219,7 @@ def _parts(value: Any) -> list[tuple[str, Any]]:
 def _can_be_pickled(value: Any) -> bool:
     try:
         dumps(value)
-    except Exception:
+    except BaseException:
         return False
     return True
 

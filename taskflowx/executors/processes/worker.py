@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from taskflowx import task
 from taskflowx.executors import base
 from taskflowx.executors.processes import output, surroundings, values, wire
-from taskflowx.types.failure import Failure
+from taskflowx.types.failure import Failure, text_of
 
 if TYPE_CHECKING:
     import socket
@@ -177,7 +177,7 @@ class Worker:
                 elif number != STOP:
                     outcome = self._made[0] if self._made else Failure.from_exception(error)
                     self._deliver(number, self._atom, outcome)
-            self.send(wire.ENDS, f"{type(error).__name__}: {error}")
+            self.send(wire.ENDS, f"{type(error).__name__}: {text_of(error)}")
         os._exit(1)
 
     def _sent_as(self, number: int) -> tuple[Any, ...]:
@@ -282,23 +282,23 @@ class Worker:
 
     def _packed(self, number: int, atom: Any, outcome: Any) -> tuple[bytes, int]:
         """Return what came of a call as the body of a frame, or why it cannot be that; notes what may be followed."""
-        unsent: Exception | None = None
+        unsent: BaseException | None = None
         for _ in range(2):
             try:
                 body, descriptor = values.pack(outcome)
                 if descriptor < 0 and values.is_flat(outcome):
                     self._last = number, outcome
                 return body, descriptor
-            except Exception as error:
+            except BaseException as error:
                 unsent = error  # the first may have come out of a signal handler
         return values.pack(Failure.from_exception(self._unsendable(atom, outcome, unsent)))
 
     @staticmethod
-    def _unsendable(atom: Any, outcome: Any, error: Exception | None) -> TypeError:
+    def _unsendable(atom: Any, outcome: Any, error: BaseException | None) -> TypeError:
         """Return the error that says which part of a result cannot be pickled."""
         unsendable = TypeError(
             f"The result of atom '{atom.name}' cannot be pickled, as it must be to leave its process: "
-            f"{values.culprit(outcome, 'result')} ({error})"
+            f"{values.culprit(outcome, 'result')} ({'' if error is None else text_of(error)})"
         )
         unsendable.__cause__ = error
         return unsendable
