@@ -63,7 +63,10 @@ class Life:
             for n in range(count):
                 if only is not None and n != only:
                     continue
-                tasks += self._run(f"{number}.{n}", place, executor, spills=spills)
+                run = self._run(f"{number}.{n}", place, executor, spills=spills)
+                tasks += 0 if run is None else len(run.jobs)
+                if run is not None and run.is_broken:
+                    break
         self._runs += count
         self._batches += 1
         left: list[str] = []
@@ -79,24 +82,21 @@ class Life:
         seconds = time.monotonic() - started
         self.tell(batch=number, place=place.name, runs=count, tasks=tasks, seconds=round(seconds, 2), memory=memory)
 
-    def _run(self, seed: str, place: places.Place, executor: Any, *, spills: bool) -> int:
+    def _run(self, seed: str, place: places.Place, executor: Any, *, spills: bool) -> runs.Run | None:
         self.tell(begin=seed, place=place.name)
-        faulthandler.dump_traceback_later(LIMIT + 30, exit=True, file=2)
-        wrong: list[str]
+        run = None
         try:
             run = runs.Run(seed, place, executor, spills=spills)
             wrong = run.go()
-            tasks = len(run.jobs)
             if wrong:
                 went, more = run.legs[:6], len(run.legs[6:])
                 kind = "spills" if run.spills else "keeps to itself"
                 wrong[0] += f"\n  went {went} and {more} times more, {kind}, cut {run.cuts}; plans: {run.plans}"
         except BaseException:  # noqa: BLE001 - whatever it is, it is told
-            wrong, tasks = [traceback.format_exc(limit=-12)], 0
-        faulthandler.cancel_dump_traceback_later()
+            wrong = [traceback.format_exc(limit=-12)]
         for what in wrong:
             self.tell(fault=what[:6000], seed=seed, place=place.name)
-        return tasks
+        return run
 
     def judge_memory(self) -> None:
         """See that memory has not grown with the number of runs."""

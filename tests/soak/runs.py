@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import itertools
 import os
@@ -59,6 +60,7 @@ class Run:
             self.plans[job.name] = self._plan(job)
         self.spec = replace(self.meant, root=_with_jobs(self.meant.root, self._as_it_ends))
         self.want = oracle.predict(specs.Shape(self.spec))
+        self.is_broken = False
         self.cuts = 0
         self.legs: list[str] = []
         self.error: BaseException | None = None
@@ -181,30 +183,36 @@ class Run:
         storage = self.engine.storage
         details = {name: storage._detail(name) for name in specs.Shape(self.spec).atoms}
         now = {name: detail.state for name, detail in details.items()}
-        wrong: list[str] = []
         if state not in ENDED:
-            return [f"the flow is {state}, and raised {self.error!r:.300}; {now}"]
-        wrong += [f"the flow is {state}, and {name} is {at}" for name, at in now.items() if not _fits(at, state)]
-        standing, results = {}, {}
-        for name, at in now.items():
-            if at == states.SUCCESS:
-                results[name] = standing[name] = details[name].last_results
-                gift = self.plans[name].gift if name in self.plans else None
-                if gift is not None:
-                    standing[name] = gifts.GIFTS[gift].number(results[name])
-        stuck = any(atom.stuck for atom in specs.Shape(self.spec).atoms.values())
-        gave_up = stuck and self.spec.go_on and state == states.REVERTED and not standing
-        if not (self.spills or self.want.depends or gave_up):
-            if state != self.want.state:
-                wrong.append(f"the flow is {state}, not {self.want.state}; it raised {_shown(self.error)}; {now}")
-            if standing != self.want.standing:
-                wrong.append(f"what stands is {standing}, not {self.want.standing}")
-        elif state == self.want.state == states.SUCCESS and not self._has_retries() and standing != self.want.standing:
+            return [f"the flow is {state}, and raised {_shown(self.error)}; {now}"]
+        failures = storage.get_failures().values()
+        if any(failure.check(concurrent.futures.BrokenExecutor) for failure in failures):
+            self.is_broken = self.spills = True  # what a task has done to the pool fails the calls of others
+        standing = {
+            name: self._known(name, details[name].last_results) for name, at in now.items() if at == states.SUCCESS
+        }
+        wrong = [f"the flow is {state}, and {name} is {at}" for name, at in now.items() if not _fits(at, state)]
+        certain = self._is_certain(state, standing)
+        if certain and state != self.want.state:
+            wrong.append(f"the flow is {state}, not {self.want.state}; it raised {_shown(self.error)}; {now}")
+        certain |= state == self.want.state == states.SUCCESS and not self._has_retries()
+        if certain and standing != self.want.standing:
             wrong.append(f"what stands is {standing}, not {self.want.standing}")
         wrong += self._of_effects(now)
         if wrong:
-            wrong[0] += "".join(map(_traceback_of, storage.get_failures().values()))
+            wrong[0] += "".join(map(_traceback_of, failures))
         return wrong
+
+    def _known(self, name: str, result: Any) -> Any:
+        """Return the result of an atom as the oracle has it."""
+        gift = self.plans[name].gift if name in self.plans else None
+        return result if gift is None else gifts.GIFTS[gift].number(result)
+
+    def _is_certain(self, state: str, standing: dict[str, Any]) -> bool:
+        """Whether there is one end that the run can have."""
+        stuck = any(atom.stuck for atom in specs.Shape(self.spec).atoms.values())
+        gave_up = stuck and self.spec.go_on and state == states.REVERTED and not standing
+        return not (self.spills or self.want.depends or gave_up)
 
     def _has_retries(self) -> bool:
         """Whether results depend on how often something has failed."""
