@@ -48,6 +48,8 @@ class Deed(NamedTuple):
     own: bool
 
 
+#: those that have a signal handler called
+ALARMS = ("run_into_a_time_limit", "leave_an_alarm_that_is_harmless")
 #: by name: what leaves all calls as they are
 QUIET: dict[str, Deed] = {}
 
@@ -266,7 +268,10 @@ def trace(own, rng):
 
 @quiet
 def use_faulthandler(own, rng):
-    faulthandler.enable(file=2) if rng.random() < 0.5 else faulthandler.disable()
+    if multiprocessing.parent_process() is None or rng.random() < 0.5:  # who looks for a hang needs it there
+        faulthandler.enable(file=2)
+    else:
+        faulthandler.disable()
     faulthandler.dump_traceback_later(3600, file=2)
     faulthandler.cancel_dump_traceback_later()
 

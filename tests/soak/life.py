@@ -58,7 +58,7 @@ class Life:
             return
         rng = random.Random(number)
         count, tasks, started = rng.randint(8, 16), 0, time.monotonic()
-        spills = rng.random() < _SPILLING and place.name != "futures in processes"
+        spills = rng.random() < _SPILLING and place.name not in ("futures in processes", "greenthreads")
         with place.make() as executor:
             for n in range(count):
                 if only is not None and n != only:
