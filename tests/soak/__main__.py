@@ -140,7 +140,7 @@ class Totals:
             figures = counts["batches"], counts["runs"], counts["tasks"], round(counts["seconds"]), counts["faults"]
             print("{:<26}{:>9}{:>9}{:>10}{:>10}{:>8}".format(name, *figures))
         for grown, over in self.grown:
-            print(f"memory grew by {grown / 1024:.0f} KiB in {over:.0f} runs")
+            print(f"memory grew by {grown:.0f} blocks in {over:.0f} runs")
         print(f"{seconds:.0f} s by the clock", flush=True)
 
 

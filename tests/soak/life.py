@@ -26,9 +26,10 @@ LIMIT, TO_SETTLE = 90, 15
 _SPILLING = 0.25
 #: how many batches fill the caches of a process, before its memory is looked at
 _WARM = 22
-#: bytes by which memory may grow from the second to the last quarter of a life, and with each run. What one failure,
-#: its traceback and its flow take is some 10 to 100 kB: one that is kept in every tenth run is noticed.
-_SLACK, _A_RUN = 6 << 20, 1 << 10
+#: blocks of memory that Python may have more of in the last quarter of a life than in the second, and with each run.
+#: Some 17 with each run are callers and lines of sources, of which both caches are bounded; a run that is kept is some
+#: hundreds, so one in ten is noticed. What the system counts goes up and down by tens of MB with the values of tasks.
+_SLACK, _A_RUN = 5_000, 40
 
 
 class Life:
@@ -78,7 +79,7 @@ class Life:
             around.settled(around.Left(), 2.0)
             self._before = around.Left()
         memory = around.resident()
-        self._memory.append((self._runs, memory))
+        self._memory.append((self._runs, sys.getallocatedblocks()))
         seconds = time.monotonic() - started
         self.tell(batch=number, place=place.name, runs=count, tasks=tasks, seconds=round(seconds, 2), memory=memory)
 
@@ -109,7 +110,7 @@ class Life:
         ran = statistics.median(r for r, _ in late) - statistics.median(r for r, _ in early)
         self.tell(grown=grown, over=ran)
         if grown > _SLACK + _A_RUN * ran:
-            self.tell(fault=f"{grown} bytes more after {ran} runs", seed=f"pid {os.getpid()}", place="all")
+            self.tell(fault=f"{grown} blocks of memory more after {ran} runs", seed=f"pid {os.getpid()}", place="all")
 
 
 def main(path: str, seconds: float, first: int, step: int) -> None:
