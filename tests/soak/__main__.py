@@ -135,8 +135,9 @@ class Totals:
         """Print a table."""
         everything: collections.Counter[str] = collections.Counter()
         print(f"\n{'place':<26}{'batches':>9}{'runs':>9}{'tasks':>10}{'seconds':>10}{'faults':>8}")
-        for name, counts in [*self.by_place.items(), ("all", everything)]:
+        for counts in self.by_place.values():
             everything.update(counts)
+        for name, counts in [*self.by_place.items(), ("all", everything)]:
             figures = counts["batches"], counts["runs"], counts["tasks"], round(counts["seconds"]), counts["faults"]
             print("{:<26}{:>9}{:>9}{:>10}{:>10}{:>8}".format(name, *figures))
         for grown, over in self.grown:
