@@ -4,8 +4,11 @@
 PYTHON ?= python3
 VENV ?= .venv
 DEMO ?= docs/examples/demo.py
-# The versions that `make test-all` looks for, less those named in SKIP=.
-VERSIONS := 3.11 3.12 3.13
+# The versions that `make test-all` looks for, less those named in SKIP=; with a t behind it, one without the GIL.
+VERSIONS := 3.11 3.12 3.13 3.13t 3.14
+# Prints which of these a Python is.
+VERSION_OF := import sys, sysconfig, venv; \
+    print("%d.%d" % sys.version_info[:2] + "t" * bool(sysconfig.get_config_var("Py_GIL_DISABLED")))
 # Passed on to pytest, benchmarks or the demo: make test ARGS="-k retry -x"
 ARGS ?=
 
@@ -21,7 +24,7 @@ unexport PYTHONPATH PYTHONHOME
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check format bench bench-peers profile docs services taskflow crash compat interop openstack clean
+.PHONY: help demo test test-all check format bench bench-peers profile docs services taskflow crash soak compat interop openstack clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -37,7 +40,7 @@ test-all: ## run the tests on each supported Python that is found
 	for version in $(filter-out $(SKIP),$(VERSIONS)); do \
 	    found=; \
 	    for candidate in "$$(command -v python$$version)" "$$(pyenv root 2>/dev/null)"/versions/$$version*/bin/python; do \
-	        if "$$candidate" -c "import sys, venv; sys.exit('%d.%d' % sys.version_info[:2] != '$$version')" 2>/dev/null; \
+	        if [ "$$("$$candidate" -c '$(VERSION_OF)' 2>/dev/null)" = "$$version" ]; \
 	        then found=$$candidate; break; fi; \
 	    done; \
 	    if [ -z "$$found" ]; then missing="$$missing $$version"; continue; fi; \
@@ -79,6 +82,9 @@ taskflow: .venv-taskflow/stores ## install OpenStack TaskFlow beside the project
 crash: $(INSTALLED)-test ## kill runs at every place, on every store and executor, and see that they go on; ARGS="rounds"
 	TASKFLOWX_CRASH_ROUNDS=$(or $(ARGS),4) $(PY) -m pytest tests/crash
 
+soak: $(INSTALLED)-test ## run hostile tasks on every executor for an hour, and see that nothing is left; ARGS="seconds"
+	$(PY) -m tests.soak $(ARGS)
+
 compat: $(INSTALLED)-test ## run random flows on OpenStack TaskFlow and here, and compare
 	$(PY) -m tests.compat $(ARGS)
 
@@ -101,6 +107,11 @@ $(VENV)/made:
 
 $(INSTALLED)-run: pyproject.toml $(VENV)/made
 	$(PIP) install --quiet --editable .
+	@touch $@
+
+$(INSTALLED)-test: pyproject.toml $(VENV)/made
+	extra=$$($(PY) -c '$(VERSION_OF)' | sed 's/.*t$$/-free-threaded/; s/^3.*//'); \
+	$(PIP) install --quiet --editable ".[test$$extra]"
 	@touch $@
 
 $(INSTALLED)-%: pyproject.toml $(VENV)/made

@@ -28,7 +28,7 @@ from collections.abc import Container, Hashable, Iterable
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from taskflowx import exceptions, retry, states
-from taskflowx._util import arguments
+from taskflowx._util import arguments, logs
 from taskflowx.atom import Atom, full_name, version_text
 from taskflowx.persistence import models
 from taskflowx.types.failure import Failure
@@ -523,7 +523,9 @@ class Storage:
             try:
                 detail.last_results[key]
             except Exception:  # noqa: BLE001 - a result may be of any kind
-                LOG.warning("Atom '%s' did not supply result with index %r (name '%s')", atom_name, key, name)
+                logs.calmly(
+                    LOG.warning, "Atom '%s' did not supply result with index %r (name '%s')", atom_name, key, name
+                )
 
     @_locked
     def save_retry_failure(self, retry_name: str, failed_atom_name: str, failure: Failure) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Self
 
 from taskflowx import atom
-from taskflowx._util import arguments
+from taskflowx._util import arguments, logs
 from taskflowx.types import notifier as notifiers
 
 if TYPE_CHECKING:
@@ -182,7 +182,8 @@ class Task(atom.Atom):
         except TypeError:
             arguments.refuse("progress", progress, "a number from 0.0 to 1.0")
         if clamped != progress:
-            LOG.warning(
+            logs.calmly(
+                LOG.warning,
                 "Progress value must be greater or equal to 0.0 or less than or equal to 1.0 instead of being '%s'; "
                 "%s takes it as %s",
                 progress,

@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import states, task
+from taskflowx._util import logs
 from taskflowx.types import notifier as notifiers
 
 if TYPE_CHECKING:
@@ -54,7 +55,9 @@ class StateNotifier(notifiers.Notifier):
 
             close = difflib.get_close_matches(str(event_type).upper(), _EVENTS, n=1)
             hint = f"; did you mean '{close[0]}'?" if close else f", which sends {list(_EVENTS)}"
-            LOG.warning("A callback was registered for '%s', an event that no engine sends%s", event_type, hint)
+            logs.calmly(
+                LOG.warning, "A callback was registered for '%s', an event that no engine sends%s", event_type, hint
+            )
 
 
 class Engine:

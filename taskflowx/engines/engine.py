@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import exceptions, executors, retry, states, storage, task
-from taskflowx._util import arguments
+from taskflowx._util import arguments, logs
 from taskflowx.engines import base, binding, keeping, life, plan, scheduler, walk
 from taskflowx.executors import carried
 from taskflowx.types.failure import Failure
@@ -77,8 +77,8 @@ class ActionEngine(base.Engine):
         - `commit_interval`: seconds between the commits of durability='group', 0.05 by default
         - `commit_timeout`: for how many seconds a commit is tried again when the store does not take it, 30 by default;
           then the run is stopped
-        - `keep_results`: False to let go of the result of a task once each task that takes it has ended, and no `revert`,
-          decider or retry needs it; or the names of values that are kept all the same
+        - `keep_results`: False to let go of the result of a task once each task that takes it has ended, and no
+          `revert`, decider or retry needs it; or the names of values that are kept all the same
         - `lease`: after how many seconds without a sign of life another process may take the run over, 60 by default
         - `on_mismatch`: what is done when the record has atoms that have begun, and that the flow does not have any
           more: 'warn' (the default), 'refuse' (IncompatibleVersion before anything runs) or 'ignore'
@@ -237,7 +237,7 @@ class ActionEngine(base.Engine):
         )
         if on_mismatch == _REFUSE:
             raise exceptions.IncompatibleVersion(f"{msg}; or load the engine with on_mismatch='warn' or 'ignore'")
-        LOG.warning(msg)
+        logs.calmly(LOG.warning, msg)
 
     def validate(self) -> None:
         """Check that somebody provides everything that is required.
@@ -558,8 +558,10 @@ class ActionEngine(base.Engine):
         if not work.undo:
             self._refuse_what_stands("run")
         if not work.undo and self._storage.get_flow_state() == states.SUCCESS and self._found() <= _SUCCEEDED:
-            LOG.warning(
-                "%s has succeeded already, so nothing of it runs; reset() brings it to its beginning", self._flow
+            logs.calmly(
+                LOG.warning,
+                "%s has succeeded already, so nothing of it runs; reset() brings it to its beginning",
+                self._flow,
             )
         current = self._begin(work)
         if (yield states.RESUMING):
@@ -626,7 +628,7 @@ class ActionEngine(base.Engine):
         if error is work.not_saved:
             told.__cause__ = error
             return told
-        LOG.warning("%s", told)
+        logs.calmly(LOG.warning, "%s", told)
         return error
 
     def _raise_for(self, final: str, timeout: float | None) -> None:

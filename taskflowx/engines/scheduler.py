@@ -32,7 +32,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import exceptions, retry, states, task
-from taskflowx._util import failpoints
+from taskflowx._util import failpoints, logs
 from taskflowx.atom import REVERT_RESULT
 from taskflowx.engines import life, refusals, resolve
 from taskflowx.engines.calling import BOUND, NOBODY, TAKES_BOTH, TAKES_RESULT, UNBOUND
@@ -293,7 +293,9 @@ class Scheduler:
                 d.name for i, d in enumerate(self._details) if d is not None and d.state in going and i not in ended
             ]
             shown = ", ".join(map(repr, names)) if len(names) == count <= _NAMED else f"{count} of them"
-            LOG.warning("Interrupted by %s: waiting for the calls under way, %s", type(left_by).__name__, shown)
+            logs.calmly(
+                LOG.warning, "Interrupted by %s: waiting for the calls under way, %s", type(left_by).__name__, shown
+            )
 
     def _put_all_back(self) -> None:
         """Make the atoms of the calls that were got ready, and that are not to begin, as they were before."""
@@ -731,7 +733,7 @@ class Scheduler:
             try:
                 self._check_progress(reporting, details)
             except exceptions.Unstorable as error:
-                LOG.warning("%s; it is left out of the record", error)
+                logs.calmly(LOG.warning, "%s; it is left out of the record", error)
                 return
         if (
             type(details) is not _Noted and self._details[index].state != states.SUCCESS
@@ -1174,7 +1176,7 @@ class Scheduler:
             if verb == states.EXECUTE:
                 self._storage.unstored[name] = outcome  # what it has done is to be undone by its revert
                 return Failure.from_exception(error)
-            LOG.warning("%s; it is left out of the record, as what was undone is undone", error)
+            logs.calmly(LOG.warning, "%s; it is left out of the record, as what was undone is undone", error)
             return None
         return outcome
 
@@ -1184,7 +1186,7 @@ class Scheduler:
         try:
             self._storage.check_value(failure.to_dict(), what)
         except exceptions.Unstorable as error:
-            LOG.warning("%s; it is kept in short", error)
+            logs.calmly(LOG.warning, "%s; it is kept in short", error)
             return failure._tfx_shortened()
         return failure
 
@@ -1290,7 +1292,12 @@ class Scheduler:
             try:
                 depth = resolve.refusal(plan, i, details)
             except Exception as error:  # it is left out, whatever its deciders say now
-                LOG.warning("A decider before atom '%s', which has been left out, raised %r", details[i].name, error)
+                logs.calmly(
+                    LOG.warning,
+                    "A decider before atom '%s', which has been left out, raised %r",
+                    details[i].name,
+                    error,
+                )
                 continue
             if depth is None:
                 continue

@@ -29,6 +29,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import atom as atom_module, exceptions, states
+from taskflowx._util import logs
 from taskflowx.executors import base, threads
 from taskflowx.types.failure import Failure
 
@@ -466,7 +467,12 @@ def _unless_cut_off(call: base.Call, failure: Failure) -> Any:
         if isinstance(error, asyncio.CancelledError):
             if not _is_cut_off():
                 break
-            LOG.warning("Atom '%s' raised %r as it was cancelled; it counts as interrupted", call.atom.name, failure)
+            logs.calmly(
+                LOG.warning,
+                "Atom '%s' raised %r as it was cancelled; it counts as interrupted",
+                call.atom.name,
+                failure,
+            )
             return base.Interrupt(error)
         seen.add(id(error))
         error = error.__context__

@@ -17,6 +17,7 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import states, task
+from taskflowx._util import logs
 from taskflowx.executors import base, carried
 from taskflowx.types.failure import Failure
 
@@ -126,14 +127,21 @@ class Carrier:
         end = self._fate.setdefault("end", (outcome,))
         if type(end) is not tuple:
             end(outcome)
+        if self.context is None and type(outcome) is base.Interrupt:
+            outcome = base.Interrupt(base.exit_that_travels(outcome.exception))
         return Brought(outcome, progress) if progress else outcome
 
     def _get_ready_apart(self, progress: list[Any]) -> None:
         """Have progress and events of a task be collected, in another process."""
         atom = self.atom
+
+        def bring(details: Any) -> None:
+            pickle.dumps(details)  # what cannot come back fails where it is told, and not the whole call
+            progress.append(details)
+
         if self.listened:
-            base.forward_events(atom, progress.append)
-        task.PROGRESS.set(lambda reporting, details: progress.append(details) if reporting is atom else None)
+            base.forward_events(atom, bring)
+        task.PROGRESS.set(lambda reporting, details: bring(details) if reporting is atom else None)
         carried.put(self.carried)
 
 
@@ -249,7 +257,7 @@ def _cancelled(future: Any, call: base.Call) -> bool:
     try:
         return bool(future.cancel())
     except Exception:
-        LOG.warning("The future of atom '%s' could not be cancelled", call.atom.name, exc_info=True)
+        logs.calmly(LOG.warning, "The future of atom '%s' could not be cancelled", call.atom.name, exc_info=True)
         return False
 
 

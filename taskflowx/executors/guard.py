@@ -17,6 +17,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import atom as atoms
+from taskflowx._util import logs
 from taskflowx.executors import base
 from taskflowx.types.failure import Failure
 
@@ -80,7 +81,7 @@ class _InFlight:
         """Log that something is ignored, once for each thing."""
         if what not in self._told:
             self._told.add(what)
-            LOG.warning("%s delivered %s, %s; it is ignored", self._kind, what, why)
+            logs.calmly(LOG.warning, "%s delivered %s, %s; it is ignored", self._kind, what, why)
 
     def fail(self, calls: list[base.Call], error: Exception, *, begun: bool) -> None:
         """Deliver that calls have failed with their executor.
@@ -151,7 +152,7 @@ class Guarded(base.Executor):
         try:
             self._executor.start(self._in_flight.deliver)
         except Exception as error:
-            LOG.warning("%s could not be started", self._kind, exc_info=True)
+            logs.calmly(LOG.warning, "%s could not be started", self._kind, exc_info=True)
             self._broken = error
 
     def submit(self, calls: list[base.Call]) -> None:
@@ -177,7 +178,7 @@ class Guarded(base.Executor):
         try:
             return list(self._executor.recall())
         except Exception:
-            LOG.warning("%s failed to give back calls", self._kind, exc_info=True)
+            logs.calmly(LOG.warning, "%s failed to give back calls", self._kind, exc_info=True)
             return []
 
     def stop(self) -> None:
@@ -187,4 +188,4 @@ class Guarded(base.Executor):
         try:
             self._executor.stop()
         except Exception:
-            LOG.warning("%s failed to stop", self._kind, exc_info=True)
+            logs.calmly(LOG.warning, "%s failed to stop", self._kind, exc_info=True)

@@ -11,10 +11,11 @@ import pickle
 import sys
 from typing import TYPE_CHECKING, Any
 
+from taskflowx.executors import base
+from taskflowx.types.failure import text_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from taskflowx.executors import base
 
 PROTOCOL = 5
 
@@ -73,6 +74,13 @@ _MAIN = b"__main__"
 
 def culprit(value: Any, path: str) -> str:
     """Return the path to the smallest part of a value that cannot be pickled, with its type."""
+    try:
+        return _path_to_culprit(value, path)
+    except Exception:  # a key that cannot be shown
+        return f"{path} has such a part"
+
+
+def _path_to_culprit(value: Any, path: str) -> str:
     seen: set[int] = set()
     while True:
         seen.add(id(value))
@@ -97,7 +105,7 @@ def _parts(value: Any) -> list[tuple[str, Any]]:
 def _can_be_pickled(value: Any) -> bool:
     try:
         dumps(value)
-    except Exception:
+    except BaseException:
         return False
     return True
 
@@ -117,22 +125,23 @@ def unsendable(call: base.Call, error: Exception, dumps: Callable[[Any], bytes] 
             what = culprit(value, path)
             break
     else:
-        what = str(error)
+        what = text_of(error)
     error_of_ours = TypeError(
-        f"Atom '{call.atom.name}' cannot be sent to another process, as not all of it can be pickled: {what} ({error})"
+        f"Atom '{call.atom.name}' cannot be sent to another process, as not all of it can be pickled: {what} "
+        f"({text_of(error)})"
     )
     error_of_ours.__cause__ = error
     return error_of_ours
 
 
-def unsendable_result(name: str, outcome: Any, error: Exception | None) -> TypeError:
+def unsendable_result(name: str, outcome: Any, error: BaseException | None) -> TypeError:
     """Return the error that says which part of a result cannot be pickled.
 
     :param name: the name of the atom
     """
     unsendable = TypeError(
         f"The result of atom '{name}' cannot be pickled, as it must be to leave its process: "
-        f"{culprit(outcome, 'result')} ({error})"
+        f"{culprit(outcome, 'result')} ({'' if error is None else text_of(error)})"
     )
     unsendable.__cause__ = error
     return unsendable
@@ -140,10 +149,4 @@ def unsendable_result(name: str, outcome: Any, error: Exception | None) -> TypeE
 
 def portable_exit(error: BaseException) -> bytes:
     """Pickle what is no `Exception`; a SystemExit that names it where it cannot be made again on the way."""
-    try:
-        body = pickle.dumps(error, PROTOCOL)
-        pickle.loads(body)  # noqa: S301 - it was made the line before
-    except Exception:
-        cls = type(error)
-        body = pickle.dumps(SystemExit(f"{cls.__module__}.{cls.__qualname__}: {error}"), PROTOCOL)
-    return body
+    return pickle.dumps(base.exit_that_travels(error), PROTOCOL)

@@ -27,6 +27,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from taskflowx._util import logs
 from taskflowx.executors import base
 from taskflowx.types.failure import Failure
 
@@ -187,7 +188,7 @@ class ThreadsExecutor(base.Executor):
             if not self._lacks_threads:
                 self._lacks_threads = True
                 who = f"the {len(self._threads)} threads that it has" if self._threads else "the thread of the engine"
-                LOG.warning("A worker thread could not be started (%s); the run goes on in %s", error, who)
+                logs.calmly(LOG.warning, "A worker thread could not be started (%s); the run goes on in %s", error, who)
             return False
         return True
 

@@ -141,6 +141,8 @@ def _is_shallow(value: Any, deepest: int) -> bool:
 
 def _refuse(value: Any, what: str, error: Exception | None, deepest: int) -> NoReturn:
     where, problem = _misfit(value, deepest)
+    if isinstance(error, RecursionError):
+        vars(error).pop("__notes__", None)  # Python 3.14 adds one for each level
     msg = f"Cannot store {what}: the value{where and f' at {where}'} {problem}\n{_WAY_OUT}"
     raise exceptions.Unstorable(msg, error) from error
 

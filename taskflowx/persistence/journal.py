@@ -16,7 +16,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import exceptions
-from taskflowx._util import failpoints
+from taskflowx._util import failpoints, logs
 from taskflowx.persistence import owners
 
 if TYPE_CHECKING:
@@ -134,7 +134,8 @@ class Journal:
             self._write(details, ends)
 
         def warn(state: tenacity.RetryCallState) -> None:
-            LOG.warning(
+            logs.calmly(
+                LOG.warning,
                 "The store has not taken the record of flow '%s', again in %.1f s: %s",
                 self._flow_detail.name,
                 state.upcoming_sleep,
@@ -198,8 +199,11 @@ class Journal:
         except (exceptions.OwnershipFailure, exceptions.NotFound):
             owner.held = owner.may_hold = False
         except exceptions.StorageFailure as error:
-            LOG.warning(
-                "The store still has this process as the one that runs flow '%s': %s", self._flow_detail.name, error
+            logs.calmly(
+                LOG.warning,
+                "The store still has this process as the one that runs flow '%s': %s",
+                self._flow_detail.name,
+                error,
             )
 
     def claim(self) -> None:
@@ -237,7 +241,9 @@ class Journal:
             try:
                 self._write(details, time.monotonic() + _LAST_TRY)
             except (exceptions.StorageFailure, exceptions.OwnershipFailure, exceptions.NotFound) as error:
-                LOG.debug("Progress in flow '%s' is not in its store yet: %s", self._flow_detail.name, error)
+                logs.calmly(
+                    LOG.debug, "Progress in flow '%s' is not in its store yet: %s", self._flow_detail.name, error
+                )
 
     def _forget_reports(self) -> None:
         with self._lock:

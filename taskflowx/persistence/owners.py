@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from taskflowx import exceptions, states
+from taskflowx._util import logs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -257,6 +258,6 @@ class Pulse:
                 try:
                     self._renew(now + owner.lease)
                 except Exception as error:  # noqa: BLE001 - a store may fail in any way; the run itself will see it
-                    LOG.warning("Cannot renew the lease of a run: %s", error)
+                    logs.calmly(LOG.warning, "Cannot renew the lease of a run: %s", error)
                 else:
                     owner.expires = now + owner.lease

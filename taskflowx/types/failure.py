@@ -191,7 +191,7 @@ class Failure:
     @property
     def exception_str(self) -> str:
         """The text of the exception."""
-        return _text_of(self._exc_info[1]) if self._exc_info is not None else self._description().text
+        return text_of(self._exc_info[1]) if self._exc_info is not None else self._description().text
 
     @property
     def exception_args(self) -> tuple[Any, ...]:
@@ -380,7 +380,7 @@ class Failure:
             kind, exception, trace = self._exc_info
             written = _trace_text(exception, trace) if record is None else frameless.trace_of(record)
             args = tuple(map(_storable, _args_of(exception)))
-            self._record = record = _Record(_type_names_of(kind), _text_of(exception), args, written)
+            self._record = record = _Record(_type_names_of(kind), text_of(exception), args, written)
         return record
 
     def _tfx_past(self) -> Self:
@@ -484,7 +484,7 @@ def _tried(exception: BaseException, form: Any) -> bytes | None:
         again = pickle.loads(data)  # noqa: S301 - written a line above
     except Exception:  # noqa: BLE001 - a user's exception may raise anything on its way
         return None
-    return data if type(again) is type(exception) and _text_of(again) == _text_of(exception) else None
+    return data if type(again) is type(exception) and text_of(again) == text_of(exception) else None
 
 
 class _Parts:
@@ -537,7 +537,8 @@ def _type_names_of(kind: type[BaseException]) -> tuple[str, ...]:
     return tuple(_name_of(cls) for cls in kind.__mro__ if issubclass(cls, base))
 
 
-def _text_of(exception: BaseException) -> str:
+def text_of(exception: BaseException) -> str:
+    """Return the text of an exception, also where its class does not give one."""
     try:
         return str(exception)
     except Exception:  # noqa: BLE001 - a user's __str__ may raise anything

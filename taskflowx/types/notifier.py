@@ -23,7 +23,7 @@ from collections.abc import Hashable
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from taskflowx._util import arguments
+from taskflowx._util import arguments, logs
 
 if TYPE_CHECKING:
     import inspect
@@ -279,9 +279,9 @@ class Notifier:
     @staticmethod
     def _tfx_complain(listener: Any, event_type: str, details: Mapping[str, Any]) -> None:
         """Log the exception that a listener has raised, and that is being handled."""
-        LOG.warning(
-            "Failure calling listener %s to notify about event %s, details: %s",
-            listener, event_type, details, exc_info=True,  # noqa: LOG014 - called by those who handle one
+        logs.calmly(
+            LOG.warning, "Failure calling listener %s to notify about event %s, details: %s",
+            listener, event_type, details, exc_info=True,
         )  # fmt: skip
 
     def register(

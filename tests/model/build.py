@@ -117,9 +117,12 @@ def _make_retry(again: specs.Again, world: World) -> retry.Retry:
 _FLOWS = {specs.LINEAR: linear_flow.Flow, specs.UNORDERED: unordered_flow.Flow, specs.GRAPH: graph_flow.Flow}
 
 
-def make_flow(shape: specs.Shape, world: World) -> Any:
-    """Return the flow of a spec."""
-    return _make(shape.spec.root, shape, world)
+def make_flow(shape: specs.Shape, world: World, make_worker: Any = None) -> Any:
+    """Return the flow of a spec.
+
+    :param make_worker: makes a task of its job, the names that it needs, and the world; a `Worker` by default
+    """
+    return _make(shape.spec.root, shape, world, make_worker or Worker)
 
 
 def make_store(shape: specs.Shape) -> dict[str, Any]:
@@ -127,10 +130,10 @@ def make_store(shape: specs.Shape) -> dict[str, Any]:
     return {**shape.spec.store, "values": [1, 2, 3]}
 
 
-def _make(node: Any, shape: specs.Shape, world: World) -> Any:
+def _make(node: Any, shape: specs.Shape, world: World, make_worker: Any) -> Any:
     if isinstance(node, specs.Job):
-        return Worker(node, shape.needs[node.name], world)
-    members = [_make(member, shape, world) for member in node.members]
+        return make_worker(node, shape.needs[node.name], world)
+    members = [_make(member, shape, world, make_worker) for member in node.members]
     flow = _FLOWS[node.kind](node.name, None if node.retry is None else _make_retry(node.retry, world))
     if node.kind != specs.GRAPH:
         return flow.add(*members)

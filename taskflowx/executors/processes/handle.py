@@ -1,5 +1,7 @@
 """One worker process as the engine sees it: the lines to it, and the calls that it holds.
 
+A handle that nobody holds any more has let go of its lines, so that its worker ends, wherever an interrupt has come.
+
 What must stay true: it is known which worker holds which calls, and by its numbers (see `worker`) which of them has
 begun. Nothing here waits for a worker to take something in.
 """
@@ -32,7 +34,7 @@ _FOR_CODE = 1.0
 #: how many calls a worker is sent ahead at most, whatever they take
 MOST_AHEAD = 1024
 #: our ends of the lines to workers: of no use to a process that is forked from this one
-lines: set[socket.socket] = set()
+lines: weakref.WeakSet[socket.socket] = weakref.WeakSet()
 
 
 class Handle:
@@ -40,7 +42,7 @@ class Handle:
 
     __slots__ = (
         "_alive",
-        "_death",
+        "_deaths",
         "_gone",
         "_known",
         "_numbers_of_classes",
@@ -57,10 +59,19 @@ class Handle:
         "tokens",
     )
 
+    def __del__(self) -> None:
+        # An interrupt has come before somebody knew of this worker, or while it was closed.
+        if hasattr(self, "channel"):
+            self._let_go()
+
     def __init__(self, context: Any, initializer: Callable[..., Any] | None, initargs: tuple[Any, ...]) -> None:
+        #: a descriptor that can be read from once the process has ended, where there is one
+        self._deaths: list[int] = []
         ours, theirs = socket.socketpair()
         self._alive, their_end = socket.socketpair()
         tokens_in, tokens = socket.socketpair()
+        #: what numbers go into, and can be taken out of
+        self.tokens = (tokens_in, tokens)
         their_tokens = tokens.dup()
         pipe, their_pipe = context.Pipe(duplex=False)
         ends = {ours, tokens_in, tokens, self._alive}
@@ -82,11 +93,11 @@ class Handle:
                 line.close()
         self.channel = wire.EngineEnd(ours, os.dup(pipe.fileno()))
         pipe.close()
-        self._death = _open_death(self.process)
+        # The sentinel may stay open while a process lives that was forked from this one.
+        with contextlib.suppress(OSError, AttributeError):  # it has ended already, or there is none
+            self._deaths.extend(map(os.pidfd_open, (self.process.pid,)))
         #: the number of the last call that it was sent; never used again while it lives
         self.number = 0
-        #: what numbers go into, and can be taken out of
-        self.tokens = (tokens_in, tokens)
         #: number -> call, its kind and the seconds that it is thought to take, in the order in which they were sent
         self.sent: dict[int, tuple[base.Call, Kind, float]] = {}
         #: how many of these are followers that have not been handed in
@@ -126,7 +137,7 @@ class Handle:
     @property
     def death(self) -> int:
         """A descriptor that can be read from once the process has ended."""
-        return self._death if self._death >= 0 else self.process.sentinel
+        return self._deaths[0] if self._deaths else self.process.sentinel
 
     def adopt(self, now: surroundings.Surroundings) -> None:
         """Have the surroundings of the engine become those of its calls from now on.
@@ -262,27 +273,17 @@ class Handle:
         self.exit_code()
         with contextlib.suppress(ValueError):  # who ignores SIGCHLD is not told that it has ended
             self.process.close()
-        ends = (self.channel.socket, *self.tokens, self._alive)
-        lines.difference_update(ends)
-        self.channel.close()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Close what is still open."""
         for line in (*self.tokens, self._alive):
+            lines.discard(line)
             line.close()
-        if self._death >= 0:
-            os.close(self._death)
-            self._death = -1
-
-
-def _open_death(process: Any) -> int:
-    """Return a descriptor that tells of the end of a process, -1 where there is none.
-
-    Its sentinel may stay open while a process lives that was forked from it.
-    """
-    if not hasattr(os, "pidfd_open"):
-        return -1
-    try:
-        return os.pidfd_open(process.pid)
-    except OSError:  # it has ended already, or no descriptor is left
-        return -1
+        lines.discard(self.channel.socket)
+        self.channel.close()
+        while self._deaths:
+            os.close(self._deaths.pop())
 
 
 def end_all(workers: collections.deque[Handle] | list[Handle], *, seconds: float = TO_END) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from taskflowx import exceptions
 from taskflowx.executors import base
 from taskflowx.executors.processes import values
-from taskflowx.types.failure import Failure
+from taskflowx.types.failure import Failure, text_of
 
 #: so many workers in a row may die before they have done anything
 STILLBORN = 3
@@ -22,11 +22,25 @@ def exit_of(value: Any) -> Any:
 
 def outcome(call: base.Call, body: bytes, descriptor: int) -> Any:
     """Return what came of a call; a Failure where it cannot be read."""
+    note = f"The result of atom '{call.atom.name}' was sent by its process, and could not be read here"
     try:
         return values.unpack(body, descriptor)
     except Exception as error:
-        error.add_note(f"The result of atom '{call.atom.name}' was sent by its process, and could not be read here")
+        error.add_note(note)
         return Failure.from_exception(error)
+    except BaseException as error:
+        if descriptor >= 0 or not _is_raised_by(body, type(error)):
+            raise  # it is an interrupt
+        return Failure.from_exception(TypeError(f"{note}: {type(error).__name__}: {text_of(error)}"))
+
+
+def _is_raised_by(body: bytes, kind: type[BaseException]) -> bool:
+    """Tell whether an exception came of what was read, and not of a signal handler: then it comes again."""
+    try:
+        values.unpack(body, -1)
+    except BaseException as error:
+        return type(error) is kind
+    return False
 
 
 def lost(pid: int | None, code: int | None, name: str | None = None) -> exceptions.WorkerLost:

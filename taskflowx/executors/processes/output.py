@@ -14,6 +14,7 @@ import pickle
 import sys
 from typing import TYPE_CHECKING, Any
 
+from taskflowx._util import logs
 from taskflowx.executors import pickling
 from taskflowx.executors.processes import wire
 
@@ -173,7 +174,9 @@ def show(kind: int, value: Any, atom: Any) -> None:
             stream, text = value
             _print(stream, text, name)
     except Exception as error:
-        logger().warning("Something that atom '%s' has printed or logged could not be shown: %r", name, error)
+        logs.calmly(
+            logger().warning, "Something that atom '%s' has printed or logged could not be shown: %r", name, error
+        )
 
 
 def _log(facts: dict[str, Any], name: str | None) -> None:
@@ -212,14 +215,18 @@ def _print(stream: str, text: str, name: str | None) -> None:
 def warn_of_unread(atom: Any, error: Exception) -> None:
     """Tell that a message of a worker is left out."""
     name = None if atom is None else atom.name
-    logger().warning(
-        "Something that atom '%s' has told from its process could not be read, and is left out: %r", name, error
+    logs.calmly(
+        logger().warning,
+        "Something that atom '%s' has told from its process could not be read, and is left out: %r",
+        name,
+        error,
     )
 
 
 def warn_of_end(pid: int | None, error: str) -> None:
     """Tell that a worker ends between two calls."""
-    logger().warning(
+    logs.calmly(
+        logger().warning,
         "Worker process %s ends, as this was raised in it between two calls (by a signal handler or a thread that a "
         "task has left behind): %s",
         pid,
@@ -229,7 +236,8 @@ def warn_of_end(pid: int | None, error: str) -> None:
 
 def warn_of_kill(pids: list[int | None], seconds: float) -> None:
     """Tell that workers are killed that have not ended by themselves."""
-    logger().warning(
+    logs.calmly(
+        logger().warning,
         "Worker processes %s have not ended %g seconds after their last call, as a thread or an exit handler of a task "
         "keeps them; they are killed",
         ", ".join(map(str, pids)),

@@ -72,11 +72,13 @@ class _End:
     :param pipe: the descriptor of the pipe
     """
 
-    __slots__ = ("_rest", "closed", "frames", "pipe", "socket")
+    __slots__ = ("_held", "_rest", "closed", "frames", "pipe", "socket")
 
     def __init__(self, line: socket.socket, pipe: int) -> None:
         self.socket = line
         self.pipe = pipe
+        #: the pipe, until it is closed
+        self._held = [pipe]
         #: what was received and has not been taken
         self.frames: deque[Frame] = deque()
         #: whether the other end is gone
@@ -103,11 +105,12 @@ class _End:
         raise NotImplementedError
 
     def close(self) -> None:
-        """Let go of the line, and of what came with frames that nobody has taken."""
+        """Let go of the line, and of what came with frames that nobody has taken; may be done again."""
         while self.frames:
             _close(self.frames.popleft()[4])
         self.socket.close()
-        os.close(self.pipe)
+        while self._held:
+            os.close(self._held.pop())  # in one line: an interrupt before it leaves it to be done again
 
 
 class EngineEnd(_End):

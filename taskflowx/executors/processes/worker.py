@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from taskflowx import task
 from taskflowx.executors import base, carried, pickling
 from taskflowx.executors.processes import output, surroundings, values, wire
-from taskflowx.types.failure import Failure
+from taskflowx.types.failure import Failure, text_of
 
 if TYPE_CHECKING:
     import socket
@@ -181,7 +181,7 @@ class Worker:
                 elif number != STOP:
                     outcome = self._made[0] if self._made else Failure.from_exception(error)
                     self._deliver(number, self._atom, outcome)
-            self.send(wire.ENDS, f"{type(error).__name__}: {error}")
+            self.send(wire.ENDS, f"{type(error).__name__}: {text_of(error)}")
         os._exit(1)
 
     def _sent_as(self, number: int) -> tuple[Any, ...]:
@@ -290,14 +290,14 @@ class Worker:
 
     def _packed(self, number: int, atom: Any, outcome: Any) -> tuple[bytes, int]:
         """Return what came of a call as the body of a frame, or why it cannot be that; notes what may be followed."""
-        unsent: Exception | None = None
+        unsent: BaseException | None = None
         for _ in range(2):
             try:
                 body, descriptor = values.pack(outcome)
                 if descriptor < 0 and values.is_flat(outcome):
                     self._last = number, outcome
                 return body, descriptor
-            except Exception as error:
+            except BaseException as error:
                 unsent = error  # the first may have come out of a signal handler
         return values.pack(Failure.from_exception(pickling.unsendable_result(atom.name, outcome, unsent)))
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from sqlalchemy import exc as sa_errors
 
 from taskflowx import exceptions
-from taskflowx._util import arguments
+from taskflowx._util import arguments, logs
 from taskflowx.persistence import base
 from taskflowx.persistence.backends import sql_books, sql_histories, sql_rows, sql_units
 from taskflowx.persistence.backends.sql_reader import no_atom, no_book, no_flow, readable
@@ -338,8 +338,13 @@ class Connection(base.Connection):
             self._backend.written.pop(detail.uuid, None)
             writer.took(claim, detail)
         for detail, reason in outcome.left:
-            LOG.warning(
-                "Flow '%s' (%s) in book '%s' is left as it is stored: %s", detail.name, detail.uuid, book.name, reason
+            logs.calmly(
+                LOG.warning,
+                "Flow '%s' (%s) in book '%s' is left as it is stored: %s",
+                detail.name,
+                detail.uuid,
+                book.name,
+                reason,
             )
         return book
 

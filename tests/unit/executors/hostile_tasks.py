@@ -91,6 +91,35 @@ class Stop(BaseException):
         super().__init__(f"{reason} {number}")
 
 
+class Shy(BaseException):
+    """Cannot be pickled, and not be shown."""
+
+    def __reduce__(self):
+        raise OSError("not me")
+
+    def __str__(self):
+        raise RuntimeError("nobody looks at me")
+
+    __repr__ = __str__
+
+
+class Leaver:
+    """Raises what is no `Exception` when it is read elsewhere, or else when it is pickled."""
+
+    def __init__(self, *, when_read):
+        self.when_read = when_read
+
+    def __reduce__(self):
+        if self.when_read:
+            return leave_elsewhere, (os.getpid(),)
+        raise SystemExit("not me")
+
+
+def leave_elsewhere(pid):
+    if os.getpid() != pid:
+        raise SystemExit("not here")
+
+
 class Does(task.Task):
     """Calls a function of this module."""
 
@@ -122,6 +151,26 @@ def event_that_cannot_be_read(own):
 
 def exit_that_cannot_be_made_again(own):
     raise Stop(2, "enough")
+
+
+def exit_that_cannot_be_shown(own):
+    raise Shy
+
+
+def result_that_leaves_when_it_is_read(own):
+    return Leaver(when_read=True)
+
+
+def result_that_leaves_when_it_is_pickled(own):
+    return Leaver(when_read=False)
+
+
+def progress_that_cannot_be_pickled(own):
+    try:
+        own.update_progress(0.5, what=threading.Lock())
+    except TypeError:
+        own.update_progress(0.6)
+    return "done"
 
 
 def log_what_cannot_be_read(own):

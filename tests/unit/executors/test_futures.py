@@ -1,6 +1,7 @@
 """Executors of others: what becomes of a call that they have not taken as they should."""
 
 import concurrent.futures
+import multiprocessing
 import pickle
 import threading
 
@@ -10,6 +11,7 @@ from taskflowx import engines, exceptions, states, task
 from taskflowx.executors import base, futures
 from taskflowx.patterns import linear_flow, unordered_flow
 from taskflowx.types.failure import Failure
+from tests.unit.executors import hostile_tasks as tasks
 
 
 class Note(task.Task):
@@ -213,3 +215,26 @@ def test_an_object_that_makes_no_executor_is_named():
 
     with pytest.raises(TypeError, match=r"Pool object .*taskflowx_executor\(\) gave .*, expected a taskflowx"):
         engines.load(linear_flow.Flow("f").add(Note("a", [])), engine="parallel", executor=Pool())
+
+
+@pytest.fixture(scope="module")
+def elsewhere():
+    """Give a process of the standard library's pool."""
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield pool
+
+
+def test_progress_that_cannot_be_pickled_is_refused_where_it_is_told(elsewhere):
+    flow = linear_flow.Flow("f").add(tasks.Does("does", "progress_that_cannot_be_pickled", provides="result"))
+    engine = engines.load(flow, executor=elsewhere)
+    engine.run()
+    assert engine.storage.fetch("result") == "done"
+
+
+def test_what_is_no_exception_and_cannot_be_pickled_leaves_the_run(elsewhere):
+    engine = engines.load(
+        linear_flow.Flow("f").add(tasks.Does("does", "exit_that_cannot_be_shown")), executor=elsewhere
+    )
+    with pytest.raises(SystemExit, match=r"hostile_tasks\.Shy: <exception str\(\) failed>"):
+        engine.run()
+    assert engine.storage.get_flow_state() == states.SUSPENDED

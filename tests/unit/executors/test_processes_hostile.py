@@ -108,6 +108,21 @@ def test_what_is_no_exception_and_cannot_be_made_again_comes_by_its_name(warm):
     assert engine.storage.get_flow_state() == states.SUSPENDED
 
 
+def test_what_is_no_exception_and_cannot_be_shown_leaves_the_run(warm):
+    engine = engines.load(
+        linear_flow.Flow("f").add(tasks.Does("does", "exit_that_cannot_be_shown")), executor=warm, inline=False
+    )
+    with pytest.raises(SystemExit, match=r"hostile_tasks\.Shy: <exception str\(\) failed>"):
+        engine.run()
+    assert engine.storage.get_flow_state() == states.SUSPENDED
+
+
+@pytest.mark.parametrize("function", ["result_that_leaves_when_it_is_read", "result_that_leaves_when_it_is_pickled"])
+def test_a_result_that_leaves_on_its_way_fails_its_call(warm, function):
+    with pytest.raises(TypeError, match=r"atom 'does'.*not"):
+        ran(tasks.Does("does", function), warm)
+
+
 def test_what_the_stream_of_the_engine_cannot_show_is_shown_another_way(warm, monkeypatch):
     written = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))

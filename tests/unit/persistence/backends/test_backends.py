@@ -309,6 +309,8 @@ def test_settings_after_the_path_are_taken_and_the_dict_goes_before_them():
     ],
 )
 def test_a_setting_that_a_store_does_not_know_is_named(caplog, scheme, address, known):
+    if scheme == "postgresql":
+        pytest.importorskip("psycopg")
     conf = {"connection": address, known: {"engine_args": {}, "path": "/x"}.get(known, "1"), "lok": True}
     backends.fetch(conf)
     (record,) = caplog.records

@@ -1,0 +1,81 @@
+"""A worker as the engine sees it: wherever an interrupt comes, nothing of it stays behind."""
+
+import itertools
+import os
+import pathlib
+import sys
+
+import pytest
+
+from taskflowx.executors import processes
+from taskflowx.executors.processes import handle, wire
+
+FILES = (handle.__file__, wire.__file__)
+
+pytestmark = pytest.mark.skipif(not pathlib.Path("/proc/self/fd").exists(), reason="nobody tells of open descriptors")
+
+
+@pytest.fixture
+def pool():
+    """Give a pool whose fork server runs."""
+    with processes.ProcessPool(1) as kept:
+        end(kept.take())
+        yield kept
+
+
+def end(one):
+    one.kill()
+    one.close()
+
+
+def opened():
+    return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - they are numbers
+
+
+class Interrupt:
+    """Raises at the n-th line of what closes a worker."""
+
+    def __init__(self, at):
+        self.left = at
+
+    def __call__(self, frame, event, arg):
+        if frame.f_code.co_filename not in FILES or frame.f_code.co_name == "__del__":
+            return None
+        if event == "line":
+            self.left -= 1
+            if self.left == 0:
+                raise KeyboardInterrupt
+        return self
+
+
+def test_a_worker_that_nobody_holds_ends_and_leaves_nothing(pool):
+    before = opened()
+    process = pool.take().process
+    process.join(30)
+    assert process.exitcode is not None
+    process.close()
+    assert opened() == before
+
+
+def test_a_worker_whose_end_was_interrupted_leaves_nothing(pool):
+    before = opened()
+    for at in itertools.count(1):
+        one = pool.take()
+        process, interrupt = one.process, Interrupt(at)
+        one.kill()
+        kept = sys.gettrace()
+        sys.settrace(interrupt)
+        try:
+            one.close()
+        except KeyboardInterrupt:
+            sys.settrace(kept)
+        finally:
+            sys.settrace(kept)
+        del one
+        if process._popen is not None:  # it was not closed yet
+            process.join(30)
+            process.close()
+        if interrupt.left > 0:
+            break
+    assert at > 15
+    assert opened() == before
