@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import contextvars
 import logging
-import pickle
-import pkgutil
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +50,8 @@ def _path_of(variable: contextvars.ContextVar[Any]) -> str:
 
 
 def _at(path: str) -> contextvars.ContextVar[Any]:
+    import pkgutil  # only what names a variable needs it
+
     try:
         variable = pkgutil.resolve_name(path)
     except (ImportError, AttributeError, ValueError) as error:
@@ -61,11 +61,10 @@ def _at(path: str) -> contextvars.ContextVar[Any]:
     return variable
 
 
-def pack(
-    variables: Mapping[str, contextvars.ContextVar[Any]], dumps: Callable[[Any], bytes] = pickle.dumps
-) -> dict[str, bytes]:
+def pack(variables: Mapping[str, contextvars.ContextVar[Any]], dumps: Callable[[Any], bytes]) -> dict[str, bytes]:
     """Pickle the values that variables have in this context, by path; without those that have none.
 
+    :param dumps: pickles a value
     :raises TypeError: when one of them cannot be pickled
     """
     packed = {}
@@ -86,6 +85,8 @@ def pack(
 
 def put(packed: Mapping[str, bytes]) -> None:
     """Give variables the values that were packed, in this context; what cannot be read is left out, with a warning."""
+    import pickle  # what has been pickled is here
+
     for path, value in packed.items():
         try:
             _at(path).set(pickle.loads(value))  # noqa: S301 - it comes from the engine
