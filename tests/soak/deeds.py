@@ -236,7 +236,7 @@ def patch_print(own, rng):
 @quiet
 def patch_names_of_builtins(own, rng):
     builtins._ = lambda text: 1 / 0  # as gettext does
-    sys.displayhook = sys.excepthook = sys.unraisablehook = threading.excepthook = _refuse_all
+    sys.displayhook = sys.excepthook = sys.unraisablehook = threading.excepthook = refuse_all
 
 
 @quiet
@@ -328,7 +328,7 @@ def _do_nothing(*_):
     pass
 
 
-def _refuse_all(*_):
+def refuse_all(*_):
     raise RuntimeError("a hook")
 
 
@@ -359,8 +359,8 @@ def leave_a_thread_that_tells(own, rng):
 
 @quiet
 def let_a_thread_fail(own, rng):
-    threading.excepthook = _refuse_all if rng.random() < 0.5 else lambda *_: None
-    one = threading.Thread(target=_refuse_all)
+    threading.excepthook = refuse_all if rng.random() < 0.5 else lambda *_: None
+    one = threading.Thread(target=refuse_all)
     one.start()
     one.join()
 
@@ -436,103 +436,3 @@ def dig_deep(own, rng):
 
     with contextlib.suppress(RecursionError):
         dig(rng.choice([100, 500, 10**6]))
-
-
-# -- what only a process of its own can stand ------------------------------------------------------
-
-
-@quiet_alone
-def lose_standard_descriptors(own, rng):
-    for number in (0, 1, 2):
-        if rng.random() < 0.5:
-            with contextlib.suppress(OSError):
-                os.close(number)
-
-
-@quiet_alone
-def replace_standard_descriptors(own, rng):
-    null = os.open(os.devnull, os.O_RDWR)
-    for number in (0, 1, 2):
-        os.dup2(null, number)
-    os.close(null)
-
-
-@quiet_alone
-def ignore_the_deaths_of_children(own, rng):
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-
-
-@quiet_alone
-def ignore_signals(own, rng):
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
-        signal.signal(number, signal.SIG_IGN)
-
-
-@quiet_alone
-def fork_and_return(own, rng):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        os.fork()
-
-
-@quiet_alone
-def fork_and_linger(own, rng):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        if not os.fork():
-            wait(rng.uniform(0, 1))
-            os._exit(0)
-
-
-@quiet_alone
-def start_a_process(own, rng):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        one = multiprocessing.get_context("fork").Process(target=wait, args=(rng.uniform(0, 0.5),))
-        one.start()
-    if rng.random() < 0.5:
-        one.join()
-
-
-@quiet_alone
-def run_an_engine_in_processes(own, rng):
-    from taskflowx import engines
-    from taskflowx.patterns import unordered_flow
-    from tests.soak import tasks
-
-    if rng.random() < 0.8:  # it costs a second
-        return
-    flow = unordered_flow.Flow("inner").add(tasks.Plain("one", provides="a"), tasks.Plain("two", provides="b"))
-    ran = engines.run(flow, executor="processes", max_workers=1)
-    assert (ran["a"], ran["b"]) == ("one", "two"), ran
-
-
-@quiet_alone
-def pause(own, rng):
-    subprocess.Popen(["/bin/sh", "-c", f"sleep 0.2; kill -CONT {os.getpid()}"], start_new_session=True)
-    os.kill(os.getpid(), signal.SIGSTOP)
-
-
-@quiet_alone
-def lead_a_session(own, rng):
-    with contextlib.suppress(OSError):
-        os.setsid()
-
-
-@quiet_alone
-def refuse_to_end(own, rng):
-    import atexit
-
-    atexit.register(_refuse_all)
-    atexit.register(wait, 0.1)
-
-
-@quiet_alone
-def leave_a_handler_at_the_root(own, rng):
-    logging.getLogger().addHandler(Refusing())
-
-
-@quiet_alone
-def lose_all_handlers(own, rng):
-    logging.getLogger().handlers.clear()
-    logging.basicConfig(force=True, stream=sys.stderr)

@@ -12,7 +12,7 @@ import sys
 import threading
 from typing import Any
 
-from tests.soak import deeds
+from tests.soak import alone, deeds
 
 #: the call fails
 FAILS: dict[str, deeds.Deed] = {}
@@ -237,7 +237,7 @@ def close_all_descriptors(own, rng):
 
 @dies
 def exit_in_a_fork_and_die(own, rng):
-    deeds.QUIET["fork_and_linger"].do(own, rng)
+    alone.fork_and_linger(own, rng)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
