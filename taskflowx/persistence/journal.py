@@ -116,6 +116,8 @@ class Journal:
         except exceptions.TaskFlowException:  # and no interrupt: what it says is known
             owner.may_hold = False
             raise
+        else:
+            owner.may_hold = False
         finally:
             connection.close()
         if failpoints.on:

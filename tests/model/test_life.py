@@ -409,7 +409,7 @@ class Counted(task.Task):
 
 
 #: parts of the names of files whose functions the interpreter calls at any moment, as its garbage collector does
-_SWALLOWING = ("_pytest", "weakref", "hypothesis")
+_SWALLOWING = ("_pytest", "weakref", "hypothesis", "sqlalchemy/event")
 
 
 class Signals:

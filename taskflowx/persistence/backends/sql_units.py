@@ -202,9 +202,10 @@ class Units:
             with turn:  # no interrupt comes between a lock and its `with`
                 self._turns.release()
                 return self._in_turn(failed, work, writes, deadline, doubted, step)
-        finally:
+        except BaseException:
             with contextlib.suppress(RuntimeError):  # it is not ours, but for an interrupt behind `acquire`
                 self._turns.release()
+            raise
 
     def _in_turn(
         self,
