@@ -197,15 +197,15 @@ class Units:
             with turn:
                 return self._in_turn(failed, work, writes, deadline, doubted, step)
         try:
-            if not self._turns.acquire(timeout=max(0.0, deadline - time.monotonic())):
-                raise exceptions.StorageFailure(f"{failed}: other threads of this process have kept the database busy")
-            with turn:  # no interrupt comes between a lock and its `with`
-                self._turns.release()
-                return self._in_turn(failed, work, writes, deadline, doubted, step)
+            if self._turns.acquire(timeout=max(0.0, deadline - time.monotonic())):
+                with turn:  # no interrupt comes between a lock and its `with`
+                    self._turns.release()
+                    return self._in_turn(failed, work, writes, deadline, doubted, step)
         except BaseException:
             with contextlib.suppress(RuntimeError):  # it is not ours, but for an interrupt behind `acquire`
                 self._turns.release()
             raise
+        raise exceptions.StorageFailure(f"{failed}: other threads of this process have kept the database busy")
 
     def _in_turn(
         self,
