@@ -1263,14 +1263,20 @@ class Scheduler:
         """Leave atoms out, all of them before anybody is told: the record never has a part of a refusal."""
         moved = []
         left_out, passed = self._refusals.left_out(refused, depth)
-        for i in reversed(left_out):  # the refused one last: until it is left out, its deciders are asked again
-            detail = self._details[i]
-            if detail.state in _NOT_BEGUN:  # another decider may have left it out, and what is done is done
-                moved.append((i, detail.state))
-                self._touch(i)
-                if i == refused:
-                    detail.meta = {**detail.meta, refusals.META_REFUSED: depth.value}
-                detail.state = detail.intention = states.IGNORE
+        try:
+            for i in reversed(left_out):  # the refused one last: until it is left out, its deciders are asked again
+                detail = self._details[i]
+                if detail.state in _NOT_BEGUN:  # another decider may have left it out, and what is done is done
+                    moved.append((i, detail.state))
+                    self._touch(i)
+                    if i == refused:
+                        detail.meta = {**detail.meta, refusals.META_REFUSED: depth.value}
+                    detail.state = detail.intention = states.IGNORE
+        except BaseException:  # an interrupt: a refusal of which the record has a part would be known to nobody
+            for i, old in moved:
+                self._details[i].state, self._details[i].intention = old, states.EXECUTE
+                self._details[i].meta.pop(refusals.META_REFUSED, None)
+            raise
         self._refusals.note(refused, depth, passed)
         self._walk.ignore(refused, [i for i, _ in moved])
         for i, _ in moved:
@@ -1364,10 +1370,11 @@ class Scheduler:
             self._begun.difference_update(range(*self._plan.region(r)))
         for i in self._walk.restart(r, let_in):
             detail = self._details[i]
-            if detail.state != states.PENDING:
-                self._move(i, states.PENDING)
+            old = detail.state
             self._touch(i)
             begin_anew(detail, counted=i in self._binder.told)
+            if old != states.PENDING and self._notifier._topics:
+                self._tell(i, old, states.PENDING)
         if r in self._binder.told:
             _count_round(self._details[r])
         self._details[r].intention = states.EXECUTE

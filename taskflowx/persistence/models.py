@@ -219,8 +219,8 @@ class AtomDetail:
 
     def reset(self, state: str) -> None:
         """Forget what has happened and set the state."""
+        self.intention = states.EXECUTE  # first: who is interrupted in between finds in the state what is to be reset
         self.state = state
-        self.intention = states.EXECUTE
         self.results = None
         self.failure = self.revert_results = self.revert_failure = None
 

@@ -17,7 +17,8 @@ import threading
 import pytest
 
 import taskflowx
-from taskflowx import engines, exceptions, states
+from taskflowx import engines, exceptions, retry, states, task
+from taskflowx.patterns import graph_flow, linear_flow
 from taskflowx.persistence import models
 from tests.model import build, judge, oracle, specs
 from tests.model.specs import ALWAYS, GRAPH, LINEAR, TIMES, UNORDERED, Again, Group, Job, Link, Spec
@@ -197,6 +198,39 @@ def test_a_task_that_its_decider_has_kept_from_being_called_is_not_called_after_
         assert (where, wrong) == (where, [])
         if not where:
             break
+    assert at > 100
+
+
+class Tries(task.Task):
+    """Fails in the first attempt of its retry."""
+
+    def execute(self, number):
+        if number == 1:
+            raise specs.Broken(self.name)
+
+
+class Gives(task.Task):
+    def execute(self, number):
+        return number
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_what_a_refusal_has_left_out_in_part_is_let_in_when_the_refused_one_is(durable):
+    at, interrupted = 0, True
+    while interrupted:
+        at += 1
+        region = graph_flow.Flow("region", retry.Times(2, name="r", provides="number"))
+        region.add(Gives("gives"), Tries("fails once"), Gives("refused"))
+        gives, fails, refused = (node for node, _ in region.iter_nodes())
+        region.link(gives, fails)
+        region.link(gives, refused, decider=lambda history: history["gives"] == 2)
+        after = [task.FunctorTask(lambda: "ran", name=f"after {n}") for n in range(3)]
+        record = {"flow_detail": models.FlowDetail("flow", "1"), "backend": Store()} if durable else {}
+        engine = engines.load(linear_flow.Flow("flow").add(region, *after), executor="serial", **record)
+        where = run_interrupted(engine, [at], lambda: None)
+        interrupted = bool(where)
+        for one in after:
+            assert engine.storage.get_atom_state(one.name) == states.SUCCESS, where
     assert at > 100
 
 

@@ -9,6 +9,7 @@ import itertools
 import os
 import random
 import signal
+import socket
 import tempfile
 import threading
 from dataclasses import replace
@@ -312,9 +313,9 @@ def _with_a_deadline(run: Run) -> None:
 
 
 def _cut(number: int, frame: Any) -> None:
-    """Raise, unless a process is being started: what multiprocessing has opened for it then would stay behind."""
+    """Raise, unless a process is being started: what Python's own modules have opened for it then would stay behind."""
     while frame is not None:
-        if "/multiprocessing/" in frame.f_code.co_filename:
+        if "/multiprocessing/" in frame.f_code.co_filename or frame.f_code.co_filename == socket.__file__:
             return
         frame = frame.f_back
     raise Cut("a signal")
