@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from taskflowx.persistence.models import AtomDetail
 
 _NOTHING_TO_UNDO = (states.PENDING, states.REVERTED, states.IGNORE)
-_FINISHED = (states.SUCCESS, states.FAILURE)
+#: what has run, a retry that was about to run again included
+_FINISHED = (states.SUCCESS, states.FAILURE, states.RETRYING)
 
 _first = operator.itemgetter(0)
 

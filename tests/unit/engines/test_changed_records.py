@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 
 import pytest
 
@@ -404,3 +405,43 @@ def test_a_failure_of_which_a_part_is_marked_rolls_back_all_the_same(world, deta
     assert world.states == {"again": "SUCCESS", "a": "SUCCESS", "b": "SUCCESS", "bad": "FAILURE"}
     assert isinstance(world.run(flow, detail), ValueError)
     assert sorted(world.calls) == ["-a", "-b", "-bad"]
+
+
+def test_a_retry_that_was_about_to_run_again_is_undone_with_the_region_around_it():
+    """A retry is interrupted as it resets its region, and meanwhile something beside it fails."""
+
+    class Stops(BaseException):
+        pass
+
+    gate = threading.Event()
+
+    def leave(state, details):
+        gate.set()
+        raise Stops
+
+    class Beside(task.Task):
+        def execute(self, outer):
+            assert gate.wait(20)
+            notes.append(f"beside {outer}")
+            if outer == 1:
+                raise ValueError("beside")
+
+    class Inside(task.Task):
+        def execute(self, outer, inner):
+            notes.append(f"inside {outer}.{inner}")
+            if (outer, inner) == (1, 1):
+                raise ValueError("inside")
+
+    notes = []
+    inner = linear_flow.Flow("inside", retry.Times(3, name="inner", provides="inner")).add(Inside("inside"))
+    flow = graph_flow.Flow("all", retry.Times(2, name="outer", provides="outer")).add(inner, Beside("beside"))
+    engine = engines.load(flow, executor="threads", engine="parallel", max_workers=2)
+    engine.atom_notifier.register(states.RETRYING, leave)
+    with pytest.raises(Stops):
+        engine.run()
+    assert engine.storage.get_atom_state("inner") == states.RETRYING
+    engine.atom_notifier.deregister(states.RETRYING, leave)
+    engine.run()
+    assert engine.storage.get_flow_state() == states.SUCCESS
+    assert notes[:2] == ["inside 1.1", "beside 1"]
+    assert sorted(notes[2:]) == ["beside 2", "inside 2.1"]
