@@ -107,12 +107,15 @@ DONE = (states.SUCCESS, {name: name for name in "abc"})
 def test_a_run_goes_on_when_the_server_is_back(server, backend):
     did = []
 
+    starts = threading.Timer(1.0, server.start)
+
     def restart():
         server.stop()
-        threading.Timer(1.0, server.start).start()
+        starts.start()
 
     engine = load(backend, did, restart)
     engine.run()
+    starts.join()  # it looks until the server answers, which ends with this test
     assert did == ["a", "b", "c"]
     assert read(backend, engine) == DONE
 
