@@ -135,6 +135,7 @@ class AsyncioExecutor(base.Executor):
         if self._loop is None:
             self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
             self._loop = self._runner.get_loop()
+            self._loop.set_exception_handler(_report)
         self._look_out()
 
     def submit(self, calls: list[base.Call]) -> None:
@@ -437,6 +438,12 @@ class AsyncioExecutor(base.Executor):
             if timer is not None:
                 timer.cancel()
         self._raise_interrupt()
+
+
+def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Have asyncio log what a callback has raised; what is raised by that would come out of the loop."""
+    with contextlib.suppress(Exception):
+        loop.default_exception_handler(context)
 
 
 _BIT = {states.EXECUTE: atom_module.EXECUTES_ASYNC, states.REVERT: atom_module.REVERTS_ASYNC}

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import threading
 
 import pytest
@@ -707,3 +708,25 @@ def test_a_run_of_coroutines_is_stored_as_any_other(way, durability, tmp_path):
         with contextlib.closing(backend.get_connection()) as connection:
             kept = connection.get_flow_details(detail.uuid)
         assert {each.name: each.state for each in kept} == {"a": states.REVERTED, "b": states.REVERTED}
+
+
+class RaisesInACallback(task.Task):
+    async def execute(self):
+        asyncio.get_running_loop().call_soon(int, "no number")
+        await asyncio.sleep(0.01)
+        return "done"
+
+
+def test_a_callback_of_a_task_that_cannot_even_be_logged_does_not_end_the_run():
+    class Refuses(logging.Filter):
+        def filter(self, record):
+            raise ZeroDivisionError
+
+    refuses, logger = Refuses(), logging.getLogger("asyncio")
+    logger.addFilter(refuses)
+    try:
+        engine = load(linear_flow.Flow("f").add(RaisesInACallback("a", provides="a")))
+        engine.run()
+    finally:
+        logger.removeFilter(refuses)
+    assert engine.storage.fetch("a") == "done"
