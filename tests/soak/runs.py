@@ -315,12 +315,21 @@ def _with_a_deadline(run: Run) -> None:
 
 
 def _cut(number: int, frame: Any) -> None:
-    """Raise, unless a process is being started: what Python's own modules have opened for it then would stay behind."""
+    """Raise, unless Python's own modules would lose something then.
+
+    A process is being started, and what has been opened for it would stay behind; or the loop of asyncio has taken out
+    what it is about to call.
+    """
+    if frame is not None and frame.f_code.co_filename in _LOOP:
+        return
     while frame is not None:
         if "/multiprocessing/" in frame.f_code.co_filename or frame.f_code.co_filename == socket.__file__:
             return
         frame = frame.f_back
     raise Cut("a signal")
+
+
+_LOOP = frozenset((asyncio.base_events.__file__, asyncio.events.__file__))
 
 
 def _until_a_signal(run: Run) -> None:
