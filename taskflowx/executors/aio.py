@@ -132,7 +132,7 @@ class AsyncioExecutor(base.Executor):
         self._threads.deadline = self.deadline
         self._threads.start(deliver if self._most == math.inf else self._deliver_from_thread)
         self._thread = threading.get_ident()
-        if self._loop is None:
+        if self._loop is None or self._loop.is_closed():
             self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
             self._loop = self._runner.get_loop()
             self._loop.set_exception_handler(_report)
@@ -310,6 +310,8 @@ class AsyncioExecutor(base.Executor):
 
         When the wait is interrupted, coroutines are cut off.
         """
+        if self._runner is not None and self._loop is None:  # an interrupt has come before that was noted
+            self._loop = self._runner.get_loop()
         runner, loop = self._runner, self._loop
         if runner is None or loop is None:
             if self._running:
@@ -331,6 +333,7 @@ class AsyncioExecutor(base.Executor):
     def _close(self, runner: asyncio.Runner, loop: asyncio.AbstractEventLoop) -> None:
         """Close the loop of the run; may be called again after an interrupt."""
         self._cancelled = True
+        self._turning = False  # an interrupt may have come before that was said
         try:
             if not loop.is_closed():
                 loop.call_soon(loop.stop)
