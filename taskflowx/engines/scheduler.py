@@ -386,7 +386,7 @@ class Scheduler:
 
     def _take_up(self) -> None:
         walk = self._walk
-        if any(map(is_let_go, self._details)):
+        if any(one is not None and one._meta and META_LET_GO in one._meta for one in self._details):
             self._binder.look_anew_for(is_let_go)
         if self._plan.votes:
             self._complete_refusals()
