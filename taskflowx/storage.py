@@ -51,8 +51,6 @@ META_PROGRESS_DETAILS = "progress_details"
 META_ATTEMPT = "attempt"
 META_REVERT_ATTEMPT = "revert_attempt"
 META_ROUND = "round"
-#: of a task whose result is not kept, as nobody takes it any more
-META_LET_GO = "let_go"
 STATES_WITH_RESULTS = (
     states.FAILURE,
     states.REVERTED,
@@ -1017,7 +1015,7 @@ def _part(name: str, detail: Any, key: Any) -> Any:
 
 def is_let_go(detail: Any) -> bool:
     """Tell whether an atom has a result that was not kept."""
-    return META_LET_GO in (getattr(detail, "_meta", None) or ())
+    return models.META_LET_GO in (getattr(detail, "_meta", None) or ())
 
 
 def _let_go(detail: Any) -> exceptions.NotFound:

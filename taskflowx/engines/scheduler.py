@@ -42,7 +42,6 @@ from taskflowx.logging import RUN
 from taskflowx.persistence import models
 from taskflowx.storage import (
     META_ATTEMPT,
-    META_LET_GO,
     META_PROGRESS,
     META_PROGRESS_DETAILS,
     META_REVERT_ATTEMPT,
@@ -386,7 +385,7 @@ class Scheduler:
 
     def _take_up(self) -> None:
         walk = self._walk
-        if any(one is not None and one._meta and META_LET_GO in one._meta for one in self._details):
+        if any(one is not None and one._meta and models.META_LET_GO in one._meta for one in self._details):
             self._binder.look_anew_for(is_let_go)
         if self._plan.votes:
             self._complete_refusals()
@@ -1424,7 +1423,7 @@ class Scheduler:
         for i in self._keeping.ended(ended):
             self._touch(i)
             detail = self._details[i]
-            detail.meta[META_LET_GO] = True
+            detail.meta[models.META_LET_GO] = True  # first: an interrupt in between loses nothing unsaid
             detail.results = None
 
     def _ended_apart(self, i: int, verb: str, outcome: Any) -> None:
@@ -1559,7 +1558,6 @@ def begin_anew(detail: AtomDetail, *, counted: bool) -> None:
         _count_round(detail)
     if detail._meta:
         detail._meta.pop(META_NOT_CALLED, None)
-        detail._meta.pop(META_LET_GO, None)
         detail._meta.pop(UNDONE_WITH, None)
         for key in refusals.METAS:
             detail._meta.pop(key, None)

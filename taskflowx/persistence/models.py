@@ -25,6 +25,9 @@ from taskflowx.types.failure import Failure
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+#: in the metadata of a task whose result is not kept, as nobody takes it any more: until it has another one
+META_LET_GO = "let_go"
+
 STATES_OF_EXECUTE_RESULTS = (states.SUCCESS, states.FAILURE)
 
 
@@ -221,11 +224,16 @@ class AtomDetail:
         """Forget what has happened and set the state."""
         self.intention = states.EXECUTE  # first: who is interrupted in between finds in the state what is to be reset
         self.state = state
-        self.results = None
+        self._replace_results(None)
         self.failure = self.revert_results = self.revert_failure = None
 
+    def _replace_results(self, results: Any) -> None:
+        self.results = results
+        if self._meta:
+            self._meta.pop(META_LET_GO, None)
+
     def _store(self, result: Any) -> None:
-        self.results = result
+        self._replace_results(result)
 
     def put(self, state: str, result: Any) -> bool:
         """Set the state together with the result that was acquired in it.

@@ -198,6 +198,21 @@ def test_a_run_that_goes_on_finds_what_is_still_to_be_taken():
     assert not fetches(engine, "value")
 
 
+@pytest.mark.parametrize("how", ["reset", "save", "engine"])
+def test_a_result_that_is_there_again_is_taken(how):
+    engine = load(Text("text", provides="text"), Length("length", provides="length"), keep_results=["length"])
+    engine.run()
+    if how == "engine":
+        engine.reset()
+    else:
+        engine.storage.reset("length")
+        engine.storage.reset("text") if how == "reset" else engine.storage.save("text", "other text")
+        assert fetches(engine, "text") == (how == "save")
+        engine.storage.set_flow_state(states.SUSPENDED)
+    engine.run()
+    assert engine.storage.fetch("length") == (10 if how == "save" else 4)
+
+
 class Text(task.Task):
     def execute(self):
         return "text"
