@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import logging
 import threading
 from collections import deque
 from collections.abc import Container, Hashable, Iterable
@@ -36,7 +35,7 @@ from taskflowx.types.failure import Failure
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-LOG = logging.getLogger(__name__)
+LOG = logs.calm(__name__)
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -521,9 +520,7 @@ class Storage:
             try:
                 detail.last_results[key]
             except Exception:  # noqa: BLE001 - a result may be of any kind
-                logs.calmly(
-                    LOG.warning, "Atom '%s' did not supply result with index %r (name '%s')", atom_name, key, name
-                )
+                LOG.warning("Atom '%s' did not supply result with index %r (name '%s')", atom_name, key, name)
 
     @_locked
     def save_retry_failure(self, retry_name: str, failed_atom_name: str, failure: Failure) -> None:

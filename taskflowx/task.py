@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextvars
 import copy
 import functools
-import logging
 import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Self
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 
-LOG = logging.getLogger(__name__)
+LOG = logs.calm(__name__)
 
 REVERT_RESULT = atom.REVERT_RESULT
 REVERT_FLOW_FAILURES = atom.REVERT_FLOW_FAILURES
@@ -182,8 +181,7 @@ class Task(atom.Atom):
         except TypeError:
             arguments.refuse("progress", progress, "a number from 0.0 to 1.0")
         if clamped != progress:
-            logs.calmly(
-                LOG.warning,
+            LOG.warning(
                 "Progress value must be greater or equal to 0.0 or less than or equal to 1.0 instead of being '%s'; "
                 "%s takes it as %s",
                 progress,

@@ -1,4 +1,4 @@
-"""Messages about a run that cannot end it.
+"""Messages about a run, which cannot end it.
 
 Handlers, filters and the streams behind them are the user's. Python's own handlers raise where `sys.stderr` is closed,
 or is no stream, when they are to say that something is wrong with a message.
@@ -7,16 +7,21 @@ or is no stream, when they are to say that something is wrong with a message.
 from __future__ import annotations
 
 import contextlib
+import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    _Adapter = logging.LoggerAdapter[logging.Logger]
+else:
+    _Adapter = logging.LoggerAdapter
 
 
-def calmly(log: Callable[..., None], message: str, *args: object, **options: Any) -> None:
-    """Log a message; what is raised meanwhile costs the message, and nothing else.
+class _Calm(_Adapter):
+    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
+        with contextlib.suppress(Exception):
+            super().log(level, msg, *args, stacklevel=2, **kwargs)  # the record names the caller, not this line
 
-    :param log: a method of a logger, such as `LOG.warning`, which gets the other arguments
-    """
-    with contextlib.suppress(Exception):
-        log(message, *args, stacklevel=2, **options)
+
+def calm(name: str) -> logging.LoggerAdapter[logging.Logger]:
+    """Return the logger of a name: what is raised as it logs costs the message, and nothing else."""
+    return _Calm(logging.getLogger(name), {})

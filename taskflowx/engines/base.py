@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import states, task
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from taskflowx.storage import Storage
 
 
-LOG = logging.getLogger(__name__)
+LOG = logs.calm(__name__)
 
 #: the events of flows and atoms, together: listeners register for the same states on both notifiers
 _EVENTS = (
@@ -55,9 +54,7 @@ class StateNotifier(notifiers.Notifier):
 
             close = difflib.get_close_matches(str(event_type).upper(), _EVENTS, n=1)
             hint = f"; did you mean '{close[0]}'?" if close else f", which sends {list(_EVENTS)}"
-            logs.calmly(
-                LOG.warning, "A callback was registered for '%s', an event that no engine sends%s", event_type, hint
-            )
+            LOG.warning("A callback was registered for '%s', an event that no engine sends%s", event_type, hint)
 
 
 class Engine:

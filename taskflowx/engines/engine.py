@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import logging
 import math
 import operator
 import threading
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from taskflowx.types.graph import DiGraph
     from taskflowx.types.tree import Node
 
-LOG = logging.getLogger(__name__)
+LOG = logs.calm(__name__)
 
 _HALT, _CONTINUE = "halt", "continue"
 _WARN, _REFUSE, _LEAVE = "warn", "refuse", "ignore"
@@ -237,7 +236,7 @@ class ActionEngine(base.Engine):
         )
         if on_mismatch == _REFUSE:
             raise exceptions.IncompatibleVersion(f"{msg}; or load the engine with on_mismatch='warn' or 'ignore'")
-        logs.calmly(LOG.warning, msg)
+        LOG.warning(msg)
 
     def validate(self) -> None:
         """Check that somebody provides everything that is required.
@@ -558,8 +557,7 @@ class ActionEngine(base.Engine):
         if not work.undo:
             self._refuse_what_stands("run")
         if not work.undo and self._storage.get_flow_state() == states.SUCCESS and self._found() <= _SUCCEEDED:
-            logs.calmly(
-                LOG.warning,
+            LOG.warning(
                 "%s has succeeded already, so nothing of it runs; reset() brings it to its beginning",
                 self._flow,
             )
@@ -628,7 +626,7 @@ class ActionEngine(base.Engine):
         if error is work.not_saved:
             told.__cause__ = error
             return told
-        logs.calmly(LOG.warning, "%s", told)
+        LOG.warning("%s", told)
         return error
 
     def _raise_for(self, final: str, timeout: float | None) -> None:

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import contextvars
 import functools
-import logging
 import math
 import queue
 import threading
@@ -63,7 +62,7 @@ if TYPE_CHECKING:
     from taskflowx.storage import Storage
     from taskflowx.types.notifier import Notifier
 
-LOG = logging.getLogger(__name__)
+LOG = logs.calm(__name__)
 
 #: in the metadata of an atom whose execute was never called, as when an argument could not be had: nothing to undo
 META_NOT_CALLED = "not_called"
@@ -292,9 +291,7 @@ class Scheduler:
                 d.name for i, d in enumerate(self._details) if d is not None and d.state in going and i not in ended
             ]
             shown = ", ".join(map(repr, names)) if len(names) == count <= _NAMED else f"{count} of them"
-            logs.calmly(
-                LOG.warning, "Interrupted by %s: waiting for the calls under way, %s", type(left_by).__name__, shown
-            )
+            LOG.warning("Interrupted by %s: waiting for the calls under way, %s", type(left_by).__name__, shown)
 
     def _put_all_back(self) -> None:
         """Make the atoms of the calls that were got ready, and that are not to begin, as they were before."""
@@ -732,7 +729,7 @@ class Scheduler:
             try:
                 self._check_progress(reporting, details)
             except exceptions.Unstorable as error:
-                logs.calmly(LOG.warning, "%s; it is left out of the record", error)
+                LOG.warning("%s; it is left out of the record", error)
                 return
         if (
             type(details) is not _Noted and self._details[index].state != states.SUCCESS
@@ -1175,7 +1172,7 @@ class Scheduler:
             if verb == states.EXECUTE:
                 self._storage.unstored[name] = outcome  # what it has done is to be undone by its revert
                 return Failure.from_exception(error)
-            logs.calmly(LOG.warning, "%s; it is left out of the record, as what was undone is undone", error)
+            LOG.warning("%s; it is left out of the record, as what was undone is undone", error)
             return None
         return outcome
 
@@ -1185,7 +1182,7 @@ class Scheduler:
         try:
             self._storage.check_value(failure.to_dict(), what)
         except exceptions.Unstorable as error:
-            logs.calmly(LOG.warning, "%s; it is kept in short", error)
+            LOG.warning("%s; it is kept in short", error)
             return failure._tfx_shortened()
         return failure
 
@@ -1297,8 +1294,7 @@ class Scheduler:
             try:
                 depth = resolve.refusal(plan, i, details)
             except Exception as error:  # it is left out, whatever its deciders say now
-                logs.calmly(
-                    LOG.warning,
+                LOG.warning(
                     "A decider before atom '%s', which has been left out, raised %r",
                     details[i].name,
                     error,

@@ -20,26 +20,18 @@ import asyncio
 import contextlib
 import contextvars
 import functools
-import inspect
-import logging
 import math
 import threading
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from taskflowx import atom as atom_module, exceptions, states
-from taskflowx._util import logs
-from taskflowx.executors import base, threads
+from taskflowx import exceptions
+from taskflowx.executors import base, coroutines, threads
 from taskflowx.types.failure import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-LOG = logging.getLogger(__name__)
-
-#: the call in which something happens; what a coroutine starts (tasks, timers) has it by its copy of the context
-_CALL: contextvars.ContextVar[base.Call | None] = contextvars.ContextVar("taskflowx.executors.aio.CALL", default=None)
 
 #: the outcome of a call for which it was too late when its turn came
 _LATE = object()
@@ -52,22 +44,6 @@ _SECONDS_LOST = 0.5
 
 #: seconds for which a timer is set at most: loops differ in how many they bear, and who wakes early waits again
 _LONGEST = 3600.0
-
-
-class _Coroutine(asyncio.Task[None]):
-    """The coroutine of a call, which knows who has cancelled it."""
-
-    call: base.Call
-    #: called when it has ended, once somebody has cancelled it
-    ended: Callable[[asyncio.Task[None]], None]
-    by_others = False
-
-    def cancel(self, msg: Any = None) -> bool:
-        """Ask for its end, as that of any task of asyncio."""
-        self.add_done_callback(self.ended)  # if it has not begun it ends without a word
-        if _CALL.get() is not self.call:
-            self.by_others = True
-        return super().cancel(msg)
 
 
 class AsyncioExecutor(base.Executor):
@@ -132,7 +108,7 @@ class AsyncioExecutor(base.Executor):
         self._threads.deadline = self.deadline
         self._threads.start(deliver if self._most == math.inf else self._deliver_from_thread)
         self._thread = threading.get_ident()
-        if self._loop is None or self._loop.is_closed():
+        if self._loop is None:
             self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
             self._loop = self._runner.get_loop()
             self._loop.set_exception_handler(_report)
@@ -143,7 +119,7 @@ class AsyncioExecutor(base.Executor):
         others = []
         limited = self._most != math.inf
         for call in calls:
-            if limited or _is_coroutine(call):
+            if limited or coroutines.is_coroutine(call):
                 self._pending.append(call)
             else:
                 others.append(call)
@@ -163,7 +139,7 @@ class AsyncioExecutor(base.Executor):
             self._starting = True
             while pending and len(running) + len(self._in_threads) < most:
                 call = pending.popleft()
-                if _is_coroutine(call):
+                if coroutines.is_coroutine(call):
                     begin(loop, call)
                 else:
                     self._in_threads.add(call)
@@ -175,7 +151,7 @@ class AsyncioExecutor(base.Executor):
         return self.deadline is not None and time.monotonic() >= self.deadline
 
     def _begin(self, loop: asyncio.AbstractEventLoop, call: base.Call) -> None:
-        one = _Coroutine(self._run(call, self._deliver), loop=loop, context=self._context.copy())
+        one = coroutines.Coroutine(self._run(call, self._deliver), loop=loop, context=self._context.copy())
         one.call, one.ended = call, self._has_ended
         self._running[one] = call
 
@@ -191,13 +167,13 @@ class AsyncioExecutor(base.Executor):
             if self._is_late():
                 call.outcome = _LATE
             else:
-                _CALL.set(call)
-                outcome = call.outcome = await _perform(call.atom, call.verb, call.kwargs)
+                coroutines.CALL.set(call)
+                outcome = call.outcome = await coroutines.perform(call.atom, call.verb, call.kwargs)
                 if type(outcome) is Failure:
-                    call.outcome = _unless_cut_off(call, outcome)
+                    call.outcome = coroutines.unless_cut_off(call, outcome)
         except asyncio.CancelledError as error:
             call.outcome = base.Interrupt(error)
-            if not _is_cut_off():
+            if not coroutines.is_cut_off():
                 cancelled = f"The coroutine of atom '{call.atom.name}' was cancelled, and not by the run"
                 call.outcome = Failure.from_exception(exceptions.ExecutionFailure(cancelled, error))
         except BaseException as error:
@@ -205,7 +181,7 @@ class AsyncioExecutor(base.Executor):
                 self._note(error)
             else:
                 call.outcome = base.Interrupt(error)
-        self._surely(self._settle, _current_task(), call, deliver)
+        self._surely(self._settle, coroutines.current_task(), call, deliver)
 
     def _settle(
         self, again: bool, one: asyncio.Task[None] | None, call: base.Call, deliver: Callable[[tuple[Any, Any]], None]
@@ -328,6 +304,8 @@ class AsyncioExecutor(base.Executor):
         if self._lookout is not None:
             self._lookout.cancel()
             self._lookout = None
+        if self._loop is not None and self._loop.is_closed():
+            self._runner = self._loop = None
         self._raise_interrupt()
 
     def _close(self, runner: asyncio.Runner, loop: asyncio.AbstractEventLoop) -> None:
@@ -345,8 +323,6 @@ class AsyncioExecutor(base.Executor):
                 if not hasattr(call, "outcome"):
                     call.outcome = base.Interrupt(asyncio.CancelledError("The loop has ended"))
                 self._settle(True, one, call, self._deliver)
-            if loop.is_closed():
-                self._runner = self._loop = None
 
     def _turn(self, timeout: float | None) -> bool:
         """Turn the loop of the run while the scheduler waits."""
@@ -447,70 +423,3 @@ def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """Have asyncio log what a callback has raised; what is raised by that would come out of the loop."""
     with contextlib.suppress(Exception):
         loop.default_exception_handler(context)
-
-
-_BIT = {states.EXECUTE: atom_module.EXECUTES_ASYNC, states.REVERT: atom_module.REVERTS_ASYNC}
-
-
-def _is_coroutine(call: base.Call) -> bool:
-    return bool(call.atom._tfx_signature.asynchronous & _BIT[call.verb])
-
-
-def _current_task() -> asyncio.Task[Any] | None:
-    try:
-        return asyncio.current_task()
-    except RuntimeError:  # no loop runs: what is left of a coroutine is thrown away
-        return None
-
-
-def _is_cut_off() -> bool:
-    """Tell whether somebody else has cancelled the coroutine that runs: not itself, nor what it has started."""
-    one = _current_task()
-    return one is None or (one.cancelling() > 0 and getattr(one, "by_others", True))
-
-
-def _unless_cut_off(call: base.Call, failure: Failure) -> Any:
-    """Return a failure, or an interrupt where it came of what a coroutine does when it is cut off."""
-    error: BaseException | None = failure.exception
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        if isinstance(error, asyncio.CancelledError):
-            if not _is_cut_off():
-                break
-            logs.calmly(
-                LOG.warning,
-                "Atom '%s' raised %r as it was cancelled; it counts as interrupted",
-                call.atom.name,
-                failure,
-            )
-            return base.Interrupt(error)
-        seen.add(id(error))
-        error = error.__context__
-    return failure
-
-
-_METHODS = {
-    states.EXECUTE: ("pre_execute", "execute", "post_execute"),
-    states.REVERT: ("pre_revert", "revert", "post_revert"),
-}
-
-
-async def _perform(atom: Any, verb: str, kwargs: dict[str, Any]) -> Any:
-    """Do as `base.perform` does, and await what is to be awaited."""
-    try:
-        listened = atom._tfx_listened
-        if listened is not None:
-            listened.tell(0.0)
-        before, method, after = _METHODS[verb]
-        try:
-            getattr(atom, before)()
-            value = getattr(atom, method)(**kwargs)
-            if inspect.isawaitable(value):
-                value = await value
-        finally:
-            getattr(atom, after)()
-        if listened is not None:
-            listened.tell(1.0)
-    except Exception as error:
-        return Failure.from_exception(error)
-    return value

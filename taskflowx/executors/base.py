@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from taskflowx import states, task
 from taskflowx.executors import carried
 from taskflowx.logging import RUN
-from taskflowx.types.failure import Failure, text_of
+from taskflowx.types.failure import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -74,18 +74,6 @@ class Interrupt:
 
     def __init__(self, exception: BaseException) -> None:
         self.exception = exception
-
-
-def exit_that_travels(error: BaseException) -> BaseException:
-    """Return what is no `Exception` as it is, or a SystemExit that names it where it cannot be made again elsewhere."""
-    import pickle  # only what pickles asks
-
-    try:
-        pickle.loads(pickle.dumps(error))  # noqa: S301 - made just now
-    except BaseException:
-        cls = type(error)
-        return SystemExit(f"{cls.__module__}.{cls.__qualname__}: {text_of(error)}")
-    return error
 
 
 class NotBegun:

@@ -8,14 +8,15 @@ these the names of the run go, for what is logged there.
 from __future__ import annotations
 
 import contextvars
-import logging
 import sys
 from typing import TYPE_CHECKING, Any
+
+from taskflowx._util import logs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-LOG = logging.getLogger(__name__)
+LOG = logs.calm(__name__)
 
 
 def by_path(variables: Iterable[Any]) -> dict[str, contextvars.ContextVar[Any]]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import concurrent.futures
 import contextvars
 import functools
-import logging
 import pickle
 import types
 import uuid
@@ -18,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 from taskflowx import states, task
 from taskflowx._util import logs
-from taskflowx.executors import base, carried
+from taskflowx.executors import base, carried, pickling
 from taskflowx.types.failure import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-LOG = logging.getLogger(__name__)
+LOG = logs.calm(__name__)
 
 
 class Brought:
@@ -128,7 +127,7 @@ class Carrier:
         if type(end) is not tuple:
             end(outcome)
         if self.context is None and type(outcome) is base.Interrupt:
-            outcome = base.Interrupt(base.exit_that_travels(outcome.exception))
+            outcome = base.Interrupt(pickling.exit_that_travels(outcome.exception))
         return Brought(outcome, progress) if progress else outcome
 
     def _get_ready_apart(self, progress: list[Any]) -> None:
@@ -257,7 +256,7 @@ def _cancelled(future: Any, call: base.Call) -> bool:
     try:
         return bool(future.cancel())
     except Exception:
-        logs.calmly(LOG.warning, "The future of atom '%s' could not be cancelled", call.atom.name, exc_info=True)
+        LOG.warning("The future of atom '%s' could not be cancelled", call.atom.name, exc_info=True)
         return False
 
 

@@ -13,7 +13,6 @@ faults stay its own:
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import atom as atoms
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
     _Deliver = Callable[[tuple[Any, Any]], None]
 
-LOG = logging.getLogger(__name__)
+LOG = logs.calm(__name__)
 
 #: what an executor says of itself
 _FACTS = ("serial", "inline", "pickles", "shares_memory", "runs_async", "is_remote", "can_cancel", "can_kill")
@@ -81,7 +80,7 @@ class _InFlight:
         """Log that something is ignored, once for each thing."""
         if what not in self._told:
             self._told.add(what)
-            logs.calmly(LOG.warning, "%s delivered %s, %s; it is ignored", self._kind, what, why)
+            LOG.warning("%s delivered %s, %s; it is ignored", self._kind, what, why)
 
     def fail(self, calls: list[base.Call], error: Exception, *, begun: bool) -> None:
         """Deliver that calls have failed with their executor.
@@ -152,7 +151,7 @@ class Guarded(base.Executor):
         try:
             self._executor.start(self._in_flight.deliver)
         except Exception as error:
-            logs.calmly(LOG.warning, "%s could not be started", self._kind, exc_info=True)
+            LOG.warning("%s could not be started", self._kind, exc_info=True)
             self._broken = error
 
     def submit(self, calls: list[base.Call]) -> None:
@@ -178,7 +177,7 @@ class Guarded(base.Executor):
         try:
             return list(self._executor.recall())
         except Exception:
-            logs.calmly(LOG.warning, "%s failed to give back calls", self._kind, exc_info=True)
+            LOG.warning("%s failed to give back calls", self._kind, exc_info=True)
             return []
 
     def stop(self) -> None:
@@ -188,4 +187,4 @@ class Guarded(base.Executor):
         try:
             self._executor.stop()
         except Exception:
-            logs.calmly(LOG.warning, "%s failed to stop", self._kind, exc_info=True)
+            LOG.warning("%s failed to stop", self._kind, exc_info=True)

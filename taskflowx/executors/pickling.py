@@ -11,11 +11,12 @@ import pickle
 import sys
 from typing import TYPE_CHECKING, Any
 
-from taskflowx.executors import base
 from taskflowx.types.failure import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from taskflowx.executors import base
 
 PROTOCOL = 5
 
@@ -147,6 +148,11 @@ def unsendable_result(name: str, outcome: Any, error: BaseException | None) -> T
     return unsendable
 
 
-def portable_exit(error: BaseException) -> bytes:
-    """Pickle what is no `Exception`; a SystemExit that names it where it cannot be made again on the way."""
-    return pickle.dumps(base.exit_that_travels(error), PROTOCOL)
+def exit_that_travels(error: BaseException) -> BaseException:
+    """Return what is no `Exception` as it is, or a SystemExit that names it where it cannot be made again elsewhere."""
+    try:
+        pickle.loads(pickle.dumps(error, PROTOCOL))  # noqa: S301 - made just now
+    except BaseException:
+        cls = type(error)
+        return SystemExit(f"{cls.__module__}.{cls.__qualname__}: {text_of(error)}")
+    return error

@@ -20,7 +20,6 @@ from __future__ import annotations
 import collections
 import contextlib
 import contextvars
-import logging
 import os
 import queue
 import threading
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
     _Calls = queue.SimpleQueue[tuple[base.Call, _Row | None] | None]
 
 
-LOG = logging.getLogger(__name__)
+LOG = logs.calm(__name__)
 
 #: at most so many calls are queued with the one that they follow
 _AHEAD = 32
@@ -188,7 +187,7 @@ class ThreadsExecutor(base.Executor):
             if not self._lacks_threads:
                 self._lacks_threads = True
                 who = f"the {len(self._threads)} threads that it has" if self._threads else "the thread of the engine"
-                logs.calmly(LOG.warning, "A worker thread could not be started (%s); the run goes on in %s", error, who)
+                LOG.warning("A worker thread could not be started (%s); the run goes on in %s", error, who)
             return False
         return True
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import logging
 import math
 import threading
 import time
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
     from taskflowx.persistence.models import AtomDetail, FlowDetail
 
-LOG = logging.getLogger(__name__)
+LOG = logs.calm(__name__)
 
 #: at least so many seconds lie between two writes of progress
 _BETWEEN_REPORTS = 1.0
@@ -136,8 +135,7 @@ class Journal:
             self._write(details, ends)
 
         def warn(state: tenacity.RetryCallState) -> None:
-            logs.calmly(
-                LOG.warning,
+            LOG.warning(
                 "The store has not taken the record of flow '%s', again in %.1f s: %s",
                 self._flow_detail.name,
                 state.upcoming_sleep,
@@ -201,8 +199,7 @@ class Journal:
         except (exceptions.OwnershipFailure, exceptions.NotFound):
             owner.held = owner.may_hold = False
         except exceptions.StorageFailure as error:
-            logs.calmly(
-                LOG.warning,
+            LOG.warning(
                 "The store still has this process as the one that runs flow '%s': %s",
                 self._flow_detail.name,
                 error,
@@ -243,9 +240,7 @@ class Journal:
             try:
                 self._write(details, time.monotonic() + _LAST_TRY)
             except (exceptions.StorageFailure, exceptions.OwnershipFailure, exceptions.NotFound) as error:
-                logs.calmly(
-                    LOG.debug, "Progress in flow '%s' is not in its store yet: %s", self._flow_detail.name, error
-                )
+                LOG.debug("Progress in flow '%s' is not in its store yet: %s", self._flow_detail.name, error)
 
     def _forget_reports(self) -> None:
         with self._lock:

@@ -18,7 +18,6 @@ from __future__ import annotations
 import functools
 import itertools
 import json
-import logging
 import os
 import socket
 import threading
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
 
     from taskflowx.persistence.models import FlowDetail
 
-LOG = logging.getLogger(__name__)
+LOG = logs.calm(__name__)
 
 #: seconds after its last sign of life for which an owner counts as alive
 LEASE = 60.0
@@ -258,6 +257,6 @@ class Pulse:
                 try:
                     self._renew(now + owner.lease)
                 except Exception as error:  # noqa: BLE001 - a store may fail in any way; the run itself will see it
-                    logs.calmly(LOG.warning, "Cannot renew the lease of a run: %s", error)
+                    LOG.warning("Cannot renew the lease of a run: %s", error)
                 else:
                     owner.expires = now + owner.lease

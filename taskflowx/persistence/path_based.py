@@ -30,13 +30,12 @@ from __future__ import annotations
 
 import abc
 import collections
-import logging
 import os
 import time
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 from taskflowx import exceptions
-from taskflowx._util import arguments, failpoints
+from taskflowx._util import arguments, failpoints, logs
 from taskflowx.persistence import base, codec, models, owners
 from taskflowx.persistence.path_histories import AT_REST, Change, Changes, Histories, Written
 from taskflowx.persistence.path_tree import LAST, Place
@@ -45,7 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, MutableMapping
     from contextlib import AbstractContextManager
 
-LOG = logging.getLogger(__name__)
+LOG = logs.calm(__name__)
 
 
 _D = TypeVar("_D", models.LogBook, models.FlowDetail, models.AtomDetail)

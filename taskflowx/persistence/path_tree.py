@@ -11,19 +11,19 @@ from __future__ import annotations
 
 import abc
 import contextlib
-import logging
 import math
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from taskflowx import exceptions
+from taskflowx._util import logs
 from taskflowx.persistence import base, codec, models, owners
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
-LOG = logging.getLogger(__name__)
+LOG = logs.calm(__name__)
 
 Detail = models.LogBook | models.FlowDetail | models.AtomDetail
 _D = TypeVar("_D", models.LogBook, models.FlowDetail, models.AtomDetail)

@@ -465,11 +465,11 @@ def _limited(test: Callable[[Contract], None]) -> Callable[[Contract], None]:
     @functools.wraps(test)
     def limited(self: Contract) -> None:
         refused = _Refused()
-        guard.LOG.addHandler(refused)
+        guard.LOG.logger.addHandler(refused)
         try:
             self.within_limit(functools.partial(test, self))
         finally:
-            guard.LOG.removeHandler(refused)
+            guard.LOG.logger.removeHandler(refused)
         _equal(refused.texts, [])
 
     return limited

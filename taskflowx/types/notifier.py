@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import logging
 import threading
 from collections.abc import Hashable
 from types import FunctionType, MethodType
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     Callback = Callable[..., object]
     DetailsFilter = Callable[[dict[str, Any]], object]
 
-LOG = logging.getLogger(__name__)
+LOG = logs.calm(__name__)
 
 
 class Listener:
@@ -279,9 +278,8 @@ class Notifier:
     @staticmethod
     def _tfx_complain(listener: Any, event_type: str, details: Mapping[str, Any]) -> None:
         """Log the exception that a listener has raised, and that is being handled."""
-        logs.calmly(
-            LOG.warning, "Failure calling listener %s to notify about event %s, details: %s",
-            listener, event_type, details, exc_info=True,
+        LOG.warning("Failure calling listener %s to notify about event %s, details: %s",
+            listener, event_type, details, exc_info=True,  # noqa: LOG014 - called by those who handle one
         )  # fmt: skip
 
     def register(

@@ -21,6 +21,8 @@ from tests.soak import deeds, gifts, harm, tasks
 from tests.soak.around import Around
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.soak.places import Place
 
 ENDED = (states.SUCCESS, states.REVERTED, states.FAILURE)
@@ -279,34 +281,31 @@ def _by_itself(run: Run) -> None:
     run.engine.run()
 
 
-def _until_suspended(run: Run) -> None:
+def _run_until(run: Run, act: Callable[[], Any]) -> None:
+    """Run, and have something done at one of the events of the atoms."""
     left = [run.rng.randint(0, 12)]
 
     def count(*_: Any) -> None:
         left[0] -= 1
         if left[0] == 0:
-            run.engine.suspend()
+            act()
 
     run.engine.atom_notifier.register("*", count)
     try:
         run.engine.run()
     finally:
         run.engine.atom_notifier.deregister("*", count)
+
+
+def _until_suspended(run: Run) -> None:
+    _run_until(run, run.engine.suspend)
 
 
 def _until_a_listener_leaves(run: Run) -> None:
-    left = [run.rng.randint(0, 12)]
+    def leave() -> None:
+        raise Cut("a listener")
 
-    def count(*_: Any) -> None:
-        left[0] -= 1
-        if left[0] == 0:
-            raise Cut("a listener")
-
-    run.engine.atom_notifier.register("*", count)
-    try:
-        run.engine.run()
-    finally:
-        run.engine.atom_notifier.deregister("*", count)
+    _run_until(run, leave)
 
 
 def _with_a_deadline(run: Run) -> None:

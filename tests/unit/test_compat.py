@@ -247,7 +247,7 @@ def test_uninstall_takes_back_everything():
         compat.uninstall()
         print(sum(name.partition(".")[0] == "taskflow" for name in sys.modules))
         print(sum(type(finder).__name__ == "_Finder" for finder in sys.meta_path))
-        print(taskflowx.storage.LOG.name, logging.getLogger("taskflowx.storage") is taskflowx.storage.LOG)
+        print(taskflowx.storage.LOG.name, logging.getLogger("taskflowx.storage") is taskflowx.storage.LOG.logger)
         try:
             import taskflow.task
         except ImportError as error:
@@ -286,7 +286,7 @@ def test_a_configuration_made_before_the_module_is_loaded_holds_for_it():
         import logging, logging.config
         logging.config.dictConfig({"version": 1, "loggers": {"taskflow": {"level": "ERROR"}}})
         import taskflow.storage
-        log = taskflow.storage.LOG
+        log = taskflow.storage.LOG.logger
         print(log.name, log.getEffectiveLevel(), log.disabled)
         logging.config.dictConfig({"version": 1, "loggers": {"taskflow": {"level": "INFO"}}})
         print(log.getEffectiveLevel(), log.disabled)

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import logging
 import pickle
 import threading
 import time
@@ -26,6 +25,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import exceptions, states, task
+from taskflowx._util import logs
 from taskflowx.executors import base, pickling
 from taskflowx.executors.dask import cargo, fence, ledger
 from taskflowx.types.failure import Failure
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-LOG = logging.getLogger(__name__)
+LOG = logs.calm(__name__)
 
 #: seconds that an answer may take, and for which a request is made again when the connection was lost
 LIMIT, PATIENCE = 7.0, 3.0

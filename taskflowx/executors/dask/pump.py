@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
-import logging
 import time
 import uuid
 from collections import deque
@@ -26,6 +25,7 @@ from distributed.core import Status
 from distributed.utils import sync
 
 from taskflowx import task
+from taskflowx._util import logs
 from taskflowx.executors import base, carried, pickling
 from taskflowx.executors.dask import cargo, fence, ledger
 from taskflowx.types.failure import Failure
@@ -40,7 +40,7 @@ PATIENCE = 2 * ledger.AT_ONCE
 #: seconds that a request may take, and how often it is made
 _LIMIT, _TRIES = 30.0, 3
 
-LOG = logging.getLogger(__name__)
+LOG = logs.calm(__name__)
 
 _blobs = cargo.Blobs()
 
@@ -128,7 +128,7 @@ class Pump:
         try:
             outcome = self._context.copy().run(base.perform, atom, verb, kwargs)
         except BaseException as error:
-            self._put(ledger.EXITED, pickling.portable_exit(error))
+            self._put(ledger.EXITED, pickling.dumps_afar(pickling.exit_that_travels(error)))
         else:
             body = self._packed(atom, outcome)
             what = ledger.ENDED

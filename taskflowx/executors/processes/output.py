@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 #: the names of the loggers whose handlers have had a record, in what is sent of it
 _HAD_BY = "taskflowx_had_by"
 
+LOG = logs.calm(__name__)
+
 
 def logger() -> logging.Logger:
     """Return the logger to which goes what workers print: that of the package, whatever its name is."""
@@ -174,9 +176,7 @@ def show(kind: int, value: Any, atom: Any) -> None:
             stream, text = value
             _print(stream, text, name)
     except Exception as error:
-        logs.calmly(
-            logger().warning, "Something that atom '%s' has printed or logged could not be shown: %r", name, error
-        )
+        LOG.warning("Something that atom '%s' has printed or logged could not be shown: %r", name, error)
 
 
 def _log(facts: dict[str, Any], name: str | None) -> None:
@@ -215,8 +215,7 @@ def _print(stream: str, text: str, name: str | None) -> None:
 def warn_of_unread(atom: Any, error: Exception) -> None:
     """Tell that a message of a worker is left out."""
     name = None if atom is None else atom.name
-    logs.calmly(
-        logger().warning,
+    LOG.warning(
         "Something that atom '%s' has told from its process could not be read, and is left out: %r",
         name,
         error,
@@ -225,8 +224,7 @@ def warn_of_unread(atom: Any, error: Exception) -> None:
 
 def warn_of_end(pid: int | None, error: str) -> None:
     """Tell that a worker ends between two calls."""
-    logs.calmly(
-        logger().warning,
+    LOG.warning(
         "Worker process %s ends, as this was raised in it between two calls (by a signal handler or a thread that a "
         "task has left behind): %s",
         pid,
@@ -236,8 +234,7 @@ def warn_of_end(pid: int | None, error: str) -> None:
 
 def warn_of_kill(pids: list[int | None], seconds: float) -> None:
     """Tell that workers are killed that have not ended by themselves."""
-    logs.calmly(
-        logger().warning,
+    LOG.warning(
         "Worker processes %s have not ended %g seconds after their last call, as a thread or an exit handler of a task "
         "keeps them; they are killed",
         ", ".join(map(str, pids)),

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from taskflowx._util import logs
 
-LOG = logging.getLogger(__name__)
+LOG = logs.calm(__name__)
 
 _starting = threading.Lock()
 
@@ -89,7 +89,7 @@ def take_over(changed: dict[str, Any]) -> None:
         try:
             os.chdir(changed["folder"])
         except OSError as error:
-            logs.calmly(LOG.warning, "A worker process cannot go to the working directory of the engine: %s", error)
+            LOG.warning("A worker process cannot go to the working directory of the engine: %s", error)
 
 
 def start(process: Any) -> None:

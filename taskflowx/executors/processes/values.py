@@ -66,7 +66,7 @@ def pack_plain(value: Any) -> tuple[bytes, int]:
 
 def pack_exit(error: BaseException) -> tuple[bytes, int]:
     """As `pack`, for what is no `Exception`; a SystemExit that names it where it cannot be made again on the way."""
-    body = pickling.portable_exit(error)
+    body = pickle.dumps(pickling.exit_that_travels(error), pickling.PROTOCOL)
     return (body, -1) if len(body) < LARGE else _apart([memoryview(body)]) or (body, -1)
 
 

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import logging
 import urllib.parse
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import _names, exceptions
+from taskflowx._util import logs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from taskflowx.persistence.base import Backend
 
-LOG = logging.getLogger(__name__)
+LOG = logs.calm(__name__)
 
 BACKEND_NAMESPACE = "taskflowx.persistence"
 

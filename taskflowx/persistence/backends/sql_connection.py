@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
-import logging
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
     from taskflowx.persistence.backends.sql_unit import Unit
     from taskflowx.persistence.models import AtomDetail, FlowDetail, LogBook
 
-LOG = logging.getLogger(__name__)
+LOG = logs.calm(__name__)
 T = TypeVar("T")
 
 MOST_WRITTEN = 1000  # flows whose state is remembered
@@ -338,13 +337,8 @@ class Connection(base.Connection):
             self._backend.written.pop(detail.uuid, None)
             writer.took(claim, detail)
         for detail, reason in outcome.left:
-            logs.calmly(
-                LOG.warning,
-                "Flow '%s' (%s) in book '%s' is left as it is stored: %s",
-                detail.name,
-                detail.uuid,
-                book.name,
-                reason,
+            LOG.warning(
+                "Flow '%s' (%s) in book '%s' is left as it is stored: %s", detail.name, detail.uuid, book.name, reason
             )
         return book
 

@@ -6,10 +6,10 @@ the log, so that it does not hide the others.
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from taskflowx import exceptions
+from taskflowx._util import logs
 from taskflowx.persistence import codec
 from taskflowx.persistence.backends import sql, sql_histories, sql_rows
 from taskflowx.persistence.owners import Claim
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from taskflowx.persistence.backends.sql_unit import Unit
     from taskflowx.persistence.models import AtomDetail, FlowDetail, LogBook
 
-LOG = logging.getLogger(__name__)
+LOG = logs.calm(__name__)
 T = TypeVar("T")
 
 

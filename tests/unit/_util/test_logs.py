@@ -8,7 +8,7 @@ from taskflowx import engines, states, task
 from taskflowx._util import logs
 from taskflowx.patterns import linear_flow
 
-LOG = logging.getLogger("taskflowx.tests.logs")
+LOG = logs.calm("taskflowx.tests.logs")
 
 
 class Refusing(logging.Handler):
@@ -48,15 +48,22 @@ def test_a_run_goes_on_when_a_listener_raises_and_the_log_too(refusing, executor
     assert len(refusing.refused) == 4
 
 
-def test_a_record_names_the_caller(refusing):
-    logs.calmly(LOG.warning, "%s is full", "it")
+@pytest.mark.parametrize("log", [LOG.warning, LOG.exception])
+def test_a_record_names_the_caller(refusing, log):
+    log("%s is full", "it")
     (record,) = refusing.refused
     assert (record.getMessage(), record.funcName) == ("it is full", "test_a_record_names_the_caller")
 
 
-def test_what_is_no_exception_comes_out():
-    def leave(*_, **__):
-        raise KeyboardInterrupt
+def test_what_is_no_exception_comes_out(refusing):
+    class Leave(logging.Filter):
+        def filter(self, record):
+            raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        logs.calmly(leave, "it")
+    leave = Leave()
+    LOG.logger.addFilter(leave)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            LOG.warning("it")
+    finally:
+        LOG.logger.removeFilter(leave)
