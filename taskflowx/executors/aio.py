@@ -20,6 +20,7 @@ import asyncio
 import contextlib
 import contextvars
 import functools
+import logging
 import math
 import threading
 import time
@@ -109,7 +110,7 @@ class AsyncioExecutor(base.Executor):
         self._threads.start(deliver if self._most == math.inf else self._deliver_from_thread)
         self._thread = threading.get_ident()
         if self._loop is None:
-            self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+            self._runner = asyncio.Runner(loop_factory=_new_loop)
             self._loop = self._runner.get_loop()
             self._loop.set_exception_handler(_report)
         self._look_out()
@@ -417,6 +418,19 @@ class AsyncioExecutor(base.Executor):
             if timer is not None:
                 timer.cancel()
         self._raise_interrupt()
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    """Return a new loop; asyncio logs that it makes one, and where that raises it is made without a word."""
+    try:
+        return asyncio.new_event_loop()
+    except Exception:
+        log = logging.getLogger("asyncio")
+        kept, log.disabled = log.disabled, True
+        try:
+            return asyncio.new_event_loop()
+        finally:
+            log.disabled = kept
 
 
 def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -717,16 +717,25 @@ class RaisesInACallback(task.Task):
         return "done"
 
 
-def test_a_callback_of_a_task_that_cannot_even_be_logged_does_not_end_the_run():
+@pytest.mark.parametrize("level", [logging.WARNING, logging.DEBUG])
+def test_what_asyncio_cannot_log_does_not_end_the_run(level):
+    """At DEBUG it logs also that a loop is made."""
+
     class Refuses(logging.Filter):
         def filter(self, record):
+            refused.append(record.levelno)
             raise ZeroDivisionError
 
-    refuses, logger = Refuses(), logging.getLogger("asyncio")
+    refused, refuses, logger = [], Refuses(), logging.getLogger("asyncio")
+    kept = logger.level
+    logger.setLevel(level)
     logger.addFilter(refuses)
     try:
         engine = load(linear_flow.Flow("f").add(RaisesInACallback("a", provides="a")))
         engine.run()
     finally:
         logger.removeFilter(refuses)
+        logger.setLevel(kept)
     assert engine.storage.fetch("a") == "done"
+    assert logging.ERROR in refused
+    assert (logging.DEBUG in refused) == (level == logging.DEBUG)
