@@ -421,16 +421,19 @@ class AsyncioExecutor(base.Executor):
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:
-    """Return a new loop; asyncio logs that it makes one, and where that raises it is made without a word."""
-    try:
+    """Return a new loop, of which asyncio does not log that it makes it: what raised there would leave half a loop."""
+    log, here = logging.getLogger("asyncio"), threading.get_ident()
+    if not log.isEnabledFor(logging.DEBUG):
         return asyncio.new_event_loop()
-    except Exception:
-        log = logging.getLogger("asyncio")
-        kept, log.disabled = log.disabled, True
-        try:
-            return asyncio.new_event_loop()
-        finally:
-            log.disabled = kept
+
+    def silence(_: logging.LogRecord) -> bool:
+        return threading.get_ident() != here
+
+    try:
+        log.filters.insert(0, silence)  # before those that may raise
+        return asyncio.new_event_loop()
+    finally:
+        log.removeFilter(silence)
 
 
 def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

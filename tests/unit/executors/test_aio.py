@@ -719,7 +719,7 @@ class RaisesInACallback(task.Task):
 
 @pytest.mark.parametrize("level", [logging.WARNING, logging.DEBUG])
 def test_what_asyncio_cannot_log_does_not_end_the_run(level):
-    """At DEBUG it logs also that a loop is made."""
+    """At DEBUG it would log also that a loop is made, and half a loop would be left when that raises."""
 
     class Refuses(logging.Filter):
         def filter(self, record):
@@ -738,4 +738,4 @@ def test_what_asyncio_cannot_log_does_not_end_the_run(level):
         logger.setLevel(kept)
     assert engine.storage.fetch("a") == "done"
     assert logging.ERROR in refused
-    assert (logging.DEBUG in refused) == (level == logging.DEBUG)
+    assert logger.filters == []
