@@ -52,13 +52,13 @@ def commits_of(connection: str, shape: str, atoms: int, **options: Any) -> int:
     with backends.backend(connection) as backend:
         flow = workloads.SHAPES[shape](atoms)
         engine = workloads.ready(flow, book=models.LogBook("book"), backend=backend, **options)
-        commit = engine.storage.commit
+        commit = engine.storage.writes.commit
 
         def counted(details: Any) -> None:
             count.append(1)
             commit(details)
 
-        engine.storage.commit = counted
+        engine.storage.writes.commit = counted
         engine.run()
     return len(count)
 

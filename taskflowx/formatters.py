@@ -22,7 +22,7 @@ from taskflowx._util import arguments
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
 
-    from taskflowx.engines.plan import Plan, Span
+    from taskflowx.engines.plan import FlowRange, Plan
     from taskflowx.types.failure import ExcInfo, Failure
 
     #: an atom is its index in the Plan, a flow the inverted index (~) of its span
@@ -184,7 +184,7 @@ class FailureFormatter:
         values: dict[str, Any] = {}
         keys = self._mask_inputs_keys
         try:
-            arguments = self._engine._binder.execute_arguments(i)  # noqa: SLF001 - storage would search by name
+            arguments = self._engine.preparation.binder.execute_arguments(i)  # storage would search by name
         except exceptions.NotFound:
             pass
         else:
@@ -215,14 +215,14 @@ def _find(plan: Plan, matcher: Callable[[Any], object]) -> Node | None:
     for i, atom in enumerate(plan.atoms):
         if atom is not None and matcher(Candidate(atom)):
             return i
-    for home, span in enumerate(plan.spans):
+    for home, span in enumerate(plan.ranges):
         if matcher(Candidate(span.flow)):
             return ~home
     return None
 
 
 def _title(plan: Plan, node: Node) -> str:
-    return f"Atom '{plan.atoms[node].name}'" if node >= 0 else f"Flow '{plan.spans[~node].flow.name}'"
+    return f"Atom '{plan.atoms[node].name}'" if node >= 0 else f"Flow '{plan.ranges[~node].flow.name}'"
 
 
 def _siblings(plan: Plan, node: Node) -> Iterator[tuple[Node, bool]]:
@@ -237,18 +237,18 @@ def _before(plan: Plan, node: Node) -> Iterable[Node]:
     The end of a flow is no node: what follows a flow comes after the last atoms in it.
     """
     if node >= 0:
-        home, preds = plan.home[node], plan.pred[node]
+        home, preds = plan.flow_of[node], plan.pred[node]
     else:
-        span = plan.spans[~node]
+        span = plan.ranges[~node]
         home, preds = span.parent, plan.pred[span.lo]
         if home < 0:
             return ()
-    span = plan.spans[home]
+    span = plan.ranges[home]
     return dict.fromkeys(_expand(plan, span, home, preds)) or _begin(plan, home)
 
 
-def _expand(plan: Plan, span: Span, home: int, preds: Iterable[int]) -> Iterator[Node]:
-    """Iterate over predecessors, with those of a gate in its place and the flow in the place of what precedes it."""
+def _expand(plan: Plan, span: FlowRange, home: int, preds: Iterable[int]) -> Iterator[Node]:
+    """Iterate over predecessors, with those of a barrier in its place and the flow in the place of what precedes it."""
     pending = list(reversed(list(preds)))
     while pending:
         p = pending.pop()

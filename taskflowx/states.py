@@ -58,6 +58,20 @@ MAY_START = (None, PENDING, RUNNING)
 CUT_OFF = (RUNNING, REVERTING, REVERT_FAILURE)
 #: a call of it was being made, or is about to be
 UNDER_WAY = (RUNNING, REVERTING, RETRYING)
+#: nothing has been done with it yet
+FRESH = (None, PENDING)
+#: a call of it is made
+CALLED = (RUNNING, REVERTING)
+#: a call of it has ended
+WITH_OUTCOME = (SUCCESS, FAILURE, REVERTED, REVERT_FAILURE)
+#: it has run and stands, a retry that is about to run again included
+STANDING = (SUCCESS, FAILURE, RETRYING)
+#: nothing of it is to be undone
+NOTHING_TO_UNDO = (PENDING, REVERTED, IGNORE)
+
+# What the state of a flow means.
+#: nobody is at work with it
+AT_REST = (SUCCESS, FAILURE, REVERTED, SUSPENDED)
 
 # What may stand in a record, ours or TaskFlow's.
 FLOW_STATES = (PENDING, RUNNING, SUCCESS, FAILURE, REVERTED, SUSPENDING, SUSPENDED, RESUMING)

@@ -17,18 +17,21 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Any
 
-from taskflowx import atom as atom_module, exceptions, retry, states
+from taskflowx import exceptions, retry, states
+from taskflowx.atom import REVERT_FLOW_FAILURES, REVERT_RESULT
 from taskflowx.engines import calling, plan as plans
 from taskflowx.engines.calling import BOUND, EXECUTES, NOBODY, TAKES_FAILURES, TAKES_RESULT
 from taskflowx.engines.scope import Scope
-from taskflowx.storage import META_ATTEMPT, META_REVERT_ATTEMPT, META_ROUND
+from taskflowx.record import metadata
+from taskflowx.signature import Wiring, inspect_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
     from typing import Self
 
     from taskflowx.engines.plan import Plan
-    from taskflowx.storage import Source, Storage
+    from taskflowx.record.lookup import Source
+    from taskflowx.storage import Storage
     from taskflowx.types.failure import Failure
 
     #: for each argument, what has the value
@@ -90,7 +93,7 @@ class _Facts:
         meta = self._detail._meta or {}
         if name == "attempt":
             return meta.get(self._counted, 1)
-        return f"{self._detail.uuid}.{meta.get(META_ROUND, 0)}"
+        return f"{self._detail.uuid}.{meta.get(metadata.ROUND, 0)}"
 
 
 class Binder:
@@ -103,12 +106,12 @@ class Binder:
 
     def __init__(self, plan: Plan, details: list[Any], storage: Storage) -> None:
         self._plan = plan
-        self._storage = storage
+        self._storage, self._lookup = storage, storage.lookup
         self._details = details
         self._scope = Scope(plan)
         #: each atom as a source: its detail, or what stands for that of a retry
         self._given: list[Any] = details.copy()
-        for span in plan.spans:
+        for span in plan.ranges:
             if span.retry >= 0:
                 self._given[span.retry] = _LastResult(details[span.retry])
         #: for each atom, how its execute is called; None when it takes no arguments
@@ -136,7 +139,7 @@ class Binder:
         undo_sources = sources.copy()
         undo_takes = [0] * count
         incomplete: list[int] = []
-        injected = self._storage.injected_names()
+        injected = self._lookup.injected_names()
         whole: dict[str, int] | None = None
         caller = calling.caller
         last_args: tuple[str, ...] = ()
@@ -173,7 +176,7 @@ class Binder:
         self.callers, self.undo_callers = callers, undo_callers
         self.sources, self.undo_sources, self.undo_takes = sources, undo_sources, undo_takes
         self.incomplete = incomplete
-        self.epoch = self._storage.injections
+        self.epoch = self._lookup.injections
 
     def look_anew_for(self, gone: Callable[[Any], bool]) -> None:
         """Have arguments be looked for when they are needed, where a source of theirs has nothing any more.
@@ -197,7 +200,7 @@ class Binder:
         return whole
 
     def _bind(
-        self, i: int, wiring: atom_module.Wiring, whole: dict[str, int], injected: Collection[str] | None
+        self, i: int, wiring: Wiring, whole: dict[str, int], injected: Collection[str] | None
     ) -> tuple[tuple[str, ...], tuple[Any, ...], Sources]:
         """Find the first source of each argument; returns the arguments, the keys in their sources, and these.
 
@@ -215,11 +218,11 @@ class Binder:
         return wiring.args, _WHOLE * len(found), tuple(found)
 
     def _is_in_row(self, p: int, i: int) -> bool:
-        home = self._plan.home
-        return 0 <= p < i and home[p] == home[i] and self._plan.spans[home[i]].kind is plans.LINEAR
+        home = self._plan.flow_of
+        return 0 <= p < i and home[p] == home[i] and self._plan.ranges[home[i]].kind is plans.LINEAR
 
     def _search_sources(
-        self, i: int, wiring: atom_module.Wiring, injected: Collection[str] | None
+        self, i: int, wiring: Wiring, injected: Collection[str] | None
     ) -> tuple[tuple[str, ...], tuple[Any, ...], Sources]:
         """As `_bind`; an optional argument that nobody provides is left out.
 
@@ -229,7 +232,7 @@ class Binder:
         found: list[tuple[str, Any, Any]] = []
         for position, (arg, name) in enumerate(zip(wiring.args, wiring.names, strict=True)):
             if injected is None or name in injected:
-                source = self._storage.injected_source(atoms[i].name, name)
+                source = self._lookup.injected_source(atoms[i].name, name)
                 if source is not None:
                     found.append((arg, source[1], source[0]))
                     continue
@@ -244,10 +247,10 @@ class Binder:
         args, keys, sources = zip(*found, strict=True) if found else (_NOTHING,) * 3
         return args, keys, sources
 
-    def _facts(self, i: int, wiring: atom_module.Wiring) -> _Facts:
+    def _facts(self, i: int, wiring: Wiring) -> _Facts:
         """Return what a call of atom `i` can know about itself."""
         executes = wiring is self._plan.atoms[i]._tfx_signature.execute
-        return _Facts(self._details[i], META_ATTEMPT if executes else META_REVERT_ATTEMPT)
+        return _Facts(self._details[i], metadata.ATTEMPT if executes else metadata.REVERT_ATTEMPT)
 
     def missing(self, i: int) -> list[tuple[str, list[tuple[str, str]]]]:
         """Return, for each method that lacks something, its name and (argument, stored name) pairs."""
@@ -286,20 +289,20 @@ class Binder:
 
     def _candidates(self, i: int, name: str) -> Iterator[Source]:
         """Iterate over all that may feed a name to atom `i`, in the lookup order."""
-        injected = self._storage.injected_source(self._plan.atoms[i].name, name)
+        injected = self._lookup.injected_source(self._plan.atoms[i].name, name)
         if injected is not None:
             yield injected
         for p in self._scope.candidates(i, name):
             yield self._given[p], _key(self._plan.atoms[p], name)
 
-    def _search(self, i: int, wiring: atom_module.Wiring) -> dict[str, Any]:
+    def _search(self, i: int, wiring: Wiring) -> dict[str, Any]:
         arguments = {}
         for position, (arg, name) in enumerate(zip(wiring.args, wiring.names, strict=True)):
             sources = self._candidates(i, name)
             if name in _Facts.NAMES and position < wiring.needed:
                 sources = itertools.chain(sources, [(self._facts(i, wiring), name)])
             try:
-                arguments[arg] = self._storage.find(name, sources)
+                arguments[arg] = self._lookup.find(name, sources)
             except exceptions.NotFound as error:
                 if position < wiring.needed:
                     msg = f"Atom '{self._plan.atoms[i].name}' has no value for its argument '{arg}': {error}"
@@ -317,11 +320,9 @@ class Binder:
             self._add_history(arguments, i, atom.execute)
         return arguments
 
-    def _fill(
-        self, i: int, caller: calling.Caller | None, sources: Sources, wiring: atom_module.Wiring
-    ) -> dict[str, Any]:
+    def _fill(self, i: int, caller: calling.Caller | None, sources: Sources, wiring: Wiring) -> dict[str, Any]:
         """Return the arguments of one method, from its binding if all of that has values."""
-        if self.epoch == self._storage.injections:
+        if self.epoch == self._lookup.injections:
             arguments = {} if caller is None else caller.fill(sources)
             if arguments is not None:
                 return arguments
@@ -342,22 +343,22 @@ class Binder:
             self._add_history(arguments, i, atom.revert)
         elif signature.takes_result:
             detail = self._given[i]
-            arguments[atom_module.REVERT_RESULT] = detail.results if detail.failure is None else detail.failure
+            arguments[REVERT_RESULT] = detail.results if detail.failure is None else detail.failure
         if signature.takes_failures:
-            arguments[atom_module.REVERT_FLOW_FAILURES] = failures()
+            arguments[REVERT_FLOW_FAILURES] = failures()
         return arguments
 
     def on_failure_arguments(self, r: int) -> dict[str, Any]:
         """Return the arguments of a retry's `on_failure`: those of its execute that it takes, and the history."""
         controller = self._plan.atoms[r]
-        takes = atom_module.inspect_parameters(controller.on_failure)
+        takes = inspect_parameters(controller.on_failure)
         arguments = self._search(r, controller._tfx_signature.execute)
         arguments = {name: value for name, value in arguments.items() if takes.accepts(name)}
         self._add_history(arguments, r, controller.on_failure)
         return arguments
 
     def _add_history(self, arguments: dict[str, Any], r: int, method: Callable[..., Any]) -> None:
-        if atom_module.inspect_parameters(method).accepts(retry.EXECUTE_REVERT_HISTORY):
+        if inspect_parameters(method).accepts(retry.EXECUTE_REVERT_HISTORY):
             arguments[retry.EXECUTE_REVERT_HISTORY] = self._storage.get_retry_history(self._plan.atoms[r].name)
 
 

@@ -4,127 +4,57 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import math
-import operator
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from taskflowx import exceptions, executors, retry, states, storage, task
+from taskflowx import exceptions, executors, states, storage
 from taskflowx._util import arguments, logs
-from taskflowx.engines import base, binding, keeping, life, plan, scheduler, walk
+from taskflowx.engines import base, endings, keeping, life, scheduler, shared, walk
+from taskflowx.engines.compilation import (
+    Compilation,
+    quoted,
+)
+from taskflowx.engines.flow_state import FlowState
+from taskflowx.engines.options import NAMES, Options
+from taskflowx.engines.preparation import Preparation
 from taskflowx.executors import carried
-from taskflowx.types.failure import Failure
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator
+    from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 
     from taskflowx.engines import aio
     from taskflowx.executors.base import Executor
-    from taskflowx.persistence.models import AtomDetail, FlowDetail
-    from taskflowx.types.graph import DiGraph
-    from taskflowx.types.tree import Node
+    from taskflowx.persistence.models import FlowDetail
 
 LOG = logs.calm(__name__)
-
-_HALT, _CONTINUE = "halt", "continue"
-_WARN, _REFUSE, _LEAVE = "warn", "refuse", "ignore"
-_STRICT, _GROUP, _EXIT = "strict", "group", "exit"
-_COMMIT_INTERVAL, _COMMIT_TIMEOUT, _LEASE = 0.05, 30.0, 60.0  # seconds
-
-
-class Compilation:
-    """A compiled flow: the lists that the engine runs, and what there is for those who want to look at it."""
-
-    def __init__(self, compiled: plan.Plan) -> None:
-        self.plan = compiled
-
-    @functools.cached_property
-    def execution_graph(self) -> DiGraph:
-        """The flow as a graph of networkx; made when it is first asked for, and not used by the engine."""
-        from taskflowx.engines import export
-
-        return export.to_digraph(self.plan.flow)
-
-    @functools.cached_property
-    def hierarchy(self) -> Node:
-        """The flow as a tree of what is in it; made when it is first asked for, and not used by the engine."""
-        from taskflowx.engines import export
-
-        return export.to_tree(self.plan.flow)
 
 
 class ActionEngine(base.Engine):
     """Runs a flow on an executor.
 
-    :param options: by name
-
-        - `executor`: a name ('serial', 'threads', 'processes', 'asyncio') or an instance of
-          `concurrent.futures.Executor`, which is left open after the run
-        - `max_workers`: how many calls may run at once, for the executors that are picked by name
-        - `context`: context variables whose values go along to calls in other processes, or the paths of such, such as
-          'package.module:NAME'; calls that share memory with the engine see the whole context of the caller
-        - `inline`: whether a call that is the only one to run may run in the engine's own thread with
-          executor='threads' (the default)
-        - `on_revert_failure`: 'halt' (what precedes an atom whose revert failed waits, the default) or 'continue'
-        - `defer_reverts`: whether a retry that says REVERT leaves it to the one around it how much is undone
-        - `never_resolve`: whether failures turn nothing round, and everything that can still run runs
-        - `inject_transient`: whether values that atoms inject are left out of the record (the default)
-        - `durability`: with a store other than memory, when the record is written: 'strict' (the default: before a call
-          that depends on it begins), 'group' (at most every `commit_interval` seconds) or 'exit' (when something has
-          failed, and when the run is suspended or ends)
-        - `commit_interval`: seconds between the commits of durability='group', 0.05 by default
-        - `commit_timeout`: for how many seconds a commit is tried again when the store does not take it, 30 by default;
-          then the run is stopped
-        - `keep_results`: False to let go of the result of a task once each task that takes it has ended, and no
-          `revert`, decider or retry needs it; or the names of values that are kept all the same
-        - `lease`: after how many seconds without a sign of life another process may take the run over, 60 by default
-        - `on_mismatch`: what is done when the record has atoms that have begun, and that the flow does not have any
-          more: 'warn' (the default), 'refuse' (IncompatibleVersion before anything runs) or 'ignore'
-        - `gather_statistics`: whether the time spent in each step is measured (the default)
+    :param options: by name; see `taskflowx.engines.options.Options`
     :raises ValueError, TypeError: when an option is unknown or its value is not one of those accepted
     """
 
     NO_RERAISING_STATES = frozenset((states.SUCCESS, states.SUSPENDED))
-    KNOWN_OPTIONS = frozenset(
-        (
-            "commit_interval",
-            "commit_timeout",
-            "context",
-            "defer_reverts",
-            "durability",
-            "executor",
-            "gather_statistics",
-            "inject_transient",
-            "inline",
-            "keep_results",
-            "lease",
-            "max_workers",
-            "never_resolve",
-            "on_mismatch",
-            "on_revert_failure",
-        )
-    )
+    KNOWN_OPTIONS = NAMES
     _default_executor = "serial"
 
     def __init__(self, flow: Any, flow_detail: FlowDetail, backend: Any, options: dict[str, Any] | None) -> None:
         super().__init__(flow, flow_detail, backend, options)
-        if self._options:
-            _check_options(type(self), self._options)
+        self._settings = Options.of(self._options, self.KNOWN_OPTIONS)
+        self._options = {name: getattr(self._settings, name, value) for name, value in self._options.items()}
         self._executor = self._make_executor()
-        self._carried = carried.by_path(self._options.get("context", ()))
-        self._plan: plan.Plan | None = None
-        self._compilation: Compilation | None = None
-        self._details: list[Any] = []
-        self._absent: list[AtomDetail] = []  # on record, and not in the flow
-        self._binder: binding.Binder | None = None
+        self._carried = carried.by_path(self._settings.context)
         self._storage = storage.Storage(flow_detail, backend, self._seen_by)
+        #: what has been made of the flow so far: its plan, the details of its atoms, their bindings
+        self.preparation = Preparation(flow, self._storage, self._executor, self._settings)
+        self._compilation: Compilation | None = None
         self._scheduler: scheduler.Scheduler | None = None
         #: that of a run which was interrupted: something may still come of its calls
         self._left: scheduler.Scheduler | None = None
-        self._validated = -1
-        #: (state, state before) of a move of the flow that nobody has been told of yet
-        self._untold: tuple[str, str | None] | None = None
+        self._state = FlowState(self, self._storage, self._notifier)
         self._seconds: dict[str, float] = {}
         self._active_for = 0.0
         self._timed_out = False
@@ -132,15 +62,12 @@ class ActionEngine(base.Engine):
         self._arrange: Callable[[list[int]], None] | None = None
 
     def _make_executor(self) -> Executor:
-        executor = self._options.get("executor")
-        return executors.fetch(
-            self._default_executor if executor is None else executor,
-            self._options.get("max_workers"),
-            inline=self._options.get("inline", True),
-        )
+        settings = self._settings
+        executor = self._default_executor if settings.executor is None else settings.executor
+        return executors.fetch(executor, settings.max_workers, inline=settings.inline)
 
     def _seen_by(self, atom_name: str) -> Iterator[list[str]]:
-        return iter(()) if self._binder is None else self._binder.seen_by(atom_name)
+        return self.preparation.seen_by(atom_name)
 
     @property
     def storage(self) -> storage.Storage:
@@ -150,8 +77,9 @@ class ActionEngine(base.Engine):
     @property
     def compilation(self) -> Compilation | None:
         """The compiled flow; None before it is compiled."""
-        if self._compilation is None and self._plan is not None:
-            self._compilation = Compilation(self._plan)
+        compiled = self.preparation.plan
+        if self._compilation is None and compiled is not None:
+            self._compilation = Compilation(compiled)
         return self._compilation
 
     @property
@@ -162,9 +90,9 @@ class ActionEngine(base.Engine):
         begun; `discarded_failures` is 0, as none is ever discarded; `active_for` is the time spent in `run`, in
         seconds, and `seconds_per_state` how it was spent.
         """
-        current = [detail.state for detail in self._details if detail is not None]
-        awaiting = sum(state in (None, states.PENDING) for state in current)
-        under_way = sum(state in _UNDER_WAY for state in current)
+        current = [detail.state for detail in self.preparation.details if detail is not None]
+        awaiting = sum(state in states.FRESH for state in current)
+        under_way = sum(state in states.UNDER_WAY for state in current)
         return {
             "completed": len(current) - awaiting - under_way,
             "incomplete": under_way,
@@ -185,15 +113,8 @@ class ActionEngine(base.Engine):
             coroutine function and nothing awaits it
         :raises InvalidState: when another thread is at work with the engine
         """
-        if self._plan is None:
-            self._alone("compile", self._compile)
-
-    def _compile(self) -> None:
-        if self._plan is None:
-            compiled = plan.compile_flow(self._flow, awaits=self._executor.runs_async)
-            if self._executor.pickles:
-                _check_picklable(compiled, self._executor.dumps)
-            self._plan = compiled
+        if self.preparation.plan is None:
+            self._alone("compile", self.preparation.compile)
 
     def prepare(self) -> None:
         """Make the record of each atom, or find it in what is kept already.
@@ -203,40 +124,14 @@ class ActionEngine(base.Engine):
         :raises InvalidState: when the flow has not been compiled, or another thread is at work with the engine
         :raises IncompatibleVersion: with on_mismatch='refuse', when the record has atoms that the flow has not
         """
-        self._compiled()
-        if self._binder is None or self._storage.get_flow_state() == states.REVERTED:
+        self.preparation.compiled()
+        if self.preparation.binder is None or self._state.now == states.REVERTED:
             self._alone("prepare", self._prepare)
 
     def _prepare(self) -> None:
-        compiled = self._compiled()
-        if self._binder is None:
-            self._look_for_absent(compiled)
-            self._details = self._storage.ensure_plan(compiled.atoms, compiled.names)
-            transient = self._options.get("inject_transient", True)
-            for atom in compiled.atoms:
-                if atom is not None and atom.inject:
-                    self._storage.inject_atom_args(atom.name, atom.inject, transient=transient)
-            binder = binding.Binder(compiled, self._details, self._storage)
-            binder.prepare()
-            self._binder = binder  # last: an interrupt leaves it all to be done again
-        if self._storage.get_flow_state() == states.REVERTED and not self.not_undone():
+        self.preparation.prepare()
+        if self._state.now == states.REVERTED and not self.not_undone():
             self._reset()
-
-    def _look_for_absent(self, compiled: plan.Plan) -> None:
-        """Report the atoms on record that the flow does not have any more."""
-        self._absent = self._storage.absent_from(compiled.names)
-        on_mismatch = self._options.get("on_mismatch", _WARN)
-        if not self._absent or on_mismatch == _LEAVE:
-            return
-        named = ", ".join(f"'{detail.name}' ({detail.state})" for detail in self._absent[:_NAMED_IN_FULL])
-        msg = (
-            f"The record of {self._flow} has atoms that the flow does not have any more: {named}\n"
-            "They are neither run nor undone. Put them back into the flow, with the name that they had, to have them "
-            "undone when it is rolled back"
-        )
-        if on_mismatch == _REFUSE:
-            raise exceptions.IncompatibleVersion(f"{msg}; or load the engine with on_mismatch='warn' or 'ignore'")
-        LOG.warning(msg)
 
     def validate(self) -> None:
         """Check that somebody provides everything that is required.
@@ -244,28 +139,10 @@ class ActionEngine(base.Engine):
         :raises MissingDependencies: names the flow, and as its causes the atoms and what each of them lacks
         :raises InvalidState: when the flow has not been prepared, or another thread is at work with the engine
         """
-        compiled, binder = self._compiled("validate"), self._prepared("validate")
-        if binder.epoch != self._storage.injections:
-            self._alone("validate", binder.prepare)
-        if self._validated == binder.epoch:
-            return
-        lacking = [(i, lack) for i in binder.incomplete if (lack := binder.missing(i))]
-        if lacking:
-            raise _missing(compiled, binder, lacking)
-        self._validated = binder.epoch
-
-    def _compiled(self, to: str = "prepare") -> plan.Plan:
-        if self._plan is None:
-            msg = f"Can not {to} an engine which has not been compiled"
-            raise exceptions.InvalidState(msg)
-        return self._plan
-
-    def _prepared(self, to: str) -> binding.Binder:
-        self._compiled(to)
-        if self._binder is None:
-            msg = f"Can not {to} an engine which has not had its storage populated"
-            raise exceptions.InvalidState(msg)
-        return self._binder
+        preparation = self.preparation
+        if not preparation.is_bound():
+            self._alone("validate", preparation.prepared("validate").prepare)
+        preparation.validate()
 
     def _alone(self, to: str, step: Callable[[], None], *, in_a_run: bool = True) -> None:
         """Do what must not take place during a run.
@@ -297,13 +174,13 @@ class ActionEngine(base.Engine):
         :raises InvalidState: when the flow has not been prepared, or is in a state that has no way back, or runs;
             without `force` also when a part of it still stands after it was reverted
         """
-        self._prepared("reset")
+        self.preparation.prepared("reset")
         if not force:
             self._refuse_what_stands("reset")
         self._alone("reset", self._reset, in_a_run=False)
 
     def _reset(self) -> None:
-        states.check_flow_transition(self._storage.get_flow_state(), states.PENDING)  # before anything is forgotten
+        states.check_flow_transition(self._state.now, states.PENDING)  # before anything is forgotten
         work = life.Interrupts()
         moved: dict[int, str | None] = {}
         work.defy(lambda: self._begin_anew(moved))
@@ -317,75 +194,38 @@ class ActionEngine(base.Engine):
 
         :param moved: gets the places of the atoms that were not PENDING, and their states before
         """
-        told = self._prepared("reset").told
+        preparation, writes = self.preparation, self._storage.writes
         self._left = None
-        details = {i: detail for i, detail in enumerate(self._details) if detail is not None}
-        if self._storage.durable:
-            self._storage.touched.update(details)  # until they are saved: a run that follows saves them
-        for i, detail in details.items():
-            if detail.state != states.PENDING:
-                moved.setdefault(i, detail.state)
-            scheduler.begin_anew(detail, counted=i in told)
-        for detail in self._absent:
-            scheduler.begin_anew(detail, counted=False)
-        self._change_state(states.PENDING, [*details.values(), *self._absent])
-        self._absent = []
-        self._storage.touched.clear()
+        if writes.durable:  # until they are saved: a run that follows saves them
+            writes.dirty.update(i for i, detail in enumerate(preparation.details) if detail is not None)
+        preparation.reset(moved)
+        self._state.change(states.PENDING, [*filter(None, preparation.details), *preparation.absent])
+        preparation.absent = []
+        writes.dirty.clear()
 
     def _tell_of_reset(self, moved: dict[int, str | None]) -> None:
         while moved:
             i = next(iter(moved))
-            detail, old = self._details[i], moved.pop(i)
+            detail, old = self.preparation.details[i], moved.pop(i)
             self._atom_notifier.notify(
                 states.PENDING,
                 {f"{detail.KIND}_name": detail.name, f"{detail.KIND}_uuid": detail.uuid, "old_state": old},
             )
-        self._tell_of_move()
+        self._state.publish()
 
     def _refuse_what_stands(self, to: str) -> None:
         """Refuse to make effects again that stand, as an inner part of the flow alone was reverted.
 
         :raises InvalidState: names the atoms
         """
-        standing = self.not_undone() if self._storage.get_flow_state() == states.REVERTED else []
+        standing = self.not_undone() if self._state.now == states.REVERTED else []
         if standing:
             msg = (
-                f"Can not {to} {self._flow}: it was reverted in part, and {_quoted(standing)} would be repeated "
+                f"Can not {to} {self._flow}: it was reverted in part, and {quoted(standing)} would be repeated "
                 "without having been undone\n"
                 "rollback() undoes all that stands, then it can be run anew; reset(force=True) forgets what stands"
             )
             raise exceptions.InvalidState(msg)
-
-    def _move(self, state: str) -> bool:
-        """Move the flow to a state, and tell those who listen; returns whether it has moved."""
-        moved = self._change_state(state)
-        self._tell_of_move()
-        return moved
-
-    def _change_state(self, state: str, details: Iterable[AtomDetail] = ()) -> bool:
-        """Move the flow to a state without a word; returns whether it has moved.
-
-        :param details: what is saved with it
-        """
-        old = self._storage.get_flow_state()
-        if states.check_flow_transition(old, state):
-            self._untold = state, old
-        return self._storage.change_flow_state(state, details)[0]
-
-    def _tell_of_move(self) -> None:
-        """Tell of the last move of the flow, if nobody has: so it is told once, also when an interrupt comes."""
-        untold, self._untold = self._untold, None
-        if untold is not None:
-            state, old = untold
-            self._notifier.notify(
-                state,
-                {
-                    "engine": self,
-                    "flow_name": self._storage.flow_name,
-                    "flow_uuid": self._storage.flow_uuid,
-                    "old_state": old,
-                },
-            )
 
     # -- a run -------------------------------------------------------------------------------------
 
@@ -489,20 +329,14 @@ class ActionEngine(base.Engine):
         if work is not None and work.engine is self:
             work.stop()
         else:
-            self._compiled("suspend")
+            self.preparation.compiled("suspend")
 
     def not_undone(self) -> list[str]:
         """Return the names of the atoms whose effects still stand: those that ran and have not been reverted.
 
         The last ones are tasks that are on record and that the flow does not have any more.
         """
-        return [
-            detail.name
-            for atom, detail in zip(self._compiled("look at").atoms, self._details, strict=False)
-            if detail is not None
-            and detail.state not in states.NOT_BEGUN
-            and not (isinstance(atom, retry.Retry) and type(atom).revert is retry.Retry.revert)
-        ] + [detail.name for detail in self._absent if detail.KIND == "task"]
+        return self.preparation.not_undone()
 
     def _new_run(self, *, undo: bool = False) -> life.Work:
         return life.Work(self, self._flow_detail, "run", undo=undo)
@@ -530,7 +364,8 @@ class ActionEngine(base.Engine):
             work.let_go()  # as that one says
         self._active_for += time.monotonic() - started
         if work.left_by is not None:
-            raise self._left_by(work)
+            dirty = [self.preparation.details[i] for i in sorted(self._storage.writes.dirty)]
+            raise endings.left_by(self._flow, work, dirty)
 
     def _let_go(self, work: life.Work) -> None:
         self._leave(work)
@@ -539,8 +374,7 @@ class ActionEngine(base.Engine):
         work.let_go()
 
     def _owned(self, timeout: float | None, work: life.Work, *, stepwise: bool) -> Generator[str, Any, None]:
-        options = self._options
-        with self._storage.owned(options.get("lease", _LEASE), options.get("commit_timeout", _COMMIT_TIMEOUT)):
+        with self._storage.writes.owned(self._settings.lease, self._settings.commit_timeout):
             try:
                 yield from self._guarded(timeout, work, stepwise=stepwise)
             except BaseException as error:
@@ -556,16 +390,15 @@ class ActionEngine(base.Engine):
         self._take_late()
         if not work.undo:
             self._refuse_what_stands("run")
-        if not work.undo and self._storage.get_flow_state() == states.SUCCESS and self._found() <= _SUCCEEDED:
+        if not work.undo and self._state.now == states.SUCCESS == endings.final_state(self.preparation.details):
             LOG.warning(
-                "%s has succeeded already, so nothing of it runs; reset() brings it to its beginning",
-                self._flow,
+                "%s has succeeded already, so nothing of it runs; reset() brings it to its beginning", self._flow
             )
         current = self._begin(work)
         if (yield states.RESUMING):
             current.stop()
         clock = time.monotonic
-        spent = self._seconds if self._options.get("gather_statistics", True) else {}
+        spent = self._seconds if self._settings.gather_statistics else {}
         before = clock()
         step = states.RESUMING
         steps = current.run(timeout, stepwise=stepwise)
@@ -576,15 +409,15 @@ class ActionEngine(base.Engine):
                 step, before = following, now
                 if (yield following):
                     current.stop()
-                if current.stopping:
-                    self._move(states.SUSPENDING)
+                if current.shared.stopping:
+                    self._state.move(states.SUSPENDING)
         except BaseException as error:
             work.note(error)  # before closing it may raise another one
             raise
         finally:
             steps.close()
         spent[step] = spent.get(step, 0.0) + clock() - before
-        self._timed_out = current.timed_out
+        self._timed_out = current.shared.timed_out
         yield self._conclude(current)
 
     def _take_late(self) -> None:
@@ -601,33 +434,20 @@ class ActionEngine(base.Engine):
     def _come_to_rest(self, work: life.Work) -> None:
         running = work.scheduler
         running.finish()
-        work.note(running.interrupts.left_by)
-        if running.interrupts.left_by is not None:
+        work.note(running.shared.interrupts.left_by)
+        if running.shared.interrupts.left_by is not None:
             self._left = running
         if not isinstance(work.left_by, exceptions.OwnershipFailure):  # then it is somebody else's
             if work.not_saved is not None:
-                self._storage.lose_patience()
+                self._storage.writes.lose_patience()
             for state in (states.SUSPENDING, states.SUSPENDED):  # of a flow that has ended this saves the end at most
                 try:
-                    if state == states.SUSPENDED or self._storage.get_flow_state() == states.RUNNING:
-                        self._move(state)
+                    if state == states.SUSPENDED or self._state.now == states.RUNNING:
+                        self._state.move(state)
                 except exceptions.StorageFailure as error:
                     work.note(error)
-                    self._storage.lose_patience()
+                    self._storage.writes.lose_patience()
         work.at_rest = True
-
-    def _left_by(self, work: life.Work) -> BaseException:
-        """Return what is raised of a run that was left before its end."""
-        error = work.left_by
-        assert error is not None, "it was left"
-        if work.not_saved is None or (work.scheduler is None and not self._storage.touched):
-            return error
-        told = self._not_saved(work.not_saved)
-        if error is work.not_saved:
-            told.__cause__ = error
-            return told
-        LOG.warning("%s", told)
-        return error
 
     def _raise_for(self, final: str, timeout: float | None) -> None:
         """Raise what the caller of a run that has ended in this state is to see."""
@@ -635,114 +455,50 @@ class ActionEngine(base.Engine):
             msg = f"{self._flow} was not finished after {timeout} seconds; it is suspended and can be run on"
             raise TimeoutError(msg)
         if final not in self.NO_RERAISING_STATES:
-            self._reraise(final)
+            endings.raise_failures(self._flow, self._storage, final, self.not_undone())
 
     def _begin(self, work: life.Work) -> scheduler.Scheduler:
         """Put the flow into RUNNING, whatever state it was left in, and make the parts of one run."""
         if work.undo:
-            for detail in filter(None, self._details):
+            for detail in filter(None, self.preparation.details):
                 detail.intention = states.REVERT
             self._storage.save_all()
-            if self._storage.get_flow_state() in (states.REVERTED, states.SUCCESS):
-                self._move(states.PENDING)
-        if self._storage.get_flow_state() in (states.SUSPENDING, states.RESUMING):
-            self._move(states.SUSPENDED)
-        options = self._options
-        go_on = options.get("on_revert_failure", _HALT) == _CONTINUE
-        compiled = self._compiled("run")
+            if self._state.now in (states.REVERTED, states.SUCCESS):
+                self._state.move(states.PENDING)
+        if self._state.now in (states.SUSPENDING, states.RESUMING):
+            self._state.move(states.SUSPENDED)
+        settings, binder = self._settings, self.preparation.prepared("run")
+        compiled, details = self.preparation.compiled("run"), self.preparation.details
         running = scheduler.Scheduler(
-            compiled,
-            walk.Walk(compiled, self._details, go_on=go_on),
-            self._details,
-            self._prepared("run"),
-            self._storage,
-            self._executor,
-            self._atom_notifier,
-            defer_reverts=bool(options.get("defer_reverts")),
-            never_resolve=bool(options.get("never_resolve")),
-            go_on=go_on,
-            commit_interval=self._commit_interval(),
-            arrange=self._arrange,
-            keeping=self._keeping(compiled),
+            shared.Run(
+                compiled,
+                walk.Walk(compiled, details, go_on=settings.goes_on),
+                details,
+                binder,
+                self._storage,
+                self._executor,
+                self._atom_notifier,
+                self._arrange,
+            ),
+            settings,
+            keeping.of(compiled, details, settings.keep_results),
         )
         work.scheduler = self._scheduler = running
         if work.stopping:  # after others can find it: a `suspend` that comes now stops it itself
             running.stop()
-        if not self._move(states.RUNNING):
-            self._storage.claim()  # a record that says RUNNING already may be that of somebody else's run
+        if not self._state.move(states.RUNNING):
+            self._storage.writes.claim()  # a record that says RUNNING already may be that of somebody else's run
         return running
-
-    def _keeping(self, compiled: plan.Plan) -> keeping.Keeping | None:
-        kept = self._options.get("keep_results", True)
-        if kept is True:
-            return None
-        provided = {name for atom in compiled.atoms if atom is not None for name, _ in atom._tfx_signature.outputs}
-        if kept and not kept <= provided:
-            unknown = sorted(kept - provided)
-            raise ValueError(f"keep_results names {unknown}, which nothing in {self._flow} provides")
-        return keeping.Keeping(compiled, self._details, kept or ())
-
-    def _commit_interval(self) -> float:
-        durability = self._options.get("durability", _STRICT)
-        if durability == _GROUP:
-            return float(self._options.get("commit_interval", _COMMIT_INTERVAL))
-        return math.inf if durability == _EXIT else 0.0
-
-    def _not_saved(self, error: BaseException) -> exceptions.StorageFailure:
-        """Return the error of a run that was stopped because its store takes nothing more."""
-        if isinstance(error, exceptions.Unstorable):
-            return exceptions.Unstorable(f"{self._flow} was stopped, as its record cannot be stored as it is", error)
-        changed = [self._details[i] for i in sorted(self._storage.touched)]
-        if not changed:
-            return exceptions.StorageFailure(
-                f"{self._flow} was stopped, as its store did not take the record; all that was done is saved\n"
-                "Run this engine again, or go on from the record",
-                error,
-            )
-        names = ", ".join(f"'{detail.name}' ({detail.state})" for detail in changed[:_NAMED_IN_FULL])
-        more = f" and {len(changed) - _NAMED_IN_FULL} more" if len(changed) > _NAMED_IN_FULL else ""
-        return exceptions.StorageFailure(
-            f"{self._flow} was stopped, as its store does not take the record. Not saved: {names}{more}\n"
-            "This engine still has it: run it again when the store is back. Another process would do again what is not "
-            "saved",
-            error,
-        )
 
     def _conclude(self, current: scheduler.Scheduler) -> str:
         """Work out how the run has ended, and move the flow there."""
-        if current.stopping and current.unfinished:
-            self._move(states.SUSPENDING)
-            self._move(states.SUSPENDED)
+        if current.shared.stopping and current.unfinished:
+            self._state.move(states.SUSPENDING)
+            self._state.move(states.SUSPENDED)
             return states.SUSPENDED
-        found = self._found()
-        if found <= _SUCCEEDED:
-            final = states.SUCCESS
-        elif states.REVERT_FAILURE in found or not any(
-            detail.intention == states.REVERT for detail in self._details if detail is not None
-        ):
-            final = states.FAILURE
-        else:
-            final = states.REVERTED
-        self._move(final)
+        final = endings.final_state(self.preparation.details)
+        self._state.move(final)
         return final
-
-    def _found(self) -> set[str | None]:
-        """Return the states in which there are atoms."""
-        return set(map(_state_of, filter(None, self._details)))
-
-    def _reraise(self, final: str) -> None:
-        """Raise what is on record as failed; a note of it names what still stands."""
-        failures = [*self._storage.get_execute_failures().values(), *self._storage.get_revert_failures().values()]
-        standing = self.not_undone()
-        try:
-            Failure.reraise_if_any(failures)
-        except Exception as error:
-            note = f"Not undone in {self._flow}: {_quoted(standing)}"
-            if standing and note not in getattr(error, "__notes__", ()):
-                error.add_note(note)
-            raise
-        msg = f"{self._flow} ended {final}, and no failure is on record; the atoms that stand are {standing}"
-        raise exceptions.ExecutionFailure(msg)
 
 
 class SerialActionEngine(ActionEngine):
@@ -757,77 +513,3 @@ class ParallelActionEngine(ActionEngine):
     """Runs what does not depend on each other at the same time, in threads unless another executor is given."""
 
     _default_executor = "threads"
-
-
-#: how many missing names are told one by one, with the atoms that lack them
-_NAMED_IN_FULL = 30
-_FLAGS = frozenset(("defer_reverts", "gather_statistics", "inject_transient", "inline", "never_resolve"))
-_UNDER_WAY = (states.RUNNING, states.REVERTING, states.RETRYING)
-_SUCCEEDED = frozenset((states.SUCCESS, states.IGNORE))
-_state_of = operator.attrgetter("state")
-
-
-def _quoted(names: list[str]) -> str:
-    """Return names in one line, not all of them when they are many."""
-    quoted = ", ".join(f"'{name}'" for name in names[:_NAMED_IN_FULL])
-    return f"{quoted} and {len(names) - _NAMED_IN_FULL} more" if len(names) > _NAMED_IN_FULL else quoted
-
-
-def _check_options(engine: type[ActionEngine], options: dict[str, Any]) -> None:
-    unknown = sorted(options.keys() - engine.KNOWN_OPTIONS)
-    if unknown:
-        msg = f"Unknown engine options {unknown}, the known ones are {sorted(engine.KNOWN_OPTIONS)}"
-        raise ValueError(msg)
-    arguments.check_choice("on_revert_failure", options.get("on_revert_failure", _HALT), (_HALT, _CONTINUE))
-    arguments.check_choice("on_mismatch", options.get("on_mismatch", _WARN), (_WARN, _REFUSE, _LEAVE))
-    arguments.check_choice("durability", options.get("durability", _STRICT), (_STRICT, _GROUP, _EXIT))
-    for name, least in (("commit_interval", 0.001), ("commit_timeout", 0), ("lease", 1)):
-        if name in options:
-            wanted = f"a number of seconds, at least {least}"
-            options[name] = arguments.to_seconds(name, options[name], wanted, least=least)
-    kept = options.get("keep_results", True)
-    if not isinstance(kept, bool):
-        arguments.check_iterable("keep_results", kept, "True, False or a list of names of values")
-        options["keep_results"] = frozenset(kept)
-    for name in _FLAGS & options.keys():
-        options[name] = arguments.to_bool(name, options[name])
-
-
-def _check_picklable(compiled: plan.Plan, dumps: Callable[[Any], bytes]) -> None:
-    """Refuse atoms that cannot reach another process: looks at each class, and at each function of a task, once."""
-    checked: set[Any] = set()
-    for atom in compiled.atoms:
-        if atom is None:
-            continue
-        parts: list[Any] = [type(atom)]
-        if isinstance(atom, task.Task):
-            parts += atom._tfx_functions()
-        for part in parts:
-            if id(part) in checked:
-                continue
-            try:
-                dumps(part)
-            except Exception as error:
-                msg = (
-                    f"Atom '{atom.name}' cannot reach another process: {part!r} cannot be pickled ({error}); "
-                    "define it at the top level of a module, install cloudpickle, or use executor='threads'"
-                )
-                raise exceptions.CompilationFailure(msg, error) from None
-            checked.add(id(part))
-
-
-def _missing(
-    compiled: plan.Plan, binder: binding.Binder, lacking: list[tuple[int, Any]]
-) -> exceptions.MissingDependencies:
-    """Return the error for inputs that nobody provides, with one cause for each atom."""
-    cause: exceptions.MissingDependencies | None = None
-    names: dict[str, None] = {}
-    for i, lack in lacking:
-        for method, pairs in lack:
-            names.update(dict.fromkeys(name for _, name in pairs))
-            if len(names) <= _NAMED_IN_FULL or cause is None:
-                hints = [hint for arg, name in pairs if (hint := binder.hint(i, arg, name))]
-                cause = exceptions.MissingDependencies(
-                    compiled.atoms[i], sorted(name for _, name in pairs), cause, method, hint="\n".join(hints)
-                )
-    return exceptions.MissingDependencies(compiled.flow, sorted(names), cause)

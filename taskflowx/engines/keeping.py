@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from taskflowx.engines.plan import Plan
 
-_OVER = (states.SUCCESS, states.IGNORE)
-
 
 class Keeping:
     """The tasks that have still to take each result.
@@ -44,7 +42,9 @@ class Keeping:
     def count_anew(self) -> None:
         """Take in that atoms have begun anew."""
         details = self._details
-        self._left = {i: {j for j in takers if details[j].state not in _OVER} for i, takers in self._takers.items()}
+        self._left = {
+            i: {j for j in takers if details[j].state not in states.PASSED} for i, takers in self._takers.items()
+        }
 
     def ended(self, j: int) -> list[int]:
         """Take in that an atom has ended; returns the tasks whose results nobody will take. May be called again."""
@@ -92,3 +92,18 @@ def _runs_again_with(plan: Plan, j: int, i: int) -> bool:
             return False
         r = plan.controller(r)
     return True
+
+
+def of(plan: Plan, details: list[Any], kept: bool | Collection[str]) -> Keeping | None:
+    """Return which results are let go of in a run; None when all are kept.
+
+    :param kept: the option `keep_results`: True, False, or the names of values that are kept
+    :raises ValueError: names those that nothing provides
+    """
+    if kept is True:
+        return None
+    names = frozenset(kept or ())
+    provided = {name for atom in plan.atoms if atom is not None for name, _ in atom._tfx_signature.outputs}
+    if not names <= provided:
+        raise ValueError(f"keep_results names {sorted(names - provided)}, which nothing in {plan.flow} provides")
+    return Keeping(plan, details, names)

@@ -43,7 +43,7 @@ class Refusals:
         What it passes is given to `note` when all of these are on record.
         """
         plan = self._plan
-        home = plan.home
+        home = plan.flow_of
         if depth == deciders.Depth.ATOM:
             return [i], set()
         if depth == deciders.Depth.NEIGHBORS:
@@ -62,8 +62,8 @@ class Refusals:
 
     def _reach(self, i: int, depth: deciders.Depth) -> tuple[int, int]:
         if depth == deciders.Depth.FLOW:
-            flow = self._plan.home[i]
-            return flow, self._plan.spans[flow].hi
+            flow = self._plan.flow_of[i]
+            return flow, self._plan.ranges[flow].hi
         return -1, len(self._plan)
 
     def note(self, i: int, depth: deciders.Depth, passed: set[int]) -> None:

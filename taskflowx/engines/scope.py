@@ -29,8 +29,8 @@ class Scope:
     def __init__(self, plan: plans.Plan) -> None:
         self._atoms = plan.atoms
         self._pred = plan.pred
-        self._home = plan.home
-        self._spans = plan.spans
+        self._flow_of = plan.flow_of
+        self._ranges = plan.ranges
         self._found: dict[tuple[int, str], dict[int, int]] = {}
         self._kept = 0
 
@@ -86,13 +86,13 @@ class Scope:
             return
         row = [known] if isinstance(known, int) else known
         place = bisect_left(row, i) - 1
-        home, position = self._home[i], i
+        home, position = self._flow_of[i], i
         while place >= 0:
             p = row[place]
             home, position = self._around(home, position, p)
             if home < 0:
                 return
-            span = self._spans[home]
+            span = self._ranges[home]
             if span.kind == plans.LINEAR:
                 if p < position:
                     yield p
@@ -110,7 +110,7 @@ class Scope:
         :param position: where the member begins
         :param row: the providers of the name
         """
-        span = self._spans[home]
+        span = self._ranges[home]
         nearest = self._nearest_in_graph(home, position, name, row)
         if nearest >= 0:
             yield nearest
@@ -128,7 +128,7 @@ class Scope:
         :param position: where the member begins
         :param row: the providers of the name
         """
-        span = self._spans[home]
+        span = self._ranges[home]
         first = bisect_left(row, span.lo + (span.retry >= 0))
         if first == len(row) or row[first] >= position:
             return -1
@@ -164,11 +164,11 @@ class Scope:
         :param position: where the member of that flow begins that holds the atom which asks; that of the flow which is
             found is returned as well
         """
-        spans = self._spans
-        while home >= 0 and spans[home].lo > p:
-            span = spans[home]
+        ranges = self._ranges
+        while home >= 0 and ranges[home].lo > p:
+            span = ranges[home]
             position = span.lo
-            home = span.jump if span.jump >= 0 and spans[span.jump].lo > p else span.parent
+            home = span.jump if span.jump >= 0 and ranges[span.jump].lo > p else span.parent
         return home, position
 
     def visible(self, i: int) -> Iterator[list[int]]:
@@ -181,11 +181,11 @@ class Scope:
             else:
                 yield [p for p in range(position - 1, span.lo - 1, -1) if p == span.retry or span.follows(position, p)]
 
-    def _levels(self, i: int) -> Iterator[tuple[plans.Span, int]]:
+    def _levels(self, i: int) -> Iterator[tuple[plans.FlowRange, int]]:
         """Iterate over the flows around atom `i`, with the index where the member that holds it begins."""
-        position, home = i, self._home[i]
+        position, home = i, self._flow_of[i]
         while home >= 0:
-            span = self._spans[home]
+            span = self._ranges[home]
             yield span, position
             position, home = span.lo, span.parent
 

@@ -106,7 +106,7 @@ def undone_with(details: list[Any], name: str) -> list[int]:
 
 
 def _controls(plan: Plan, i: int) -> bool:
-    return plan.spans[plan.home[i]].retry == i
+    return plan.ranges[plan.flow_of[i]].retry == i
 
 
 def _is_marked(detail: Any) -> bool:

@@ -35,10 +35,6 @@ if TYPE_CHECKING:
     from taskflowx.engines.plan import Plan
     from taskflowx.persistence.models import AtomDetail
 
-_NOTHING_TO_UNDO = (states.PENDING, states.REVERTED, states.IGNORE)
-#: what has run, a retry that was about to run again included
-_FINISHED = (states.SUCCESS, states.FAILURE, states.RETRYING)
-
 _first = operator.itemgetter(0)
 
 
@@ -46,7 +42,7 @@ class Walk:
     """The counters of one run.
 
     :param plan: what must happen
-    :param details: the record of each atom, by index; None for a gate
+    :param details: the record of each atom, by index; None for a barrier
     :param go_on: whether a rollback goes on past an atom whose revert failed
     """
 
@@ -186,9 +182,9 @@ class Walk:
         self.hold[i] = 0
         if detail is None:
             self.hold[i] = CLEAR
-        elif detail.intention == states.RETRY or detail.state in _FINISHED:
+        elif detail.intention == states.RETRY or detail.state in states.STANDING:
             self.undo.append(i)
-        elif detail.state in _NOTHING_TO_UNDO:
+        elif detail.state in states.NOTHING_TO_UNDO:
             self.hold[i] = CLEAR
         elif i in self.cut_off:
             self.undo.append(i)
@@ -208,7 +204,7 @@ class Walk:
                     self.reached(s)
 
     def reached(self, i: int) -> None:
-        """Take in a node of which all predecessors have run: it is ready, or it is passed: a gate, ignored, or done."""
+        """Take in a node of which all predecessors have run: it is ready, or passed: a barrier, ignored, or done."""
         need, succ, details = self.need, self._plan.succ, self._details
         stack = [i]
         while stack:

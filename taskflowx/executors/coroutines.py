@@ -7,7 +7,7 @@ import contextvars
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from taskflowx import atom as atom_module, states
+from taskflowx import signature, states
 from taskflowx._util import logs
 from taskflowx.executors import base
 from taskflowx.types.failure import Failure
@@ -39,7 +39,7 @@ class Coroutine(asyncio.Task[None]):
         return super().cancel(msg)
 
 
-_BIT = {states.EXECUTE: atom_module.EXECUTES_ASYNC, states.REVERT: atom_module.REVERTS_ASYNC}
+_BIT = {states.EXECUTE: signature.EXECUTES_ASYNC, states.REVERT: signature.REVERTS_ASYNC}
 
 
 def is_coroutine(call: base.Call) -> bool:

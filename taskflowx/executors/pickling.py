@@ -11,7 +11,7 @@ import pickle
 import sys
 from typing import TYPE_CHECKING, Any
 
-from taskflowx.types.failure import text_of
+from taskflowx.types.failure_parts import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -40,7 +40,6 @@ _PAUSE = 20
 _A_MOMENT = 0.1  # seconds: of a run that is over by then only the end is drawn
 _A_LOOK = 1.5e-7  # seconds an atom, before it is known better
 _WIDEST, _NARROWEST = 40, 10  # columns of the bar
-_END_STATES = frozenset((states.SUCCESS, states.FAILURE, states.REVERTED, states.SUSPENDED))
 _STYLES = {
     states.SUCCESS: "green",
     states.FAILURE: "red",
@@ -165,7 +164,7 @@ class ProgressBarListener(base.Listener):
     def _flow_receiver(self, state: str, details: dict[str, Any]) -> None:
         if state == states.RUNNING:
             self._start()
-        elif state in _END_STATES:
+        elif state in states.AT_REST:
             self._stop(state)
         else:
             self._state = state
@@ -248,7 +247,7 @@ class ProgressBarListener(base.Listener):
 
     def _look(self) -> _Look:
         # Straight to the details: by names, each look would cost more than the run.
-        return _look_at(self._engine._details, self._most)  # noqa: SLF001
+        return _look_at(self._engine.preparation.details, self._most)
 
     def _look_when_due(self) -> None:
         if self._seen_last is not None or time.monotonic() < self._next_look_at:

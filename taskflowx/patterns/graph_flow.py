@@ -12,6 +12,7 @@ from taskflowx import atom, flow
 from taskflowx._util import arguments
 from taskflowx.deciders import Depth
 from taskflowx.patterns import members
+from taskflowx.signature import inspect_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence, Set as AbstractSet
@@ -211,7 +212,7 @@ def positions(
 def _check_decider(decider: Any) -> None:
     """Refuse what cannot be called as `decider(history=...)`."""
     arguments.check_callback("Decider boolean callback", decider)
-    parameters = atom.inspect_parameters(decider)
+    parameters = inspect_parameters(decider)
     needed = [name for name in parameters.required if name != "history"]
     if needed or not parameters.accepts("history"):
         msg = (

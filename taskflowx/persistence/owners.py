@@ -40,7 +40,6 @@ LEASE = 60.0
 #: seconds for which a store waits for a lock or a server, where nobody says how long it may
 PATIENCE = 5.0
 
-_ENDED = frozenset((states.SUCCESS, states.FAILURE, states.REVERTED, states.SUSPENDED))
 _MOST = 2**63  # what a version and a time stay below
 _DEAD = ("Z", "X", "x")
 _numbers = itertools.count(1)
@@ -111,7 +110,7 @@ class Owner:
 
     def following(self, detail: FlowDetail, now: float) -> Claim:
         """Return the claim that the next write of a run leaves, if the store has the one that is known here."""
-        if self.running and detail.state not in _ENDED:
+        if self.running and detail.state not in states.AT_REST:
             return Claim(detail.revision + 1, self.name, now + self.lease)
         return Claim(detail.revision + 1, self.name, 0.0)
 

@@ -34,10 +34,10 @@ import os
 import time
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
-from taskflowx import exceptions
+from taskflowx import exceptions, states
 from taskflowx._util import arguments, failpoints, logs
 from taskflowx.persistence import base, codec, models, owners
-from taskflowx.persistence.path_histories import AT_REST, Change, Changes, Histories, Written
+from taskflowx.persistence.path_histories import Change, Changes, Histories, Written
 from taskflowx.persistence.path_tree import LAST, Place
 
 if TYPE_CHECKING:
@@ -250,7 +250,7 @@ class PathBasedConnection(Histories, abc.ABC):
             claim = None if owner is None else owner.checked(stored, flow_detail, time.time())
             changes: Changes = {}
             missing = []
-            at_rest = flow_detail.state in AT_REST
+            at_rest = flow_detail.state in states.AT_REST
             parted = self._parted(flow_detail) if at_rest else []
             for detail in (*details, *(each for each in parted if each not in details)):
                 path = self._place_of(self._atom_path, detail.uuid)

@@ -10,15 +10,12 @@ from __future__ import annotations
 import abc
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from taskflowx import states
 from taskflowx.persistence import codec, models
 from taskflowx.persistence.path_tree import CHUNK, PathTree, Place
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-#: states of a flow in which all attempts of its retries are in their records
-AT_REST = frozenset((states.SUCCESS, states.FAILURE, states.REVERTED, states.SUSPENDED))
 _LONG_HISTORY = 8  # attempts
 _MOST_WRITTEN = 16  # records of retries that are known
 

@@ -29,143 +29,25 @@ from typing import TYPE_CHECKING, Any
 from taskflowx import engines, exceptions, executors, retry, states, task
 from taskflowx.executors import base, guard
 from taskflowx.patterns import graph_flow, linear_flow, unordered_flow
+from taskflowx.testing.contract_tasks import (
+    Append,
+    Break,
+    BreakTwice,
+    Give,
+    GiveLater,
+    Hold,
+    Join,
+    LeaveOnce,
+    Note,
+    Problem,
+    Report,
+    Stages,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from taskflowx.flow import Flow
-
-
-class Problem(Exception):
-    """An error with arguments of its own."""
-
-
-class Give(task.Task):
-    """Provides a value.
-
-    :param value: that value
-    """
-
-    def __init__(self, name: str, value: Any, **kwargs: Any) -> None:
-        super().__init__(name, **kwargs)
-        self.value = value
-
-    def execute(self) -> Any:
-        """Return the value."""
-        return self.value
-
-
-class GiveLater(Give):
-    """Provides a value from a coroutine."""
-
-    async def execute(self) -> Any:
-        """Return the value when others have had their turn."""
-        await asyncio.sleep(0)
-        return self.value
-
-
-class Join(task.Task):
-    """Provides the text of its two inputs."""
-
-    def execute(self, left: Any, right: Any) -> str:
-        """Return both as one text."""
-        return f"{left}{right}"
-
-
-class Note(task.Task):
-    """Writes a line to a file when it runs and when it is reverted.
-
-    :param path: of that file
-    """
-
-    def __init__(self, name: str, path: str, **kwargs: Any) -> None:
-        super().__init__(name, **kwargs)
-        self.path = path
-
-    def write(self, text: str) -> None:
-        """Write a line."""
-        with pathlib.Path(self.path).open("a", encoding="utf-8") as file:
-            file.write(f"{text} {self.name}\n")
-
-    def execute(self) -> Any:
-        """Note that it ran."""
-        self.write("ran")
-
-    def revert(self, result: Any, flow_failures: Any) -> None:
-        """Note that it was undone."""
-        self.write("undid")
-
-
-class Break(Note):
-    """Fails."""
-
-    def execute(self) -> Any:
-        """Note that it was tried, and fail."""
-        self.write("broke")
-        raise Problem("on purpose", 7)
-
-
-class BreakTwice(Note):
-    """Fails as long as there are fewer than three notes of its having been tried."""
-
-    def execute(self) -> Any:
-        """Note that it was tried."""
-        self.write("tried")
-        if pathlib.Path(self.path).read_text(encoding="utf-8").count("tried") < 3:  # noqa: PLR2004 - twice
-            raise Problem("not yet")
-        return "third time"
-
-
-class Report(task.Task):
-    """Reports progress."""
-
-    def execute(self) -> None:
-        """Report a quarter, and then a half."""
-        for part in (0.25, 0.5):
-            self.update_progress(part, part=str(part))
-
-
-class Stages(task.Task):
-    """Tells of events of its own, and of progress between them."""
-
-    TASK_EVENTS = (task.EVENT_UPDATE_PROGRESS, "stage")
-
-    def execute(self) -> None:
-        """Tell of two stages."""
-        self.notifier.notify("stage", {"number": 1})
-        self.update_progress(0.5)
-        self.notifier.notify("stage", {"number": 2})
-
-
-class LeaveOnce(Note):
-    """Raises SystemExit when it runs for the first time."""
-
-    def execute(self) -> Any:
-        """Leave, or say that it stayed."""
-        if not pathlib.Path(self.path).exists():
-            self.write("left")
-            sys.exit("leave")
-        return "stayed"
-
-
-class Hold(Note):
-    """Runs until there is a second file."""
-
-    def execute(self) -> Any:
-        """Note that it began, and wait for the file that lets it go."""
-        self.write("began")
-        let_go = pathlib.Path(self.path + ".go")
-        while not let_go.exists() and let_go.parent.exists():  # which goes with the test
-            time.sleep(0.005)  # noqa: TID251 - another process may have to see it
-        return "held"
-
-
-class Append(task.Task):
-    """Changes what it is given."""
-
-    def execute(self, box: list[str]) -> None:
-        """Put something into the box."""
-        box.append(self.name)
 
 
 class Driven:

@@ -7,7 +7,7 @@ in stores and raised again when a run ends. Three kinds look alike from outside:
                  and causes are worked out when they are asked for
     past         what a retry's history has of an attempt that is over: a copy of the exception without its frames,
                  with all that they hold, and where these were, to be written out when somebody asks
-    reloaded     has the description: a `_Record` for itself and for each cause. From JSON it has no exception; a
+    reloaded     has the description: a `Record` for itself and for each cause. From JSON it has no exception; a
                  pickle brings a copy of the exception along, without traceback, if that can be pickled
 
 What must stay true: a failure never changes; describing, storing and pickling one never raises, whatever the
@@ -22,28 +22,33 @@ list, so a chain of any length costs as many records as it has members.
 from __future__ import annotations
 
 import sys
-import threading
-import traceback
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
 from taskflowx import _names, exceptions
 from taskflowx._util import arguments
 from taskflowx.types import frameless
+from taskflowx.types.failure_parts import (
+    Record,
+    args_of,
+    causes_of,
+    check_shape,
+    checked_exc_info,
+    name_of,
+    pickled,
+    place_of,
+    row,
+    says_more,
+    storable,
+    text_of,
+    trace_text,
+    type_names_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+    from types import TracebackType
 
     ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
-
-
-class _Record(NamedTuple):
-    """What is kept of one exception, in a form that JSON can hold."""
-
-    type_names: tuple[str, ...]
-    text: str
-    args: tuple[Any, ...]
-    traceback: str | None
 
 
 class Failure:
@@ -84,7 +89,7 @@ class Failure:
     __slots__ = ("_exc_info", "_record", "_cause", "_is_linked", "__weakref__")
 
     _exc_info: ExcInfo | None
-    _record: _Record | frameless.Places | None  # none until worked out
+    _record: Record | frameless.Places | None  # none until worked out
     _cause: Failure | None  # the next one in the chain, which links to the one after it
     _is_linked: bool  # whether `_cause` has been worked out
 
@@ -99,7 +104,7 @@ class Failure:
         if kwargs:
             self._describe(kwargs)
             return
-        self._exc_info = _checked(sys.exc_info() if exc_info is None else exc_info)
+        self._exc_info = checked_exc_info(sys.exc_info() if exc_info is None else exc_info)
         self._is_linked = False
 
     def _describe(self, parts: dict[str, Any]) -> None:
@@ -113,12 +118,12 @@ class Failure:
         text, trace = parts["exception_str"], parts.get("traceback_str")
         arguments.check_type("exception_str", text, str, "the text of the exception")
         arguments.check_type("traceback_str", trace, (str, type(None)), "the text of the traceback, or None")
-        kinds = _row("exc_type_names", parts, "an iterable of names of classes")
-        args = _row("exc_args", parts, "an iterable of the arguments of the exception")
-        causes = _row("causes", parts, "an iterable of failures")
+        kinds = row("exc_type_names", parts, "an iterable of names of classes")
+        args = row("exc_args", parts, "an iterable of the arguments of the exception")
+        causes = row("causes", parts, "an iterable of failures")
         for cause in causes:
             arguments.check_type("Each of causes", cause, Failure, "a Failure")
-        self._record = _Record(kinds, text, args, trace)
+        self._record = Record(kinds, text, args, trace)
         self._cause = _linked(cause.copy() for cause in causes)
         self._is_linked = True
 
@@ -148,12 +153,12 @@ class Failure:
 
         :raises InvalidFormat: says what is wrong with it, and where
         """
-        for where, part in _check_shape(data, cls.SCHEMA["definitions"]["cause"]):
+        for where, part in check_shape(data, cls.SCHEMA["definitions"]["cause"]):
             last = part["exc_type_names"][-1]
             if last not in cls.BASE_EXCEPTIONS:
                 raise exceptions.InvalidFormat(
                     "Failure data 'exc_type_names' must have an initial exception type that is one of"
-                    f" {cls.BASE_EXCEPTIONS} types: '{last}' is not one of those types{_at(where)}"
+                    f" {cls.BASE_EXCEPTIONS} types: '{last}' is not one of those types{place_of(where)}"
                 )
 
     def matches(self, other: object) -> bool:
@@ -199,7 +204,7 @@ class Failure:
 
         When it was reloaded, one that has no JSON form is replaced by a note in its place.
         """
-        return _args_of(self._exc_info[1]) if self._exc_info is not None else self._description().args
+        return args_of(self._exc_info[1]) if self._exc_info is not None else self._description().args
 
     @property
     def exc_info(self) -> ExcInfo | None:
@@ -236,7 +241,7 @@ class Failure:
         """
         names = set(map(_names.ours, self._type_names()))
         for wanted in exc_classes:
-            name: Any = _name_of(wanted) if isinstance(wanted, type) else wanted
+            name: Any = name_of(wanted) if isinstance(wanted, type) else wanted
             if isinstance(name, str) and _names.ours(name) in names:
                 return wanted
         return None
@@ -250,7 +255,7 @@ class Failure:
         """
         if not self._is_linked:
             assert self._exc_info is not None, "a failure without its exception is linked from the start"
-            self._cause = _linked(map(Failure._made_from, _causes_of(self._exc_info[1])))
+            self._cause = _linked(map(Failure._made_from, causes_of(self._exc_info[1])))
             self._is_linked = True
         chain = []
         cause = self._cause
@@ -311,7 +316,7 @@ class Failure:
         return data
 
     @classmethod
-    def _record_to_dict(cls, record: _Record, include_args: bool) -> dict[str, Any]:
+    def _record_to_dict(cls, record: Record, include_args: bool) -> dict[str, Any]:
         return {
             "exception_str": record.text,
             "traceback_str": record.traceback,
@@ -365,22 +370,22 @@ class Failure:
 
     def __reduce__(self) -> tuple[Any, ...]:
         exception = self._exc_info[1] if self._exc_info is not None else None
-        return _reload, (type(self), self.to_dict(), None if exception is None else _pickled(exception))
+        return _reload, (type(self), self.to_dict(), None if exception is None else pickled(exception))
 
     def _type_names(self) -> tuple[str, ...]:
         if self._exc_info is None:
             return self._description().type_names
-        return _type_names_of(self._exc_info[0])
+        return type_names_of(self._exc_info[0])
 
-    def _description(self) -> _Record:
+    def _description(self) -> Record:
         """Return the record, which is worked out once: the first time that somebody asks."""
         record = self._record
-        if not isinstance(record, _Record):
+        if not isinstance(record, Record):
             assert self._exc_info is not None, "a failure has an exception or a record"
             kind, exception, trace = self._exc_info
-            written = _trace_text(exception, trace) if record is None else frameless.trace_of(record)
-            args = tuple(map(_storable, _args_of(exception)))
-            self._record = record = _Record(_type_names_of(kind), text_of(exception), args, written)
+            written = trace_text(exception, trace) if record is None else frameless.trace_of(record)
+            args = tuple(map(storable, args_of(exception)))
+            self._record = record = Record(type_names_of(kind), text_of(exception), args, written)
         return record
 
     def _tfx_past(self) -> Self:
@@ -399,21 +404,14 @@ class Failure:
         other = self.__class__.__new__(self.__class__)
         other._exc_info = None if copied is None else (kind, copied, None)
         record = self._record
-        if copied is None or (record is None and _says_more(exception)):
+        if copied is None or (record is None and says_more(exception)):
             record = self._description()
         other._record = frameless.places_of(trace) if record is None else record
         other._cause, other._is_linked = None, True
         return other
 
-    def _chain_of_records(self) -> list[_Record]:
+    def _chain_of_records(self) -> list[Record]:
         return [self._description(), *(cause._description() for cause in self.causes)]
-
-
-def _row(name: str, parts: dict[str, Any], accepted: str) -> tuple[Any, ...]:
-    """Return an argument that is an iterable, or is left out, as a tuple."""
-    given = parts.get(name) or ()
-    arguments.check_iterable(name, given, accepted)
-    return tuple(given)
 
 
 def checked(failures: Any) -> list[Failure]:
@@ -428,21 +426,6 @@ def checked(failures: Any) -> list[Failure]:
     return several
 
 
-def _checked(exc_info: Any) -> ExcInfo:
-    """Return the triple if it is one of an `Exception`; raises TypeError, or ValueError for no triple."""
-    arguments.check_type("exc_info", exc_info, (tuple, list, str), "what sys.exc_info() gives, or None")
-    if len(exc_info) != 3:  # noqa: PLR2004 - type, exception and traceback
-        raise ValueError("Provided 'exc_info' must contain three elements")
-    kind, exception, trace = exc_info
-    if not isinstance(kind, type) or not issubclass(kind, Exception):
-        raise TypeError(f"Invalid exception type '{kind}' ({type(kind)})")
-    if not isinstance(exception, Exception):
-        raise TypeError(f"Invalid exception '{exception}' ({type(exception)})")
-    if trace is not None and not isinstance(trace, TracebackType):
-        raise TypeError(f"Invalid traceback '{trace}' ({type(trace)})")
-    return kind, exception, trace
-
-
 def _linked(failures: Iterable[Failure]) -> Failure | None:
     """Join failures that nobody else has yet to a chain, and return the first."""
     following = None
@@ -451,53 +434,6 @@ def _linked(failures: Iterable[Failure]) -> Failure | None:
         failure._is_linked = True
         following = failure
     return following
-
-
-class _UnderWay(threading.local):
-    """The exceptions that this thread is pickling: one may hold the very failure that was made from it."""
-
-    def __init__(self) -> None:
-        self.ids: set[int] = set()
-
-
-_UNDER_WAY = _UnderWay()
-
-
-def _pickled(exception: BaseException) -> bytes | None:
-    """Return a pickle from which the exception comes back as it is, or None if there is none."""
-    if id(exception) in _UNDER_WAY.ids:
-        return None
-    _UNDER_WAY.ids.add(id(exception))
-    try:
-        # Many a class asks for other arguments than those it passes on, and cannot be made again from its `args`.
-        return _tried(exception, exception) or _tried(exception, _Parts(exception))
-    finally:
-        _UNDER_WAY.ids.discard(id(exception))
-
-
-def _tried(exception: BaseException, form: Any) -> bytes | None:
-    """Return the pickle of one form of an exception, or None if the exception does not come back from it."""
-    import pickle
-
-    try:
-        data = pickle.dumps(form)
-        again = pickle.loads(data)  # noqa: S301 - written a line above
-    except Exception:  # noqa: BLE001 - a user's exception may raise anything on its way
-        return None
-    return data if type(again) is type(exception) and text_of(again) == text_of(exception) else None
-
-
-class _Parts:
-    """Pickles an exception as its class, its arguments and its attributes, to be made again without its constructor."""
-
-    __slots__ = ("_exception",)
-
-    def __init__(self, exception: BaseException) -> None:
-        self._exception = exception
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        exception = self._exception
-        return exceptions.rebuild, (type(exception), exception.args), exception.__dict__
 
 
 def _reload(cls: type[Failure], data: dict[str, Any], raised: bytes | None) -> Failure:
@@ -509,146 +445,3 @@ def _reload(cls: type[Failure], data: dict[str, Any], raised: bytes | None) -> F
         return fail if raised is None else fail._tfx_with_exception(pickle.loads(raised))  # noqa: S301 - out of a pickle
     except Exception:  # noqa: BLE001 - its class may be another one here, or not be there
         return fail
-
-
-def _causes_of(exception: BaseException) -> Iterator[BaseException]:
-    """Iterate over what led to an exception, the nearest first; a circle ends where it began."""
-    seen = set()
-    current: BaseException | None = exception
-    while True:
-        assert current is not None
-        seen.add(id(current))
-        if current.__cause__ is not None or current.__suppress_context__:
-            current = current.__cause__
-        else:
-            current = current.__context__
-        if current is None or id(current) in seen:
-            return
-        yield current
-
-
-def _name_of(cls: type) -> str:
-    """Return the name of a class, with its module unless it is built in."""
-    return cls.__name__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__name__}"
-
-
-def _type_names_of(kind: type[BaseException]) -> tuple[str, ...]:
-    base = Exception if issubclass(kind, Exception) else BaseException
-    return tuple(_name_of(cls) for cls in kind.__mro__ if issubclass(cls, base))
-
-
-def text_of(exception: BaseException) -> str:
-    """Return the text of an exception, also where its class does not give one."""
-    try:
-        return str(exception)
-    except Exception:  # noqa: BLE001 - a user's __str__ may raise anything
-        return "<exception str() failed>"
-
-
-def _trace_text(exception: BaseException, trace: TracebackType | None) -> str:
-    """Return the traceback without headline, and below it what the text of the exception does not say."""
-    lines = traceback.format_tb(trace)
-    try:
-        if _says_more(exception):
-            lines += traceback.format_exception(type(exception), exception, None, chain=False)
-    except Exception:  # noqa: BLE001, S110 - a user's class may have put anything in the place of its notes
-        pass
-    return "".join(lines)
-
-
-def _says_more(exception: BaseException) -> bool:
-    """Tell whether the traceback of an exception has more in it than its frames."""
-    try:
-        return isinstance(exception, BaseExceptionGroup) or bool(getattr(exception, "__notes__", None))
-    except Exception:  # noqa: BLE001 - as above
-        return False
-
-
-def _args_of(exception: BaseException) -> tuple[Any, ...]:
-    try:
-        return tuple(exception.args)
-    except Exception:  # noqa: BLE001 - a user's class may have put anything in the place of `args`
-        return ()
-
-
-_DEEPEST = 100  # levels of lists and dicts in an argument
-
-
-def _storable(arg: Any) -> Any:
-    """Return an argument as it reads after a round trip through JSON, or a note if it has no JSON form."""
-    if arg is None or type(arg) is str:
-        return arg
-    try:
-        import json  # when a failure is written
-
-        text = json.dumps(arg, allow_nan=False)
-        return json.loads(text) if _is_shallow(text) else f"<not kept, nested too deeply: {_name_of(type(arg))}>"
-    except Exception:  # noqa: BLE001 - a user's object may raise anything
-        return f"<not kept: {_name_of(type(arg))}>"
-
-
-def _is_shallow(text: str) -> bool:
-    """Tell whether JSON text is not nested deeper than a store takes with a failure around it."""
-    if text.count("[") + text.count("{") <= _DEEPEST:
-        return True
-    import re  # for what is rare
-
-    depth = 0
-    for letter in re.sub(r'"(?:[^"\\]|\\.)*"', "", text):
-        depth += (letter in "[{") - (letter in "]}")
-        if depth > _DEEPEST:
-            return False
-    return True
-
-
-_JSON_TYPES: dict[str, tuple[type, ...]] = {
-    "array": (list, tuple),
-    "integer": (int,),
-    "null": (type(None),),
-    "object": (dict,),
-    "string": (str,),
-}
-
-
-def _check_shape(data: Any, root: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """Check data against a schema that refers to nothing but itself, without recursion: causes may be nested deep.
-
-    Returns each part that the whole schema is for, with its place.
-    """
-    parts = []
-    pending: list[tuple[str, Any, dict[str, Any]]] = [("", data, root)]
-    for where, value, asked in pending:
-        schema = root if "$ref" in asked else asked
-        _check_value(value, schema, where)
-        if schema is root:
-            parts.append((where, value))
-        for name, inner in schema.get("properties", {}).items():
-            if name in value:
-                pending.append((f"{where}.{name}", value[name], inner))
-        if "items" in schema:
-            pending.extend((f"{where}[{n}]", item, schema["items"]) for n, item in enumerate(value))
-    return parts
-
-
-def _check_value(value: Any, schema: dict[str, Any], where: str) -> None:
-    """Check one value, without a look into it."""
-    kinds = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
-    types = tuple(kind for name in kinds for kind in _JSON_TYPES[name])
-    fits = isinstance(value, types) and not isinstance(value, bool)
-    if not fits:
-        _refuse(f"{value!r} is not of type {', '.join(map(repr, kinds))}", where)
-    for name in schema.get("required", ()):
-        if name not in value:
-            _refuse(f"'{name}' is a required property", where)
-    if "minimum" in schema and value < schema["minimum"]:
-        _refuse(f"{value!r} is less than the minimum of {schema['minimum']}", where)
-    if schema.get("minItems", 0) and not value:
-        _refuse(f"{value!r} should be non-empty", where)
-
-
-def _refuse(problem: str, where: str) -> NoReturn:
-    raise exceptions.InvalidFormat(f"Failure data not of the expected format: {problem}{_at(where)}")
-
-
-def _at(where: str) -> str:
-    return f"\n  at {where.lstrip('.')}" if where else ""

@@ -109,7 +109,7 @@ def test_an_interrupt_of_the_main_thread_stops_the_run_which_goes_on_later(threa
                 main = threading.main_thread().ident
                 while not interrupted.wait(0.05):  # a signal that comes just before the engine waits does not wake it
                     stack = traceback.walk_stack(sys._current_frames()[main])
-                    if any(frame.f_code.co_name == "_take_next" for frame, _ in stack):
+                    if any(frame.f_code.co_name == "take_next" for frame, _ in stack):
                         signal.pthread_kill(main, signal.SIGINT)
 
         def revert(self, **kwargs):

@@ -79,7 +79,7 @@ def test_what_is_late_never_undoes_what_is_newer(tmp_path):
         goes_on.set()
         engine = engines.load(linear_flow.Flow("flow").add(Reports("quick", 5, goes_on)), backend=backend)
         engine.run()
-        journal = engine.storage._journal
+        journal = engine.storage.writes._journal
         journal._write_reports()  # as a timer that fires late would do
         with contextlib.closing(backend.get_connection()) as connection:
             (detail,) = connection.get_flow_details(engine.storage.flow_uuid)

@@ -67,6 +67,7 @@ class Worker(task.Task):
             world.wrong.append(f"{job.name} was given {world.given.get(job.name)}, its revert {given}")
         if calls <= job.stuck:
             raise specs.Broken(f"revert of {job.name}")
+        return f"undone, call {calls}"
 
 
 class Custom(retry.Retry):

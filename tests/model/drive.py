@@ -151,7 +151,8 @@ class Rules:
 
 def rebuilt_differs(scheduler: Any, held: list[base.Call]) -> list[str]:
     """Return in what a Walk that is made from the details differs from the live one."""
-    live, details, plan = scheduler._walk, scheduler._details, scheduler._plan
+    shared = scheduler.shared
+    live, details, plan = shared.walk, shared.details, shared.plan
     go_on = live._go_on
     stuck = {i for i, d in enumerate(details) if d is not None and d.state == states.REVERT_FAILURE}
     if stuck and go_on:
@@ -176,7 +177,7 @@ def rebuilt_differs(scheduler: Any, held: list[base.Call]) -> list[str]:
             sorted({*live.undo, *reverting, *(i for i in turned if not live.hold[i]), *stuck}),
             sorted(anew.undo),
         ),
-        "failed": ([], anew.failed if not scheduler._never_resolve else []),
+        "failed": ([], anew.failed if not scheduler._rollback.never_resolve else []),
     }
     assert CLEAR == -1
     return [
@@ -231,12 +232,11 @@ class Driver:
         self.engine = engines.load(
             build.make_flow(self.shape, self.world),
             store=build.make_store(self.shape) if record is None else None,
-            flow_detail=record,
             executor=self.held if scripted else self.executor,
             defer_reverts=spec.defer_reverts,
             never_resolve=spec.never_resolve,
             on_revert_failure="continue" if spec.go_on else "halt",
-            **self.options,
+            **{"flow_detail": record, **self.options},
         )
         details = {} if record is None else {detail.name: detail for detail in record}
         self.rules = Rules(self.shape, self.engine, details) if self.watch else None
@@ -327,5 +327,5 @@ class Driver:
             return
         differs = rebuilt_differs(scheduler, self.held.held)
         self.wrong += [difference for difference in differs if difference not in self.wrong]
-        if scheduler._in_flight != len(self.held.held):
-            self.wrong.append(f"{scheduler._in_flight} are in flight, {len(self.held.held)} are held")
+        if scheduler.shared.in_flight != len(self.held.held):
+            self.wrong.append(f"{scheduler.shared.in_flight} are in flight, {len(self.held.held)} are held")

@@ -11,7 +11,7 @@ from unittest import mock
 
 import pytest
 
-from taskflowx import atom
+from taskflowx import atom, signature as signatures
 from taskflowx.types.sets import OrderedSet
 
 
@@ -593,7 +593,7 @@ class Methods:
 def expected_parameters(function):
     signature = inspect.signature(function).parameters.values()
     named = [p for p in signature if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    return atom.Parameters(
+    return signatures.Parameters(
         tuple(p.name for p in named if p.default is p.empty),
         tuple(p.name for p in named if p.default is not p.empty),
         any(p.kind is p.VAR_KEYWORD for p in signature),
@@ -605,7 +605,7 @@ def expected_parameters(function):
 @pytest.mark.parametrize("owner", [Methods, Methods()])
 def test_parameters_are_those_that_the_standard_library_sees(owner, name):
     function = getattr(owner, name)
-    assert atom.inspect_parameters(function) == expected_parameters(function)
+    assert signatures.inspect_parameters(function) == expected_parameters(function)
 
 
 @pytest.mark.parametrize(
@@ -623,13 +623,13 @@ def test_parameters_are_those_that_the_standard_library_sees(owner, name):
     ],
 )
 def test_parameters_of_any_callable_are_those_that_the_standard_library_sees(function):
-    assert atom.inspect_parameters(function) == expected_parameters(function)
+    assert signatures.inspect_parameters(function) == expected_parameters(function)
 
 
 @pytest.mark.parametrize("function", [max, mock.Mock(), mock.MagicMock()])
 def test_what_cannot_be_inspected_accepts_anything(function):
-    assert atom.inspect_parameters(function) == ((), (), True, ())
-    assert atom.inspect_parameters(function).accepts("anything")
+    assert signatures.inspect_parameters(function) == ((), (), True, ())
+    assert signatures.inspect_parameters(function).accepts("anything")
 
 
 def test_functions_that_share_their_code_can_have_other_defaults():
@@ -641,8 +641,8 @@ def test_functions_that_share_their_code_can_have_other_defaults():
     with_defaults, without = made(1), made(2)
     without.__defaults__ = None
     without.__kwdefaults__ = None
-    assert atom.inspect_parameters(with_defaults) == (("a",), ("b", "c"), False, ())
-    assert atom.inspect_parameters(without) == (("a", "b", "c"), (), False, ())
+    assert signatures.inspect_parameters(with_defaults) == (("a",), ("b", "c"), False, ())
+    assert signatures.inspect_parameters(without) == (("a", "b", "c"), (), False, ())
 
 
 def test_full_name_is_dotted_for_classes_functions_and_objects():

@@ -360,11 +360,11 @@ def test_removed_injected_values_are_not_found_until_others_are_injected(storage
 
 def test_injecting_a_new_name_is_counted_and_a_new_value_is_not(storage):
     storage.inject({"x": 1})
-    before = storage.injections
+    before = storage.lookup.injections
     storage.inject({"x": 2})
-    assert storage.injections == before
+    assert storage.lookup.injections == before
     storage.inject({"y": 2})
-    assert storage.injections > before
+    assert storage.lookup.injections > before
 
 
 # -- arguments -------------------------------------------------------------------------------------------------------

@@ -9,7 +9,8 @@ from typing import Any
 from taskflowx import exceptions
 from taskflowx.executors import base
 from taskflowx.executors.processes import values
-from taskflowx.types.failure import Failure, text_of
+from taskflowx.types.failure import Failure
+from taskflowx.types.failure_parts import text_of
 
 #: so many workers in a row may die before they have done anything
 STILLBORN = 3

@@ -19,8 +19,8 @@ import tempfile
 import weakref
 from typing import Any
 
-from taskflowx import atom as atom_module
 from taskflowx.executors import pickling
+from taskflowx.signature import Signature, Wiring
 
 #: bytes from which on a buffer or a pickle goes through shared memory
 LARGE = 64 * 1024
@@ -210,7 +210,7 @@ def make_atom(shared: tuple[Any, Any], attributes: dict[str, Any]) -> Any:
     own = attributes.get("_tfx_signature")
     if own is not None:
         outputs, execute, revert, *flags = own
-        signature = atom_module.Signature(outputs, atom_module.Wiring(*execute), atom_module.Wiring(*revert), *flags)
+        signature = Signature(outputs, Wiring(*execute), Wiring(*revert), *flags)
     attributes["_tfx_signature"], attributes["_tfx_listened"] = signature, None
     atom = cls.__new__(cls)
     atom.__dict__ = attributes

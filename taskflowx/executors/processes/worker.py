@@ -36,7 +36,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from taskflowx import task
 from taskflowx.executors import base, carried, pickling
 from taskflowx.executors.processes import output, surroundings, values, wire
-from taskflowx.types.failure import Failure, text_of
+from taskflowx.types.failure import Failure
+from taskflowx.types.failure_parts import text_of
 
 if TYPE_CHECKING:
     import socket

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from taskflowx import states
 from taskflowx.persistence import codec, models
 from taskflowx.persistence.backends import sql
-from taskflowx.persistence.path_histories import AT_REST
 from taskflowx.persistence.path_tree import CHUNK
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class Histories:
         for detail in details:  # nearly always one or two
             if isinstance(detail, models.RetryDetail) and self.concerns(detail):
                 found.append(detail)  # noqa: PERF401
-        if self._known and flow.state in AT_REST:
+        if self._known and flow.state in states.AT_REST:
             found += [detail for detail in flow if self.concerns(detail) and detail not in details]
         return found
 
@@ -125,7 +125,7 @@ class Histories:
         """
 
         def appends(detail: models.RetryDetail) -> bool:
-            return versioned and (flow.state not in AT_REST or not fits(rows.of_atom(detail, flow.uuid)))
+            return versioned and (flow.state not in states.AT_REST or not fits(rows.of_atom(detail, flow.uuid)))
 
         return [self._part(rows, detail, appends=appends(detail)) for detail in retries]
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from taskflowx import engines, exceptions, retry, states, task
-from taskflowx.engines import binding as bindings, calling, plan as plans
+from taskflowx.engines import binding as bindings, calling
+from taskflowx.engines.compile import compile_flow
 from taskflowx.patterns import graph_flow, linear_flow, unordered_flow
 from taskflowx.persistence import models
+from taskflowx.record.lookup import Lookup
 from taskflowx.storage import Storage
 from taskflowx.types.failure import Failure
 
@@ -39,7 +41,7 @@ class Bound:
     """A flow with its record and a binder that is prepared."""
 
     def __init__(self, *members, store=None, controller=None, kind=linear_flow):
-        self.plan = plans.compile_flow(kind.Flow("f", controller).add(*members))
+        self.plan = compile_flow(kind.Flow("f", controller).add(*members))
         self.storage = Storage(models.FlowDetail("f", "an id"))
         self.details = self.storage.ensure_plan(self.plan.atoms, self.plan.names)
         self.binder = bindings.Binder(self.plan, self.details, self.storage)
@@ -110,7 +112,7 @@ def test_a_binding_holds_what_has_the_value_so_that_no_name_is_looked_up(monkeyp
     bound = Bound(Gives("a", provides=("x", "y")), Takes("c"))
     assert bound.binding("c") == (("x", bound.details[0], 0),)
     bound.gave("a", (5, 6))
-    monkeypatch.setattr(Storage, "find", None)
+    monkeypatch.setattr(Lookup, "find", None)
     assert bound.arguments("c") == {"x": 5}
 
 
@@ -173,7 +175,7 @@ def test_a_name_that_is_injected_after_the_binding_was_made_is_seen():
 def test_a_value_that_is_injected_again_is_seen():
     bound = Bound(Takes("c"), store={"x": 1})
     bound.storage.inject({"x": 2})
-    assert bound.binder.epoch == bound.storage.injections
+    assert bound.binder.epoch == bound.storage.lookup.injections
     assert bound.arguments("c") == {"x": 2}
 
 

@@ -11,7 +11,7 @@ from taskflowx import engines, retry, states, task
 from taskflowx.engines import calling
 from taskflowx.patterns import linear_flow, unordered_flow
 from taskflowx.persistence import models
-from taskflowx.storage import Values
+from taskflowx.record.lookup import Injected
 
 
 class Atom:
@@ -64,7 +64,7 @@ def make(request):
 
 def test_execute_is_called_by_name_between_its_hooks(make):
     caller, atom = make(("left", "right"), (None, "key"), calling.EXECUTES), Atom()
-    sources = (a_source(1), Values("store", {"key": 2}))
+    sources = (a_source(1), Injected("store", {"key": 2}))
     assert caller.fill(sources) == {"left": 1, "right": 2}
     assert caller.call(atom, sources) == "executed"
     assert atom.called == ["pre_execute", {"left": 1, "right": 2}, "post_execute"]
@@ -139,7 +139,7 @@ def test_one_caller_serves_all_atoms_that_take_the_same():
     engine = engines.load(flow, store={"x": 1, "y": 2})
     engine.compile()
     engine.prepare()
-    assert len(set(engine._binder.callers)) == 1
+    assert len(set(engine.preparation.binder.callers)) == 1
 
 
 def test_a_run_goes_on_as_before_when_its_callers_are_written_in_its_middle():

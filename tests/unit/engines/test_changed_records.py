@@ -37,7 +37,7 @@ class World:
 
     @property
     def states(self):
-        return {name: self.engine.storage.get_atom_state(name) for name in self.engine._plan.names}
+        return {name: self.engine.storage.get_atom_state(name) for name in self.engine.compilation.plan.names}
 
 
 class Step(task.Task):

@@ -57,7 +57,7 @@ def state(engine):
 
 
 def atoms(engine):
-    return {detail.name: detail.state for detail in engine._details if detail is not None}
+    return {detail.name: detail.state for detail in engine.preparation.details if detail is not None}
 
 
 def flow_events(engine):

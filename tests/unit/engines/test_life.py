@@ -14,6 +14,7 @@ import pytest
 
 from taskflowx import engines, exceptions, states, task
 from taskflowx.engines import life
+from taskflowx.engines.preparation import Preparation
 from taskflowx.patterns import linear_flow, unordered_flow
 from taskflowx.persistence import backends, models
 
@@ -153,7 +154,7 @@ def test_results_that_come_in_while_a_run_is_left_are_on_record_also_when_each_o
         with pytest.raises(SystemExit):
             engine.run()
         assert (state(engine), len(log)) == ("SUSPENDED", count)
-        assert {detail.state for detail in engine._details} == {"SUCCESS"}
+        assert {detail.state for detail in engine.preparation.details} == {"SUCCESS"}
         if durable:
             with contextlib.closing(backend.get_connection()) as connection:
                 record = connection.get_flow_details(engine.storage.flow_uuid)
@@ -261,7 +262,7 @@ def test_an_interrupted_run_says_for_what_it_waits(executor, caplog):
 def test_an_error_of_our_own_is_raised_as_itself_and_leaves_the_flow_suspended(monkeypatch):
     log = []
     engine = engines.load(steps(log), executor="threads", inline=False)
-    monkeypatch.setattr("taskflowx.engines.scheduler.Scheduler._learn", lambda self: 1 / 0)
+    monkeypatch.setattr("taskflowx.engines.scheduler.Scheduler._record", lambda self: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         engine.run()
     assert (state(engine), log[:1]) == ("SUSPENDED", ["a"])
@@ -292,7 +293,7 @@ def test_an_interrupt_before_a_run_leaves_the_flow_as_it_was(step, monkeypatch):
         monkeypatch.undo()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(type(engine), step, interrupted)
+    monkeypatch.setattr(owner_of(engine, step), step, interrupted)
     with pytest.raises(KeyboardInterrupt):
         engine.run()
     assert (state(engine), log) == ("PENDING", [])
@@ -367,17 +368,22 @@ def test_a_run_of_a_reverted_flow_whose_reset_is_interrupted_begins_anew():
 # -- one at a time ---------------------------------------------------------------------------------
 
 
+def owner_of(engine, step):
+    """Return the class that has a step of getting ready."""
+    return Preparation if step == "compile" else type(engine)
+
+
 def held_in(step, monkeypatch, engine):
     """Have a step of getting ready wait; returns an event that says it is there, and one that lets it go on."""
     there, go_on = threading.Event(), threading.Event()
-    real = getattr(type(engine), step)
+    real = getattr(owner_of(engine, step), step)
 
     def wait(self):
         there.set()
         assert go_on.wait(WAIT)
         real(self)
 
-    monkeypatch.setattr(type(engine), step, wait)
+    monkeypatch.setattr(owner_of(engine, step), step, wait)
     return there, go_on
 
 
@@ -398,7 +404,7 @@ def in_a_thread(call):
     return thread, raised
 
 
-@pytest.mark.parametrize("step", ["_compile", "_prepare", "validate"])
+@pytest.mark.parametrize("step", ["compile", "_prepare", "validate"])
 def test_what_would_disturb_a_run_that_gets_ready_is_refused_at_once(step, monkeypatch):
     log = []
     engine = engines.load(steps(log))
@@ -411,7 +417,7 @@ def test_what_would_disturb_a_run_that_gets_ready_is_refused_at_once(step, monke
         next(engine.run_iter())
     with pytest.raises(exceptions.InvalidState, match="is running already"):
         asyncio.run(engine.arun())
-    if step == "_compile":
+    if step == "compile":
         with pytest.raises(exceptions.InvalidState, match=r"Can not compile the engine of .* during its run"):
             engine.compile()
     elif step == "_prepare":
@@ -511,19 +517,20 @@ def test_a_flow_that_has_succeeded_says_that_nothing_runs(caplog):
 # -- suspend ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("step", ["_compile", "_prepare", "validate", "_begin"])
+@pytest.mark.parametrize("step", ["compile", "_prepare", "validate", "_begin"])
 @pytest.mark.parametrize("executor", EXECUTORS)
 def test_a_run_that_is_suspended_while_it_gets_ready_starts_nothing(step, executor, monkeypatch):
     log = []
     engine = engines.load(steps(log), executor=executor)
-    real = getattr(type(engine), step)
+    owner = owner_of(engine, step)
+    real = getattr(owner, step)
 
     def suspended(self, *args):
         monkeypatch.undo()
         engine.suspend()
         return real(self, *args)
 
-    monkeypatch.setattr(type(engine), step, suspended)
+    monkeypatch.setattr(owner, step, suspended)
     engine.run()
     assert (state(engine), log) == ("SUSPENDED", [])
     engine.run()
@@ -554,7 +561,7 @@ def test_a_run_that_waits_for_its_store_can_be_suspended(tmp_path):
 def test_an_arun_that_is_cancelled_at_once_is_left_suspended(executor, turns, monkeypatch):
     log = []
     engine = engines.load(steps(log), executor=executor)
-    there, go_on = held_in("_compile", monkeypatch, engine)
+    there, go_on = held_in("compile", monkeypatch, engine)
     if executor == "asyncio":  # all of it takes place in the loop, which nothing may hold
         go_on.set()
 

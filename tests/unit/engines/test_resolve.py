@@ -7,7 +7,8 @@ import itertools
 import pytest
 
 from taskflowx import deciders, retry, states, task
-from taskflowx.engines import plan as plans, refusals, resolve
+from taskflowx.engines import refusals, resolve
+from taskflowx.engines.compile import compile_flow
 from taskflowx.patterns import graph_flow, linear_flow, unordered_flow
 from taskflowx.persistence import models
 
@@ -29,7 +30,7 @@ def nested(depth):
     for level in range(depth, 0, -1):
         members = [Work(f"t{level}"), *([flow] if flow is not None else []), Work(f"after{level}")]
         flow = linear(f"f{level}", *members, controller=retry.Times(1, f"r{level}"))
-    return plans.compile_flow(linear("top", Work("before"), *([flow] if flow is not None else []), Work("last")))
+    return compile_flow(linear("top", Work("before"), *([flow] if flow is not None else []), Work("last")))
 
 
 class Controllers:
@@ -188,7 +189,7 @@ def voting(*links, ignored=()):
         u = Work(f"u{k}")
         asked.append(Link(answer))
         flow.add(u).link(u, v, decider=asked[-1], decider_depth=depth)
-    plan = plans.compile_flow(flow)
+    plan = compile_flow(flow)
     details = []
     for atom in plan.atoms:
         detail = models.TaskDetail(atom.name)
@@ -234,7 +235,7 @@ def test_when_all_before_are_ignored_nobody_refuses():
 def test_a_flow_before_contributes_nothing_to_the_history():
     v, link = Work("v"), Link(False)
     before = linear("before", Work("a"))
-    plan = plans.compile_flow(graph_flow.Flow("g").add(before, v).link(before, v, decider=link))
+    plan = compile_flow(graph_flow.Flow("g").add(before, v).link(before, v, decider=link))
     details = [models.TaskDetail("a"), models.TaskDetail("v")]
     details[0].state = states.SUCCESS
     assert resolve.refusal(plan, 1, details) == Depth.ALL
@@ -251,7 +252,7 @@ def wide():
     deep = linear("deep", Work("d"), Work("e"))
     inner = graph_flow.Flow("inner").add(a, b, c, x, deep)
     inner.link(a, b).link(b, c).link(b, deep)
-    return plans.compile_flow(linear("outer", inner, Work("after")))
+    return compile_flow(linear("outer", inner, Work("after")))
 
 
 def left_out(plan, name, depth):
@@ -284,7 +285,7 @@ def test_depth_all_leaves_out_all_that_follows_and_nothing_beside_it(wide):
 def test_gates_are_passed_and_not_listed():
     first = unordered_flow.Flow("u").add(Work("a"), Work("b"))
     second = unordered_flow.Flow("v").add(Work("c"), Work("d"))
-    plan = plans.compile_flow(linear("f", first, second))
+    plan = compile_flow(linear("f", first, second))
     assert None in plan.atoms
     assert left_out(plan, "a", Depth.ALL) == {"a", "c", "d"}
     assert left_out(plan, "a", Depth.NEIGHBORS) == {"a"}
@@ -298,7 +299,7 @@ def test_what_follows_many_refused_branches_is_walked_over_once():
         flow.link(branch, tail[0])
     for one, other in itertools.pairwise(tail):
         flow.link(one, other)
-    plan = plans.compile_flow(flow)
+    plan = compile_flow(flow)
     found = refusals.Refusals(plan)
     sizes, all_left_out = [], set()
     for branch in branches:

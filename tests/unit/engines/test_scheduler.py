@@ -232,7 +232,7 @@ def test_what_is_on_record_when_a_listener_is_interrupted_is_not_told_again():
     def listen(event, details):
         if details["task_name"] == "z":
             go.set()
-            delivered = engine._scheduler._queue._get.__self__
+            delivered = engine._scheduler.shared.mailbox._get.__self__
             while delivered.qsize() < 4:
                 threading.Event().wait(0.001)
         elif details["task_name"] == "b":
@@ -318,7 +318,7 @@ def test_what_was_cut_off_and_has_run_again_is_not_undone_while_it_runs():
     engine, log, acts = two_chains(8, 2)
     acts["b1"] = engine.suspend
     engine.run()
-    for detail in engine._details:  # as when what came of a0 was lost, and its worker had gone on to the end
+    for detail in engine.preparation.details:  # as when what came of a0 was lost, and its worker had gone on to the end
         if detail is not None and detail.name.startswith("a"):
             detail.state, detail.results = states.RUNNING, None
     log.clear()
@@ -337,7 +337,9 @@ def test_what_was_cut_off_and_has_run_again_is_not_undone_while_it_runs():
         fail()
 
     acts["a7"] = fails_first
-    engine._plan.atoms[engine._plan.names["a2"]].pre_revert = lambda: began.is_set() and undone.set()
+    engine.compilation.plan.atoms[engine.compilation.plan.names["a2"]].pre_revert = lambda: (
+        began.is_set() and undone.set()
+    )
     engine.run()
     assert engine.storage.get_flow_state() == states.SUCCESS
     assert engine.storage.get_execute_failures() == {}

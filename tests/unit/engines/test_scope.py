@@ -9,6 +9,7 @@ import pytest
 
 from taskflowx import retry, task
 from taskflowx.engines import plan as plans, scope as scopes
+from taskflowx.engines.compile import compile_flow
 from taskflowx.patterns import graph_flow, linear_flow, unordered_flow
 
 
@@ -40,7 +41,7 @@ class Seen:
     """Asks by name what a flow's scope says."""
 
     def __init__(self, flow):
-        self.plan = plans.compile_flow(flow)
+        self.plan = compile_flow(flow)
         self.scope = scopes.Scope(self.plan)
 
     def candidates(self, atom, name="x"):
@@ -224,7 +225,7 @@ def test_a_name_rebound_by_thousands_in_a_row_costs_one_candidate_each(monkeypat
     count = 3_000
     tasks = [Work(f"t{i}", provides="x", requires=["x"] if i else []) for i in range(count)]
     tasks.append(Work("last", requires=["x"]))
-    plan = plans.compile_flow(linear("f", *tasks))
+    plan = compile_flow(linear("f", *tasks))
     scope = scopes.Scope(plan)
     consumed = 0
     original = scopes.Scope.candidates
@@ -245,7 +246,7 @@ def test_a_name_rebound_by_thousands_in_a_row_costs_one_candidate_each(monkeypat
 
 def test_a_name_provided_once_far_away_is_found_without_looking_at_what_lies_between():
     count = 3_000
-    plan = plans.compile_flow(linear("f", gives("first", "x"), *(gives(f"t{i}", f"y{i}") for i in range(count))))
+    plan = compile_flow(linear("f", gives("first", "x"), *(gives(f"t{i}", f"y{i}") for i in range(count))))
     scope = scopes.Scope(plan)
     assert scope.providers["x"] == 0
     assert list(scope.candidates(count, "x")) == [0]
@@ -253,17 +254,17 @@ def test_a_name_provided_once_far_away_is_found_without_looking_at_what_lies_bet
 
 
 def test_the_providers_of_a_name_are_listed_in_order():
-    plan = plans.compile_flow(unordered("u", *(gives(f"t{i}", "x") for i in range(400)), gives("one", "y")))
+    plan = compile_flow(unordered("u", *(gives(f"t{i}", "x") for i in range(400)), gives("one", "y")))
     scope = scopes.Scope(plan)
     assert scope.providers == {"x": list(range(400)), "y": 400}
 
 
 def levels_of(plan, i):
     """The flows around an atom, each with the index where the member that holds the atom begins."""
-    position, home = i, plan.home[i]
+    position, home = i, plan.flow_of[i]
     while home >= 0:
-        yield plan.spans[home], position
-        position, home = plan.spans[home].lo, plan.spans[home].parent
+        yield plan.ranges[home], position
+        position, home = plan.ranges[home].lo, plan.ranges[home].parent
 
 
 def expected(seen, i, name):
@@ -321,7 +322,7 @@ def test_a_provider_is_found_in_few_steps_however_deep_the_atom_is():
             steps += 1
             return super().__getitem__(index)
 
-    seen.scope._spans = Counted(seen.plan.spans)
+    seen.scope._ranges = Counted(seen.plan.ranges)
     seen.check("z", "a")
     assert steps < 300
 
@@ -353,7 +354,7 @@ def test_a_member_costs_the_same_in_a_graph_flow_of_any_size(linked):
                 counted += 1
                 return super().__getitem__(index)
 
-        for span in seen.plan.spans:
+        for span in seen.plan.ranges:
             span.before = Counted(span.before)
         seen.scope.providers["x"] = Counted([p for p, one in enumerate(seen.plan.atoms) if "x" in one.provides])
         found = [seen.nearest(name) for name in seen.plan.names]

@@ -7,7 +7,8 @@ import copy
 import pytest
 
 from taskflowx import retry, states, task
-from taskflowx.engines import plan as plans, walk as walks
+from taskflowx.engines import walk as walks
+from taskflowx.engines.compile import compile_flow
 from taskflowx.patterns import graph_flow, linear_flow, unordered_flow
 from taskflowx.persistence import models
 
@@ -45,7 +46,7 @@ class Board:
     """A plan, the details of its atoms and a Walk over them, spoken to by name."""
 
     def __init__(self, flow, *, go_on=False, **given):
-        self.plan = plans.compile_flow(flow)
+        self.plan = compile_flow(flow)
         self.go_on = go_on
         self.details = []
         for atom in self.plan.atoms:

@@ -344,7 +344,9 @@ def run_chains(rng, executor, path, seed):
             else:
                 run_until(engine, path, stop_at)
         except KeyboardInterrupt:
-            cut_off |= {name for name in engine._plan.names if engine.storage.get_atom_state(name) in UNDER_WAY}
+            cut_off |= {
+                name for name in engine.compilation.plan.names if engine.storage.get_atom_state(name) in UNDER_WAY
+            }
         except (ValueError, exceptions.WorkerLost, exceptions.WrappedFailure) as error:
             if cut_off and "NotFound" in str(error):
                 return "has lost a result"  # to which a task that followed is to be undone
@@ -418,6 +420,8 @@ def check_record(engine, path, seed, cut_off):
             assert name in standing or name in cut_off, (seed, f"{name} undone and never done")
             assert after not in standing, (seed, f"{name} undone before {after}")
             standing.discard(name)
-    for name, state in ((name, engine.storage.get_atom_state(name)) for name in engine._plan.names if "." in name):
+    for name, state in (
+        (name, engine.storage.get_atom_state(name)) for name in engine.compilation.plan.names if "." in name
+    ):
         if state not in UNDER_WAY and not (cut_off and state == states.REVERT_FAILURE):
             assert (name in standing) == (state in {states.SUCCESS, states.FAILURE}), (seed, name, state)

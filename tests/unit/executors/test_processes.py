@@ -493,7 +493,7 @@ def test_what_was_sent_and_has_not_begun_is_taken_back_when_the_run_is_suspended
         while sum(line.startswith("began") for line in read()) < 2:
             threading.Event().wait(0.01)
         engine.suspend()
-        while not engine._scheduler.stopping:
+        while not engine._scheduler.shared.stopping:
             threading.Event().wait(0.01)
         gate.touch()
 

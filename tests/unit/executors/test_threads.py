@@ -351,7 +351,7 @@ def test_nothing_goes_on_by_itself_into_a_region_that_turns_round_alone(monkeypa
     engine = engines.load(flow, executor="threads", max_workers=2, inline=False)
     engine.run()
     assert engine.statistics["completed"] == 10
-    assert {engine._plan.atoms[i].name[1:] for i in made} == {"2", "4"}
+    assert {engine.compilation.plan.atoms[i].name[1:] for i in made} == {"2", "4"}
 
 
 def test_what_a_retry_runs_again_runs_at_once():

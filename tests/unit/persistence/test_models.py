@@ -13,7 +13,7 @@ import uuid
 import pytest
 
 from taskflowx import exceptions
-from taskflowx.persistence import models
+from taskflowx.persistence import details, models
 from taskflowx.types.failure import Failure
 
 VALUE = Failure.from_exception(ValueError("v"))
@@ -594,7 +594,7 @@ def test_identities_of_atoms_are_uuids_and_all_differ():
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
 def test_identities_go_on_when_a_signal_handler_has_raised_while_one_was_made(monkeypatch):
-    series = models._Series()
+    series = details._Series()
     before = series.next()
 
     def interrupted():

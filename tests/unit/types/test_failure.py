@@ -220,8 +220,8 @@ def test_nothing_is_formatted_before_it_is_asked_for(monkeypatch):
         __str__ = refuse
 
     monkeypatch.setattr(traceback, "format_tb", refuse)
-    monkeypatch.setattr(failure, "_type_names_of", refuse)
-    monkeypatch.setattr(failure, "_causes_of", refuse)
+    monkeypatch.setattr(failure, "type_names_of", refuse)
+    monkeypatch.setattr(failure, "causes_of", refuse)
     fail = caught(ShyError())
     other = Failure.from_exception(fail.exception)
     assert fail.copy().exception is other.exception

@@ -1,0 +1,287 @@
+"""Calls on their way: to the executor, back from it, and what was delivered into the record.
+
+What must stay true: a call that begins is on record first; a call is delivered once, or given back; an interrupt
+between any two steps loses none. So each call is held by an attribute from the step in which it comes until it is on
+record, and `salvage` may be called again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from taskflowx import states
+from taskflowx._util import failpoints
+from taskflowx.engines.calling import NOBODY
+from taskflowx.engines.transitions import DERIVED_FAILURES, forget_part
+from taskflowx.executors import base
+from taskflowx.types.failure import Failure
+
+if TYPE_CHECKING:
+    from taskflowx.engines.progress import Progress
+    from taskflowx.engines.shared import Run
+    from taskflowx.engines.transitions import Transitions
+
+#: how many plain calls are got ready before they are submitted
+_PART = 512
+#: the outcome of a call in place that has raised, until it is on record, is this with the exception
+RAISED = object()
+
+
+class Dispatch:
+    """The calls of one run that an executor makes.
+
+    :param run: the run
+    :param transitions: changes the states of atoms
+    :param progress: takes what tasks report
+    :param inlinable: which atoms may take the short path, by index; None for those of the Walk
+    """
+
+    def __init__(self, run: Run, transitions: Transitions, progress: Progress, inlinable: list[int] | None) -> None:
+        self._run = run
+        self._plan, self._walk, self._details = run.plan, run.walk, run.details
+        self._binder, self._lookup = run.binder, run.storage.lookup
+        self._notifier, self._executor = run.notifier, run.executor
+        self._transitions = transitions
+        self._progress = progress
+        self._inlinable = inlinable
+        #: calls that the executor has given back, and that are not requeued yet
+        self._cancelled: list[base.Call] = []
+        #: calls that were published when a subscriber stopped the run: one of them is made
+        self.published: list[base.Call] = []
+        #: whether `in_flight` may be too many, as an interrupt has come while calls went to or came from the executor
+        self.in_doubt = False
+
+    # -- to the executor ---------------------------------------------------------------------------
+
+    def submit(self, calls: list[base.Call]) -> None:
+        """Give calls to the executor."""
+        if failpoints.on:
+            failpoints.hit("before submit")
+        self._run.got_ready = ()
+        try:
+            self._run.in_flight += len(calls)
+            self._executor.submit(calls)
+        except BaseException:
+            self.in_doubt = True
+            raise
+        if failpoints.on:
+            failpoints.hit("after submit")
+
+    def submit_plain(self, batch: list[int]) -> list[int]:
+        """Submit plain tasks, a part at a time, so that the first run while the last are got ready.
+
+        Returns the rest of the batch, from the first that is not plain on. The short path of `Prepare.execute`.
+        """
+        run, atoms, details, plain = self._run, self._plan.atoms, self._details, self._walk.plain
+        notifier, lookup = self._notifier, self._lookup
+        callers, sources, epoch = self._binder.callers, self._binder.sources, self._binder.epoch
+        execute, running = states.EXECUTE, states.RUNNING
+        calls: list[base.Call] = []
+        left = len(batch)
+        run.got_ready = (calls,)
+        for position, i in enumerate(batch):
+            caller = callers[i]
+            arguments = {} if caller is None else caller.fill(sources[i])
+            if not plain[i] or notifier._topics or arguments is None or epoch != lookup.injections:
+                left = position
+                break
+            calls.append(base.Call(i, atoms[i], execute, arguments))
+            details[i].state = running
+            if len(calls) == _PART:
+                self.submit(calls)
+                calls = []
+                run.got_ready = (calls,)
+        if calls:
+            self.submit(calls)
+        return batch[left:]
+
+    # -- chains ------------------------------------------------------------------------------------
+
+    def follower_of(self, call: base.Call) -> base.Follower | None:
+        """Return the call that follows one for certain once it has succeeded: a plain task that waits for nothing else.
+
+        None where there is no such call.
+        """
+        i, plan, plain, binder = call.index, self._plan, self._walk.plain, self._binder
+        if self._run.stopping or not plain[i] or len(plan.succ[i]) != 1 or self._notifier._topics:
+            return None
+        s = plan.succ[i][0]
+        before, detail, atom, caller = self._details[i], self._details[s], plan.atoms[s], binder.callers[s]
+        if (
+            not plain[s]
+            or plan.degree[s] != 1
+            or (plan.flow_of[s] != plan.flow_of[i] and plan.controller(s) != plan.controller(i))  # rolled back together
+            or detail.state not in states.FRESH
+            or not (states.EXECUTE == call.verb == before.intention == detail.intention)
+            or atom._tfx_listened is not None
+            or caller is NOBODY
+            or binder.epoch != self._lookup.injections
+        ):
+            return None
+        if caller is None:
+            return base.Follower(s, atom, {}, ())
+        arguments, awaited = {}, []
+        try:
+            for arg, key, source in zip(caller.args, caller.keys, binder.sources[s], strict=True):
+                if source is before:
+                    awaited.append(arg)
+                elif source.state == states.SUCCESS:
+                    arguments[arg] = source.results if key is None else source.results[key]
+                else:
+                    return None
+        except Exception:  # a result has no such part: that is an error of the atom, when it is to begin
+            return None
+        return base.Follower(s, atom, arguments, tuple(awaited))
+
+    def _hand_in(self, i: int) -> None:
+        """Note that a follower is under way, as it is ready, and take what would have been delivered of it by now."""
+        detail = self._details[i]
+        old, detail.state = detail.state, states.RUNNING
+        self._run.in_flight += 1
+        call = base.Call(i, self._plan.atoms[i], states.EXECUTE, self._binder.execute_arguments(i))
+        self._run.delivered.extend(self._executor.hand_in(call))
+        if self._notifier._topics:
+            self._transitions.publish(i, old, states.RUNNING)
+
+    def _hand_in_late(self) -> bool:
+        """Hand in the followers of calls that have succeeded; tells whether there was one."""
+        details, pred = self._details, self._plan.pred
+        late = [i for i in list(self._executor.followers) if details[pred[i][0]].state == states.SUCCESS]
+        for i in late:
+            self._hand_in(i)
+        return bool(late)
+
+    def withdraw(self) -> None:
+        """Cancel the followers that have not begun; those that have are under way, as all that we have begun."""
+        executor = self._executor
+        follower_of, executor.follower_of = executor.follower_of, None
+        executor.withdraw()
+        if executor.followers:
+            self._run.take_delivered()
+            self.record()
+        executor.follower_of = None if self._run.stopping else follower_of
+
+    # -- back from the executor --------------------------------------------------------------------
+
+    def record(self) -> None:
+        """Record what was delivered; what an interrupt has kept from that is recorded when the run is left.
+
+        :raises BaseException: what came out of a call and is no `Exception`
+        """
+        run, walk, details, notifier = self._run, self._walk, self._details, self._notifier
+        plain, ran, ready, followers = self._inlinable or walk.plain, walk.ran, walk.ready, self._executor.followers
+        execute, delivered = states.EXECUTE, run.delivered
+        interrupt: base.Interrupt | None = None
+        while delivered:
+            call, outcome = delivered[0]
+            if type(call) is base.Call:
+                i = call.index
+                detail = details[i]
+                if (
+                    plain[i]
+                    and call.verb == execute == detail.intention
+                    and detail._meta is None
+                    and type(outcome) not in _ODD
+                    and not (DERIVED_FAILURES and type(outcome) in DERIVED_FAILURES)
+                    and not notifier._topics
+                ):  # the short path of `Transitions.end`
+                    detail.results = outcome
+                    detail.state = states.SUCCESS
+                    ran(i)
+                elif type(outcome) is base.Interrupt:
+                    interrupt = interrupt or outcome
+                else:
+                    self._transitions.end(i, call.verb, outcome)
+                if followers and ready and ready[-1] in followers:
+                    self._hand_in(ready.pop())
+                run.in_flight -= 1
+            elif call is not None:
+                self._progress.learn(call, outcome)
+            delivered.popleft()
+        if interrupt is not None:
+            raise interrupt.exception
+
+    def cancel(self) -> None:
+        """Take back the calls that have not begun."""
+        cancelled = self._cancelled
+        try:
+            cancelled += self._executor.recall()
+        except BaseException:
+            self.in_doubt = True
+            raise
+        while cancelled:
+            self._transitions.requeue(cancelled[-1])
+            cancelled.pop()
+            self._run.in_flight -= 1
+
+    def cancel_to_stop(self) -> None:
+        """Cancel the calls that have not begun, as the run is to stop; one that was published may have to be made."""
+        if self._run.in_flight:
+            self.cancel()
+            if self.published and not self._run.in_flight and not self._run.timed_out:
+                # Who suspends the run at each step gets one step further each time, as in place.
+                self._submit_again(self.published[0])
+            self.published = []
+        self.withdraw()
+
+    def _submit_again(self, call: base.Call) -> None:
+        """Submit a call that was cancelled, as it has been published."""
+        walk = self._walk
+        reverts = call.verb == states.REVERT
+        waiting = walk.undo if reverts else walk.ready
+        if call.index in waiting:
+            waiting.remove(call.index)
+            walk.cut_off.discard(call.index)
+            self._run.got_ready = ([call],)
+            self._details[call.index].state = states.REVERTING if reverts else states.RUNNING
+            self.submit([call])
+
+    # -- as the run is left ------------------------------------------------------------------------
+
+    def has_ended(self) -> bool:
+        """Tell whether all calls of the executor were delivered, though they may not be on record."""
+        return self.in_doubt or len(self.ended()) >= self._run.in_flight
+
+    def ended(self) -> list[base.Call]:
+        """Return the calls that were delivered and are not on record."""
+        return [call for call, _ in self._run.delivered if type(call) is base.Call]
+
+    def salvage(self) -> None:
+        """Put on record what was delivered; a failure among it is resolved when the run goes on."""
+        run = self._run
+        run.take_delivered()
+        delivered = run.delivered
+        while True:
+            while delivered:
+                call, outcome = delivered[0]
+                if type(call) is base.Call:
+                    try:
+                        self._put_on_record(call, outcome)
+                    except BaseException as error:  # a subscriber's, or one that has come while it is dealt with
+                        run.interrupts.note(error)
+                        self._put_on_record(call, outcome)
+                    delivered.popleft()
+                    self._hand_in_late()
+                else:
+                    delivered.popleft()  # first: it is published once
+                    if call is not None:
+                        self._progress.learn(call, outcome)
+            if not self._hand_in_late():
+                break
+        for i in self._executor.followers:  # the outcome of the call before is lost: both were interrupted
+            if self._details[i].state in states.FRESH:
+                self._details[i].state = states.RUNNING
+
+    def _put_on_record(self, call: base.Call, outcome: Any) -> None:
+        """Record the outcome of a call, unless that has been done."""
+        detail = self._details[call.index]
+        under_way = states.RUNNING if call.verb == states.EXECUTE else states.REVERTING
+        if detail.state == under_way and type(outcome) is not base.Interrupt:
+            if type(outcome) is tuple and outcome and outcome[0] is RAISED:
+                outcome = Failure.from_exception(outcome[1])
+            if call.verb == states.EXECUTE:
+                forget_part(detail)
+            self._transitions.end(call.index, call.verb, outcome)
+
+
+_ODD = frozenset((Failure, base.Interrupt, base.NotBegun))

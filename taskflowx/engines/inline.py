@@ -1,0 +1,355 @@
+"""Calls in the thread of the engine, and the two hot loops.
+
+The loops are the longest functions of the engine, on purpose: each Python call costs as much as all else that an atom
+needs there. They take the short path for an atom that `plain` marks (see `engines.plan`), whose own notifier nobody
+subscribes to, and whose arguments are bound; all others go through `Prepare`, `_make_one` and `Transitions`, which do
+the same steps one by one. On the short path nothing is called but the task and the subscribers, and nothing is made
+but its arguments and the details of events. The records and events of both are the same.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from taskflowx import states
+from taskflowx.engines.calling import BOUND, TAKES_BOTH, TAKES_RESULT, UNBOUND
+from taskflowx.engines.dispatch import RAISED
+from taskflowx.engines.transitions import DERIVED_FAILURES
+from taskflowx.engines.unclosed import CLEAR
+from taskflowx.executors import base
+from taskflowx.types.failure import Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from taskflowx.engines.prepare import Prepare
+    from taskflowx.engines.progress import Progress
+    from taskflowx.engines.shared import Run
+    from taskflowx.engines.transitions import Transitions
+
+
+class Inline:
+    """Makes calls of one run in the thread of the engine.
+
+    :param run: the run
+    :param transitions: changes the states of atoms
+    :param prepare: gets calls ready
+    :param progress: takes the progress of tasks
+    :param stops: tells whether nothing more is to start, as time may be up
+    :param inlinable: which atoms may take the short path, by index; None for those of the Walk
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        transitions: Transitions,
+        prepare: Prepare,
+        progress: Progress,
+        stops: Callable[[], bool],
+        inlinable: list[int] | None,
+    ) -> None:
+        self._run = run
+        self._plan, self._walk, self._details = run.plan, run.walk, run.details
+        self._binder, self._lookup = run.binder, run.storage.lookup
+        self._notifier, self._executor = run.notifier, run.executor
+        self._transitions = transitions
+        self._prepare = prepare
+        self._progress = progress
+        self._stops = stops
+        self._inlinable = inlinable
+        #: the context in which calls in place are made: where it differs from that of the run, a call has changed it
+        self._within = run.context
+        #: the call that was made here, with its outcome, until it is on record
+        self.made: tuple[base.Call, Any] | None = None
+
+    def execute(self, batch: list[int], *, stepwise: bool) -> None:
+        """Execute a batch of ready atoms, and then, on the serial executor, the atoms that become ready by it.
+
+        :param stepwise: whether the atoms that become ready are left for the next turn
+        """
+        self._within = self._run.context.copy()
+        self._within.run(self._execute, batch, stepwise=stepwise)
+
+    def undo(self, batch: list[int], *, stepwise: bool) -> None:
+        """Undo a batch of atoms, and then, on the serial executor, the atoms that this sets free.
+
+        :param stepwise: whether the atoms that it sets free are left for the next turn
+        """
+        self._within = self._run.context.copy()
+        self._within.run(self._undo, batch, stepwise=stepwise)
+
+    def make(self, call: base.Call) -> None:
+        """Make a call, and record its outcome."""
+        progress = self._progress
+        progress.in_place = call.index
+        self.made = made = call, self._run.context.copy().run(base.perform, call.atom, call.verb, call.kwargs)
+        with progress.lock:
+            progress.in_place = -1
+        self._transitions.end(call.index, call.verb, made[1])
+        self.made = None
+
+    def _make_one(self, call: base.Call | None) -> None:
+        """Make a call that is the only one got ready, unless time is up."""
+        if call is None:
+            return
+        run = self._run
+        run.got_ready = ([call],)
+        self._transitions.commit()
+        if run.deadline is not None and self._stops():  # those who subscribe to its beginning took too long
+            self._transitions.requeue_all()
+            return
+        run.got_ready = ()
+        self.make(call)
+
+    def _keep_made(self, i: int, verb: str, outcome: Any) -> None:
+        """Keep the outcome of the last call that was made here, unless it was recorded before the interrupt."""
+        if i >= 0 and outcome is not UNBOUND and self.made is None:
+            self.made = base.Call(i, self._plan.atoms[i], verb, {}), outcome
+
+    def _subscribers(self) -> tuple[Any, Any, Any]:
+        """Return the topics of the notifier, and what is to be called when a task begins, and when one succeeds.
+
+        It is so until other topics take the place of these, when somebody subscribes or leaves.
+        """
+        notifier = self._notifier
+        return notifier._topics, notifier._tfx_target_of(states.RUNNING), notifier._tfx_target_of(states.SUCCESS)
+
+    def _execute(self, batch: list[int], *, stepwise: bool, apart: bool = False) -> None:  # noqa: C901 - hot
+        """Execute a batch, and then, on the serial executor, the atoms that become ready by it.
+
+        The short path does what `Prepare.execute`, `base.perform` and `Transitions.end` do for a plain task, with their
+        calls unfolded.
+
+        :param apart: whether each task gets a context of its own, as one of them has changed a variable of its context
+        """
+        run, walk, transitions, stops = self._run, self._walk, self._transitions, self._stops
+        atoms, details = self._plan.atoms, self._details
+        callers, sources = self._binder.callers, self._binder.sources
+        need, plain, succ, reached = walk.need, self._inlinable or walk.plain, self._plan.succ, walk.reached
+        running, success = states.RUNNING, states.SUCCESS
+        notifier, lookup, epoch = self._notifier, self._lookup, self._binder.epoch
+        topics, on_running, on_success = self._subscribers()
+        timed, serial = run.deadline is not None, self._executor.serial
+        follow = not (stepwise or timed)
+        ended = -1  # the last one of which something has come, which is in `result`
+        result: Any = None
+        untouched = run.context
+        within = untouched if apart else self._within
+        try:
+            while True:
+                ready = walk.ready
+                left = iter(batch)
+                for i in left:
+                    if run.stopping or (timed and stops()):
+                        walk.ready = [i, *left, *walk.ready]
+                        return
+                    if within != untouched:  # the last task has changed a variable, which is to be its own
+                        ended = -1
+                        self._within = untouched.copy()
+                        self._within.run(self._execute, [i, *left], stepwise=stepwise, apart=True)
+                        return
+                    atom, caller = atoms[i], callers[i]
+                    if (
+                        not plain[i]
+                        or atom._tfx_listened is not None
+                        or (caller is not None and epoch != lookup.injections)
+                    ):
+                        self._make_one(self._prepare.execute(i))
+                        continue
+                    detail = details[i]
+                    if notifier._topics is not topics:
+                        topics, on_running, on_success = self._subscribers()
+                    if on_running is not None:
+                        # looked at before anything is told
+                        if detail.state == running or (caller is not None and caller.fill(sources[i]) is None):
+                            self._make_one(self._prepare.execute(i))
+                            continue
+                        old, detail.state = detail.state, running
+                        try:
+                            facts = {
+                                "task_name": detail.name,
+                                "task_uuid": detail._uuid or detail.uuid,
+                                "old_state": old,
+                            }
+                            try:
+                                on_running(running, facts)
+                            except Exception:
+                                notifier._tfx_complain(on_running, running, facts)
+                        except BaseException:  # a listener was interrupted, and the call will not be made
+                            detail.state = old
+                            raise
+                        if timed and stops():  # they took too long
+                            detail.state = old
+                            walk.ready = [i, *left, *walk.ready]
+                            return
+                    else:
+                        detail.state = running
+                    try:
+                        if apart:
+                            result, ended = untouched.copy().run(_call_plain, atom, caller, sources[i]), i
+                        elif caller is None:
+                            try:
+                                atom.pre_execute()
+                                result = atom.execute()
+                                ended = i
+                            finally:
+                                atom.post_execute()
+                        else:
+                            result, ended = caller.call(atom, sources[i]), i
+                    except Exception as error:
+                        result, ended = (RAISED, error), i
+                        transitions.end_apart(i, states.EXECUTE, Failure.from_exception(error))
+                        result, ended = None, -1  # this frame is one of those that the exception has
+                        continue
+                    if type(result) is Failure or (DERIVED_FAILURES and type(result) in DERIVED_FAILURES):
+                        if result is UNBOUND:
+                            self._make_one(self._prepare.execute(i))
+                        else:
+                            transitions.end_apart(i, states.EXECUTE, result)
+                        continue
+                    detail.results = result
+                    if notifier._topics is not topics:
+                        topics, on_running, on_success = self._subscribers()
+                    if detail._meta:
+                        self._progress.complete(detail)
+                    detail.state = success
+                    if on_success is not None:
+                        facts = {
+                            "task_name": detail.name,
+                            "task_uuid": detail._uuid or detail.uuid,
+                            "old_state": running,
+                            "result": result,
+                        }
+                        try:
+                            if within != untouched:
+                                untouched.copy().run(on_success, success, facts)
+                            else:
+                                on_success(success, facts)
+                        except Exception:
+                            notifier._tfx_complain(on_success, success, facts)
+                    after = succ[i]
+                    if after:  # to begin a loop over nothing takes longer than to look
+                        for s in after:
+                            count = need[s] - 1
+                            need[s] = count
+                            if not count:
+                                if plain[s]:
+                                    ready.append(s)
+                                else:
+                                    reached(s)
+                if not follow or run.failed or walk.undo or not (serial or len(ready) == 1):
+                    return
+                batch, walk.ready = ready, []
+                if len(batch) > 1:
+                    run.arrange(batch)
+                elif not batch:
+                    return
+        except BaseException:
+            self._keep_made(ended, states.EXECUTE, result)
+            raise
+
+    def _undo(self, batch: list[int], *, stepwise: bool) -> None:  # noqa: C901 - a hot loop
+        """Undo a batch, as `_execute` executes one.
+
+        The short path does what `Prepare.undo`, `base.perform` and `Transitions.end` do for a plain task.
+        """
+        run, walk, transitions, stops = self._run, self._walk, self._transitions, self._stops
+        atoms, details, notifier = self._plan.atoms, self._details, self._notifier
+        hold, pred, takes_of = walk.hold, self._plan.pred, self._binder.undo_takes
+        callers, sources = self._binder.undo_callers, self._binder.undo_sources
+        revert, reverting, reverted, success = states.REVERT, states.REVERTING, states.REVERTED, states.SUCCESS
+        lookup, epoch, plain = self._lookup, self._binder.epoch, self._inlinable or walk.plain
+        failures = transitions.failures()
+        follow = not stepwise and run.deadline is None
+        serial = self._executor.serial
+        ended = -1  # the last one of which something has come, which is in `outcome`
+        outcome: Any = None
+        within, untouched = self._within, run.context
+        try:
+            while True:
+                undo = walk.undo
+                left = iter(batch)
+                for i in left:
+                    if run.stopping or (run.deadline is not None and stops()):
+                        walk.undo = [i, *left, *walk.undo]
+                        return
+                    atom, detail = atoms[i], details[i]
+                    if (
+                        not plain[i]
+                        or detail.state != success
+                        or notifier._topics
+                        or atom._tfx_listened is not None
+                        or within != untouched  # the last one has changed a variable: the others are kept apart
+                    ):
+                        self._make_one(self._prepare.undo(i))
+                        continue
+                    takes = takes_of[i]
+                    detail.state = reverting
+                    try:
+                        if takes >= BOUND:
+                            outcome = UNBOUND
+                            if epoch == lookup.injections:
+                                caller = callers[i]
+                                outcome, ended = caller.call(atom, sources[i], detail.results, failures), i  # type: ignore[union-attr]
+                        else:
+                            try:
+                                atom.pre_revert()
+                                if takes == TAKES_BOTH:
+                                    outcome = atom.revert(result=detail.results, flow_failures=failures)
+                                elif takes == TAKES_RESULT:
+                                    outcome = atom.revert(result=detail.results)
+                                elif takes:
+                                    outcome = atom.revert(flow_failures=failures)
+                                else:
+                                    outcome = atom.revert()
+                                ended = i
+                            finally:
+                                atom.post_revert()
+                    except Exception as error:
+                        outcome, ended = (RAISED, error), i
+                        transitions.end_apart(i, revert, Failure.from_exception(error))
+                        outcome, ended = None, -1
+                        continue
+                    if type(outcome) is Failure or (DERIVED_FAILURES and type(outcome) in DERIVED_FAILURES):
+                        if outcome is UNBOUND:
+                            ended = -1
+                            detail.state = success  # what it gets says what it was
+                            self._make_one(self._prepare.undo(i))
+                        else:
+                            transitions.end_apart(i, revert, outcome)
+                        continue
+                    detail.revert_results = outcome
+                    detail.state = reverted
+                    hold[i] = CLEAR
+                    for p in pred[i]:
+                        count = hold[p]
+                        if count > 1:
+                            hold[p] = count - 1
+                        elif count == 1:
+                            hold[p] = 0
+                            if plain[p] and details[p].state == success:
+                                undo.append(p)
+                            else:
+                                walk.freed(p)
+                if not follow or run.failed or walk.ready or not (serial or len(undo) == 1):
+                    return
+                batch, walk.undo = undo, []
+                if len(batch) > 1:
+                    run.arrange(batch)
+                    batch.reverse()
+                elif not batch:
+                    return
+        except BaseException:
+            self._keep_made(ended, revert, outcome)
+            raise
+
+
+def _call_plain(atom: Any, caller: Any, sources: Any) -> Any:
+    """Execute a plain task with its hooks, as the hot loop does."""
+    if caller is not None:
+        return caller.call(atom, sources)
+    try:
+        atom.pre_execute()
+        return atom.execute()
+    finally:
+        atom.post_execute()
