@@ -57,6 +57,7 @@ check: $(INSTALLED)-check docs ## check format, rules, types, layers and pages
 	$(BIN)/ruff check .
 	$(BIN)/mypy taskflowx $(wildcard docs/examples/*.py)
 	$(BIN)/lint-imports --no-logo
+	$(PY) .ci/house.py
 
 format: $(INSTALLED)-check ## format the code and repair what can be repaired by rule
 	$(BIN)/ruff check --fix-only .

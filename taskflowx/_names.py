@@ -1,7 +1,7 @@
-"""Dotted names in two spellings: `taskflowx.x` is ours, `taskflow.x` is what stores hold and services write.
+"""Dotted names in two spellings: `taskflowx.x` is ours, `taskflow.x` is that of stores and services.
 
-Names are read in either spelling. What a package registers for TaskFlow is used only in a process where `taskflow`
-is another name of this package (`taskflowx.compat`): there alone does it get our classes when it imports TaskFlow's.
+Names are accepted in either spelling. Plug-ins for TaskFlow are used only in a process where `taskflow` is an alias of
+this package (`taskflowx.compat`): only there do they get our classes when they import TaskFlow's.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ THEIRS = "taskflow"
 
 
 def is_within(name: str, package: str) -> bool:
-    """Tell whether a dotted name is that of a package or of something in it."""
+    """Tell whether a dotted name is that of a package or of a member of it."""
     return name == package or name.startswith(f"{package}.")
 
 
@@ -32,12 +32,12 @@ def theirs(name: str) -> str:
 
 
 def is_aliased() -> bool:
-    """Tell whether `taskflow` is another name of this package in this process."""
+    """Tell whether `taskflow` is an alias of this package in this process."""
     return sys.modules.get(THEIRS) is sys.modules[OURS]
 
 
 def spoken(name: str) -> str:
-    """Return the name that a logger has in this process, if it is one of ours."""
+    """Return the name of a logger in this process, if it is one of ours."""
     return theirs(name) if is_aliased() else name
 
 

@@ -1,9 +1,8 @@
-"""What an atom needs and what it provides, worked out from its methods.
+"""The atom: its inputs and outputs, derived from its methods.
 
-`Atom` is the common base of tasks and retries. Its constructor turns a declaration (`requires`, `rebind`,
-`provides`, ...) and the signatures of `execute` and `revert` into one `Signature`. The inspection of a method
-is done once per class, and a class that declares nothing per instance has one `Signature` that all of its
-instances share.
+`Atom` is the common base of tasks and retries. Its constructor turns a declaration (`requires`, `rebind`, `provides`,
+...) and the signatures of `execute` and `revert` into one `Signature`. The inspection of a method is done once per
+class, and a class that declares nothing per instance has one `Signature` that all of its instances share.
 
 Invariant: a `Signature` never changes; engines may keep references to its tuples.
 """
@@ -22,11 +21,11 @@ from taskflowx.signature import (
     Parameters,
     Signature,
     Wiring,
-    _rebinding,
     check_names_in,
     inspect_parameters,
     names_of,
     outputs_of,
+    rebinding_of,
     wire,
 )
 from taskflowx.types.sets import OrderedSet
@@ -39,22 +38,22 @@ REVERT_FLOW_FAILURES = "flow_failures"
 
 
 class Atom:
-    """The smallest unit that an engine runs: something with `execute` and `revert`, and named inputs and outputs.
+    """The smallest unit that an engine runs: an object with `execute` and `revert`, and named inputs and outputs.
 
     :param name: unique name within a flow; the class's full name by default
-    :param provides: names for the result: a str for the whole, a tuple or list by position, a set (or a dict
-        of name -> key) by key; None takes `default_provides`, `()` provides nothing
-    :param requires: names that `execute` needs beyond what its signature says
+    :param provides: names for the result: a str for the whole, a tuple or list by position, a set (or a dict of name ->
+        key) by key; None takes `default_provides`, `()` provides nothing
+    :param requires: names that `execute` needs in addition to its signature
     :param auto_extract: whether arguments are inferred from the signature of `execute`
-    :param rebind: stored names for arguments: a dict argument -> name, or a list or tuple by position; a
-        class may have it as an attribute or property instead
+    :param rebind: stored names for arguments: a dict argument -> name, or a list or tuple by position; a class may have
+        it as an attribute or property instead
     :param inject: values for arguments, for this atom alone
-    :param ignore_list: arguments of `execute` that are not to be inferred
+    :param ignore_list: arguments of `execute` that are not inferred
     :param revert_rebind: as `rebind`, for `revert`
     :param revert_requires: as `requires`, for `revert`
     :raises TypeError, ValueError: when the declaration does not fit the methods; the message names the atom
 
-    Names that begin with `_tfx_` are taken by this package; subclasses may use all others that are not documented.
+    Names that begin with `_tfx_` are reserved for this package; subclasses may use all others that are not documented.
     """
 
     priority = 0
@@ -63,7 +62,7 @@ class Atom:
     name: Any = None
     inject: dict[str, Any] | None = None
 
-    #: arguments that the engine fills itself, for each of the two methods
+    #: arguments that the engine itself passes, for each of the two methods
     _tfx_engine_args: tuple[frozenset[str], frozenset[str]] = (
         frozenset(),
         frozenset((REVERT_RESULT, REVERT_FLOW_FAILURES)),
@@ -101,7 +100,7 @@ class Atom:
         ):
             shared = cls.__dict__.get("_tfx_shared")
             if shared is None or shared[0] is not cls.execute or shared[1] is not cls.revert:
-                # Made anew when a method of the class has been replaced, as tests do.
+                # Renewed when a method of the class has been replaced, as tests do.
                 shared = (cls.execute, cls.revert, self._tfx_declare())
                 if not self._tfx_has_own_methods():
                     cls._tfx_shared = shared
@@ -118,7 +117,7 @@ class Atom:
         )
 
     def _tfx_inspected(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
-        """Return the two callables whose signatures say what this atom needs."""
+        """Return the two callables whose signatures determine the requirements of this atom."""
         return self.execute, self.revert
 
     def _tfx_declare(
@@ -149,7 +148,7 @@ class Atom:
         if revert is not None or revert_requires or revert_rebind is not None:
             if revert is None:
                 revert = Parameters((), (), open_ended=True)
-            inherited = {} if revert_rebind else _rebinding(rebind, revert.required)
+            inherited = {} if revert_rebind else rebinding_of(rebind, revert.required)
             if not auto_extract and not revert_requires:
                 named = {*revert.required, *revert.optional}
                 revert_requires = tuple(arg for arg in (*requires, *inherited) if arg in named)
@@ -171,7 +170,7 @@ class Atom:
     ) -> Wiring:
         """Join the declaration with `revert`.
 
-        :param inherited: argument of revert -> stored name, where the rebinding of `execute` counts for revert too: by
+        :param inherited: argument of revert -> stored name, where the rebinding of `execute` applies to revert too: by
             name for a dict, by position in revert's own signature for a list
         """
         plain = auto_extract and not revert_requires and revert_rebind is None
@@ -188,8 +187,8 @@ class Atom:
             )
         if not revert.open_ended:
             return backward
-        # What execute was given explicitly reaches **kwargs of revert too, if it still has a value and revert has no
-        # declaration of its own in the place of that one.
+        # Explicit arguments of execute are passed to **kwargs of revert too, if they still have a value and revert does
+        # not declare its own instead.
         explicit = inherited if revert_requires else {**{name: name for name in requires}, **inherited}
         extra = {arg: name for arg, name in explicit.items() if arg not in backward.args}
         if not extra:
@@ -200,7 +199,7 @@ class Atom:
         return Wiring(args, names, backward.needed)
 
     def _tfx_parameters(self) -> Methods:
-        """Return what the methods of this atom take; looked up once a class, and again when a method was replaced."""
+        """Return the parameters of this atom's methods; inspected once per class, and after a method was replaced."""
         cls = type(self)
         if not self._tfx_shares_signature:
             return self._tfx_inspect()
@@ -212,7 +211,7 @@ class Atom:
         return known[2]
 
     def _tfx_has_own_methods(self) -> bool:
-        """Tell whether this very object was given an `execute` or `revert`, which says nothing about its class."""
+        """Tell whether this very instance has an `execute` or `revert` of its own, independent of its class."""
         own = vars(self)
         return "execute" in own or "revert" in own
 
@@ -232,7 +231,7 @@ class Atom:
             raise ValueError(msg)
         reverts = not is_method_of(Atom, "revert", revert)
         asynchronous = EXECUTES_ASYNC * _is_coroutine(execute)
-        # Where there is nothing to undo, that is done where the task runs.
+        # A missing revert is a no-op that runs where the task runs.
         asynchronous += REVERTS_ASYNC * (_is_coroutine(revert) if reverts else asynchronous)
         return Methods(
             do.without(filled_execute),
@@ -254,12 +253,12 @@ class Atom:
 
     @property
     def requires(self) -> OrderedSet[str]:
-        """The stored names that `execute` and `revert` cannot do without, less the injected ones."""
+        """The stored names that `execute` and `revert` require, less the injected ones."""
         return OrderedSet(wanted_names(self))
 
     @property
     def optional(self) -> OrderedSet[str]:
-        """The stored names that `execute` is given when somebody provides them."""
+        """The stored names that are passed to `execute` if they are provided."""
         return OrderedSet(self._tfx_not_injected(self._tfx_signature.execute.optional_names))
 
     @property
@@ -274,7 +273,7 @@ class Atom:
 
     @property
     def revert_optional(self) -> OrderedSet[str]:
-        """The stored names that `revert` is given when somebody provides them."""
+        """The stored names that are passed to `revert` if they are provided."""
         return OrderedSet(self._tfx_signature.revert.optional_names)
 
     def _tfx_not_injected(self, names: Names) -> Names:
@@ -295,7 +294,7 @@ class Atom:
         """Run before `revert`, in the same place; a hook for subclasses."""
 
     def revert(self, *args: Any, **kwargs: Any) -> Any:
-        """Undo what `execute` did; `result` is what it returned, or the `Failure` that it ended with."""
+        """Undo the effects of `execute`; `result` is its return value, or the `Failure` that it ended with."""
 
     def post_revert(self) -> None:
         """Run after a successful `revert`, in the same place; a hook for subclasses."""
@@ -308,7 +307,7 @@ class Atom:
 
 
 def wanted_names(of: Atom) -> Names:
-    """Return what the `requires` of an atom holds, without making a set of it."""
+    """Return the names in the `requires` of an atom, without making a set of them."""
     _, forward, backward, _, _, _ = of._tfx_signature  # noqa: SLF001 - of this module
     names = forward.names if len(forward.names) == forward.needed else forward.required_names
     if backward.needed:
@@ -325,7 +324,7 @@ def _is_coroutine(function: Callable[..., Any]) -> bool:
 
 
 def is_method_of(base: type, name: str, method: Callable[..., Any]) -> bool:
-    """Tell whether a bound method is the one that `base` itself defines, so nobody has overridden it."""
+    """Tell whether a bound method is the one that `base` itself defines, so it is not overridden."""
     return getattr(method, "__func__", method) is getattr(base, name)
 
 

@@ -1,4 +1,4 @@
-"""Run what is written for TaskFlow, unchanged: `taskflow` becomes another name of this package.
+"""Runs programs written for TaskFlow, unchanged: `taskflow` becomes an alias of this package.
 
     python -m taskflowx.compat program.py arguments…
     python -m taskflowx.compat -m module arguments…
@@ -6,12 +6,12 @@
 or `taskflowx.compat.install()` before the first import of `taskflow`. From then on, in this process:
 
     imports       `taskflow.x` is the module `taskflowx.x`, the same object, whichever is imported first
-    loggers       those of our modules are TaskFlow's: what is set on `taskflow.storage` holds for `taskflowx.storage`
-    entry points  what packages register for `taskflow.engines`, `taskflow.persistence` … is found (see `_names`)
+    loggers       our modules use TaskFlow's: a setting of `taskflow.storage` applies to `taskflowx.storage`
+    entry points  plug-ins for `taskflow.engines`, `taskflow.persistence` … are found (see `_names`)
 
-Classes keep our names, so what is pickled here can be read with and without the alias.
+Classes keep our names, so pickles made here can be read with and without the alias.
 
-What must stay true: nothing happens before `install()`, and `uninstall()` takes back all of it.
+What must stay true: nothing happens before `install()`, and `uninstall()` undoes all of it.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ What it starts by multiprocessing runs on taskflowx too; what it starts as a com
 
 
 def install() -> None:
-    """Make `taskflow` another name of this package, from now on and in the whole process.
+    """Make `taskflow` an alias of this package, in the whole process.
 
-    To call it again changes nothing.
+    A second call changes nothing.
 
-    :raises RuntimeError: when TaskFlow itself has been imported: its classes and ours would meet
+    :raises RuntimeError: when TaskFlow itself has been imported: its classes would mix with ours
     """
     with _CHANGING:
         _install()
@@ -73,7 +73,7 @@ def _install() -> None:
 
 
 def uninstall() -> None:
-    """Take back what `install` did; modules that imported `taskflow` keep what they got."""
+    """Undo `install`; modules that have imported `taskflow` keep their references."""
     with _CHANGING:
         _uninstall()
 
@@ -92,10 +92,10 @@ _CHANGING = threading.Lock()
 
 
 class _Loggers:
-    """Our loggers, made to be TaskFlow's: two objects, but one state, so one name, level, filters and handlers.
+    """Merges our loggers with TaskFlow's: two objects with one state, so one name, level, filters and handlers.
 
-    They leave the table of the logging module meanwhile, or a configuration that names `taskflow` and disables all
-    other loggers would disable them.
+    They are removed from the table of the logging module meanwhile, or a configuration that names `taskflow` and
+    disables all other loggers would disable them.
     """
 
     def __init__(self) -> None:
@@ -103,23 +103,23 @@ class _Loggers:
         self.take()
 
     def take(self) -> None:
-        """Do so for those that have been made since the last time."""
+        """Merge the loggers that were made since the last call."""
         table = logging.Logger.manager.loggerDict
         for name in [name for name in list(table) if is_within(name, OURS)]:
-            logger = table.pop(name, None)  # another thread may have taken it
-            if isinstance(logger, logging.Logger):  # and no placeholder of one
+            logger = table.pop(name, None)  # another thread may have removed it
+            if isinstance(logger, logging.Logger):  # not a placeholder
                 self._own[name] = (logger, logger.__dict__)
                 logger.__dict__ = logging.getLogger(theirs(name)).__dict__
 
     def give_back(self) -> None:
-        """Make them loggers of their own again."""
+        """Separate the loggers again."""
         for name, (logger, state) in self._own.items():
             logger.__dict__ = state
             logging.Logger.manager.loggerDict[name] = logger
 
 
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds each module of TaskFlow's name in this package, and takes the loggers of ours as they are loaded."""
+    """Finds each module of TaskFlow's name in this package, and merges the loggers of our modules on import."""
 
     def __init__(self) -> None:
         self.loggers = _Loggers()
@@ -131,25 +131,25 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             return self._spec_of_ours(fullname, path)
         if not is_within(fullname, THEIRS):
             return None
-        # Finders are called with the import lock held: nothing may be imported here, no package of ours either.
+        # Finders are called with the import lock held: nothing may be imported here, not even a package of ours.
         found = importlib.machinery.PathFinder.find_spec(ours(fullname), path)
         if found is None:
             msg = f"No module named '{fullname}': taskflow is taskflowx here, which has no module '{ours(fullname)}'"
             raise ModuleNotFoundError(msg, name=fullname)
         spec = importlib.machinery.ModuleSpec(fullname, self, origin=found.origin)
-        # While one thread imports a package others import modules in it, and ask what stands for the package meanwhile.
+        # While one thread imports a package, others may import its modules, and read attributes of the placeholder.
         spec.submodule_search_locations = found.submodule_search_locations
         return spec
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> None:
-        """Leave it to the import system: what it makes stands there until the module of ours takes its place."""
+        """Return None: the import system makes a placeholder, which our module replaces."""
 
     def exec_module(self, module: ModuleType) -> None:
-        # Whatever stands there when this returns is what has been imported; `create_module` must not return our
-        # module, for it would get another `__spec__`.
+        # The import system uses the entry of `sys.modules` after this; `create_module` must not return our module, as
+        # that would get another `__spec__`.
         found = importlib.import_module(ours(module.__name__))
         sys.modules[module.__name__] = found
-        # A thread that was here meanwhile has the other one in its hands and takes its names from that.
+        # A concurrent thread may hold the placeholder, and takes its names from that.
         vars(module).update((name, value) for name, value in list(vars(found).items()) if name not in _OWN)
         vars(module)["__getattr__"] = functools.partial(getattr, found)
 
@@ -166,7 +166,7 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         self.loggers.take()
 
 
-#: what a module says of itself, which stays as the import system has made it
+#: attributes of a module that stay as the import system has set them
 _OWN = frozenset(
     ("__builtins__", "__cached__", "__file__", "__loader__", "__name__", "__package__", "__path__", "__spec__")
 )
@@ -175,8 +175,8 @@ _OWN = frozenset(
 class _Arguments(list[str]):
     """`sys.argv` of a program that runs under the alias.
 
-    multiprocessing pickles it for each new process, which reads it before it imports the program there: that is
-    when the alias is made in that process.
+    multiprocessing pickles it for each new process, which unpickles it before it imports the program: at that moment
+    the alias is installed in that process.
     """
 
     __slots__ = ()
@@ -194,12 +194,12 @@ def _prepare(arguments: Iterable[str]) -> None:
     import multiprocessing
 
     sys.argv = _arguments(arguments)
-    # By default the server that new processes are forked from imports the program itself, without the alias.
+    # By default the fork server itself imports the program, without the alias.
     multiprocessing.set_forkserver_preload([])
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the program that a command line names.
+    """Run the program of a command line.
 
     :param arguments: the command line after `python -m taskflowx.compat`
     :return: the exit status, if the program does not exit by itself
@@ -227,5 +227,5 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    # As `__main__` this file is loaded a second time: what runs is the module that others import.
+    # As `__main__` this file is loaded a second time: the imported module must run, not the copy.
     sys.exit(importlib.import_module(f"{OURS}.compat").main(sys.argv[1:]))

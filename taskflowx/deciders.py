@@ -1,4 +1,4 @@
-"""How far the refusal of a decider reaches."""
+"""The depth of a decider's veto."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 
 class Depth(enum.StrEnum):
-    """What is ignored when a decider says no to an atom, the widest first."""
+    """What is ignored after the veto of a decider, the widest first."""
 
     ALL = "ALL"
     """The atom and everything after it."""
     FLOW = "FLOW"
-    """The atom and what comes after it in its own flow, less the flows that are nested in that."""
+    """The atom and its successors in its own flow, without nested flows."""
     NEIGHBORS = "NEIGHBORS"
     """The atom and its direct successors."""
     ATOM = "ATOM"

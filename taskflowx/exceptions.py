@@ -1,40 +1,39 @@
-"""Every error that the package raises as its own.
+"""The errors that the package raises.
 
     Exception
     ├── TaskFlowException              has a `cause`; its text shows the chain of causes
-    │   ├── CompilationFailure         a flow cannot be made into a plan
-    │   ├── ConductorFailure           a conductor cannot go on
-    │   ├── DependencyFailure          what atoms need and provide does not fit together
-    │   │   ├── AmbiguousDependency    more than one could be meant
-    │   │   └── MissingDependencies    nobody provides what an atom requires
-    │   ├── DisallowedAccess           not allowed in the state that the thing is in
-    │   ├── Duplicate                  it exists already
-    │   ├── Empty                      nothing is there that could be used
-    │   ├── ExecutionFailure           a run went wrong
-    │   │   ├── InvalidState           not possible in this state, or a move that the tables do not have
+    │   ├── CompilationFailure         a flow cannot be compiled into a plan
+    │   ├── ConductorFailure           a conductor cannot continue
+    │   ├── DependencyFailure          the requirements of atoms cannot be met
+    │   │   ├── AmbiguousDependency    several providers match
+    │   │   └── MissingDependencies    a required name has no provider
+    │   ├── DisallowedAccess           not allowed in the present state
+    │   ├── Duplicate                  the item exists already
+    │   ├── Empty                      there is no usable item
+    │   ├── ExecutionFailure           a run has failed
+    │   │   ├── InvalidState           impossible in this state, or an invalid transition
     │   │   ├── LostException          stands for an exception of which only the description is left
     │   │   ├── RequestTimeout         a request was not answered in time
     │   │   └── WorkerLost             the process that ran a call has died
-    │   ├── IncompatibleVersion        the versions of two parts do not fit
-    │   ├── InvalidFormat              data is not shaped as it must be
-    │   ├── JobFailure                 a job or its board cannot go on
-    │   │   └── UnclaimableJob         somebody else has the job
-    │   ├── MultipleChoices            more than one would do and none was chosen
-    │   ├── NotFound                   it does not exist
-    │   ├── OwnershipFailure           somebody else runs it, or has run it since
+    │   ├── IncompatibleVersion        the versions of two parts are incompatible
+    │   ├── InvalidFormat              data has an invalid format
+    │   ├── JobFailure                 a job or its board cannot continue
+    │   │   └── UnclaimableJob         another owner has claimed the job
+    │   ├── MultipleChoices            several items match and none was chosen
+    │   ├── NotFound                   the item does not exist
+    │   ├── OwnershipFailure           another owner runs the flow, or has run it since
     │   └── StorageFailure             a store cannot be read or written
-    │       └── Unstorable             it cannot hold what it was given, now or later
+    │       └── Unstorable             it can never hold the given value
     ├── RuntimeError
     │   └── NotImplementedError        also Python's own: this implementation cannot do it
     └── ExceptionGroup
         └── WrappedFailure             several failures at once
 
-All layers raise from here. What must stay true: each error survives pickling and deep copies with its cause
-and its attributes, whatever the arguments of its constructor, because errors travel between processes inside
-of results.
+All layers raise these. What must stay true: each error survives pickling and deep copies with its cause and its
+attributes, whatever the arguments of its constructor, because errors are sent between processes inside of results.
 
-Failures (`taskflowx.types.failure`) are values made from exceptions, so that module imports this one. The
-other way it is imported where it is needed.
+Failures (`taskflowx.types.failure`) are values made from exceptions, so that module imports this one. In the other
+direction it is imported where it is needed.
 """
 
 from __future__ import annotations
@@ -58,7 +57,7 @@ _E = TypeVar("_E", bound=BaseException)
 class TaskFlowException(Exception):
     """Base of the package's errors.
 
-    :param message: what went wrong
+    :param message: the message
     :param cause: the exception that led to it, if there is one
     """
 
@@ -74,10 +73,10 @@ class TaskFlowException(Exception):
         return self._cause
 
     def pformat(self, indent: int = 2, indent_text: str = " ", show_root_class: bool = False) -> str:
-        """Return the message and below it the causes, each further to the right than the one before.
+        """Return the message, followed by the causes, each indented more than the one before.
 
-        :param indent: how many times `indent_text` stands before a cause for each level, zero or more
-        :param indent_text: what is put before a cause
+        :param indent: how many times `indent_text` precedes a cause for each level, zero or more
+        :param indent_text: the text of one unit of indentation
         :param show_root_class: whether the first line names the class of this error as well
         """
         arguments.check_type("indent", indent, int, "a whole number, zero or more")
@@ -109,12 +108,12 @@ class TaskFlowException(Exception):
 
 
 def rebuild(cls: type[_E], args: tuple[Any, ...]) -> _E:
-    """Make an exception without its constructor; its attributes follow from the pickle."""
+    """Make an exception without its constructor; its attributes are restored from the pickle."""
     return cls.__new__(cls, *args)
 
 
 def _headline_of(cause: BaseException) -> str:
-    """Return class and message of a cause, even if it cannot say its message."""
+    """Return class and message of a cause, even if its `__str__` fails."""
     if isinstance(cause, TaskFlowException):
         return cause._headline()  # noqa: SLF001 - the same class
     return "".join(traceback.format_exception_only(cause)).rstrip("\n")
@@ -123,10 +122,10 @@ def _headline_of(cause: BaseException) -> str:
 def raise_with_cause(exc_cls: type[TaskFlowException], message: object, *args: Any, **kwargs: Any) -> NoReturn:
     """Raise an error whose cause is the exception that is being handled.
 
-    :param exc_cls: class of the error, one of the tree above `TaskFlowException`
+    :param exc_cls: class of the error, one of the tree below `TaskFlowException`
     :param message: its message
     :param args: further arguments of its constructor
-    :param kwargs: further keyword arguments of its constructor; a `cause` among them is taken instead
+    :param kwargs: further keyword arguments of its constructor; a `cause` among them takes precedence
     :raises ValueError: if `exc_cls` is no such class
     """
     given: Any = exc_cls
@@ -139,26 +138,26 @@ def raise_with_cause(exc_cls: type[TaskFlowException], message: object, *args: A
 
 
 class CompilationFailure(TaskFlowException):
-    """A flow cannot be made into something that runs."""
+    """A flow cannot be compiled into a plan."""
 
 
 class ConductorFailure(TaskFlowException):
-    """A conductor cannot go on."""
+    """A conductor cannot continue."""
 
 
 class DependencyFailure(TaskFlowException):
-    """What the atoms of a flow need and provide does not fit together."""
+    """The requirements of the atoms of a flow cannot be met."""
 
 
 class AmbiguousDependency(DependencyFailure):
-    """More than one atom could be meant, and nothing says which."""
+    """Several atoms provide a required name, and the choice is ambiguous."""
 
 
 class MissingDependencies(DependencyFailure):
-    """Nobody provides what an atom or a flow requires.
+    """A requirement of an atom or a flow has no provider.
 
-    :param who: the atom or flow, as it is to be named in the message
-    :param requirements: names that it requires and nobody provides; kept as `missing_requirements`
+    :param who: the name of the atom or flow in the message
+    :param requirements: the required names without a provider; kept as `missing_requirements`
     :param cause: the exception that led to it, if there is one
     :param method: the method of the atom that requires them
     :param hint: text for the lines below the message, such as a close match
@@ -186,9 +185,9 @@ class MissingDependencies(DependencyFailure):
 
 
 class DisallowedAccess(TaskFlowException):
-    """Something is not allowed in the state that a thing is in; `state` names that state.
+    """An operation is not allowed in the present state of an object; `state` names that state.
 
-    :param message: what is not allowed
+    :param message: the message
     :param cause: the exception that led to it, if there is one
     :param state: the state
     """
@@ -199,19 +198,19 @@ class DisallowedAccess(TaskFlowException):
 
 
 class Duplicate(TaskFlowException):
-    """It exists already."""
+    """The item exists already."""
 
 
 class Empty(TaskFlowException):
-    """Nothing is there that could be used."""
+    """There is no usable item."""
 
 
 class ExecutionFailure(TaskFlowException):
-    """A run went wrong."""
+    """A run has failed."""
 
 
 class InvalidState(ExecutionFailure):
-    """It is not possible in this state, or no such move between states exists."""
+    """An operation is impossible in this state, or a transition is invalid."""
 
 
 class RequestTimeout(ExecutionFailure):
@@ -219,10 +218,10 @@ class RequestTimeout(ExecutionFailure):
 
 
 class WorkerLost(ExecutionFailure):
-    """The process that ran a call has died, so that nobody knows how far the call has come.
+    """The process that ran a call has died, so the progress of the call is unknown.
 
-    :param message: what is known of it
-    :param exit_code: with which code it has exited; less the number of the signal when one has killed it
+    :param message: the known facts
+    :param exit_code: the exit code; the negative number of the signal if one has killed the process
     :param signal: the name of that signal, such as 'SIGKILL', or None
     """
 
@@ -240,27 +239,27 @@ class LostException(ExecutionFailure):
 
 
 class IncompatibleVersion(TaskFlowException):
-    """The versions of two parts do not fit."""
+    """The versions of two parts are incompatible."""
 
 
 class InvalidFormat(TaskFlowException):
-    """Data is not shaped as it must be."""
+    """Data has an invalid format."""
 
 
 class JobFailure(TaskFlowException):
-    """A job or its board cannot go on."""
+    """A job or its board cannot continue."""
 
 
 class UnclaimableJob(JobFailure):
-    """Somebody else has the job."""
+    """Another owner has claimed the job."""
 
 
 class MultipleChoices(TaskFlowException):
-    """More than one would do, and none was chosen."""
+    """Several items match, and none was chosen."""
 
 
 class NotFound(TaskFlowException):
-    """It does not exist."""
+    """The item does not exist."""
 
 
 class NotImplementedError(builtins.NotImplementedError):
@@ -268,17 +267,17 @@ class NotImplementedError(builtins.NotImplementedError):
 
 
 class OwnershipFailure(TaskFlowException):
-    """Somebody else runs a flow, or has done so since its record was read here."""
+    """Another owner runs a flow, or has done so since its record was read here."""
 
 
 class StorageFailure(TaskFlowException):
-    """A store cannot be read or written; `may_pass` tells whether the same may succeed later."""
+    """A store cannot be read or written; `may_pass` tells whether a retry may succeed."""
 
     may_pass: bool = True
 
 
 class Unstorable(StorageFailure):
-    """A store cannot hold what it was given, now or later."""
+    """A store can never hold the given value."""
 
     may_pass = False
 
@@ -286,26 +285,26 @@ class Unstorable(StorageFailure):
 class WrappedFailure(ExceptionGroup[Exception]):
     """Several failures at once, to be handled one by one or with `except*`.
 
-    Iterating gives the failures. As an exception group its members are their exceptions, in the same order; a
-    failure whose exception is gone (it came from a store or another process) is there as a `LostException`. A
-    group cannot be empty, so with no failures at all one `LostException` is its only member.
+    Iterating yields the failures. As an exception group its members are their exceptions, in the same order; a failure
+    that has lost its exception (it came from a store or another process) becomes a `LostException`. A group cannot be
+    empty, so with no failures at all one `LostException` is its only member.
 
-    :param causes: the failures; one that itself holds a `WrappedFailure` counts as the failures in there
+    :param causes: the failures; one that itself holds a `WrappedFailure` is replaced by the failures in there
     """
 
-    #: Python's own has the members there, too. Its `repr` counts on them, so they are hidden here and not taken away.
+    #: Python stores the members there, too. Its `repr` relies on them, so they are hidden here and not removed.
     args = ()
 
     _failures: tuple[Failure, ...]
 
     def __new__(cls, causes: Iterable[Failure]) -> Self:
-        """Make the group, which takes its members here and not in `__init__`."""
+        """Make the group, which receives its members here and not in `__init__`."""
         failures = tuple(_flatten(causes))
         members = [LostException(str(f)) if f.exception is None else f.exception for f in failures]
         return cls._made_of(failures, members or [LostException("No failures are known")])
 
     def __init__(self, causes: Iterable[Failure]) -> None:
-        pass  # all is done by then
+        pass  # `__new__` has done everything
 
     @classmethod
     def _made_of(cls, failures: Iterable[Failure], members: Sequence[Exception]) -> Self:
@@ -320,9 +319,9 @@ class WrappedFailure(ExceptionGroup[Exception]):
         return len(self._failures)
 
     def check(self, *exc_classes: type | str) -> type | str | None:
-        """Return the first of the given classes or names that a failure is of, or None.
+        """Return the first of the given classes or names that a failure is an instance of, or None.
 
-        The failures are asked in their order.
+        The failures are checked in their order.
         """
         for failure in self._failures:
             found = failure.check(*exc_classes)
@@ -333,14 +332,14 @@ class WrappedFailure(ExceptionGroup[Exception]):
     def derive(self, excs: Sequence[Exception], /) -> Self:  # type: ignore[override]  # members are Exceptions
         """Return a group of the failures whose exceptions are given.
 
-        Python calls it in `split` and `except*`. The members are the given objects, since `except*`
-        finds out by identity what is left to raise.
+        Python calls it in `split` and `except*`. The members are the given objects, since `except*` determines by
+        identity what is left to raise.
         """
         from taskflowx.types.failure import Failure
 
-        # With no failures there is still one member, for which there is nothing to be found.
+        # Without failures there is still one member, which has no failure.
         known = dict(zip(map(id, self.exceptions), self._failures or (None,), strict=True))
-        # What is not known is a part of a member that is a group itself.
+        # An unknown member is a part of a member that is a group itself.
         found = [known[id(e)] if id(e) in known else Failure.from_exception(e) for e in excs]
         return self._made_of([failure for failure in found if failure is not None], excs)
 
@@ -351,17 +350,17 @@ class WrappedFailure(ExceptionGroup[Exception]):
         return f"<{type(self).__name__}: [{_listed(self._failures, _kind_and_text)}]>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Not the exceptions: they may not travel, and the failures know what to do about it.
+        # Not the exceptions: some cannot be pickled, and the failures handle that.
         attributes = {name: value for name, value in self.__dict__.items() if name != "_failures"}
         return type(self), (self._failures,), attributes
 
 
-#: so many bytes the text of a `WrappedFailure` has at most, with room for its name
+#: the maximum text of a `WrappedFailure` in bytes, with room for its name
 _ROOM, _ROOM_FOR_ONE = 1900, 300
 
 
 def _listed(failures: tuple[Failure, ...], text_of: Callable[[Failure], str]) -> str:
-    """Return the texts of failures; where they are long, how many there are, and the first of them in short."""
+    """Return the texts of failures; if they are long, their number and the first of them, shortened."""
     texts, left = [], _ROOM
     for failure in failures:
         text = text_of(failure)
@@ -394,7 +393,7 @@ def _size(text: str) -> int:
 
 
 def _cut(text: str, room: int) -> str:
-    """Return as much of a text as has its place in so many bytes."""
+    """Return the part of a text that fits in so many bytes."""
     if _size(text) <= room:
         return text
     text = text[: room - 3]

@@ -1,11 +1,12 @@
 """The base of all flows: a named container of atoms and other flows.
 
-A pattern (`taskflowx.patterns`) says in which order its members run. A subclass may say so itself, by `__iter__`,
-`iter_nodes` and `iter_links`; then these are asked. Flows nest to any depth, so whatever looks into nested flows here
-walks with a stack of its own and never recurses.
+A pattern (`taskflowx.patterns`) defines the order of its members. A subclass may define it itself, by `__iter__`,
+`iter_nodes` and `iter_links`; then these are used. Flows nest to any depth, so code here that visits nested flows uses
+a stack of its own and never recurses.
 
-A flow around others asks each of them what it requires and provides. Graph flows keep these names, and hand them over
-to the flow around them, so that a level costs what is new on it. `_age` tells whether what is kept is still right.
+An enclosing flow asks each nested flow for the names that it requires and provides. Graph flows cache these names, and
+hand them over to the enclosing flow, so that each level costs only its new names. `_Age` tells whether a cache is still
+valid.
 """
 
 from __future__ import annotations
@@ -32,14 +33,14 @@ class Flow:
     """A container of atoms and flows; patterns subclass it.
 
     :param name: names need not be unique among flows
-    :param retry: the controller that is asked when something in this flow fails
+    :param retry: the retry controller, which decides what happens when an atom in this flow fails
 
-    Names that begin with `_tfx_` are taken by this package; subclasses may use all others that are not documented.
+    Names that begin with `_tfx_` are reserved for this package; subclasses may use all others that are not documented.
     """
 
-    #: the class that says in which order the members run, unless a subclass of it does
+    #: the class that defines the order of the members, unless a subclass of it does
     _tfx_pattern: ClassVar[type[Flow] | None] = None
-    #: whether a flow around this one has asked for its names since it last changed
+    #: whether an enclosing flow has asked for the names of this one since it last changed
     _tfx_asked = False
 
     def __init__(self, name: str, retry: Any = None) -> None:
@@ -64,7 +65,7 @@ class Flow:
         return self._tfx_retry
 
     def add(self, *items: Any) -> Self:
-        """Add atoms and flows; what is in the flow already is left where it is.
+        """Add atoms and flows; members that are in the flow already stay in place.
 
         :raises TypeError: when something is neither an atom nor a flow
         """
@@ -80,16 +81,16 @@ class Flow:
         return iter(self._tfx_members)
 
     def iter_nodes(self) -> Iterator[tuple[Any, dict[str, Any]]]:
-        """Iterate over (member, its attributes), in an order in which they can run."""
+        """Iterate over (member, its attributes), in a topological order."""
         return ((member, {}) for member in self)
 
     def iter_links(self) -> Iterator[Link]:
-        """Iterate over (member, member that comes after it, attributes of the link)."""
+        """Iterate over (member, its successor, attributes of the link)."""
         raise NotImplementedError(f"{self} is of no pattern, which would say in which order its members run")
 
     @property
     def provides(self) -> frozenset[str]:
-        """All names that something in this flow provides."""
+        """All names that the members of this flow provide."""
         names: set[str] = set()
         for flow in nested_flows(self):
             if flow.retry is not None:
@@ -101,15 +102,15 @@ class Flow:
 
     @property
     def requires(self) -> frozenset[str]:
-        """All names that something in this flow needs and nothing before it in this flow provides."""
+        """All names that a member of this flow requires and no predecessor in this flow provides."""
         return frozenset(_look_up(self, kept=False, by_property=False).requires)
 
     def _tfx_join(self, members: list[tuple[Any, Names]]) -> tuple[set[str], set[str]]:
-        """Return what members require of others, and what they provide, as one.
+        """Return the joint names that members require of others, and those that they provide.
 
-        A pattern has this for flows whose order it alone says; here the links are followed.
+        A pattern overrides this for flows whose order it alone defines; here the links are followed.
 
-        :param members: each with its names, in iteration order; their sets are used up
+        :param members: each with its names, in iteration order; their sets are consumed
         """
         before: dict[int, list[Any]] = {}
         for u, v, _ in self.iter_links():
@@ -117,11 +118,11 @@ class Flow:
         return join_by_links(members, lambda member: before.get(id(member), ()))
 
     def _tfx_kept_names(self) -> Names | None:
-        """Return the names as far as they are kept, in sets for the caller; None when they have to be looked up."""
+        """Return the cached names, in sets for the caller; None when they must be collected."""
         return None
 
     def _tfx_about_to_change(self) -> None:
-        """Take note that members or links will change: the names that flows around this one keep are not right then."""
+        """Invalidate the names that enclosing flows have cached, before members or links change."""
         if self._tfx_asked:
             self._tfx_asked = False
             _Age.now = next(_Age.numbers)
@@ -134,7 +135,7 @@ class Flow:
                 return
 
     def _tfx_check_member(self, item: Any) -> None:
-        """Refuse what is neither an atom nor a flow, and this flow itself."""
+        """Raise an error for an object that is neither an atom nor a flow, and for this flow itself."""
         if item is self:
             msg = f"Flow {self} cannot be added to itself"
             raise ValueError(msg)
@@ -150,7 +151,7 @@ class Flow:
 
 
 def remedy(item: Any) -> str:
-    """Return what can be done about something that is neither a task nor a flow."""
+    """Return advice about an object that is neither a task nor a flow."""
     if isinstance(item, type):
         return "a class has to be called to make one of it"
     if isinstance(item, atom.Atom):
@@ -161,7 +162,7 @@ def remedy(item: Any) -> str:
 
 
 def is_plain(flow: Flow) -> bool:
-    """Tell whether the pattern of a flow alone says which members it has and in which order they run."""
+    """Tell whether the pattern of a flow alone defines its members and their order."""
     cls, pattern = type(flow), flow._tfx_pattern
     if pattern is None or not flow.__dict__.keys().isdisjoint(_TELLING):
         return False
@@ -181,7 +182,7 @@ def members_of(flow: Flow) -> Iterable[Any]:
 
 
 def nested_flows(flow: Flow) -> Iterator[Flow]:
-    """Iterate over a flow and all flows in it, each one before those inside of it.
+    """Iterate over a flow and all flows in it, each one before its nested flows.
 
     :raises DependencyFailure: when a flow contains itself
     """
@@ -209,9 +210,9 @@ def _contains_itself(flow: Flow, path: Iterable[Flow]) -> exceptions.DependencyF
 
 
 class Names:
-    """What a member requires of others, and what it provides.
+    """The names that a member requires of others, and those that it provides.
 
-    `lasting` tells whether the names stay as they are until `_tfx_about_to_change` is called.
+    `lasting` tells whether the names stay valid until `_tfx_about_to_change` is called.
     """
 
     __slots__ = ("lasting", "provides", "requires")
@@ -230,21 +231,21 @@ class Names:
 
 
 class _Age:
-    """Counts the changes of flows whose names others have asked for, in the whole process."""
+    """Counts the changes of flows whose names an enclosing flow has asked for, in the whole process."""
 
-    numbers = itertools.count(1)  # each is used once, so that threads cannot bring an old one back
+    numbers = itertools.count(1)  # each is used once, so that threads cannot restore an old one
     now = 0
 
 
 def age() -> int:
-    """Return a number that is another one when the names that a flow keeps of those in it may not be right any more."""
+    """Return a number that changes when the names that a flow has cached of nested flows may be invalid."""
     return _Age.now
 
 
 def names_of(item: Any) -> Names:
-    """Return what an atom or a flow requires and provides, in sets that belong to the caller.
+    """Return the names that an atom or a flow requires and provides, in sets that belong to the caller.
 
-    For flows around others: what is kept is made use of, and each flow that was asked remembers that.
+    For enclosing flows: it uses caches, and each visited flow records that it was asked.
 
     :raises DependencyFailure: when a flow contains itself
     """
@@ -256,7 +257,7 @@ def _names_of_atom(item: Any) -> Names:
 
 
 class _LookUp:
-    """A flow that is looked into, with the members whose names are known already."""
+    """A flow that is being visited, with the members whose names are known already."""
 
     __slots__ = ("flow", "found", "rest")
 
@@ -269,8 +270,8 @@ class _LookUp:
 def _look_up(root: Flow, *, kept: bool, by_property: bool = True) -> Names:
     """Return the names of a flow.
 
-    :param kept: whether to make use of what flows keep, and to have them remember that they were asked
-    :param by_property: whether properties that the class of the root has in the place of ours count
+    :param kept: whether to use the caches of flows, and to record in them that they were asked
+    :param by_property: whether properties that the class of the root overrides are used
     """
     known = root._tfx_kept_names() if kept and is_plain(root) else None
     if known is not None:
@@ -304,7 +305,7 @@ def _look_up(root: Flow, *, kept: bool, by_property: bool = True) -> Names:
 def _join(flow: Flow, members: list[tuple[Any, Names]], *, by_property: bool) -> Names:
     """Return the names of a flow.
 
-    :param members: each with its names, whose sets are used up
+    :param members: each with its names, whose sets are consumed
     """
     plain = is_plain(flow)
     lasting = plain and all(names.lasting for _, names in members)
@@ -326,17 +327,17 @@ def _join(flow: Flow, members: list[tuple[Any, Names]], *, by_property: bool) ->
 
 
 def _tells_itself(flow: Flow, name: str) -> bool:
-    """Tell whether the class of a flow has a property of its own in the place of ours."""
+    """Tell whether the class of a flow overrides one of our properties."""
     return getattr(type(flow), name) is not getattr(Flow, name)
 
 
 def join_by_links(
     members: list[tuple[Any, Names]], before: Callable[[Any], Iterable[Any]]
 ) -> tuple[set[str], set[str]]:
-    """Return what members require of others, and what they provide, as one.
+    """Return the joint names that members require of others, and those that they provide.
 
-    :param members: each with its names, whose sets are used up
-    :param before: gives the members that one directly follows
+    :param members: each with its names, whose sets are consumed
+    :param before: returns the direct predecessors of a member
     """
     gives = {id(member): names.provides for member, names in members}
     # One member may provide more than all others together: a flow with many levels. Its names are not copied.
@@ -351,18 +352,18 @@ def join_by_links(
         if direct and names.provides is not largest:
             sought |= common(needs, largest)
         unmet = merged(unmet, without(needs, sought))
-        # Look at the direct predecessors first: that is where an inferred link has its reason.
+        # Direct predecessors first: they are the reason for an inferred link.
         for ancestor in direct:
             sought = without(sought, gives.get(id(ancestor), frozenset()))
         unmet.update(name for name in sought if not known.gives(member, name))
     return unmet, union(gives.values())
 
 
-_KEPT = 500_000  # of so many members it is kept whether a name is given before them, for those that come after
+_KEPT = 500_000  # up to so many members the answers are cached for their successors
 
 
 class _Ancestors:
-    """Tells whether what precedes a member gives a name."""
+    """Tells whether a predecessor of a member provides a name."""
 
     def __init__(self, gives: Mapping[int, AbstractSet[str]], before: Callable[[Any], Iterable[Any]]) -> None:
         self._gives = gives
@@ -397,7 +398,7 @@ class _Ancestors:
 
 
 def merged(one: set[str], other: set[str]) -> set[str]:
-    """Return the union of two sets, which are used up; costs what the smaller one has."""
+    """Return the union of two sets, which are consumed; costs the size of the smaller one."""
     if len(one) < len(other):
         one, other = other, one
     one |= other
@@ -405,7 +406,7 @@ def merged(one: set[str], other: set[str]) -> set[str]:
 
 
 def union(sets: Iterable[set[str]]) -> set[str]:
-    """Return the union of sets, which are used up; what the largest one has costs nothing."""
+    """Return the union of sets, which are consumed; the largest one costs nothing."""
     found: set[str] = set()
     for names in sets:
         found = merged(found, names)
@@ -413,7 +414,7 @@ def union(sets: Iterable[set[str]]) -> set[str]:
 
 
 def without(names: set[str], others: AbstractSet[str]) -> set[str]:
-    """Return a set less the names in another one; it is used up, and costs what the smaller one has."""
+    """Return a set less the names in another one; it is consumed, and costs the size of the smaller one."""
     if len(others) > len(names):
         return {name for name in names if name not in others}
     names -= others
@@ -421,7 +422,7 @@ def without(names: set[str], others: AbstractSet[str]) -> set[str]:
 
 
 def common(one: AbstractSet[str], other: AbstractSet[str]) -> set[str]:
-    """Return the names that two sets have both; costs what the smaller one has."""
+    """Return the intersection of two sets; costs the size of the smaller one."""
     if len(one) > len(other):
         one, other = other, one
     return {name for name in one if name in other}

@@ -1,14 +1,14 @@
-"""What is logged of a failure: its exception, and as a tree what ran before the atom that failed.
+"""Describes failures for logs: the exception, and a tree of the predecessors of the atom that failed.
 
-`FailureFormatter` is used by `listeners.logging`, and by whoever reports failures in a way of their own.
+`FailureFormatter` is used by `listeners.logging`, and by users with reports of their own.
 
     3 predecessors (most recent first):
       Atom 'resize' {'intention': 'EXECUTE', 'state': 'SUCCESS', 'requires': {'size': 4}, 'provides': 'vol-1'}
       |__Atom 'create' {'intention': 'EXECUTE', 'state': 'SUCCESS', 'requires': {}, 'provides': 'vol-1'}
          |__Flow 'volume'
 
-What must stay true: a formatter never raises because of what values are in a run; a value that is masked or hidden is
-in no text; the cost is that of what is shown.
+What must stay true: a formatter never raises because of the values in a run; a masked or hidden value is in no text;
+the cost is that of the text.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ if TYPE_CHECKING:
     from taskflowx.engines.plan import FlowRange, Plan
     from taskflowx.types.failure import ExcInfo, Failure
 
-    #: an atom is its index in the Plan, a flow the inverted index (~) of its span
+    #: an atom is its index in the Plan, a flow the inverted index (~) of its range
     Node = int
 
 MASK = "***"
 
 
 class Candidate(NamedTuple):
-    """What an atom matcher is shown: `item` is an atom or a flow."""
+    """The argument of an atom matcher: `item` is an atom or a flow."""
 
     item: Any
 
 
 class AtomNamed:
-    """The atom matcher for one name; the formatter need not search for what it stands for."""
+    """The atom matcher for one name; the formatter can look it up without a search."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -49,14 +49,14 @@ class AtomNamed:
 
 
 def names_of(given: Iterable[str] | None, argument: str) -> frozenset[str]:
-    """Return the names that an argument holds as a set; a single str is one name."""
+    """Return the names in an argument as a set; a single str is one name."""
     names = (given,) if isinstance(given, str) else given or ()
     arguments.check_iterable(argument, names, "a name (str) or an iterable of names")
     return frozenset(names)
 
 
 def mask(value: Any, keys: Collection[str]) -> Any:
-    """Return a value with that of each of the keys masked, at any depth of dicts, lists and tuples."""
+    """Return a value with the values of the given keys masked, at any depth of dicts, lists and tuples."""
     if not keys:
         return value
     if isinstance(value, dict):
@@ -68,7 +68,7 @@ def mask(value: Any, keys: Collection[str]) -> Any:
 
 
 def mask_outputs(atom: Any, result: Any, keys: Collection[str]) -> Any:
-    """Return the result of an atom with what it provides under one of the names, or has under one as key, masked."""
+    """Return the result of an atom, with the values of the given provided names and keys masked."""
     places = {place for name, place in atom.save_as.items() if name in keys} if keys else set()
     if None in places:
         return MASK
@@ -88,7 +88,7 @@ class FailureFormatter:
     :param hide_inputs_outputs_of: names of atoms whose values are not shown
     :param mask_inputs_keys: names of arguments, and keys in their values, whose values are masked
     :param mask_outputs_keys: names that atoms provide, and keys in their results, whose values are masked
-    :param limit: how many lines of predecessors are shown at most; None for all of them
+    :param limit: the maximum number of lines of predecessors; None for no limit
     """
 
     def __init__(
@@ -109,11 +109,11 @@ class FailureFormatter:
     def format(self, fail: Failure, atom_matcher: Callable[[Any], object]) -> tuple[ExcInfo | None, str]:
         """Describe a failure.
 
-        The first part is the failure's exception as `sys.exc_info` gives it, or None if it has none any more; then its
-        description stands first in the text. After it come the predecessors of the atom that failed in `execute`.
+        The first part is the failure's exception in the form of `sys.exc_info`, or None if it no longer has one; then
+        its description is the beginning of the text. The predecessors of the atom that failed in `execute` follow.
 
-        :param atom_matcher: called with candidates, whose `item` is an atom or a flow, until it says yes to the one
-            whose predecessors are to be shown
+        :param atom_matcher: called with candidates, whose `item` is an atom or a flow, until it returns true: the
+            predecessors of that one are shown
         """
         arguments.check_like("fail", fail, ("exc_info", "pformat"), "a Failure")
         arguments.check_callable("atom_matcher", atom_matcher)
@@ -127,7 +127,7 @@ class FailureFormatter:
         return fail.exc_info, "\n".join(parts)
 
     def _was_executing(self, plan: Plan, node: Node) -> bool:
-        """Tell whether what runs before a node may be why it failed, which is not so once it is reverted."""
+        """Tell whether predecessors of a node may be the reason of its failure: not after it was reverted."""
         if node < 0:
             return True
         name, storage = plan.atoms[node].name, self._engine.storage
@@ -146,9 +146,9 @@ class FailureFormatter:
         return "\n".join([head, *shown, "  (those further back are not shown)"])
 
     def _lines(self, plan: Plan, node: Node) -> Iterator[str]:
-        """Iterate over the lines of the tree; what several nodes follow is shown below the first of them."""
+        """Iterate over the lines of the tree; a common predecessor is shown below the first of its successors."""
         shown: set[Node] = set()
-        # Each entry: an iterator over siblings, what stands before them, and what joins them to the line above.
+        # Each entry: an iterator over siblings, their prefix, and the connector to the line above.
         stack = [(_siblings(plan, node), "  ", "")]
         while stack:
             siblings, margin, joint = stack[-1]
@@ -166,7 +166,7 @@ class FailureFormatter:
             stack.append((_siblings(plan, current), margin + further, "|__"))
 
     def _facts(self, plan: Plan, node: Node) -> str:
-        """Return what is shown of a node beside its name: for an atom, state and values."""
+        """Return the text of a node after its name: for an atom, state and values."""
         if node < 0:
             return ""
         atom, storage = plan.atoms[node], self._engine.storage
@@ -176,7 +176,7 @@ class FailureFormatter:
             return f" {facts}"
         try:
             return f" {facts | self._values(node, atom)}"
-        except Exception as error:  # noqa: BLE001 - values are the user's, and so is how they are shown
+        except Exception as error:  # noqa: BLE001 - values are the user's, and so is their `repr`
             return f" {facts} (its values cannot be shown: {type(error).__name__})"
 
     def _values(self, i: int, atom: Any) -> dict[str, Any]:
@@ -209,7 +209,7 @@ class FailureFormatter:
 
 
 def _find(plan: Plan, matcher: Callable[[Any], object]) -> Node | None:
-    """Return the atom, or else the flow, that a matcher says yes to."""
+    """Return the atom, or else the flow, that a matcher accepts."""
     if isinstance(matcher, AtomNamed) and matcher.name in plan.names:
         return plan.names[matcher.name]
     for i, atom in enumerate(plan.atoms):
@@ -226,15 +226,15 @@ def _title(plan: Plan, node: Node) -> str:
 
 
 def _siblings(plan: Plan, node: Node) -> Iterator[tuple[Node, bool]]:
-    """Iterate over (node before the given one, whether it is the last of these)."""
+    """Iterate over (predecessor of the node, whether it is the last one)."""
     before = list(_before(plan, node))
     return ((earlier, place == len(before)) for place, earlier in enumerate(before, 1))
 
 
 def _before(plan: Plan, node: Node) -> Iterable[Node]:
-    """Return what comes directly before a node: atoms, and the flow that it is the first of.
+    """Return the direct predecessors of a node: atoms, and the flow that begins with it.
 
-    The end of a flow is no node: what follows a flow comes after the last atoms in it.
+    The end of a flow is no node: the successors of a flow follow its last atoms.
     """
     if node >= 0:
         home, preds = plan.flow_of[node], plan.pred[node]
@@ -248,7 +248,7 @@ def _before(plan: Plan, node: Node) -> Iterable[Node]:
 
 
 def _expand(plan: Plan, span: FlowRange, home: int, preds: Iterable[int]) -> Iterator[Node]:
-    """Iterate over predecessors, with those of a barrier in its place and the flow in the place of what precedes it."""
+    """Iterate over predecessors; a barrier is replaced by its predecessors, and those before the flow by the flow."""
     pending = list(reversed(list(preds)))
     while pending:
         p = pending.pop()
@@ -261,5 +261,5 @@ def _expand(plan: Plan, span: FlowRange, home: int, preds: Iterable[int]) -> Ite
 
 
 def _begin(plan: Plan, home: int) -> tuple[Node, ...]:
-    """Return the flow as the node at its beginning; a single task that is run without a flow has none around it."""
+    """Return the node of the flow, as its own beginning; a single task that is run without a flow has none."""
     return (~home,) if home or isinstance(plan.flow, flow.Flow) else ()

@@ -1,6 +1,6 @@
-"""Loggers with one level below DEBUG, for what is only looked at in a hunt for a bug, and the names of what logs.
+"""Loggers with a level below DEBUG, for detailed tracing, and a filter that adds the names of atom and run.
 
-`getLogger` gives an adapter of the standard library with two further methods, `blather` and `trace`, which log at
+`getLogger` returns an adapter of the standard library with two further methods, `blather` and `trace`, which log at
 that level. `AtomNames` is a filter for handlers.
 """
 
@@ -31,7 +31,7 @@ class TraceLoggerAdapter(_Adapter):
     """A logger that can log below DEBUG, and that adds its `extra` to every record."""
 
     def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
-        """Put the adapter's `extra` over that of the call."""
+        """Merge the adapter's `extra` over that of the call."""
         if self.extra:
             kwargs["extra"] = {**(kwargs.get("extra") or {}), **self.extra}
         return msg, kwargs
@@ -45,7 +45,7 @@ class TraceLoggerAdapter(_Adapter):
 
 
 def getLogger(name: str = "taskflowx", extra: Mapping[str, object] | None = None) -> TraceLoggerAdapter:
-    """Return an adapter around the logger of that name.
+    """Return an adapter of the logger of that name.
 
     :param extra: attributes of every record that goes through the adapter
     """
@@ -58,7 +58,7 @@ _CALLED = frozenset(
 )
 
 
-#: the name of the flow that runs and the uuid of its record, in the context in which its atoms and listeners are called
+#: the name of the running flow and the uuid of its record, in the context in which its atoms and listeners are called
 RUN: contextvars.ContextVar[tuple[str | None, str | None]] = contextvars.ContextVar(
     "taskflowx.logging.RUN", default=(None, None)
 )
@@ -67,14 +67,14 @@ RUN: contextvars.ContextVar[tuple[str | None, str | None]] = contextvars.Context
 class AtomNames(logging.Filter):
     """Gives each record the names of the atom, the flow and the run that have logged it: None outside of them.
 
-    It is to be added to a handler, whose format may have `%(atom_name)s`, `%(flow_name)s` and `%(run)s` then (the
-    latter is the uuid of the record of the run), whatever the executor. It looks for the atom among the functions that
-    are being called, so nothing costs anything where it is not used. What a thread logs that an atom has started is not
-    known to be the atom's, unless that thread has a copy of the atom's context: then flow and run are known.
+    Add it to a handler, whose format may then have `%(atom_name)s`, `%(flow_name)s` and `%(run)s` (the uuid of the
+    record of the run), whatever the executor. It searches for the atom among the frames of running functions, so it
+    costs nothing where it is not used. A thread that an atom has started is not attributed to the atom, unless it runs
+    in a copy of the atom's context: then flow and run are known.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Add the names, and let the record pass."""
+        """Add the names, and pass the record."""
         if getattr(record, "atom_name", None) is None:  # worker processes have added it
             record.atom_name = _calling_atom(sys._getframe(1))  # noqa: SLF001 - as `inspect` does
         if getattr(record, "run", None) is None:
@@ -83,8 +83,8 @@ class AtomNames(logging.Filter):
 
 
 def _calling_atom(frame: types.FrameType | None) -> str | None:
-    """Return the name of the innermost atom one of whose methods is being called."""
-    atoms = sys.modules.get("taskflowx.atom")  # below it in the layers; without it there is no atom
+    """Return the name of the innermost atom with a running method."""
+    atoms = sys.modules.get("taskflowx.atom")  # this module is in a lower layer; if it is not imported there is no atom
     if atoms is None:
         return None
     while frame is not None:

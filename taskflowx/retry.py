@@ -1,8 +1,7 @@
-"""Retry controllers: they decide what happens when something in their flow fails.
+"""Retry controllers: they decide what happens when an atom in their flow fails.
 
-A retry runs before the other members of its flow and is asked, by `on_failure`, each time that one of them
-fails. Its `history` holds one entry for each attempt: (what its `execute` returned, {name of a failed atom:
-its `Failure`}).
+A retry runs before the other members of its flow. `on_failure` is called each time that one of them fails. Its
+`history` holds one entry for each attempt: (the result of its `execute`, {name of a failed atom: its `Failure`}).
 """
 
 from __future__ import annotations
@@ -26,14 +25,14 @@ REVERT_FLOW_FAILURES = atom.REVERT_FLOW_FAILURES
 
 
 class Decision(enum.StrEnum):
-    """What a retry controller can decide on a failure in its flow."""
+    """The decision of a retry controller on a failure in its flow."""
 
     REVERT = "REVERT"
-    """Undo this flow alone, unless the controller around it decides on more."""
+    """Roll back this flow alone, unless the enclosing controller decides on more."""
     REVERT_ALL = "REVERT_ALL"
-    """Undo everything."""
+    """Roll back the whole run."""
     RETRY = "RETRY"
-    """Undo this flow, then run it again."""
+    """Roll back this flow, then run it again."""
 
 
 REVERT = Decision.REVERT
@@ -45,7 +44,7 @@ class History:
     """The attempts of one retry so far, oldest first, with the failure of the retry itself if it has one.
 
     :param contents: pairs of (provided value, {atom name: Failure}); not copied
-    :param failure: how the retry's own `execute` failed, if it did
+    :param failure: the failure of the retry's own `execute`, if any
     """
 
     __slots__ = ("_contents", "_failure")
@@ -56,11 +55,11 @@ class History:
 
     @property
     def failure(self) -> Failure | None:
-        """How the retry's own `execute` failed, or None."""
+        """The failure of the retry's own `execute`, or None."""
         return self._failure
 
     def provided_iter(self) -> Iterator[Any]:
-        """Iterate over what each attempt's `execute` returned."""
+        """Iterate over the result of each attempt's `execute`."""
         return (provided for provided, _ in self._contents)
 
     def outcomes_iter(self, index: int | None = None) -> Iterator[tuple[str, Failure]]:
@@ -76,8 +75,8 @@ class History:
         """Tell whether a failure in the history is of the given type.
 
         :param exception_cls: an exception class, or its dotted name
-        :param index: look at this attempt only
-        :param include_retry: look at the failure of the retry itself too
+        :param index: check only this attempt
+        :param include_retry: check the failure of the retry itself too
         """
         if any(failure.check(exception_cls) for _, failure in self.outcomes_iter(index)):
             return True
@@ -120,17 +119,17 @@ class Retry(atom.Atom):
         super().__init__(name, provides, requires, auto_extract, rebind)
 
     def on_failure(self, history: History, *args: Any, **kwargs: Any) -> Decision:
-        """Decide what follows a failure: RETRY, REVERT or REVERT_ALL.
+        """Decide on a failure: RETRY, REVERT or REVERT_ALL.
 
-        :param history: all attempts, the one that just failed included
+        :param history: all attempts, including the one that just failed
 
-        It is given the arguments of `execute` too, as far as it takes them.
+        The arguments of `execute` are passed too, as far as it accepts them.
         """
         raise NotImplementedError
 
 
 class AlwaysRevert(Retry):
-    """Undo its own flow on any failure, and leave what stands outside of it."""
+    """On any failure, roll back its own flow only."""
 
     def on_failure(self, *args: Any, **kwargs: Any) -> Decision:
         """Decide on REVERT."""
@@ -141,7 +140,7 @@ class AlwaysRevert(Retry):
 
 
 class AlwaysRevertAll(Retry):
-    """Undo everything on any failure."""
+    """On any failure, roll back the whole run."""
 
     def on_failure(self, **kwargs: Any) -> Decision:  # type: ignore[override]
         """Decide on REVERT_ALL."""
@@ -152,10 +151,10 @@ class AlwaysRevertAll(Retry):
 
 
 class Times(Retry):
-    """Run its flow up to a number of times; provides the number of the attempt, from 1.
+    """Run its flow for a limited number of attempts; provides the number of the attempt, from 1.
 
-    :param attempts: how many times in all
-    :param revert_all: whether everything is undone after the last attempt, rather than its own flow alone
+    :param attempts: the number of attempts in all
+    :param revert_all: whether the whole run is rolled back after the last attempt, rather than its own flow alone
     """
 
     def __init__(
@@ -191,9 +190,9 @@ def _values(given: Any) -> Iterable[Any]:
 
 
 def _untried(values: Iterable[Any], history: History) -> Sequence[Any]:
-    """Return the values that no attempt had; each attempt counts for one of equal values.
+    """Return the values that were not tried; of equal values, each attempt counts for one.
 
-    Values that were read back from a store are told by their place: a tuple is a list then.
+    Values that were read back from a store are identified by position: a tuple is a list then.
     """
     values = list(_values(values))
     tried = list(history.provided_iter())
@@ -207,24 +206,24 @@ def _untried(values: Iterable[Any], history: History) -> Sequence[Any]:
 
 
 def _is_same(tried: Any, value: Any) -> bool:
-    """Tell whether a value may be the one that was tried, which may have been read back from a store meanwhile."""
+    """Tell whether a value may be the tried one, which may have been read back from a store."""
     try:
         return tried is value or bool(tried == value) or bool(_read_back(tried) == _read_back(value))
-    except Exception:  # noqa: BLE001 - arrays and their like do not tell: their place does
+    except Exception:  # noqa: BLE001 - arrays and similar types cannot tell: their position does
         return True
 
 
 def _read_back(value: Any) -> Any:
-    """Return plain data as it reads back from a store, with one word for what is equal to nothing."""
+    """Return plain data as it reads back from a store, with a marker for NaN, which equals nothing."""
     if isinstance(value, (list, tuple)):
         return [_read_back(part) for part in value]
     if isinstance(value, dict):
         return {key: _read_back(part) for key, part in value.items()}
-    return "NaN" if isinstance(value, float) and value != value else value  # noqa: PLR0124 - that is what NaN is
+    return "NaN" if isinstance(value, float) and value != value else value  # noqa: PLR0124 - the definition of NaN
 
 
 class ForEachBase(Retry):
-    """Common part of the controllers that try one value after another."""
+    """Base class of the controllers that try one value after another."""
 
     def __init__(
         self,
@@ -252,8 +251,8 @@ class ForEachBase(Retry):
 class ForEach(ForEachBase):
     """Run its flow with each of the given values in turn, until it succeeds; provides the value.
 
-    :param values: what to try, in order
-    :param revert_all: whether everything is undone when no value is left
+    :param values: the values to try, in order
+    :param revert_all: whether the whole run is rolled back when no value is left
     """
 
     def __init__(
@@ -281,7 +280,7 @@ class ForEach(ForEachBase):
 class ParameterizedForEach(ForEachBase):
     """As `ForEach`, with the values taken from the flow's own data under the name `values` (or its rebinding).
 
-    An iterator is refused: it gives its values once, and they are looked at before and after each attempt.
+    An iterator raises TypeError: it yields its values once, and they are read before and after each attempt.
     """
 
     def on_failure(self, values: Iterable[Any], history: History, *args: Any, **kwargs: Any) -> Decision:  # type: ignore[override]
@@ -297,7 +296,7 @@ class ParameterizedForEach(ForEachBase):
 
 
 def _lasting(values: Iterable[Any], controller: Retry) -> Iterable[Any]:
-    """Return values that can be looked at again and again.
+    """Return values that can be iterated over repeatedly.
 
     :raises TypeError: when they are an iterator, such as a generator
     """

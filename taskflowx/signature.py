@@ -1,4 +1,4 @@
-"""What an atom takes and gives: the parameters of its methods, joined with its declaration.
+"""The signature of an atom: the parameters of its methods, joined with its declaration.
 
 Invariant: a `Signature` never changes; engines may keep references to its tuples.
 """
@@ -30,7 +30,7 @@ class Parameters(NamedTuple):
     by_position: Names = ()
 
     def without(self, names: frozenset[str]) -> Parameters:
-        """Leave out the parameters that the engine fills itself."""
+        """Return the parameters without those that the engine itself passes."""
         return Parameters(
             tuple(n for n in self.required if n not in names),
             tuple(n for n in self.optional if n not in names),
@@ -39,14 +39,14 @@ class Parameters(NamedTuple):
         )
 
     def accepts(self, name: str) -> bool:
-        """Tell whether the callable can be given an argument of this name."""
+        """Tell whether the callable accepts an argument of this name."""
         return self.open_ended or name in self.required or name in self.optional
 
 
 class Wiring(NamedTuple):
-    """Which stored name feeds which argument of one method.
+    """The stored names that are passed to the arguments of one method.
 
-    `names[k]` feeds `args[k]`; the first `needed` of them must have a value, the rest are passed only if they
+    `names[k]` is passed to `args[k]`; the first `needed` of them must have a value, the others are passed only if they
     have one.
     """
 
@@ -61,7 +61,7 @@ class Wiring(NamedTuple):
 
     @property
     def optional_names(self) -> Names:
-        """The stored names that are passed when somebody provides them."""
+        """The stored names that are passed if they are provided."""
         return self.names[self.needed :]
 
     def as_dict(self) -> dict[str, str]:
@@ -70,7 +70,7 @@ class Wiring(NamedTuple):
 
 
 class Methods(NamedTuple):
-    """What the methods of an atom take, less what the engine fills; `revert` is None where it is the base's."""
+    """The parameters of an atom's methods, without those that the engine passes; `revert` is None if not overridden."""
 
     execute: Parameters
     revert: Parameters | None
@@ -80,11 +80,11 @@ class Methods(NamedTuple):
 
 
 class Signature(NamedTuple):
-    """What one atom takes and gives.
+    """The inputs and outputs of one atom.
 
-    `outputs` pairs each provided name with the index or key of the result that it stands for (None: the whole
-    result). `takes_result` and `takes_failures` tell whether `revert` wants the two arguments that the engine
-    fills, and `asynchronous` which methods are coroutine functions: a sum of EXECUTES_ASYNC and REVERTS_ASYNC.
+    `outputs` pairs each provided name with the index or key of its part of the result (None: the whole result).
+    `takes_result` and `takes_failures` tell whether `revert` takes the two arguments that the engine passes, and
+    `asynchronous` which methods are coroutine functions: a sum of EXECUTES_ASYNC and REVERTS_ASYNC.
     """
 
     outputs: tuple[tuple[str, Any], ...]
@@ -100,7 +100,7 @@ NOTHING = Wiring((), (), 0)
 
 
 def inspect_parameters(function: Callable[..., Any]) -> Parameters:
-    """Return the named parameters of a callable; what cannot be inspected is taken to accept anything."""
+    """Return the named parameters of a callable; one that cannot be inspected is assumed to accept anything."""
     target = getattr(function, "__func__", function)
     if (
         isinstance(target, types.FunctionType)
@@ -111,7 +111,7 @@ def inspect_parameters(function: Callable[..., Any]) -> Parameters:
         defaults = len(target.__defaults__ or ())
         by_keyword = frozenset(target.__kwdefaults__ or ())
         return _parameters_of_code(code, defaults, by_keyword, bound=target is not function)
-    import inspect  # few are no plain functions
+    import inspect  # rarely needed: most are plain functions
 
     try:
         signature = inspect.signature(function)
@@ -129,7 +129,7 @@ def inspect_parameters(function: Callable[..., Any]) -> Parameters:
 
 @functools.lru_cache(maxsize=2048)
 def _parameters_of_code(code: Any, defaults: int, by_keyword: frozenset[str], *, bound: bool) -> Parameters:
-    """Read the parameters off a code object, as `inspect.signature` would; cached, as closures share their code."""
+    """Return the parameters of a code object, as `inspect.signature` would; cached, as closures share their code."""
     names = code.co_varnames
     positional = names[code.co_posonlyargcount : code.co_argcount]
     split = max(len(positional) - defaults, 0)
@@ -175,19 +175,19 @@ def outputs_of(provides: Any) -> tuple[tuple[str, Any], ...]:
 
 
 def _in_order(names: Iterable[Any]) -> Iterable[Any]:
-    """Put the names of a set in an order that is the same in each process."""
+    """Return the names of a set in an order that is the same in each process."""
     return sorted(names, key=str) if isinstance(names, (set, frozenset)) else names
 
 
 def names_of(given: Any, what: str) -> Names:
-    """Return a declaration of names (one str, or an iterable of them) as a tuple without repetitions."""
+    """Return a declaration of names (one str, or an iterable of them) as a tuple without duplicates."""
     if not given:
         return ()
     if isinstance(given, str):
         return (given,)
     try:
         names = tuple(dict.fromkeys(_in_order(given)))
-    except TypeError:  # it is no iterable, or something in it cannot be a key
+    except TypeError:  # it is not iterable, or has an unhashable element
         names = (given,)
     for name in names:
         if not isinstance(name, str):
@@ -196,7 +196,7 @@ def names_of(given: Any, what: str) -> Names:
     return names
 
 
-def _rebinding(given: Any, positional: Names) -> dict[str, str]:
+def rebinding_of(given: Any, positional: Names) -> dict[str, str]:
     """Return argument -> stored name for a `rebind` declaration (dict, list or tuple)."""
     if given is None:
         return {}
@@ -210,7 +210,7 @@ def _rebinding(given: Any, positional: Names) -> dict[str, str]:
 
 
 def check_names_in(what: str, rebind: Any) -> None:
-    """Refuse a `rebind` that has anything but names in the place of stored names."""
+    """Raise an error for a `rebind` with anything but names in place of stored names."""
     for name in rebind.values() if isinstance(rebind, dict) else rebind if isinstance(rebind, (list, tuple)) else ():
         if not isinstance(name, str):
             arguments.refuse(f"Each stored name in {what}={rebind!r}", name, "a str")
@@ -226,12 +226,12 @@ def wire(
     injected: Iterable[str] = (),
     inherited: Mapping[str, str] | None = None,
 ) -> Wiring:
-    """Join a declaration with the parameters of the method that it is for.
+    """Join a declaration with the parameters of its method.
 
-    Raises ValueError when the declaration names an argument that the method does not take, or leaves one out.
+    Raises ValueError when the declaration names an argument that the method does not take, or omits one.
     """
     if auto_extract and not requires and not inherited:
-        # The two everyday cases: nothing is rebound, or a list names all that is required.
+        # The two common cases: nothing is rebound, or a list names all required arguments.
         if rebind is None:
             args = (*parameters.required, *parameters.optional)
             return Wiring(args, args, len(parameters.required))
@@ -241,7 +241,7 @@ def wire(
     required = dict.fromkeys(parameters.required if auto_extract else ())
     required.update(dict.fromkeys(requires))
     optional = parameters.optional if auto_extract else ()
-    renamed = _rebinding(rebind, parameters.required)
+    renamed = rebinding_of(rebind, parameters.required)
     required.update(dict.fromkeys(renamed))
     extra = [arg for arg in required if not parameters.accepts(arg)]
     if extra:

@@ -1,9 +1,8 @@
-"""The names of states and intentions, and the tables of what may follow what.
+"""The names of states and intentions, and the tables of valid transitions.
 
-Engines, storage and job boards ask the `check_*` functions here; users compare with the names. What must stay
-true: the names and the moves are those that stores written by TaskFlow hold, so a name is never changed and a
-move never taken away. One move is added: REVERT_FAILURE → REVERTING, with which a rollback that got stuck is
-continued.
+Engines, storage and job boards call the `check_*` functions; users compare with the names. What must stay true: the
+names and the transitions are those in stores written by TaskFlow, so a name is never changed and a transition never
+removed. One transition is added: REVERT_FAILURE → REVERTING, with which a rollback that got stuck is continued.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ CLAIMED = "CLAIMED"
 COMPLETE = "COMPLETE"
 UNCLAIMED = "UNCLAIMED"
 
-# What is to be done with an atom next.
+# Intentions of an atom.
 EXECUTE = "EXECUTE"
 RETRY = "RETRY"
 REVERT = "REVERT"
@@ -47,33 +46,33 @@ INTENTIONS = (EXECUTE, IGNORE, REVERT, RETRY)
 #: intentions of an atom that is rolled back, whether or not it runs again afterwards
 ROLLING_BACK = (REVERT, RETRY)
 
-# What the state of an atom, as it is on record, means to those who go on from there.
-#: nothing of it has happened, or nothing of it is left
+# The meaning of an atom's recorded state for a resume.
+#: it has not run, or it is undone
 NOT_BEGUN = (None, PENDING, IGNORE, REVERTED)
-#: what comes after it need not wait for it
+#: its successors need not wait for it
 PASSED = (SUCCESS, IGNORE)
-#: it starts when all before it has run
+#: it starts when all its predecessors have run
 MAY_START = (None, PENDING, RUNNING)
-#: it was under way, or its revert has failed
+#: it was interrupted, or its revert has failed
 CUT_OFF = (RUNNING, REVERTING, REVERT_FAILURE)
-#: a call of it was being made, or is about to be
+#: a call of it is running, or is about to start
 UNDER_WAY = (RUNNING, REVERTING, RETRYING)
-#: nothing has been done with it yet
+#: it has never run
 FRESH = (None, PENDING)
-#: a call of it is made
+#: a call of it is running
 CALLED = (RUNNING, REVERTING)
 #: a call of it has ended
 WITH_OUTCOME = (SUCCESS, FAILURE, REVERTED, REVERT_FAILURE)
-#: it has run and stands, a retry that is about to run again included
+#: it has run and is not undone, including a retry that is about to run again
 STANDING = (SUCCESS, FAILURE, RETRYING)
-#: nothing of it is to be undone
+#: it needs no revert
 NOTHING_TO_UNDO = (PENDING, REVERTED, IGNORE)
 
-# What the state of a flow means.
-#: nobody is at work with it
+# The meaning of a flow's state.
+#: no run is in progress
 AT_REST = (SUCCESS, FAILURE, REVERTED, SUSPENDED)
 
-# What may stand in a record, ours or TaskFlow's.
+# The valid states in a record, ours or TaskFlow's.
 FLOW_STATES = (PENDING, RUNNING, SUCCESS, FAILURE, REVERTED, SUSPENDING, SUSPENDED, RESUMING)
 ATOM_STATES = (PENDING, RUNNING, SUCCESS, FAILURE, IGNORE, REVERTING, REVERTED, REVERT_FAILURE, RETRYING)
 
@@ -85,12 +84,12 @@ _FLOW_MOVES = {
     SUSPENDING: frozenset({SUSPENDED, SUCCESS, FAILURE, REVERTED, RESUMING}),
     SUSPENDED: frozenset({RUNNING}),
     RESUMING: frozenset({SUSPENDED}),
-    SUCCESS: frozenset({RUNNING, PENDING}),  # RUNNING: the flow may have been added to
+    SUCCESS: frozenset({RUNNING, PENDING}),  # RUNNING: members may have been added to the flow
     FAILURE: frozenset({RUNNING}),
     REVERTED: frozenset({PENDING}),
 }
 
-# To suspend or resume what does not run is no mistake; it changes nothing.
+# Suspending or resuming a flow that does not run is no error; it changes nothing.
 _FLOW_IDLE = frozenset({PENDING, FAILURE, SUCCESS, SUSPENDED, REVERTED})
 _FLOW_IGNORED_WHEN_IDLE = frozenset({SUSPENDING, SUSPENDED, RESUMING})
 
@@ -118,10 +117,10 @@ _JOB_MOVES = {
 
 
 def check_flow_transition(old_state: str, new_state: str) -> bool:
-    """Tell whether a flow is to go from one state to the other.
+    """Tell whether a transition of a flow should be made.
 
-    True: the move is to be made. False: it is ignored, because the flow is in that state already, or because
-    it asks to suspend or resume a flow that does not run. Any other move raises `InvalidState`.
+    True: it should. False: it is ignored, because the flow is in that state already, or because a flow that does not
+    run is to be suspended or resumed. An invalid transition raises `InvalidState`.
     """
     if old_state == new_state:
         return False
@@ -133,10 +132,9 @@ def check_flow_transition(old_state: str, new_state: str) -> bool:
 
 
 def check_job_transition(old_state: str, new_state: str) -> bool:
-    """Tell whether a job is to go from one state to the other.
+    """Tell whether a transition of a job should be made.
 
-    True: the move is to be made. False: the job is in that state already. Any other move raises
-    `InvalidState`.
+    True: it should. False: the job is in that state already. An invalid transition raises `InvalidState`.
     """
     if old_state == new_state:
         return False
@@ -146,10 +144,10 @@ def check_job_transition(old_state: str, new_state: str) -> bool:
 
 
 def check_task_transition(old_state: str, new_state: str) -> bool:
-    """Tell whether a task may go from one state to the other; never raises."""
+    """Tell whether a transition of a task is valid; never raises."""
     return new_state in _TASK_MOVES.get(old_state, _NOWHERE)
 
 
 def check_retry_transition(old_state: str, new_state: str) -> bool:
-    """Tell whether a retry may go from one state to the other; never raises."""
+    """Tell whether a transition of a retry is valid; never raises."""
     return new_state in _RETRY_MOVES.get(old_state, _NOWHERE)

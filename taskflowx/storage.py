@@ -1,18 +1,12 @@
-"""Names and the record: what callers ask about a run, and where its arguments come from.
+"""TaskFlow's facade over the record of a run: what callers ask about it, by name, from any thread.
 
-`Storage` stands between names and the details of a `FlowDetail`. Engines have it make one detail an atom, write states
-and results to these details themselves, and come here for arguments that their prepared bindings could not fill;
-everybody else asks here by name.
+`Storage` stands between names and the details of a `FlowDetail`. An engine has it make one detail an atom, and works on
+`record`, `lookup` and `writes` itself, in its own thread and without the lock that all public methods hold. Metadata
+and histories are replaced, never changed in place, so that another thread which writes them to the store meanwhile has
+one or the other.
 
-The lookup order of an argument: transient atom arguments, atom arguments, transient flow arguments, flow arguments,
-then the providers that the atom sees, nearest first. The first that has a value wins.
-
-With a durable store each change that is made by name is written at once; an engine writes what its turn has changed
-with `commit`. What the store refuses is refused where it is given, and changes nothing.
-
-Any thread may call the public methods: they hold the lock that `lock` gives out. The thread that runs an engine writes
-the details of atoms without it; metadata and histories are replaced, never changed in place, so that whoever writes
-them to the store meanwhile has one or the other.
+Each change by name is written at once, if there is a durable store. A value that the store refuses is refused where it
+is given, and changes nothing.
 
 Invariant: values are held by reference; nothing here copies them.
 """
@@ -20,28 +14,22 @@ Invariant: values are held by reference; nothing here copies them.
 from __future__ import annotations
 
 import contextlib
-import functools
-import threading
 from collections.abc import Hashable, Iterable
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from taskflowx import exceptions, retry, states
+from taskflowx import states
 from taskflowx._util import arguments, logs
 from taskflowx.atom import Atom
 from taskflowx.persistence import models
 from taskflowx.record import metadata
-from taskflowx.record.lookup import HAS_EXECUTE_RESULT, HAS_REVERT_RESULT, Lookup, check_accessible, let_go
-from taskflowx.record.record import INJECTOR_NAME, Record
-from taskflowx.record.writes import Writes
+from taskflowx.record.by_name import AtomsByName, locked
+from taskflowx.record.record import INJECTOR_NAME
 from taskflowx.types.failure import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 LOG = logs.calm(__name__)
-
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
 
 #: outside of a run: how often a commit is tried, and for how many seconds, before its failure is raised
 RETRY_ATTEMPTS = 3
@@ -57,18 +45,7 @@ STATES_WITH_RESULTS = (
 )
 
 
-def _locked(method: Callable[Concatenate[Storage, _P], _R]) -> Callable[Concatenate[Storage, _P], _R]:
-    """Have a method hold the lock of its storage, so that any thread may call it."""
-
-    @functools.wraps(method)
-    def locked(self: Storage, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
-        with self._lock:
-            return method(self, *args, **kwargs)
-
-    return locked
-
-
-class Storage:
+class Storage(AtomsByName):
     """The record of one run, by name.
 
     :param flow_detail: where everything is kept
@@ -90,19 +67,13 @@ class Storage:
         self._flowdetail = flow_detail
         self._backend = backend
         self._state_unsaved = False  # whether the last move of the flow was not saved
-        self._lock = threading.RLock()
-        #: for an engine: the way to the store
-        self.writes = Writes(flow_detail, backend, self._lock, RETRY_ATTEMPTS, RETRY_WAIT_TIMEOUT)
+        super().__init__(flow_detail, backend, scope_fetcher, RETRY_ATTEMPTS, RETRY_WAIT_TIMEOUT)
         if backend is not None and not self.writes.durable:
             backend.hold(flow_detail)
-        #: for an engine: the details of atoms, and the search from a name to a value
-        self.record = Record(flow_detail, durable=self.writes.durable)
-        self.lookup = Lookup(self.record, scope_fetcher)
-        self.lookup.reread(self.record.injector)
 
     # -- atoms -------------------------------------------------------------------------------------
 
-    @_locked
+    @locked
     def ensure_atoms(self, atoms: Iterable[Any]) -> list[str]:
         """Make sure that each of the atoms has a detail; returns their uuids.
 
@@ -126,7 +97,7 @@ class Storage:
         """Make sure that an atom has a detail; returns its uuid."""
         return self.ensure_atoms([atom])[0]
 
-    @_locked
+    @locked
     def ensure_plan(self, atoms: list[Any], places: dict[str, int]) -> list[Any]:
         """Make sure that each atom of a compiled flow has a detail; returns the details, None where there is no atom.
 
@@ -138,7 +109,7 @@ class Storage:
         self._save_new()
         return rows
 
-    @_locked
+    @locked
     def save_all(self, others: Iterable[models.AtomDetail] = ()) -> None:
         """Write the details of all atoms to the store, if there is a durable one.
 
@@ -150,9 +121,6 @@ class Storage:
         if self.record.unsaved:
             self.writes.commit(self.record.unsaved)
             self.record.unsaved = []
-
-    def _detail(self, atom_name: str) -> models.AtomDetail:
-        return self.record.detail(atom_name)
 
     @property
     def lock(self) -> _Lock:
@@ -184,95 +152,9 @@ class Storage:
         """The metadata of the flow's detail."""
         return self._flowdetail.meta
 
-    @_locked
-    def get_atom_uuid(self, atom_name: str) -> str:
-        """Return the uuid of an atom's detail."""
-        return self._detail(atom_name).uuid
-
-    @_locked
-    def set_atom_state(self, atom_name: str, state: str) -> None:
-        """Set the state of an atom.
-
-        :raises ValueError: when there is no such state
-        """
-        arguments.check_choice("state", state, states.ATOM_STATES)
-        detail = self._detail(atom_name)
-        detail.state = state
-        self.writes.save(detail)
-
-    @_locked
-    def get_atom_state(self, atom_name: str) -> str | None:
-        """Return the state of an atom."""
-        return self._detail(atom_name).state
-
-    @_locked
-    def set_atom_intention(self, atom_name: str, intention: str) -> None:
-        """Set what is to be done with an atom next.
-
-        :raises ValueError: when there is no such intention
-        """
-        arguments.check_choice("intention", intention, states.INTENTIONS)
-        detail = self._detail(atom_name)
-        detail.intention = intention
-        self.writes.save(detail)
-
-    @_locked
-    def get_atom_intention(self, atom_name: str) -> str:
-        """Return what is to be done with an atom next."""
-        return self._detail(atom_name).intention
-
-    @_locked
-    def get_atoms_states(self, atom_names: Iterable[str]) -> dict[str, tuple[str | None, str]]:
-        """Return atom name -> (state, intention)."""
-        arguments.check_type("atom_names", atom_names, Iterable, "an iterable of names of atoms")
-        details = {name: self._detail(name) for name in atom_names}
-        return {name: (detail.state, detail.intention) for name, detail in details.items()}
-
-    @_locked
-    def update_atom_metadata(
-        self, atom_name: str, update_with: Mapping[str, Any] | Iterable[tuple[str, Any]] | None
-    ) -> None:
-        """Update the metadata of an atom's detail."""
-        detail = self._detail(atom_name)
-        if update_with:
-            arguments.check_iterable("update_with", update_with, "a dict, or pairs of key and value")
-            self._set_meta(detail, {**detail.meta, **dict(update_with)})
-
-    @_locked
-    def set_task_progress(self, task_name: str, progress: float, details: dict[str, Any] | None = None) -> None:
-        """Keep how far a task has come.
-
-        :param progress: from 0.0 to 1.0
-        :param details: facts about it
-        """
-        arguments.check_number("progress", progress, "a number from 0.0 to 1.0")
-        if details:
-            arguments.check_mapping("details", details, "a dict")
-        detail = self.record.detail_of(task_name, models.TaskDetail)
-        self._set_meta(detail, {**detail.meta, **metadata.progress_facts(progress, details)})
-
-    def _set_meta(self, detail: models.AtomDetail, meta: dict[str, Any]) -> None:
-        """Replace the metadata of an atom; what the store refuses changes nothing."""
-        self.writes.check_value(meta, f"metadata of atom '{detail.name}'")
-        detail.meta = meta
-        self.writes.save(detail)
-
-    @_locked
-    def get_task_progress(self, task_name: str) -> float:
-        """Return how far a task has come: 1.0 after success, 0.0 when it has never told."""
-        detail = self.record.detail_of(task_name, models.TaskDetail)
-        if detail.state == states.SUCCESS:
-            return 1.0
-        return detail.meta.get(metadata.PROGRESS) or 0.0
-
-    @_locked
-    def get_task_progress_details(self, task_name: str) -> dict[str, Any] | None:
-        """Return {'at_progress': ..., 'details': {...}} of the last progress that came with details, or None."""
-        return self.record.detail_of(task_name, models.TaskDetail).meta.get(metadata.PROGRESS_DETAILS)
-
     # -- results -----------------------------------------------------------------------------------
 
-    @_locked
+    @locked
     def save(self, atom_name: str, result: Any, state: str = states.SUCCESS) -> None:
         """Put the result of an atom, acquired in a state, into its detail.
 
@@ -301,100 +183,15 @@ class Storage:
             self.warn_of_missing(atom_name)
         self.writes.save(detail)
 
-    @_locked
+    @locked
     def warn_of_missing(self, atom_name: str) -> None:
         """Log the names that an atom should provide and that its result does not have."""
         for name, key in self.lookup.missing_from(atom_name):
             LOG.warning("Atom '%s' did not supply result with index %r (name '%s')", atom_name, key, name)
 
-    @_locked
-    def save_retry_failure(self, retry_name: str, failed_atom_name: str, failure: Failure) -> None:
-        """Add a failure to the current attempt in a retry's history; the first of an atom stays.
-
-        :raises StorageFailure: when there was no attempt
-        """
-        detail = self.record.detail_of(retry_name, models.RetryDetail)
-        try:
-            detail.note_failure({failed_atom_name: failure, **detail.last_failures})
-        except exceptions.NotFound as error:
-            msg = "Unable to fetch most recent retry failures so new retry failure can be inserted"
-            raise exceptions.StorageFailure(msg, error) from error
-        self.writes.save(detail)
-
-    @_locked
-    def cleanup_retry_history(self, retry_name: str, state: str) -> None:
-        """Forget the attempts of a retry and set its state."""
-        arguments.check_choice("state", state, states.ATOM_STATES)
-        detail = self.record.detail_of(retry_name, models.RetryDetail)
-        detail.state = state
-        detail.results = []
-        self.writes.save(detail)
-
-    @_locked
-    def get(self, atom_name: str) -> Any:
-        """Return what an atom's `execute` returned, or the `Failure` that it ended with; of a retry, its attempts.
-
-        :raises NotFound: when there is neither
-        """
-        detail = self._detail(atom_name)
-        if detail.failure is not None:
-            return detail.failure
-        try:
-            check_accessible(detail, HAS_EXECUTE_RESULT)
-        except exceptions.DisallowedAccess as error:
-            msg = f"Result for atom '{atom_name}' execution is not known{_why(detail)}"
-            raise exceptions.NotFound(msg, error) from None
-        if metadata.is_let_go(detail):
-            raise let_go(detail)
-        return detail.results
-
-    get_execute_result = get
-
-    @_locked
-    def get_revert_result(self, atom_name: str) -> Any:
-        """Return what an atom's `revert` returned, or the `Failure` that it ended with.
-
-        :raises NotFound: when there is neither
-        """
-        detail = self._detail(atom_name)
-        try:
-            check_accessible(detail, HAS_REVERT_RESULT)
-        except exceptions.DisallowedAccess as error:
-            msg = f"Result for atom '{atom_name}' revert is not known{_why(detail)}"
-            raise exceptions.NotFound(msg, error) from None
-        return detail.revert_failure if detail.revert_failure is not None else detail.revert_results
-
-    @_locked
-    def get_execute_failures(self) -> dict[str, Failure]:
-        """Return atom name -> `Failure` of its `execute`; one that a later attempt cured is in its retry's history."""
-        return {one.name: one.failure for one in self.record.with_failures() if one.failure is not None}
-
-    get_failures = get_execute_failures
-
-    @_locked
-    def get_revert_failures(self) -> dict[str, Failure]:
-        """Return atom name -> `Failure` of its `revert`."""
-        return {one.name: one.revert_failure for one in self.record.with_failures() if one.revert_failure is not None}
-
-    @_locked
-    def has_failures(self) -> bool:
-        """Tell whether an atom has failed, and no later attempt has cured that."""
-        return bool(self.get_execute_failures() or self.get_revert_failures())
-
-    @_locked
-    def reset(self, atom_name: str, state: str = states.PENDING) -> None:
-        """Forget what has happened to an atom and set its state; one that is in that state stays as it is."""
-        arguments.check_choice("state", state, states.ATOM_STATES)
-        detail = self._detail(atom_name)
-        if detail.state == state or detail is self.record.injector:  # the values given to the flow stay
-            return
-        detail.reset(state)
-        self.writes.unstored.pop(atom_name, None)
-        self.writes.save(detail)
-
     # -- injected values ---------------------------------------------------------------------------
 
-    @_locked
+    @locked
     def inject_atom_args(
         self, atom_name: str, pairs: Mapping[str, Any] | Iterable[tuple[str, Any]], transient: bool = True
     ) -> None:
@@ -415,7 +212,7 @@ class Storage:
             given[1].results = kept
         self.lookup.inject_into(atom_name, given)
 
-    @_locked
+    @locked
     def inject(self, pairs: Mapping[str, Any] | Iterable[tuple[str, Any]], transient: bool = False) -> None:
         """Give values to all atoms.
 
@@ -439,7 +236,7 @@ class Storage:
 
     # -- arguments ---------------------------------------------------------------------------------
 
-    @_locked
+    @locked
     def fetch(self, name: str, many_handler: Callable[[list[Any]], Any] | None = None) -> Any:
         """Return the value that is stored under a name.
 
@@ -451,7 +248,7 @@ class Storage:
             arguments.check_callable("many_handler", many_handler)
         return self.lookup.fetch(name, many_handler)
 
-    @_locked
+    @locked
     def fetch_all(self, many_handler: Callable[[list[Any]], Any] | None = None) -> dict[str, Any]:
         """Return name -> value of everything that there is.
 
@@ -462,7 +259,7 @@ class Storage:
             arguments.check_callable("many_handler", many_handler)
         return self.lookup.fetch_all(many_handler)
 
-    @_locked
+    @locked
     def fetch_unsatisfied_args(
         self,
         atom_name: str,
@@ -481,7 +278,7 @@ class Storage:
         arguments.check_mapping("args_mapping", args_mapping, "a dict of argument -> stored name")
         return self.lookup.unsatisfied(atom_name, args_mapping, scope_walker, set(optional_args or ()))
 
-    @_locked
+    @locked
     def fetch_mapped_args(
         self,
         args_mapping: Mapping[str, str],
@@ -504,7 +301,7 @@ class Storage:
 
     # -- the flow ----------------------------------------------------------------------------------
 
-    @_locked
+    @locked
     def set_flow_state(self, state: str) -> None:
         """Set the state of the flow.
 
@@ -523,7 +320,7 @@ class Storage:
         """Return the state of the flow; PENDING when it has none yet."""
         return self._flowdetail.state or states.PENDING
 
-    @_locked
+    @locked
     def change_flow_state(self, state: str, details: Iterable[models.AtomDetail] = ()) -> tuple[bool, str | None]:
         """Move the flow to a state, if the table of states lets it.
 
@@ -538,7 +335,7 @@ class Storage:
             self._set_flow_state(state if moved else old, details)
         return moved, old
 
-    @_locked
+    @locked
     def update_flow_metadata(self, update_with: Mapping[str, Any]) -> None:
         """Update the metadata of the flow's detail."""
         arguments.check_iterable("update_with", update_with, "a dict, or pairs of key and value")
@@ -546,17 +343,6 @@ class Storage:
         self.writes.check_value(meta, f"metadata of flow '{self.flow_name}'")
         self._flowdetail.meta = meta
         self.writes.save()
-
-    @_locked
-    def get_retry_history(self, retry_name: str) -> retry.History:
-        """Return the attempts of a retry."""
-        detail = self.record.detail_of(retry_name, models.RetryDetail)
-        return retry.History(detail.results, detail.failure)
-
-    @_locked
-    def get_retry_histories(self) -> list[tuple[str, retry.History]]:
-        """Return (retry name, attempts) of all retries."""
-        return [(detail.name, retry.History(detail.results, detail.failure)) for detail in self.record.retries()]
 
 
 class _Lock:
@@ -572,7 +358,3 @@ class _Lock:
             yield
 
     write_lock = read_lock
-
-
-def _why(detail: models.AtomDetail) -> str:
-    return " (as it was ignored)" if detail.state == states.IGNORE else ""

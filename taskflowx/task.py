@@ -1,7 +1,7 @@
 """The units of work that users write: `Task`, and tasks made from plain functions.
 
-A task has `execute` to do something and `revert` to undo it. Engines call these two by name on the object
-when the task runs, so a method that a test replaces is the one that is called.
+A task has `execute` to do something and `revert` to undo it. Engines call these two by name on the object when the task
+runs, so a method that a test replaces is the one that is called.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ REVERT_FLOW_FAILURES = atom.REVERT_FLOW_FAILURES
 EVENT_UPDATE_PROGRESS = "update_progress"
 
 
-#: What takes (task, details) of progress, for the current thread, green thread or coroutine alone: set by whoever runs
-#: a call there, and None outside of a run.
+#: Takes (task, details) of progress, for the current thread, green thread or coroutine alone: set by the executor of a
+#: call there, and None outside of a run.
 PROGRESS: contextvars.ContextVar[Callable[[Task, dict[str, Any]], None] | None] = contextvars.ContextVar(
     "taskflowx.task.PROGRESS", default=None
 )
 
 
 #: For threads that a task has started, in which the variable above is not set: each run here has a function in this
-#: list, which returns what takes the progress of a task if it is at work there.
+#: list, which returns the receiver of a task's progress if the task runs there.
 REPORTERS: list[Callable[[Task], Callable[[Task, dict[str, Any]], None] | None]] = []
 
 
 def _reporter_of(reporting: Task) -> Callable[[Task, dict[str, Any]], None] | None:
-    """Return what takes the progress of a task here; None outside of a run."""
+    """Return the receiver of a task's progress here; None outside of a run."""
     report = PROGRESS.get()
     if report is None:
         for ask in tuple(REPORTERS):
@@ -51,12 +51,12 @@ def _reporter_of(reporting: Task) -> Callable[[Task, dict[str, Any]], None] | No
     return report
 
 
-#: held while a notifier is put into a task: two threads that ask at once get the same one; nothing waits meanwhile
+#: held while a notifier is put into a task: two threads that ask at once get the same one; it is never held for long
 _PUTTING = threading.Lock()
 
 
 class TaskNotifier(notifiers.RestrictedNotifier):
-    """The notifier of one task. Progress that is notified of here is reported to the run as well.
+    """The notifier of one task. Progress that is published here is reported to the run as well.
 
     :param of: the task
     """
@@ -66,9 +66,9 @@ class TaskNotifier(notifiers.RestrictedNotifier):
         self.of = of
 
     def notify(self, event_type: str, details: Mapping[str, Any] | None) -> None:
-        """Call those who listen, and report progress to whoever runs the task.
+        """Notify the subscribers, and report progress to the executor of the task.
 
-        Users' tasks notify here of their own progress, as `update_progress` does.
+        Users' tasks publish their own progress here, as `update_progress` does.
         """
         super().notify(event_type, details)
         if event_type == EVENT_UPDATE_PROGRESS and details and "progress" in details:
@@ -77,11 +77,11 @@ class TaskNotifier(notifiers.RestrictedNotifier):
                 report(self.of, dict(details))
 
     def tell(self, progress: float) -> None:
-        """Call those who listen, and nobody else: the engine knows by itself when a task begins and ends."""
+        """Notify only the subscribers of progress: the engine itself knows when a task begins and ends."""
         self.tell_of(EVENT_UPDATE_PROGRESS, {"progress": progress})
 
     def tell_of(self, event_type: str, details: Mapping[str, Any] | None) -> None:
-        """Call those who listen, and nobody else: of an event that whoever runs the task knows of."""
+        """Notify only the subscribers: of an event that the executor of the task knows already."""
         super().notify(event_type, details)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
@@ -96,9 +96,9 @@ class Task(atom.Atom):
     The arguments of the constructor are those of `taskflowx.atom.Atom`, and one more. The name is the full name of the
     class by default.
 
-    :param pure: whether `execute` may be repeated when nobody knows how far it came, as it has no effect but its
-        result; None takes `default_pure`. A cluster that loses a worker repeats the calls of such tasks, and fails
-        those of others
+    :param pure: whether `execute` may be repeated when its progress is unknown, as it has no effect but its result;
+        None takes `default_pure`. A cluster that loses a worker repeats the calls of such tasks, and fails those of
+        others
     """
 
     TASK_EVENTS: tuple[str, ...] = (EVENT_UPDATE_PROGRESS,)
@@ -118,7 +118,7 @@ class Task(atom.Atom):
         revert_requires: Any = None,
         pure: bool | None = None,
     ) -> None:
-        # Set here and not for the class: engines look at it with each call, and find fastest what only objects have.
+        # Set here and not on the class: engines read it with each call, and an instance attribute is fastest.
         self._tfx_listened = None
         if pure is not None:
             arguments.check_type("pure", pure, bool, "True, False or None")
@@ -137,7 +137,7 @@ class Task(atom.Atom):
             revert_requires,
         )
 
-    _tfx_listened: TaskNotifier | None  # made when somebody asks for it
+    _tfx_listened: TaskNotifier | None  # made on demand
 
     @property
     def notifier(self) -> notifiers.RestrictedNotifier:
@@ -167,14 +167,14 @@ class Task(atom.Atom):
         return other
 
     def _tfx_functions(self) -> tuple[Callable[..., Any], ...]:
-        """Return the functions that this task was made from, which have to reach wherever it runs."""
+        """Return the functions that this task was made from, which must be available wherever it runs."""
         return ()
 
     def update_progress(self, progress: float, **kwargs: Any) -> None:
-        """Report how far this task has come; any thread of the task may do so.
+        """Report the progress of this task; any thread of the task may do so.
 
         :param progress: from 0.0 to 1.0; a value outside is clamped, with a warning in the log
-        :param kwargs: details for listeners; kept with the progress in the atom's metadata
+        :param kwargs: details for listeners; stored with the progress in the atom's metadata
         """
         try:
             clamped = min(1.0, max(0.0, progress))
@@ -200,8 +200,8 @@ class Task(atom.Atom):
 class FunctorTask(Task):
     """A task made from a function, and from another one to undo it.
 
-    :param execute: what to call; its signature says what the task requires
-    :param revert: what to call on rollback, or None when there is nothing to undo
+    :param execute: the function; its signature determines the requirements of the task
+    :param revert: the function for rollback, or None when there is nothing to undo
     :param version: a tuple of numbers, (1, 0) by default
     :raises ValueError: when `execute` or `revert` cannot be called
     """
@@ -240,26 +240,26 @@ class FunctorTask(Task):
         )
 
     def _tfx_functions(self) -> tuple[Callable[..., Any], ...]:
-        """Return the function that is called, and the one that undoes it if there is one."""
+        """Return the function of `execute`, and that of `revert` if there is one."""
         return (self._tfx_execute,) if self._tfx_revert is None else (self._tfx_execute, self._tfx_revert)
 
     def _tfx_inspected(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
         return self._tfx_execute, super().revert if self._tfx_revert is None else self._tfx_revert
 
     def execute(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the function."""
+        """Call the function of `execute`."""
         return self._tfx_execute(*args, **kwargs)
 
     def revert(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the function that undoes it, if there is one."""
+        """Call the function of `revert`, if there is one."""
         return None if self._tfx_revert is None else self._tfx_revert(*args, **kwargs)
 
 
 class _ManyInputs(Task):
-    """Common part of the tasks that hand a row of inputs, in order, to one function."""
+    """Base class of tasks that pass a sequence of inputs to one function."""
 
     _tfx_shares_signature = False
-    _tfx_what: str  # what the function is for, in messages
+    _tfx_what: str  # the purpose of the function, in messages
 
     def __init__(
         self,
@@ -278,7 +278,7 @@ class _ManyInputs(Task):
             raise TypeError(msg)
         given = list(requires)
         if isinstance(rebind, (list, tuple)):
-            # These take any names: the places of a list are those of the inputs, not of a signature.
+            # These take any names: the positions of a list are those of the inputs, not of a signature.
             rebind = {
                 **dict(zip(given, rebind, strict=False)),
                 **{name: name for name in rebind[len(given) :]},
@@ -290,7 +290,7 @@ class _ManyInputs(Task):
         self._tfx_inputs = [*given, *(a for a in self._tfx_signature.execute.args if a not in given)]
 
     def _tfx_functions(self) -> tuple[Callable[..., Any], ...]:
-        """Return the function that gets the inputs."""
+        """Return the function for the inputs."""
         return (self._tfx_functor,)
 
     def _tfx_in_order(self, values: dict[str, Any]) -> list[Any]:
@@ -298,8 +298,8 @@ class _ManyInputs(Task):
 
 
 def _check_arity(functor: Callable[..., Any], wanted: int, message: str) -> None:
-    """Refuse a function that takes another number of positional arguments, if it tells how many it takes."""
-    import inspect  # most programs do without it
+    """Raise an error for a function with another number of positional arguments, if that is known."""
+    import inspect  # imported only where it is needed
 
     try:
         parameters = inspect.signature(functor).parameters.values()
@@ -315,8 +315,7 @@ class MapFunctorTask(_ManyInputs):
 
     :param functor: a function of exactly one argument
     :param requires: names of the inputs, in the order of the results
-    :raises TypeError, ValueError: when the function takes another number of arguments, or `requires` is one
-        str
+    :raises TypeError, ValueError: when the function takes another number of arguments, or `requires` is a single str
     """
 
     _tfx_what = "map"
@@ -346,8 +345,8 @@ class ReduceFunctorTask(_ManyInputs):
 
     :param functor: a function of exactly two arguments: the value so far and the next input
     :param requires: names of the inputs, at least two, in order
-    :raises TypeError, ValueError: when the function takes another number of arguments, there are too few
-        inputs, or `requires` is one str
+    :raises TypeError, ValueError: when the function takes another number of arguments, there are too few inputs, or
+        `requires` is a single str
     """
 
     _tfx_what = "reduce"

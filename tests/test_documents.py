@@ -1,4 +1,4 @@
-"""The programs in README and guide are run as they stand, and their output compared."""
+"""The programs in the documents are run as they stand, and their output compared."""
 
 import pathlib
 import re
@@ -8,7 +8,7 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
-DOCUMENTS = ("README.md", "docs/guide.md", "docs/coming-from-taskflow.md")
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/guide.md", "docs/coming-from-taskflow.md", "tests/README.md")
 PROGRAMS = [
     pytest.param(*match.groups(), id=f"{name}-{number}")
     for name in DOCUMENTS
@@ -20,7 +20,8 @@ PROGRAMS = [
 
 @pytest.mark.parametrize(("program", "output"), PROGRAMS)
 def test_a_program_in_a_document_prints_what_stands_below_it(program, output):
-    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    command = [sys.executable, "-c", program]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
     assert (ran.stdout, ran.stderr) == (output, "")
 
 
@@ -29,7 +30,14 @@ def test_each_document_has_programs():
 
 
 def test_links_between_documents_lead_somewhere():
-    for name in (*DOCUMENTS, "docs/index.md", "docs/examples.md", "docs/architecture.md", "docs/how-to/cluster.md"):
+    for name in (
+        *DOCUMENTS,
+        "docs/index.md",
+        "docs/examples.md",
+        "docs/architecture.md",
+        "docs/glossary.md",
+        "docs/how-to/cluster.md",
+    ):
         page = ROOT / name
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{name} links to {target}"

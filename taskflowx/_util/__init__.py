@@ -1,1 +1,1 @@
-"""Small things that several layers need and no user does."""
+"""Small helpers for several layers, not for users."""

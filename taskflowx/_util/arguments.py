@@ -1,8 +1,8 @@
-"""Looks at what callers pass, and refuses it in words: which argument it is, what is accepted, what it was.
+"""Checks callers' arguments, with messages that name the argument, the accepted values, and the given value.
 
-Called where something is declared or asked for by name, never for each atom of a run. What is refused has the wrong
-type (TypeError) or a value that is not one of those accepted (ValueError). Whatever behaves like what is asked for is
-accepted, whether or not it is of the class: users' tests pass mocks.
+Called where a name or an object is declared or requested, never for each atom of a run. A rejected value has the wrong
+type (TypeError) or is not one of those accepted (ValueError). Duck typing is accepted where attributes suffice,
+whatever the class: users' tests pass mocks.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-#: flags of code objects, as `inspect` has them: to import that takes longer than most that is imported here
+#: flags of code objects, as in `inspect`, whose import takes longer than most imports here
 CO_VARKEYWORDS, CO_COROUTINE, CO_ASYNC_GENERATOR = 0x8, 0x80, 0x200
 _CENTURY = 3.2e9  # seconds
 _ASYNC = CO_COROUTINE | CO_ASYNC_GENERATOR
@@ -23,30 +23,30 @@ _WORDS |= {"0": False, "f": False, "false": False, "off": False, "n": False, "no
 
 
 def refuse(name: str, value: Any, accepted: str, kind: type[Exception] = TypeError) -> NoReturn:
-    """Raise the error for a value that is not what is accepted."""
+    """Raise the error for a value that is not accepted."""
     raise kind(f"{name} must be {accepted}, not {value!r} ({type(value)})")
 
 
 def check_type(name: str, value: Any, types: type | tuple[type, ...], accepted: str) -> None:
-    """Refuse what is not of one of the types."""
+    """Raise an error for a value that is not of one of the types."""
     if not isinstance(value, types):
         refuse(name, value, accepted)
 
 
 def check_like(name: str, value: Any, attributes: Collection[str], accepted: str) -> None:
-    """Refuse what lacks one of the attributes, and a class in the place of an object."""
+    """Raise an error for an object that lacks one of the attributes, and for a class in place of an object."""
     if isinstance(value, type) or not all(hasattr(value, attribute) for attribute in attributes):
         refuse(name, value, accepted)
 
 
 def check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
-    """Refuse what is none of the choices."""
+    """Raise an error for a value that is none of the choices."""
     if value not in choices:
         refuse(name, value, f"one of {', '.join(map(repr, choices))}", ValueError)
 
 
 def check_number(name: str, value: Any, accepted: str, least: float | None = None) -> None:
-    """Refuse what is no number, or is less than the least; NaN is not at least anything."""
+    """Raise an error for a value that is no number, or is less than the minimum; NaN is never large enough."""
     from numbers import Number
 
     is_number = isinstance(value, Number) and not isinstance(value, complex)
@@ -57,7 +57,7 @@ def check_number(name: str, value: Any, accepted: str, least: float | None = Non
 
 
 def _as_float(value: Any) -> float:
-    """Return a number as a float, also one that is too large to be one."""
+    """Return a number as a float, even if it is too large for one."""
     try:
         return float(value)
     except OverflowError:
@@ -65,28 +65,28 @@ def _as_float(value: Any) -> float:
 
 
 def to_seconds(name: str, value: Any, accepted: str, least: float) -> float:
-    """Return a number of seconds as one that can be added to any clock: a century takes the place of what is longer.
+    """Return a number of seconds that can be added to any clock: longer times are limited to a century.
 
-    :raises TypeError, ValueError: when it is no number, or less than the least
+    :raises TypeError, ValueError: when it is no number, or less than the minimum
     """
     check_number(name, value, accepted, least)
     return min(_as_float(value), _CENTURY)
 
 
 def check_iterable(name: str, value: Any, accepted: str) -> None:
-    """Refuse what cannot be iterated over, and text, whose letters nobody means."""
+    """Raise an error for a value that is not iterable, and for text, whose letters are never meant."""
     if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
         refuse(name, value, accepted)
 
 
 def check_mapping(name: str, value: Any, accepted: str) -> None:
-    """Refuse what is no mapping."""
+    """Raise an error for a value that is no mapping."""
     if not isinstance(value, Mapping) and not (hasattr(value, "keys") and hasattr(value, "__getitem__")):
         refuse(name, value, accepted)
 
 
 def check_named_values(name: str, value: Any) -> None:
-    """Refuse what is no mapping of names (str) to values."""
+    """Raise an error for a value that is no mapping of names (str) to values."""
     if type(value) is not dict:
         check_mapping(name, value, "a dict of name -> value")
     for key in value:
@@ -95,7 +95,7 @@ def check_named_values(name: str, value: Any) -> None:
 
 
 def to_named_values(name: str, value: Any) -> Any:
-    """Return a mapping of names (str) to values as it is, and pairs of them as a dict; refuse everything else."""
+    """Return a mapping of names (str) to values as it is, and pairs of them as a dict; other values raise an error."""
     if type(value) is not dict and not hasattr(value, "keys"):
         try:
             value = dict(value)
@@ -106,35 +106,35 @@ def to_named_values(name: str, value: Any) -> Any:
 
 
 def check_callable(name: str, value: Any) -> None:
-    """Refuse what cannot be called."""
+    """Raise an error for a value that cannot be called."""
     if not callable(value):
         refuse(name, value, "callable", ValueError)
 
 
 def check_callback(name: str, value: Any) -> None:
-    """Refuse what cannot be called for its effect or its answer, as a coroutine function: nobody awaits it."""
+    """Raise an error for an invalid callback, such as a coroutine function: it would never be awaited."""
     check_callable(name, value)
     if is_async(value):
         refuse(name, value, "a plain function and no coroutine function, which nobody awaits", ValueError)
 
 
 def is_async(function: Any) -> bool:
-    """Tell whether a call of it gives a coroutine or an asynchronous generator, of which nothing has run yet."""
+    """Tell whether a call of it only returns a coroutine or an asynchronous generator, which has not started."""
     code = getattr(function, "__code__", None)
     if code is not None:
         return bool(code.co_flags & _ASYNC)
-    import inspect  # few are neither a function nor a method
+    import inspect  # rarely needed: most callables are functions or methods
 
-    parts = (function, getattr(type(function), "__call__", None))  # noqa: B004 - what a call of an object runs
+    parts = (function, getattr(type(function), "__call__", None))  # noqa: B004 - it runs on a call of an object
     return any(inspect.iscoroutinefunction(part) or inspect.isasyncgenfunction(part) for part in parts)
 
 
 def to_bool(name: str, value: Any) -> bool:
-    """Return a flag, which in configuration files is a word or a digit.
+    """Return a boolean, which in configuration files is a word or a digit.
 
     :raises TypeError, ValueError: when it is none
     """
-    if value is None or isinstance(value, int):  # so is bool
+    if value is None or isinstance(value, int):  # bool is a subclass of int
         return bool(value)
     accepted = f"a bool, or one of {sorted(_WORDS)} (in any case)"
     if not isinstance(value, str):

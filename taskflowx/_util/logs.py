@@ -1,7 +1,7 @@
-"""Messages about a run, which cannot end it.
+"""Loggers for messages about a run, which cannot end it.
 
 Handlers, filters and the streams behind them are the user's. Python's own handlers raise where `sys.stderr` is closed,
-or is no stream, when they are to say that something is wrong with a message.
+or is no stream, when they report an error in a message.
 """
 
 from __future__ import annotations
@@ -23,5 +23,5 @@ class _Calm(_Adapter):
 
 
 def calm(name: str) -> logging.LoggerAdapter[logging.Logger]:
-    """Return the logger of a name: what is raised as it logs costs the message, and nothing else."""
+    """Return the logger of a name; an exception while it logs costs only the message."""
     return _Calm(logging.getLogger(name), {})

@@ -66,8 +66,8 @@ class _LastResult:
 class _Facts:
     """What a call can know about itself, in the shape of a detail that has succeeded.
 
-    `attempt` is 1, and one more each time a run was cut off in this call. `idempotency_key` stays the same then, also
-    from an execute to its revert, and is a new one in each round of a retry and after a reset.
+    `attempt` is 1, and one more each time that a run was interrupted in this call. `idempotency_key` stays the same
+    then, and from an execute to its revert; it is a new one in each round of a retry and after a reset.
 
     :param detail: the record of the atom
     :param counted: the key in its metadata under which attempts of this verb are counted
@@ -90,7 +90,7 @@ class _Facts:
         return self
 
     def __getitem__(self, name: str) -> Any:
-        meta = self._detail._meta or {}
+        meta = self._detail.own_meta or {}
         if name == "attempt":
             return meta.get(self._counted, 1)
         return f"{self._detail.uuid}.{meta.get(metadata.ROUND, 0)}"

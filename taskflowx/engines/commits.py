@@ -140,7 +140,7 @@ class Commits:
             self._writes.check_result(name, verb, outcome)
             if verb == states.EXECUTE and self._writes.limits_records:
                 whole = self._details[i].copy()
-                whole._store(outcome)
+                whole.store(outcome)
                 self._writes.check_record(whole)
         except exceptions.Unstorable as error:
             if verb == states.EXECUTE:

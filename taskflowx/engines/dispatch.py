@@ -82,7 +82,7 @@ class Dispatch:
         for position, i in enumerate(batch):
             caller = callers[i]
             arguments = {} if caller is None else caller.fill(sources[i])
-            if not plain[i] or notifier._topics or arguments is None or epoch != lookup.injections:
+            if not plain[i] or notifier._tfx_topics or arguments is None or epoch != lookup.injections:
                 left = position
                 break
             calls.append(base.Call(i, atoms[i], execute, arguments))
@@ -103,7 +103,7 @@ class Dispatch:
         None where there is no such call.
         """
         i, plan, plain, binder = call.index, self._plan, self._walk.plain, self._binder
-        if self._run.stopping or not plain[i] or len(plan.succ[i]) != 1 or self._notifier._topics:
+        if self._run.stopping or not plain[i] or len(plan.succ[i]) != 1 or self._notifier._tfx_topics:
             return None
         s = plan.succ[i][0]
         before, detail, atom, caller = self._details[i], self._details[s], plan.atoms[s], binder.callers[s]
@@ -140,7 +140,7 @@ class Dispatch:
         self._run.in_flight += 1
         call = base.Call(i, self._plan.atoms[i], states.EXECUTE, self._binder.execute_arguments(i))
         self._run.delivered.extend(self._executor.hand_in(call))
-        if self._notifier._topics:
+        if self._notifier._tfx_topics:
             self._transitions.publish(i, old, states.RUNNING)
 
     def _hand_in_late(self) -> bool:
@@ -180,10 +180,10 @@ class Dispatch:
                 if (
                     plain[i]
                     and call.verb == execute == detail.intention
-                    and detail._meta is None
+                    and detail.own_meta is None
                     and type(outcome) not in _ODD
                     and not (DERIVED_FAILURES and type(outcome) in DERIVED_FAILURES)
-                    and not notifier._topics
+                    and not notifier._tfx_topics
                 ):  # the short path of `Transitions.end`
                     detail.results = outcome
                     detail.state = states.SUCCESS
@@ -202,7 +202,7 @@ class Dispatch:
             raise interrupt.exception
 
     def cancel(self) -> None:
-        """Take back the calls that have not begun."""
+        """Cancel the calls that have not begun."""
         cancelled = self._cancelled
         try:
             cancelled += self._executor.recall()
@@ -231,7 +231,7 @@ class Dispatch:
         waiting = walk.undo if reverts else walk.ready
         if call.index in waiting:
             waiting.remove(call.index)
-            walk.cut_off.discard(call.index)
+            walk.interrupted.discard(call.index)
             self._run.got_ready = ([call],)
             self._details[call.index].state = states.REVERTING if reverts else states.RUNNING
             self.submit([call])

@@ -13,7 +13,6 @@ from taskflowx._util import arguments, logs
 from taskflowx.engines import base, endings, keeping, life, scheduler, shared, walk
 from taskflowx.engines.compilation import (
     Compilation,
-    quoted,
 )
 from taskflowx.engines.flow_state import FlowState
 from taskflowx.engines.options import NAMES, Options
@@ -90,13 +89,8 @@ class ActionEngine(base.Engine):
         begun; `discarded_failures` is 0, as none is ever discarded; `active_for` is the time spent in `run`, in
         seconds, and `seconds_per_state` how it was spent.
         """
-        current = [detail.state for detail in self.preparation.details if detail is not None]
-        awaiting = sum(state in states.FRESH for state in current)
-        under_way = sum(state in states.UNDER_WAY for state in current)
         return {
-            "completed": len(current) - awaiting - under_way,
-            "incomplete": under_way,
-            "awaiting": awaiting,
+            **self.preparation.counts(),
             "discarded_failures": 0,
             "active_for": self._active_for,
             "seconds_per_state": {state.lower(): seconds for state, seconds in sorted(self._seconds.items())},
@@ -176,7 +170,7 @@ class ActionEngine(base.Engine):
         """
         self.preparation.prepared("reset")
         if not force:
-            self._refuse_what_stands("reset")
+            self.preparation.refuse_to_repeat("reset")
         self._alone("reset", self._reset, in_a_run=False)
 
     def _reset(self) -> None:
@@ -212,20 +206,6 @@ class ActionEngine(base.Engine):
                 {f"{detail.KIND}_name": detail.name, f"{detail.KIND}_uuid": detail.uuid, "old_state": old},
             )
         self._state.publish()
-
-    def _refuse_what_stands(self, to: str) -> None:
-        """Refuse to make effects again that stand, as an inner part of the flow alone was reverted.
-
-        :raises InvalidState: names the atoms
-        """
-        standing = self.not_undone() if self._state.now == states.REVERTED else []
-        if standing:
-            msg = (
-                f"Can not {to} {self._flow}: it was reverted in part, and {quoted(standing)} would be repeated "
-                "without having been undone\n"
-                "rollback() undoes all that stands, then it can be run anew; reset(force=True) forgets what stands"
-            )
-            raise exceptions.InvalidState(msg)
 
     # -- a run -------------------------------------------------------------------------------------
 
@@ -267,7 +247,7 @@ class ActionEngine(base.Engine):
 
         With executor='asyncio' all of the run takes place in that loop, and `async def` tasks with it; other executors
         are waited for in a thread. When the coroutine is cancelled the flow is left SUSPENDED: coroutines of tasks are
-        cut off and run again when the flow is run on, what runs elsewhere is let finish.
+        interrupted and run again when the flow is run on, calls elsewhere are let finish.
 
         :param timeout: seconds after which nothing new starts and the flow is left SUSPENDED
         :raises TimeoutError: when the time is up
@@ -389,7 +369,7 @@ class ActionEngine(base.Engine):
         self.validate()
         self._take_late()
         if not work.undo:
-            self._refuse_what_stands("run")
+            self.preparation.refuse_to_repeat("run")
         if not work.undo and self._state.now == states.SUCCESS == endings.final_state(self.preparation.details):
             LOG.warning(
                 "%s has succeeded already, so nothing of it runs; reset() brings it to its beginning", self._flow

@@ -112,7 +112,7 @@ class Inline:
         It is so until other topics take the place of these, when somebody subscribes or leaves.
         """
         notifier = self._notifier
-        return notifier._topics, notifier._tfx_target_of(states.RUNNING), notifier._tfx_target_of(states.SUCCESS)
+        return notifier._tfx_topics, notifier._tfx_target_of(states.RUNNING), notifier._tfx_target_of(states.SUCCESS)
 
     def _execute(self, batch: list[int], *, stepwise: bool, apart: bool = False) -> None:  # noqa: C901 - hot
         """Execute a batch, and then, on the serial executor, the atoms that become ready by it.
@@ -125,7 +125,7 @@ class Inline:
         run, walk, transitions, stops = self._run, self._walk, self._transitions, self._stops
         atoms, details = self._plan.atoms, self._details
         callers, sources = self._binder.callers, self._binder.sources
-        need, plain, succ, reached = walk.need, self._inlinable or walk.plain, self._plan.succ, walk.reached
+        unmet, plain, succ, reached = walk.unmet, self._inlinable or walk.plain, self._plan.succ, walk.reached
         running, success = states.RUNNING, states.SUCCESS
         notifier, lookup, epoch = self._notifier, self._lookup, self._binder.epoch
         topics, on_running, on_success = self._subscribers()
@@ -157,7 +157,7 @@ class Inline:
                         self._make_one(self._prepare.execute(i))
                         continue
                     detail = details[i]
-                    if notifier._topics is not topics:
+                    if notifier._tfx_topics is not topics:
                         topics, on_running, on_success = self._subscribers()
                     if on_running is not None:
                         # looked at before anything is told
@@ -168,7 +168,7 @@ class Inline:
                         try:
                             facts = {
                                 "task_name": detail.name,
-                                "task_uuid": detail._uuid or detail.uuid,
+                                "task_uuid": detail.own_uuid or detail.uuid,
                                 "old_state": old,
                             }
                             try:
@@ -208,15 +208,15 @@ class Inline:
                             transitions.end_apart(i, states.EXECUTE, result)
                         continue
                     detail.results = result
-                    if notifier._topics is not topics:
+                    if notifier._tfx_topics is not topics:
                         topics, on_running, on_success = self._subscribers()
-                    if detail._meta:
+                    if detail.own_meta:
                         self._progress.complete(detail)
                     detail.state = success
                     if on_success is not None:
                         facts = {
                             "task_name": detail.name,
-                            "task_uuid": detail._uuid or detail.uuid,
+                            "task_uuid": detail.own_uuid or detail.uuid,
                             "old_state": running,
                             "result": result,
                         }
@@ -230,8 +230,8 @@ class Inline:
                     after = succ[i]
                     if after:  # to begin a loop over nothing takes longer than to look
                         for s in after:
-                            count = need[s] - 1
-                            need[s] = count
+                            count = unmet[s] - 1
+                            unmet[s] = count
                             if not count:
                                 if plain[s]:
                                     ready.append(s)
@@ -255,7 +255,7 @@ class Inline:
         """
         run, walk, transitions, stops = self._run, self._walk, self._transitions, self._stops
         atoms, details, notifier = self._plan.atoms, self._details, self._notifier
-        hold, pred, takes_of = walk.hold, self._plan.pred, self._binder.undo_takes
+        standing, pred, takes_of = walk.standing, self._plan.pred, self._binder.undo_takes
         callers, sources = self._binder.undo_callers, self._binder.undo_sources
         revert, reverting, reverted, success = states.REVERT, states.REVERTING, states.REVERTED, states.SUCCESS
         lookup, epoch, plain = self._lookup, self._binder.epoch, self._inlinable or walk.plain
@@ -277,7 +277,7 @@ class Inline:
                     if (
                         not plain[i]
                         or detail.state != success
-                        or notifier._topics
+                        or notifier._tfx_topics
                         or atom._tfx_listened is not None
                         or within != untouched  # the last one has changed a variable: the others are kept apart
                     ):
@@ -320,13 +320,13 @@ class Inline:
                         continue
                     detail.revert_results = outcome
                     detail.state = reverted
-                    hold[i] = CLEAR
+                    standing[i] = CLEAR
                     for p in pred[i]:
-                        count = hold[p]
+                        count = standing[p]
                         if count > 1:
-                            hold[p] = count - 1
+                            standing[p] = count - 1
                         elif count == 1:
-                            hold[p] = 0
+                            standing[p] = 0
                             if plain[p] and details[p].state == success:
                                 undo.append(p)
                             else:

@@ -40,7 +40,7 @@ class Keeping:
         self.count_anew()
 
     def count_anew(self) -> None:
-        """Take in that atoms have begun anew."""
+        """Take in that atoms were reset."""
         details = self._details
         self._left = {
             i: {j for j in takers if details[j].state not in states.PASSED} for i, takers in self._takers.items()

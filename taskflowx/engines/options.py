@@ -31,7 +31,7 @@ class Options(NamedTuple):
     - `on_revert_failure`: 'halt' (what precedes an atom whose revert failed waits, the default) or 'continue'
     - `defer_reverts`: whether a retry that says REVERT leaves it to the one around it how much is undone
     - `never_resolve`: whether failures trigger no rollback, and everything that can still run runs
-    - `inject_transient`: whether values that atoms inject are left out of the record (the default)
+    - `inject_transient`: whether values that atoms inject are kept out of the record (the default)
     - `durability`: with a store other than memory, when the record is written: 'strict' (the default: before a call
       that depends on it begins), 'group' (at most every `commit_interval` seconds) or 'exit' (when something has
       failed, and when the run is suspended or ends)
@@ -40,7 +40,7 @@ class Options(NamedTuple):
       then the run is stopped
     - `keep_results`: False to let go of the result of a task once each task that takes it has ended, and no
       `revert`, decider or retry needs it; or the names of values that are kept all the same
-    - `lease`: after how many seconds without a sign of life another process may take the run over, 60 by default
+    - `lease`: after how many seconds without a heartbeat another process may take the run over, 60 by default
     - `on_mismatch`: what is done when the record has atoms that have begun, and that the flow does not have any
       more: 'warn' (the default), 'refuse' (IncompatibleVersion before anything runs) or 'ignore'
     - `gather_statistics`: whether the time spent in each step is measured (the default)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from taskflowx import exceptions, retry, states
 from taskflowx._util import logs
 from taskflowx.engines.binding import Binder
-from taskflowx.engines.compilation import NAMED_IN_FULL, check_picklable, missing
+from taskflowx.engines.compilation import NAMED_IN_FULL, check_picklable, missing, quoted
 from taskflowx.engines.compile import compile_flow
 from taskflowx.engines.transitions import reset
 
@@ -142,6 +142,32 @@ class Preparation:
             and detail.state not in states.NOT_BEGUN
             and not (isinstance(atom, retry.Retry) and type(atom).revert is retry.Retry.revert)
         ] + [detail.name for detail in self.absent if detail.KIND == "task"]
+
+    def refuse_to_repeat(self, to: str) -> None:
+        """Refuse to make effects again that stand, as an inner part of the flow alone was reverted.
+
+        :param to: what would make them again
+        :raises InvalidState: names the atoms
+        """
+        standing = self.not_undone() if self._storage.get_flow_state() == states.REVERTED else []
+        if standing:
+            msg = (
+                f"Can not {to} {self._flow}: it was reverted in part, and {quoted(standing)} would be repeated "
+                "without having been undone\n"
+                "rollback() undoes all that stands, then it can be run anew; reset(force=True) forgets what stands"
+            )
+            raise exceptions.InvalidState(msg)
+
+    def counts(self) -> dict[str, int]:
+        """Return how many atoms have ended, are under way, and have not begun."""
+        current = [detail.state for detail in self.details if detail is not None]
+        awaiting = sum(state in states.FRESH for state in current)
+        under_way = sum(state in states.UNDER_WAY for state in current)
+        return {
+            "completed": len(current) - awaiting - under_way,
+            "incomplete": under_way,
+            "awaiting": awaiting,
+        }
 
     def reset(self, moved: dict[int, str | None]) -> None:
         """Reset all atoms; may be done again.

@@ -38,7 +38,7 @@ class Prepare:
         transitions, detail = self._transitions, self._details[i]
         if i in self._plan.votes and not admitted and i not in self._run.repeated:
             try:
-                depth = resolve.refusal(self._plan, i, self._details)
+                depth = resolve.veto(self._plan, i, self._details)
             except Exception as error:
                 transitions.fail_uncalled(i, Failure.from_exception(error))
                 return None
@@ -60,7 +60,7 @@ class Prepare:
         transitions, detail = self._transitions, self._details[i]
         if detail.intention == states.RETRY:
             return self._run_again(i)
-        meta = detail._meta
+        meta = detail.own_meta
         if meta and meta.get(metadata.NOT_CALLED):
             transitions.move(i, states.REVERTING, calls=False)
             transitions.end(i, states.REVERT, None)
@@ -82,7 +82,7 @@ class Prepare:
             self._run.failed.append(r)
             return None
         self._transitions.restart(r)
-        if self._run.walk.need[r]:  # it has been moved, or something new stands before it
+        if self._run.walk.unmet[r]:  # it has been moved, or something new stands before it
             self._transitions.move(r, states.PENDING)
             return None
         return self.execute(r, admitted=True)

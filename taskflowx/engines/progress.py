@@ -71,7 +71,7 @@ class Progress:
         late = self._details[i].state == states.SUCCESS  # of a thread that the task has left behind
         if type(details) is not _OnRecord and not late:
             self._note(i, details)
-        if self._notifier._topics:
+        if self._notifier._tfx_topics:
             self._notifier._tfx_notify_only(
                 task.EVENT_UPDATE_PROGRESS,
                 {**details, "task_name": reporting.name, "task_uuid": self._storage.get_atom_uuid(reporting.name)},
@@ -129,8 +129,8 @@ class Progress:
         """Note that all of a task is done, where its progress is on record: stores are read by others, too."""
         if self._unpublished:
             self._publish_recorded()
-        if detail._meta and metadata.PROGRESS in detail._meta:
-            detail._meta[metadata.PROGRESS] = 1.0
+        if detail.own_meta and metadata.PROGRESS in detail.own_meta:
+            detail.own_meta[metadata.PROGRESS] = 1.0
 
     def _publish_recorded(self) -> None:
         """Publish progress that is on record."""

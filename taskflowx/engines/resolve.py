@@ -1,4 +1,4 @@
-"""Pure decisions of a run: what a failure turns round, and whether deciders refuse an atom.
+"""Pure decisions of a run: which region a failure rolls back, and whether deciders veto an atom.
 
 Nothing here changes anything. The scheduler passes in how to ask a retry, and carries out what comes back.
 """
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Resolution(NamedTuple):
-    """The region `lo <= i < hi` that a failure turns round; `restart` is the retry to run again after it, or -1."""
+    """The region `lo <= i < hi` that a failure rolls back; `restart` is the retry to run again after it, or -1."""
 
     lo: int
     hi: int
@@ -24,7 +24,7 @@ class Resolution(NamedTuple):
 
 
 def resolve(plan: Plan, failed: int, ask: Callable[[int, str], Any], *, defer_reverts: bool = False) -> Resolution:
-    """Find what the failure of an atom turns round, asking the retries around it from the inside out.
+    """Find the region that the failure of an atom rolls back, asking the retries around it from the inside out.
 
     :param ask: called with the index of a retry and the name under which the failure goes into its history; returns the
         decision, or None when that retry is not to be asked
@@ -56,8 +56,8 @@ def resolve(plan: Plan, failed: int, ask: Callable[[int, str], Any], *, defer_re
     return everything if found is None or defer_reverts else found
 
 
-def refusal(plan: Plan, i: int, details: Sequence[Any]) -> deciders.Depth | None:
-    """Ask the deciders before an atom; returns how far their refusal reaches, or None when all agree.
+def veto(plan: Plan, i: int, details: Sequence[Any]) -> deciders.Depth | None:
+    """Ask the deciders before an atom; returns how far their veto reaches, or None when all agree.
 
     A decider on the link from an atom that is ignored is not asked.
     """

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from taskflowx import states
 from taskflowx._util import logs
-from taskflowx.engines import refusals, resolve
+from taskflowx.engines import resolve, vetoes
 from taskflowx.engines.transitions import count_attempt, forget_part
 from taskflowx.persistence import models
 from taskflowx.record import metadata
@@ -37,7 +37,7 @@ def open_run(run: Run, commits: Commits, transitions: Transitions, rollback: Rol
 
 def _take_up(run: Run, commits: Commits, transitions: Transitions, rollback: Rollback) -> None:
     walk, details = run.walk, run.details
-    if any(one is not None and one._meta and models.META_LET_GO in one._meta for one in details):
+    if any(one is not None and one.own_meta and models.META_LET_GO in one.own_meta for one in details):
         run.binder.look_anew_for(metadata.is_let_go)
     if run.plan.votes:
         _complete_vetoes(run, commits, transitions)
@@ -49,13 +49,13 @@ def _take_up(run: Run, commits: Commits, transitions: Transitions, rollback: Rol
         rollback.resolve_failures()
         walk.open()  # in the regions that they roll back, what was under way then is to be undone
         commits.mark_all(walk.adjusted)
-    for i in (*walk.ready, *walk.cut_off):
+    for i in (*walk.ready, *walk.interrupted):
         one = details[i]
         if one.intention != states.EXECUTE:
             continue
-        if one._meta and metadata.NOT_CALLED in one._meta:  # an interrupt came before its failure was on record
+        if one.own_meta and metadata.NOT_CALLED in one.own_meta:  # an interrupt came before its failure was on record
             commits.mark(i)
-            walk.cut_off.discard(i)
+            walk.interrupted.discard(i)
             one.state = states.PENDING
         elif one.state == states.RUNNING:
             run.repeated.add(i)
@@ -71,23 +71,23 @@ def _complete_vetoes(run: Run, commits: Commits, transitions: Transitions) -> No
     """
     plan, details = run.plan, run.details
     ignored = [i for i in plan.votes if details[i].state == states.IGNORE]
-    if not ignored or any(refusals.is_known(details[i]) for i in ignored):
+    if not ignored or any(vetoes.is_known(details[i]) for i in ignored):
         return
     for i in ignored:
         try:
-            depth = resolve.refusal(plan, i, details)
+            depth = resolve.veto(plan, i, details)
         except Exception as error:  # it is skipped, whatever its deciders say now
             LOG.warning("A decider before atom '%s', which was skipped, raised %r", details[i].name, error)
             continue
         if depth is None:
             continue
         commits.mark(i)
-        details[i].meta = {**details[i].meta, refusals.META_REFUSED: depth.value}
-        skipped, passed = run.refusals.left_out(i, depth)
+        details[i].meta = {**details[i].meta, vetoes.META_REFUSED: depth.value}
+        skipped, passed = run.vetoes.skipped_by(i, depth)
         for s in skipped:
             after = details[s]
             if after.state == states.PENDING and after.intention == states.EXECUTE:
                 commits.mark(s)
                 after.state = after.intention = states.IGNORE
                 transitions.publish(s, states.PENDING, states.IGNORE)
-        run.refusals.note(i, depth, passed)
+        run.vetoes.note(i, depth, passed)

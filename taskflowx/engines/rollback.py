@@ -51,12 +51,12 @@ class Rollback:
         if self._details[i].intention == states.RETRY:
             # A retry that cannot run again: the rollback goes on instead.
             self._commits.mark_region(0, len(self._plan))
-            self._walk.turn(0, len(self._plan), cause=i)
+            self._walk.roll_back(0, len(self._plan), cause=i)
             return
         walk, details, commits = self._walk, self._details, self._commits
         ask = functools.partial(self._ask, details[i].failure)
         lo, hi, restart = resolve.resolve(self._plan, i, ask, defer_reverts=self._defer_reverts)
-        around = walk.turned_with(lo, hi)
+        around = walk.rolling_back_around(lo, hi)
         if around == (lo, hi):
             # The last word counts while the retry has not been reached.
             if isinstance(self._plan.atoms[lo], retry.Retry) and details[lo].state == states.SUCCESS:
@@ -64,7 +64,7 @@ class Rollback:
                 details[lo].intention = states.RETRY if restart >= 0 else states.REVERT
         elif around is None:
             commits.mark_region(lo, hi)
-            commits.mark_all(walk.turn(lo, hi, restart, i))
+            commits.mark_all(walk.roll_back(lo, hi, restart, i))
 
     def _ask(self, failure: Failure, r: int, name: str) -> Any:
         """Add a failure to a retry's history and ask for its decision.

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from taskflowx.engines import life, refusals
+from taskflowx.engines import life, vetoes
 from taskflowx.executors import base
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Run:
         self.executor = executor
         self.notifier = notifier
         self.arrange = arrange or _arranger(plan)
-        self.refusals = refusals.Refusals(plan)
+        self.vetoes = vetoes.Vetoes(plan)
         #: the context variables of the caller of the run; each call in place finds a copy of them
         self.context = contextvars.copy_context()
         #: what has left the run before its end
@@ -103,8 +103,8 @@ class Run:
     def take_ready(self) -> list[int]:
         """Take the atoms that are ready, in the order in which they start."""
         batch, self.walk.ready = self.walk.ready, []
-        if self.walk.cut_off:
-            self.walk.cut_off.difference_update(batch)
+        if self.walk.interrupted:
+            self.walk.interrupted.difference_update(batch)
         if len(batch) > 1:
             self.arrange(batch)
         return batch
@@ -112,8 +112,8 @@ class Run:
     def take_undo(self) -> list[int]:
         """Take the atoms that can be undone, in the order in which that is done."""
         batch, self.walk.undo = self.walk.undo, []
-        if self.walk.cut_off:
-            self.walk.cut_off.difference_update(batch)
+        if self.walk.interrupted:
+            self.walk.interrupted.difference_update(batch)
         if len(batch) > 1:
             self.arrange(batch)
             batch.reverse()

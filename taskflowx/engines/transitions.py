@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from taskflowx import retry, states, task
 from taskflowx._util import failpoints
-from taskflowx.engines import refusals
+from taskflowx.engines import vetoes
 from taskflowx.engines.unclosed import UNDONE_WITH
 from taskflowx.executors import base
 from taskflowx.persistence import models
@@ -59,7 +59,7 @@ class Transitions:
         if commits.dirty is not None:
             commits.dirty.add(i)
         old, detail.state = detail.state, state
-        if self._notifier._topics:
+        if self._notifier._tfx_topics:
             if commits.dirty is not None and calls and state in states.CALLED:
                 commits.unpublished.append((i, old, state))
                 return
@@ -122,7 +122,7 @@ class Transitions:
             self.move(i, states.FAILURE, detail.failure)
             self._run.failed.append(i)
         else:
-            detail._store(outcome)
+            detail.store(outcome)
             self._progress.complete(detail)
             self.move(i, states.SUCCESS, outcome)
             if not self._plan.plain[i] and isinstance(self._plan.atoms[i], task.Task):
@@ -189,7 +189,7 @@ class Transitions:
     def skip(self, refused: int, depth: deciders.Depth) -> None:
         """Skip atoms after a veto, all of them before it is published: the record never has a part of a veto."""
         moved = []
-        skipped, passed = self._run.refusals.left_out(refused, depth)
+        skipped, passed = self._run.vetoes.skipped_by(refused, depth)
         try:
             for i in reversed(skipped):  # the refused one last: until it is skipped, its deciders are asked again
                 detail = self._details[i]
@@ -197,18 +197,18 @@ class Transitions:
                     moved.append((i, detail.state))
                     self._commits.mark(i)
                     if i == refused:
-                        detail.meta = {**detail.meta, refusals.META_REFUSED: depth.value}
+                        detail.meta = {**detail.meta, vetoes.META_REFUSED: depth.value}
                     detail.state = detail.intention = states.IGNORE
         except BaseException:  # an interrupt: a veto of which the record has a part would be known to nobody
             for i, old in moved:
                 self._details[i].state, self._details[i].intention = old, states.EXECUTE
-                self._details[i].meta.pop(refusals.META_REFUSED, None)
+                self._details[i].meta.pop(vetoes.META_REFUSED, None)
             raise
-        self._run.refusals.note(refused, depth, passed)
+        self._run.vetoes.note(refused, depth, passed)
         self._walk.ignore(refused, [i for i, _ in moved])
         for i, _ in moved:
             self._let_go(i)
-        if self._notifier._topics:
+        if self._notifier._tfx_topics:
             for i, old in reversed(moved):
                 self.publish(i, old, states.IGNORE)
 
@@ -229,18 +229,18 @@ class Transitions:
             detail.state = states.SUCCESS
             if not rolling_back:
                 detail.intention = states.RETRY
-                walk.note_turned(i, i + 1)
-                walk.need[i] = self._plan.degree[i]
-                walk.hold[i] = 0
+                walk.note_rolling_back(i, i + 1)
+                walk.unmet[i] = self._plan.degree[i]
+                walk.standing[i] = 0
                 walk.undo.append(i)
         else:
             if i in self._run.repeated:
-                walk.cut_off.add(i)
+                walk.interrupted.add(i)
             else:
                 detail.state = states.PENDING
             if not rolling_back:
                 walk.ready.append(i)
-        if rolling_back and not walk.hold[i]:
+        if rolling_back and not walk.standing[i]:
             walk.freed(i)
 
     def requeue_all(self) -> None:
@@ -260,14 +260,14 @@ class Transitions:
             detail.note_failure({name: failure._tfx_past() for name, failure in detail.last_failures.items()})
         self.move(r, states.RETRYING)
         region = self._plan.region(r)
-        let_in = run.refusals.let_in(*region, details) if self._plan.votes else []
+        readmitted = run.vetoes.readmitted(*region, details) if self._plan.votes else []
         if run.repeated:
             run.repeated.difference_update(range(*region))
-        for i in self._walk.restart(r, let_in):
+        for i in self._walk.restart(r, readmitted):
             old = details[i].state
             self._commits.mark(i)
             reset(details[i], counted=i in counted)
-            if old != states.PENDING and self._notifier._topics:
+            if old != states.PENDING and self._notifier._tfx_topics:
                 self.publish(i, old, states.PENDING)
         if r in counted:
             _count_round(detail)
@@ -284,9 +284,9 @@ def reset(detail: AtomDetail, *, counted: bool) -> None:
     """
     if counted:
         _count_round(detail)
-    if detail._meta:
-        for key in (metadata.NOT_CALLED, UNDONE_WITH, *refusals.METAS, metadata.PROGRESS, metadata.PROGRESS_DETAILS):
-            detail._meta.pop(key, None)
+    if detail.own_meta:
+        for key in (metadata.NOT_CALLED, UNDONE_WITH, *vetoes.METAS, metadata.PROGRESS, metadata.PROGRESS_DETAILS):
+            detail.own_meta.pop(key, None)
     detail.reset(states.PENDING)
 
 
@@ -314,8 +314,8 @@ def count_attempt(detail: AtomDetail) -> bool:
 def forget_part(detail: AtomDetail) -> None:
     """Remove from the record of an atom the part that an interrupted execute, which is called again, has left there."""
     detail.failure = None
-    if detail._meta:
-        detail._meta.pop(metadata.NOT_CALLED, None)
+    if detail.own_meta:
+        detail.own_meta.pop(metadata.NOT_CALLED, None)
     if detail.KIND == "retry" and detail.results and not detail.results[-1][1]:
         detail.results.pop()  # an attempt that did not fail is not followed by another one
 

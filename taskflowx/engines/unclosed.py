@@ -10,7 +10,7 @@ What must stay true:
 - What is on record as done is passed when its predecessors have run, and is never executed again.
 - A region is rolled back as a whole, with the atoms that are new in it.
 - What has begun after a region that is rolled back is rolled back with it, and before it. UNDONE_WITH marks it: when a
-  retry runs the region again, it begins anew, too.
+  retry runs the region again, it is reset, too.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ def recount(walk: Walk, plan: Plan, details: list[Any], *, fresh: bool) -> None:
         _complete_regions(walk, plan, details)
     unwinding = _unwinding(walk, plan, details)
     count_unmet(walk, plan, details, fresh=fresh)
-    hold = walk.hold
+    standing = walk.standing
     walk.undo = []
     for i in range(len(details) - 1, -1, -1):
-        hold[i] = CLEAR
+        standing[i] = CLEAR
         if unwinding[i]:
-            hold[i] = sum(hold[s] != CLEAR for s in plan.succ[i])
-            if not hold[i]:
+            standing[i] = sum(standing[s] != CLEAR for s in plan.succ[i])
+            if not standing[i]:
                 walk.settle(i, details[i])
 
 
@@ -68,8 +68,8 @@ def count_unmet(walk: Walk, plan: Plan, details: list[Any], *, fresh: bool) -> N
 
     :param fresh: see `recount`
     """
-    need, plain = walk.need, walk.plain
-    need[:], plain[:] = plan.degree, plan.plain
+    unmet, plain = walk.unmet, walk.plain
+    unmet[:], plain[:] = plan.degree, plan.plain
     walk.failed = []
     ready: list[int] = []
     for i, detail in enumerate(details):
@@ -77,19 +77,19 @@ def count_unmet(walk: Walk, plan: Plan, details: list[Any], *, fresh: bool) -> N
         if state == states.IGNORE:
             plain[i] = 0
         if detail is not None and detail.intention in states.ROLLING_BACK:
-            need[i] = plan.degree[i]
+            unmet[i] = plan.degree[i]
             if fresh and state in states.CUT_OFF:
-                walk.cut_off.add(i)
-        elif need[i]:
+                walk.interrupted.add(i)
+        elif unmet[i]:
             if state == states.SUCCESS:
                 plain[i] = 0
             elif state == states.RUNNING and fresh:
-                walk.cut_off.add(i)
+                walk.interrupted.add(i)
             elif state == states.FAILURE:
                 walk.failed.append(i)
         elif detail is None or state in states.PASSED:
             for s in plan.succ[i]:
-                need[s] -= 1
+                unmet[s] -= 1
         else:
             (walk.failed if state == states.FAILURE else ready).append(i)
     if not fresh:  # what runs in this process is not ready, though it is in a state in which a crash would leave it so
@@ -101,7 +101,7 @@ def count_unmet(walk: Walk, plan: Plan, details: list[Any], *, fresh: bool) -> N
 def undone_with(details: list[Any], name: str) -> list[int]:
     """Return the atoms that are rolled back with the region before them that a retry of this name runs again."""
     return [
-        i for i, detail in enumerate(details) if detail is not None and (detail._meta or {}).get(UNDONE_WITH) == name
+        i for i, detail in enumerate(details) if detail is not None and (detail.own_meta or {}).get(UNDONE_WITH) == name
     ]
 
 
@@ -110,7 +110,7 @@ def _controls(plan: Plan, i: int) -> bool:
 
 
 def _is_marked(detail: Any) -> bool:
-    return bool(detail._meta) and UNDONE_WITH in detail._meta
+    return bool(detail.own_meta) and UNDONE_WITH in detail.own_meta
 
 
 def _intend(walk: Walk, i: int, detail: Any, intention: str) -> None:
@@ -127,15 +127,15 @@ def _complete_regions(walk: Walk, plan: Plan, details: list[Any]) -> None:
     for i, detail in enumerate(details):
         if detail is not None and detail.state == states.RETRYING and detail.intention == states.EXECUTE:
             _intend(walk, i, detail, states.RETRY)  # whoever was killed here had begun to reset the region
-    walk.turned = _regions(plan, details)
-    for lo, hi in walk.turned:
+    walk.rolling_back = _regions(plan, details)
+    for lo, hi in walk.rolling_back:
         for i in range(lo, hi):
             detail = details[i]
             if detail is None or (i == lo and _runs_again(plan, details, lo)):
                 continue
             if not _is_unresolved(detail):
                 _intend(walk, i, detail, states.REVERT)
-    within = {i for lo, hi in walk.turned for i in range(lo, hi)}
+    within = {i for lo, hi in walk.rolling_back for i in range(lo, hi)}
     for i, detail in enumerate(details):  # OpenStack TaskFlow marks what comes after a region, though it has not begun
         if detail is not None and detail.state == states.PENDING and i not in within and not _is_marked(detail):
             _intend(walk, i, detail, states.EXECUTE)
@@ -175,10 +175,10 @@ def _unwinding(walk: Walk, plan: Plan, details: list[Any]) -> bytearray:
     """Return 1 for each node that is rolled back, or comes after one; what has begun there is rolled back, too."""
     unwinding = bytearray(len(details))
     origin: dict[int, str] = {}
-    for lo, hi in walk.turned:
+    for lo, hi in walk.rolling_back:
         unwinding[lo:hi] = b"\1" * (hi - lo)
         origin.update(dict.fromkeys(range(lo, hi), details[lo].name if _runs_again(plan, details, lo) else ""))
-    regions = dict(walk.turned)
+    regions = dict(walk.rolling_back)
     for i, detail in enumerate(details):
         if unwinding[i]:
             if i in regions and _runs_again(plan, details, i):
@@ -195,7 +195,7 @@ def _unwinding(walk: Walk, plan: Plan, details: list[Any]) -> bytearray:
         if not marked:
             detail.meta[UNDONE_WITH] = origin[i]
             _intend(walk, i, detail, states.REVERT)
-        walk.note_turned(i, i + 1)
+        walk.note_rolling_back(i, i + 1)
     return unwinding
 
 
@@ -207,7 +207,7 @@ def _join(walk: Walk, details: list[Any], region: range, origins: set[str], orig
     """Have a region that was to run again rolled back with the one before it, of which it got the origin."""
     if not origins:
         return
-    walk.turned.remove((region.start, region.stop))
+    walk.rolling_back.remove((region.start, region.stop))
     name = _origin(origins)
     for i in region:
         origin[i] = name
@@ -216,4 +216,4 @@ def _join(walk: Walk, details: list[Any], region: range, origins: set[str], orig
             detail.meta[UNDONE_WITH] = name
             detail.intention = states.REVERT
             walk.adjusted.append(i)
-            walk.note_turned(i, i + 1)
+            walk.note_rolling_back(i, i + 1)

@@ -1,6 +1,6 @@
-"""Where calls run, and how a place is picked by its name.
+"""The places where calls run, and their names.
 
-`fetch` turns what a user passes as `executor=` into an `Executor`.
+`fetch` turns the `executor=` argument of a user into an `Executor`.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ _BY_NAME: dict[str, Callable[[int | None], base.Executor]] = {
 }
 
 
-#: the group of entry points by which packages bring executors: callables that take `max_workers` and return a
+#: the entry point group for the executors of other packages: callables that take `max_workers` and return a
 #: `base.Executor`, such as `futures.FuturesExecutor(make=...)`
 GROUP = "taskflowx.executors"
 
@@ -85,7 +85,7 @@ _EXPECTED = "expected a taskflowx.executors.base.Executor"
 
 
 def _plug_in(name: str) -> Callable[[int | None], base.Executor]:
-    """Return what makes the executor of a name that is not ours."""
+    """Return the factory of a plug-in executor, by its name."""
     import importlib.metadata
 
     brought = {point.name: point for point in importlib.metadata.entry_points(group=GROUP)}
@@ -106,8 +106,8 @@ def _plug_in(name: str) -> Callable[[int | None], base.Executor]:
 
 
 def _adapted(executor: Any, max_workers: int | None) -> base.Executor | None:
-    """Return our own way to run on something of another library, None where there is none."""
-    futurist = sys.modules.get("futurist")  # who has made an executor of it has imported it
+    """Return our own executor for an object of another library, None if there is none."""
+    futurist = sys.modules.get("futurist")  # an executor of futurist implies its import
     if futurist is not None and isinstance(executor, futurist.GreenThreadPoolExecutor):
         from taskflowx.executors import green
 
@@ -122,13 +122,13 @@ def _adapted(executor: Any, max_workers: int | None) -> base.Executor | None:
 def fetch(executor: Any, max_workers: Any = None, *, inline: bool = True) -> base.Executor:
     """Return the executor for a name, or for an instance of `concurrent.futures.Executor`, which stays the caller's.
 
-    So does a client of Dask's; `'dask://host:port'` is the address of a scheduler of Dask's.
+    A Dask client stays the caller's, too; `'dask://host:port'` is the address of a Dask scheduler.
 
-    :param max_workers: how many calls may run at once, for the executors that are picked by name
-    :param inline: whether a call that is the only one may run in the thread of the engine, in our own threads executor
-    :raises ValueError: when there is no executor of that name, or `max_workers` is no positive number
-    :raises TypeError: when it is something else, such as a class in the place of an instance
-    :raises RuntimeError: when green threads or a cluster are asked for, and eventlet or distributed is not installed
+    :param max_workers: the maximum number of concurrent calls, for executors that are picked by name
+    :param inline: whether a single call may run in the engine's thread, in our own threads executor
+    :raises ValueError: when there is no executor of that name, or `max_workers` is not a positive number
+    :raises TypeError: when it is something else, such as a class in place of an instance
+    :raises RuntimeError: when green threads or a cluster are requested, and eventlet or distributed is not installed
     """
     if max_workers is not None and (not isinstance(max_workers, int) or max_workers < 1):
         msg = f"max_workers must be a positive number of workers, not {max_workers!r}"
@@ -153,7 +153,7 @@ def fetch(executor: Any, max_workers: Any = None, *, inline: bool = True) -> bas
     adapted = _adapted(executor, max_workers)
     if adapted is not None:
         return adapted
-    import concurrent.futures  # only what is used is imported
+    import concurrent.futures  # imported only where it is needed
 
     if isinstance(executor, concurrent.futures.Executor) or callable(getattr(executor, "submit", None)):
         from taskflowx.executors import futures

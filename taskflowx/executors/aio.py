@@ -1,17 +1,17 @@
-"""Coroutines: `async def` tasks run in an event loop, all others in worker threads.
+"""The asyncio executor: `async def` tasks run in an event loop, all others in worker threads.
 
-The loop belongs to one of two. `engine.run()` makes one for the run, and turns it whenever the scheduler waits, in the
-thread of the engine. `await engine.arun()` runs in a loop that is there already: the scheduler then never waits in
-here, as the engine awaits `filled` first.
+The loop is one of two. `engine.run()` makes a loop for the run, and runs it in the engine's thread whenever the
+scheduler waits. `await engine.arun()` uses the caller's loop, which runs already: the scheduler then never waits here,
+as the engine awaits `filled` first.
 
 What must stay true:
 
 - No coroutine of a run outlives the run. Coroutines touch the mailbox and nothing else of the run.
-- Each call that was handed in is delivered once or given back, whatever is cancelled, stopped or closed: a coroutine
-  is in `_running` until its call has been delivered.
-- A coroutine that others have cancelled, as a loop does when it ends, was interrupted and has not failed.
-- A signal handler may raise anywhere. asyncio logs what is raised in a callback and goes on, so each callback of ours
-  is a step that is taken again, by `_surely`, and what came in between is raised where the run waits.
+- Each submitted call is delivered once or returned by `recall`, even if something is cancelled, stopped or closed: a
+  coroutine is in `_running` until its call has been delivered.
+- A coroutine that was cancelled from outside, as by a loop that ends, is interrupted; it has not failed.
+- A signal handler may raise anywhere. asyncio logs an exception in a callback and continues, so each of our callbacks
+  is a repeatable step that `_surely` repeats; the exception is raised where the run waits.
 """
 
 from __future__ import annotations
@@ -34,24 +34,24 @@ from taskflowx.types.failure import Failure
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: the outcome of a call for which it was too late when its turn came
+#: the outcome of a call that would have started after the deadline
 _LATE = object()
 
-#: so often a step is taken again at most: what fails each time is no interrupt, but an error of ours
+#: the most attempts at a step: an exception in each of them is no interrupt, but our own error
 _TIMES = 12
 
-#: seconds after which a coroutine is found that an interrupt has ended before its first line
+#: seconds between two searches for coroutines that an interrupt has ended before their first line
 _SECONDS_LOST = 0.5
 
-#: seconds for which a timer is set at most: loops differ in how many they bear, and who wakes early waits again
+#: the longest timer in seconds: loops differ in their maximum, and a waiter that wakes early waits again
 _LONGEST = 3600.0
 
 
 class AsyncioExecutor(base.Executor):
     """Runs `async def` calls in an event loop, and others in threads.
 
-    :param max_workers: how many calls may run at once, coroutines and threads together; without it coroutines have no
-        limit
+    :param max_workers: the maximum number of concurrent calls, coroutines and threads together; without it the number
+        of coroutines has no limit
     """
 
     runs_async = True
@@ -67,24 +67,24 @@ class AsyncioExecutor(base.Executor):
         self._context = contextvars.copy_context()
         #: calls for which there is no room yet
         self._pending: deque[base.Call] = deque()
-        #: calls for which it was too late when their turn came
+        #: calls that would have started after the deadline
         self._late: list[base.Call] = []
-        #: the coroutines that run
+        #: the running coroutines
         self._running: dict[asyncio.Task[None], base.Call] = {}
-        #: the calls that are with the threads, where their number is limited
+        #: the calls in the threads, where their number is limited
         self._in_threads: set[base.Call] = set()
-        #: what a signal handler has raised in a callback
+        #: an exception that a signal handler has raised in a callback
         self._interrupt: BaseException | None = None
-        #: called when a coroutine has ended that has not delivered that itself
+        #: called when a coroutine has ended without delivering its call
         self._has_ended = functools.partial(self._surely, self._settle_ended)
         self._lookout: asyncio.TimerHandle | None = None
         self._starting = False
         self._cancelled = False
-        #: whether the loop of the run is turned, and whether that is only until no coroutine runs any more
+        #: whether the run's own loop runs, and whether it runs only until no coroutine is left
         self._turning = self._ending = False
 
     def check_start(self) -> None:
-        """Refuse a run that would have to turn a loop inside of another one."""
+        """Raise an error if the run would have to run a loop inside another one."""
         if self._loop is None and asyncio._get_running_loop() is not None:
             raise RuntimeError(
                 "engine.run() with executor='asyncio' turns an event loop, and one runs in this thread already: "
@@ -92,12 +92,12 @@ class AsyncioExecutor(base.Executor):
             )
 
     def make_queue(self) -> base.Mailbox:
-        """Return a mailbox: who waits on it turns the loop."""
+        """Return a mailbox; waiting on it runs the loop."""
         self._mailbox = base.Mailbox(self._turn)
         return self._mailbox
 
     def start(self, deliver: Callable[[tuple[Any, Any]], None]) -> None:
-        """Get ready to take calls, in the loop of the caller if there is one."""
+        """Prepare to take calls, in the caller's loop if there is one."""
         self._deliver = deliver
         self._cancelled = self._ending = self._starting = False
         self._running = {}
@@ -116,7 +116,7 @@ class AsyncioExecutor(base.Executor):
         self._look_out()
 
     def submit(self, calls: list[base.Call]) -> None:
-        """Start coroutines, and hand other calls to the threads."""
+        """Start coroutines, and submit other calls to the threads."""
         others = []
         limited = self._most != math.inf
         for call in calls:
@@ -126,7 +126,7 @@ class AsyncioExecutor(base.Executor):
                 others.append(call)
         self._start_pending()
         if self._cancelled and self._pending:
-            self._deliver(base.WAKE)  # for them to be taken back
+            self._deliver(base.WAKE)  # so that the scheduler cancels them
         if others:
             self._threads.submit(others)
 
@@ -157,7 +157,7 @@ class AsyncioExecutor(base.Executor):
         self._running[one] = call
 
     def _begin_as_told(self, loop: asyncio.AbstractEventLoop, call: base.Call) -> None:
-        """Have the loop's task factory make the task: it may run at once, as with `eager_task_factory`."""
+        """Start a coroutine by the loop's task factory, which may run it at once, as `eager_task_factory` does."""
         one = self._context.copy().run(loop.create_task, self._run(call, self._deliver))
         if not one.done() or not hasattr(call, "outcome"):
             self._running[one] = call
@@ -187,9 +187,9 @@ class AsyncioExecutor(base.Executor):
     def _settle(
         self, again: bool, one: asyncio.Task[None] | None, call: base.Call, deliver: Callable[[tuple[Any, Any]], None]
     ) -> None:
-        """Deliver what came of a coroutine, to the run that it is of: another one may have begun, if this was left.
+        """Deliver the outcome of a coroutine to its own run: after an abandoned run another one may have started.
 
-        :param again: whether that may have been done
+        :param again: whether the outcome may have been delivered already
         """
         if call.outcome is _LATE:
             deliver(base.WAKE)
@@ -206,7 +206,7 @@ class AsyncioExecutor(base.Executor):
             self._stop_turning()
 
     def _settle_ended(self, _again: bool, one: asyncio.Task[None]) -> None:
-        """Deliver a coroutine that has ended and has not done that itself, as one cancelled before its first turn."""
+        """Deliver a coroutine that ended without doing so itself, such as one cancelled before its first step."""
         call = self._running.get(one)
         if call is None:
             return
@@ -221,14 +221,14 @@ class AsyncioExecutor(base.Executor):
         self._settle(again, one, call, self._deliver)
 
     def _deliver_from_thread(self, item: tuple[Any, Any]) -> None:
-        """Deliver, and make room for another call first: who takes what is delivered waits again, and starts that."""
+        """Deliver an item, and make room for another call first: the scheduler starts that when it waits again."""
         self._in_threads.discard(item[0])
         self._deliver(item)
 
     # -- interrupts --------------------------------------------------------------------------------
 
     def _surely(self, step: Callable[..., None], *of: Any) -> None:
-        """Take a step that may be taken again until it has come to its end, and note what comes in between."""
+        """Repeat a repeatable step until it completes, and note exceptions that interrupt it."""
         again = False
         for _ in range(_TIMES):
             try:
@@ -244,7 +244,7 @@ class AsyncioExecutor(base.Executor):
             self._interrupt = error
 
     def _raise_interrupt(self) -> None:
-        """Raise what has interrupted a callback."""
+        """Raise the exception that has interrupted a callback."""
         if self._interrupt is not None:
             try:
                 raise self._interrupt
@@ -252,7 +252,7 @@ class AsyncioExecutor(base.Executor):
                 self._interrupt = None
 
     def _look_out(self, _again: bool = False) -> None:
-        """Deliver, now and then, what a coroutine that an interrupt has ended before its first line cannot deliver."""
+        """Deliver, periodically, the coroutines that an interrupt has ended before their first line."""
         loop = self._loop
         if loop is None or loop.is_closed():
             return
@@ -266,7 +266,7 @@ class AsyncioExecutor(base.Executor):
             wake()
 
     def recall(self) -> list[base.Call]:
-        """Give back the calls that have not begun."""
+        """Cancel the calls that have not started, and return them."""
         queued = self._threads.recall()
         if self._most != math.inf:
             self._in_threads.difference_update(queued)
@@ -276,29 +276,29 @@ class AsyncioExecutor(base.Executor):
         return left
 
     def cancel(self) -> None:
-        """Cut off the coroutines that run; each is still delivered."""
+        """Cancel the running coroutines; each is still delivered."""
         self._cancelled = True
         for one in list(self._running):
             with contextlib.suppress(RuntimeError):  # their loop is closed
                 one.cancel()
 
     def stop(self) -> None:
-        """Wait until all calls have been delivered, and let go of threads and loop.
+        """Wait until all calls have been delivered, and release threads and loop.
 
-        When the wait is interrupted, coroutines are cut off.
+        If the wait is interrupted, coroutines are cancelled.
         """
-        if self._runner is not None and self._loop is None:  # an interrupt has come before that was noted
+        if self._runner is not None and self._loop is None:  # an interrupt came before the assignment
             self._loop = self._runner.get_loop()
         runner, loop = self._runner, self._loop
         if runner is None or loop is None:
             if self._running:
-                self.cancel()  # the loop is not ours to turn; who has left in a hurry finds them cut off
+                self.cancel()  # the loop is the caller's: coroutines of an abandoned run are cancelled
             self._threads.stop()
         else:
             try:
                 self._ending = True
                 while self._running and not loop.is_closed():
-                    self._turn_until_stopped(loop)  # a task may have stopped it, so more than once
+                    self._turn_until_stopped(loop)  # repeated, as a task may have stopped the loop
                 self._threads.stop()
             finally:
                 self._close(runner, loop)
@@ -310,26 +310,26 @@ class AsyncioExecutor(base.Executor):
         self._raise_interrupt()
 
     def _close(self, runner: asyncio.Runner, loop: asyncio.AbstractEventLoop) -> None:
-        """Close the loop of the run; may be called again after an interrupt."""
+        """Close the run's own loop; may be called again after an interrupt."""
         self._cancelled = True
-        self._turning = False  # an interrupt may have come before that was said
+        self._turning = False  # an interrupt may have skipped the assignment
         try:
             if not loop.is_closed():
                 loop.call_soon(loop.stop)
-                loop.run_forever()  # a stop that is left from before would keep the runner from closing it
+                loop.run_forever()  # consumes a pending stop, which would keep the runner from closing the loop
             runner.close()
         finally:
-            # Nothing turns these any more: an interrupt has come while they were cut off.
+            # The loop no longer runs these: an interrupt came while they were cancelled.
             for one, call in list(self._running.items()):
                 if not hasattr(call, "outcome"):
                     call.outcome = base.Interrupt(asyncio.CancelledError("The loop has ended"))
                 self._settle(True, one, call, self._deliver)
 
     def _turn(self, timeout: float | None) -> bool:
-        """Turn the loop of the run while the scheduler waits."""
+        """Run the run's own loop while the scheduler waits."""
         runner, loop = self._runner, self._loop
         if runner is None or loop is None:
-            return False  # the loop of the caller: it has been awaited
+            return False  # the caller's loop, which has been awaited
         self._start_pending()
         timer = None
         if timeout is not None:
@@ -345,9 +345,9 @@ class AsyncioExecutor(base.Executor):
         return True
 
     def _turn_until_stopped(self, loop: asyncio.AbstractEventLoop, *, unless: Any = None) -> None:
-        """Turn the loop.
+        """Run the loop until it is stopped.
 
-        :param unless: what is looked at when a stop counts already: nothing is to be done if it is true
+        :param unless: read when a stop already counts: if it is true, the loop need not run
         """
         self._turning = True
         try:
@@ -358,27 +358,27 @@ class AsyncioExecutor(base.Executor):
 
     def _wake(self) -> None:
         loop = self._loop
-        assert loop is not None, "who waits has a loop"
+        assert loop is not None, "a waiter has a loop"
         if threading.get_ident() == self._thread:
             self._stop_turning()
         else:
-            with contextlib.suppress(RuntimeError):  # it is closed: nobody waits
+            with contextlib.suppress(RuntimeError):  # it is closed: there is no waiter
                 loop.call_soon_threadsafe(self._surely, self._stop_turning)
 
     def _stop_turning(self, _again: bool = False) -> None:
-        """Stop the loop, if it is still turned for whoever asked for that."""
+        """Stop the loop, if it still runs for the waiter."""
         if self._turning and self._loop is not None:
             self._loop.stop()
 
-    # -- in the loop of the caller -----------------------------------------------------------------
+    # -- in the caller's loop -----------------------------------------------------------------------
 
     def check_free(self) -> None:
-        """Refuse a second run at the same time."""
+        """Raise an error if another run is in progress."""
         if self._loop is not None:
             raise RuntimeError("This executor is in use by another run")
 
     def use(self, loop: asyncio.AbstractEventLoop | None) -> None:
-        """Have a run take place in a loop which runs already; None when it has ended."""
+        """Set the running loop in which a run takes place; None at its end."""
         self._loop = loop
 
     @property
@@ -387,10 +387,10 @@ class AsyncioExecutor(base.Executor):
         return self._runner is None and self._loop is not None
 
     async def filled(self, seconds: float | None) -> None:
-        """Wait until there is something for the scheduler, or for so many seconds."""
+        """Wait until the mailbox has an item, for at most the given number of seconds."""
         self._start_pending()
         if self._mailbox or seconds == 0:
-            await asyncio.sleep(0)  # others have their turn
+            await asyncio.sleep(0)  # lets other tasks run
             return
         loop = asyncio.get_running_loop()
         arrived = loop.create_future()
@@ -421,7 +421,7 @@ class AsyncioExecutor(base.Executor):
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:
-    """Return a new loop, of which asyncio does not log that it makes it: what raised there would leave half a loop."""
+    """Return a new loop; asyncio's log record of that is suppressed, as an exception in it would leave half a loop."""
     log, here = logging.getLogger("asyncio"), threading.get_ident()
     if not log.isEnabledFor(logging.DEBUG):
         return asyncio.new_event_loop()
@@ -430,13 +430,13 @@ def _new_loop() -> asyncio.AbstractEventLoop:
         return threading.get_ident() != here
 
     try:
-        log.filters.insert(0, silence)  # before those that may raise
+        log.filters.insert(0, silence)  # before filters that may raise
         return asyncio.new_event_loop()
     finally:
         log.removeFilter(silence)
 
 
 def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Have asyncio log what a callback has raised; what is raised by that would come out of the loop."""
+    """Have asyncio log an exception in a callback; an exception in that handler would end the loop."""
     with contextlib.suppress(Exception):
         loop.default_exception_handler(context)

@@ -1,9 +1,9 @@
-"""What a call is, how it is run, and what the scheduler asks of a place to run it.
+"""The call, how it is performed, and the contract between the scheduler and an executor.
 
 A `Call` is one verb (execute or revert) on one atom with its arguments. `perform` runs it and never raises an
-`Exception`: how it went wrong is a `Failure`, which is a value. An `Executor` takes calls and delivers, from whatever
-thread, one `(call, outcome)` each; an outcome is a value, a `Failure`, an `Interrupt` when something that is no
-`Exception` (such as SystemExit) came out of the call, or `NotBegun`.
+`Exception`: an error becomes a `Failure`, which is a value. An `Executor` accepts calls and delivers one `(call,
+outcome)` each, from any thread. An outcome is a value, a `Failure`, an `Interrupt` when the call raised something other
+than an `Exception` (such as SystemExit), or `NotBegun`.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
 
-#: delivered so that the scheduler looks what there is to be done
+#: delivered to wake the scheduler, which then looks for work
 WAKE = (None, None)
 
 
 class Call:
-    """One verb on one atom: `verb` is `states.EXECUTE` or `states.REVERT`, `index` the atom's place in the Plan.
+    """One verb on one atom: `verb` is `states.EXECUTE` or `states.REVERT`, `index` the atom's index in the Plan.
 
-    `outcome` is not set but by an executor that keeps there what came of the call until it is delivered.
+    `outcome` is unset, except by an executor that keeps the outcome of the call there until it is delivered.
     """
 
     __slots__ = ("atom", "index", "kwargs", "outcome", "verb")
@@ -49,11 +49,11 @@ class Call:
 
 
 class Follower(Call):
-    """A call that is sent together with the one that it follows, to begin as soon as that has succeeded.
+    """A call that is sent together with its predecessor, and starts as soon as that has succeeded.
 
-    It is handed in when the scheduler learns of that success. Worker processes keep until then what has come of it.
+    The scheduler dispatches it when it learns of that success. Until then worker processes keep its outcome.
 
-    :param awaited: the names of the arguments that are the result of the call before
+    :param awaited: the names of the arguments that take the result of the predecessor
     """
 
     __slots__ = ("awaited", "before", "kept")
@@ -61,14 +61,14 @@ class Follower(Call):
     def __init__(self, index: int, atom: Any, kwargs: dict[str, Any], awaited: tuple[str, ...]) -> None:
         super().__init__(index, atom, states.EXECUTE, kwargs)
         self.awaited = awaited
-        #: the number of the call before, for the executor
+        #: the number of the predecessor, for the executor
         self.before = -1
-        #: what would have been delivered, in order: with the task for progress, with None for the outcome
+        #: deliveries kept back, in order: (task, details) for progress, (None, outcome) for the outcome
         self.kept: list[tuple[Any, Any]] = []
 
 
 class Interrupt:
-    """The outcome of a call that ended in what is no `Exception`: the run is to stop, and to raise it."""
+    """The outcome of a call that raised something other than an `Exception`: the run stops and raises it."""
 
     __slots__ = ("exception",)
 
@@ -77,7 +77,7 @@ class Interrupt:
 
 
 class NotBegun:
-    """The outcome of a call that its executor has refused or dropped, so that there is nothing to undo."""
+    """The outcome of a call that its executor rejected or dropped before it started: there is nothing to undo."""
 
     __slots__ = ("failure",)
 
@@ -86,9 +86,9 @@ class NotBegun:
 
 
 class Event(NamedTuple):
-    """Something that a task has told those who listen to it, and that listen elsewhere than where it runs.
+    """An event that a task published in a worker, for the subscribers in the engine's process.
 
-    :param told: whether it is what the engine knows by itself, so that nothing comes of it but that
+    :param told: whether the engine publishes this event itself, so that it must only be passed on to subscribers
     """
 
     event_type: str
@@ -97,25 +97,25 @@ class Event(NamedTuple):
 
 
 class _Forwarded(task.TaskNotifier):
-    """The notifier of a task that runs elsewhere than those who listen to it."""
+    """The notifier of a task that runs in another process than its subscribers."""
 
     forward: Callable[[Event], None]
 
     def notify(self, event_type: str, details: Mapping[str, Any] | None) -> None:
-        """Call those who have begun to listen here, and those who listen there."""
+        """Notify the subscribers in this process, and those in the engine's process."""
         self.tell_of(event_type, details)
         self.forward(Event(event_type, None if details is None else dict(details), told=False))
 
     def tell(self, progress: float) -> None:
-        """As `notify`, of what the engine knows by itself."""
+        """As `notify`, for progress that the engine publishes itself."""
         super().tell(progress)
         self.forward(Event(task.EVENT_UPDATE_PROGRESS, {"progress": progress}, told=True))
 
 
 def forward_events(atom: Any, forward: Callable[[Event], None]) -> None:
-    """Have the events of a task that somebody listens to elsewhere go there.
+    """Forward the events of a task to its subscribers elsewhere.
 
-    :param forward: takes each of them
+    :param forward: called with each event
     """
     notifier = _Forwarded(atom.TASK_EVENTS, atom)
     notifier.forward = forward
@@ -152,7 +152,7 @@ def perform(atom: Any, verb: str, kwargs: dict[str, Any]) -> Any:
 def context_of_calls(report: Callable[[Any, dict[str, Any]], None] | None) -> contextvars.Context:
     """Return a copy of the context in which the run was started; each call runs in a copy of it.
 
-    :param report: takes the progress of tasks there
+    :param report: called with the progress of tasks in this context
     """
     context = contextvars.copy_context()
     context.run(task.PROGRESS.set, report)
@@ -160,37 +160,37 @@ def context_of_calls(report: Callable[[Any, dict[str, Any]], None] | None) -> co
 
 
 class Delivered(queue.SimpleQueue[tuple[Any, Any]]):
-    """What the scheduler waits on.
+    """The queue that the scheduler waits on.
 
-    Items are moved from here to where they stay at hand without a step of Python in between: after any such step a
-    signal handler may raise, and what had been taken would be lost.
+    Items are moved to their destination without a step of Python in between: after any such step a signal handler may
+    raise, and a removed item would be lost.
     """
 
     def move(self, into: collections.deque[tuple[Any, Any]], timeout: float | None = None) -> None:
-        """Move the first item, and wait for one.
+        """Move the first item; wait for one if there is none.
 
-        :raises queue.Empty: when there is none in that many seconds
+        :raises queue.Empty: when none arrives within `timeout` seconds
         """
         get = super().get
         take = get if timeout is None else functools.partial(get, True, timeout)
         into.extend(itertools.islice(iter(take, None), 1))
 
     def move_all(self, into: collections.deque[tuple[Any, Any]]) -> None:
-        """Move all items that are there."""
+        """Move all items that are queued."""
         with contextlib.suppress(queue.Empty):
             into.extend(iter(self.get_nowait, None))
 
 
 def may_wait_natively() -> bool:
-    """Tell whether a thread may wait as `Delivered` does: not if threads were replaced after this module was imported.
+    """Tell whether a thread may wait on `Delivered`: not if threads were replaced after this module was imported.
 
-    A process that is monkey-patched by eventlet has another class of queues from then on.
+    Once eventlet has monkey-patched a process, it has another class of queues.
     """
     return queue.SimpleQueue is Delivered.__base__
 
 
 def movers(delivered: Any) -> tuple[Callable[..., None], Callable[..., None]]:
-    """Return `move` and `move_all` of what an executor lets the scheduler wait on, which need not have them."""
+    """Return `move` and `move_all` of an executor's queue, or substitutes when it has none."""
 
     def move(into: collections.deque[tuple[Any, Any]], timeout: float | None = None) -> None:
         into.append(delivered.get() if timeout is None else delivered.get(timeout=timeout))
@@ -203,37 +203,37 @@ def movers(delivered: Any) -> tuple[Callable[..., None], Callable[..., None]]:
 
 
 class Mailbox:
-    """What the scheduler waits on, for executors that do their own work in its thread while it waits.
+    """The mailbox that the scheduler waits on, for executors that work in its thread while it waits.
 
-    :param wait: does that work until something may have been put in, at most for so many seconds; returns whether it
-        can be asked again when nothing has
+    :param wait: does that work until an item may have arrived, for at most the given number of seconds; returns whether
+        it may be called again when none has
     """
 
     def __init__(self, wait: Callable[[float | None], bool]) -> None:
         self._items: collections.deque[tuple[Any, Any]] = collections.deque()
         self._wait = wait
-        #: called, in any thread, when something is put in; None while nobody has to be woken. Who is about to sleep
-        #: sets it before a last look into the mailbox.
+        #: wake-up: called, in any thread, when an item is put in; None while the scheduler is awake. A waiter sets it
+        #: before it looks into the mailbox for the last time and sleeps.
         self.wake: Callable[[], None] | None = None
 
     def __bool__(self) -> bool:
         return bool(self._items)
 
     def has(self, call: Call) -> bool:
-        """Tell whether the outcome of a call is there and has not been taken."""
+        """Tell whether the outcome of a call is in the mailbox."""
         return any(of is call for of, _ in self._items)
 
     def put(self, item: tuple[Any, Any]) -> None:
-        """Put something in, from any thread."""
+        """Put an item in, from any thread."""
         self._items.append(item)
         wake = self.wake
         if wake is not None:
             wake()
 
     def get(self, timeout: float | None = None) -> tuple[Any, Any]:
-        """Take the first item out, and wait for one.
+        """Take the first item out; wait for one if there is none.
 
-        :raises queue.Empty: when there is none in that many seconds
+        :raises queue.Empty: when none arrives within `timeout` seconds
         """
         self._wait_for_one(timeout)
         return self.get_nowait()
@@ -250,9 +250,9 @@ class Mailbox:
                     break
 
     def move(self, into: collections.deque[tuple[Any, Any]], timeout: float | None = None) -> None:
-        """Move the first item as `Delivered` does, and wait for one.
+        """Move the first item as `Delivered` does; wait for one if there is none.
 
-        :raises queue.Empty: when there is none in that many seconds
+        :raises queue.Empty: when none arrives within `timeout` seconds
         """
         self._wait_for_one(timeout)
         try:
@@ -261,7 +261,7 @@ class Mailbox:
             raise queue.Empty from None
 
     def move_all(self, into: collections.deque[tuple[Any, Any]]) -> None:
-        """Move all items that are there."""
+        """Move all items that are queued."""
         with contextlib.suppress(IndexError):
             into.extend(iter(self._items.popleft, None))
 
@@ -276,78 +276,79 @@ class Mailbox:
             raise queue.Empty from None
 
 
-#: where another process finds the names of the run
+#: the path under which another process finds the variable with the names of the run
 _RUN = "taskflowx.logging:RUN"
 
 
 class Executor:
-    """A place where calls run.
+    """Runs calls: the contract between the scheduler and the place where calls run.
 
-    Between `start` and `stop` the scheduler hands in calls by `submit`; each is either delivered once, or given back
+    Between `start` and `stop` the scheduler dispatches calls by `submit`; each is either delivered once, or cancelled
     by `recall`.
     """
 
     #: whether the scheduler runs all calls itself, one after another
     serial = False
-    #: whether the scheduler may run a call itself when it is the only one: what is passed to our own executors
+    #: whether the scheduler may run a call itself when it is the only one; our own executors have this option
     inline = False
-    #: whether atoms, arguments and results are pickled on their way
+    #: whether atoms, arguments and results are pickled for transport
     pickles = False
-    #: whether calls work on the very objects that the engine has; None where nobody can tell
+    #: whether calls work on the same objects as the engine; None when unknown
     shares_memory: bool | None = True
-    #: whether `async def` calls can run there
+    #: whether `async def` calls can run here
     runs_async = False
-    #: whether calls may run on another machine; None where nobody can tell
+    #: whether calls may run on another machine; None when unknown
     is_remote: bool | None = False
-    #: whether calls that were handed in and have not begun can be taken back
+    #: whether submitted calls that have not started can be cancelled
     can_cancel = True
-    #: whether calls that have begun can be ended from outside: they are when the wait for them is interrupted
+    #: whether running calls can be killed from outside: they are when the wait for them is interrupted
     can_kill = False
-    #: gives what follows a call for certain once it has succeeded, or None; the scheduler sets it before `start`, to
-    #: None where nothing may begin before it has been handed in. Only our own threads and processes ask.
+    #: returns the certain successor of a call once it has succeeded, or None. The scheduler sets it before `start`; to
+    #: None when no call may start before it is dispatched. Only our own threads and processes use it.
     follower_of: Callable[[Call], Follower | None] | None = None
-    #: the indices of the followers that were sent and have not been handed in
+    #: the indices of the followers that were sent and are not dispatched yet
     followers: Collection[int] = ()
-    #: refuses progress that a store cannot hold, in the task that reports it; the scheduler sets it before `start`
+    #: rejects progress that a store cannot hold, in the task that reports it; the scheduler sets it before `start`
     check_progress: Callable[[Any, dict[str, Any]], None] | None = None
-    #: the context variables that go along to calls in other processes, by path; the engine sets it
+    #: the context variables that are carried to calls in other processes, by path; the engine sets it
     context: Mapping[str, contextvars.ContextVar[Any]] = types.MappingProxyType({})
-    #: when time is up, in seconds of `time.monotonic`; the scheduler sets it before `start`, and takes back what has
-    #: not begun by then. As it may be busy, an executor may look itself: it keeps calls for that, and delivers `WAKE`
+    #: the deadline, in seconds of `time.monotonic`. The scheduler sets it before `start`, and then cancels every call
+    #: that has not started. As the scheduler may be busy, an executor may check the deadline itself: it keeps late
+    #: calls for `recall`, and delivers `WAKE`
     deadline: float | None = None
 
     @property
     def within_a_loop(self) -> bool:
-        """Whether the run takes place in an event loop that runs already, so that nothing may wait for a call."""
+        """Whether the run takes place in an event loop that already runs, so that nothing may block on a call."""
         return False
 
     def check_start(self) -> None:
-        """Raise an error, before anything happens, when a run cannot take place as things are now."""
+        """Raise an error, before anything happens, when a run is impossible at present."""
         if self.context and not self.shares_memory:
             self.carry()
 
     def carry(self) -> dict[str, bytes]:
-        """Return what context variables go along to calls in other processes, as `carried.put` takes it.
+        """Return the context variables that are carried to calls in other processes, as `carried.put` takes them.
 
         :raises TypeError: when the value of one cannot be pickled
         """
         return carried.pack({**self.context, _RUN: RUN}, self.dumps)
 
     def dumps(self, part: Any) -> bytes:
-        """Pickle a part of an atom as it is pickled on its way; used to look whether it can be, before a run."""
-        import pickle  # only what pickles asks
+        """Pickle a part of an atom as for transport; used before a run to check that it can be pickled."""
+        import pickle  # imported only where it is needed
 
         return pickle.dumps(part)
 
     def make_queue(self) -> Any:
-        """Return what the scheduler waits on: it has `put`, `get` and `get_nowait` as a `queue.SimpleQueue` does.
+        """Return the queue that the scheduler waits on; it has `put`, `get` and `get_nowait` as a `queue.SimpleQueue`.
 
-        With `move` and `move_all`, as `Delivered` has them, nothing is lost when a signal handler raises meanwhile.
+        With `move` and `move_all`, as `Delivered` has them, no item is lost when a signal handler raises.
         """
         return Delivered() if may_wait_natively() else queue.SimpleQueue()
 
     def start(self, deliver: Callable[[tuple[Any, Any]], None]) -> None:
-        """Get ready to take calls.
+        """Prepare to take calls.
 
         :param deliver: called, from any thread, with (call, outcome) for each call, and with (task, details) for
             progress
@@ -355,7 +356,7 @@ class Executor:
         raise NotImplementedError
 
     def reporter(self, deliver: Callable[[tuple[Any, Any]], None]) -> Callable[[Any, dict[str, Any]], None]:
-        """Return what takes the progress of a task that runs in this process, for `task.PROGRESS`.
+        """Return the callable that takes the progress of tasks in this process, for `task.PROGRESS`.
 
         :param deliver: see `start`
         """
@@ -373,16 +374,16 @@ class Executor:
         raise NotImplementedError
 
     def recall(self) -> list[Call]:
-        """Give back the calls that have not begun; they never will, and are not delivered."""
+        """Cancel the calls that have not started, and return them; they are not delivered."""
         raise NotImplementedError
 
     def hand_in(self, call: Call) -> list[tuple[Any, Any]]:
-        """Have a call take the place of the follower that was sent for it; returns what was kept back of that."""
+        """Confirm that the follower of this call is dispatched; returns the deliveries that were kept back for it."""
         raise NotImplementedError
 
     def withdraw(self) -> None:
-        """Take back the followers that have not begun; what came of the calls before the others has been delivered."""
+        """Cancel the followers that have not started; the outcomes of the predecessors of the others are delivered."""
 
     def stop(self) -> None:
-        """Return when all calls have ended and nothing of ours is left."""
+        """Return when all calls have ended and every resource of this executor is released."""
         raise NotImplementedError

@@ -1,8 +1,8 @@
 """Context variables that are carried to calls in other processes.
 
-Where calls share memory with the engine they run in a copy of the context in which the run was started. A context
-cannot be pickled, so for other processes an engine is told which variables go along, by its option `context=`. Besides
-these the names of the run go, for what is logged there.
+Calls that share memory with the engine run in a copy of the context in which the run was started. A context cannot be
+pickled, so for other processes the engine option `context=` lists the variables to carry. The names of the run are
+carried as well, for log records there.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def by_path(variables: Iterable[Any]) -> dict[str, contextvars.ContextVar[Any]]:
 
     :param variables: context variables, or such paths
     :raises TypeError: when one of them is neither
-    :raises ValueError: when one cannot be found by a path
+    :raises ValueError: when a variable or a path cannot be found
     """
     if isinstance(variables, str | contextvars.ContextVar):
         raise TypeError(f"context must be a list of context variables, not {variables!r} alone: context=[...]")
@@ -51,7 +51,7 @@ def _path_of(variable: contextvars.ContextVar[Any]) -> str:
 
 
 def _at(path: str) -> contextvars.ContextVar[Any]:
-    import pkgutil  # only what names a variable needs it
+    import pkgutil  # imported only where it is needed
 
     try:
         variable = pkgutil.resolve_name(path)
@@ -63,7 +63,7 @@ def _at(path: str) -> contextvars.ContextVar[Any]:
 
 
 def pack(variables: Mapping[str, contextvars.ContextVar[Any]], dumps: Callable[[Any], bytes]) -> dict[str, bytes]:
-    """Pickle the values that variables have in this context, by path; without those that have none.
+    """Pickle the values of variables in this context, by path; variables without a value are skipped.
 
     :param dumps: pickles a value
     :raises TypeError: when one of them cannot be pickled
@@ -85,8 +85,8 @@ def pack(variables: Mapping[str, contextvars.ContextVar[Any]], dumps: Callable[[
 
 
 def put(packed: Mapping[str, bytes]) -> None:
-    """Give variables the values that were packed, in this context; what cannot be read is left out, with a warning."""
-    import pickle  # what has been pickled is here
+    """Set variables to packed values, in this context; an unreadable value is skipped, with a warning."""
+    import pickle  # imported only where it is needed
 
     for path, value in packed.items():
         try:

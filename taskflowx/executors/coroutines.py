@@ -1,4 +1,4 @@
-"""The coroutine of a call: as a task of asyncio, how it is run, and who has cut it off."""
+"""The coroutine of a call: its asyncio task, how it is performed, and whether it was cancelled from outside."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ if TYPE_CHECKING:
 
 LOG = logs.calm(__name__)
 
-#: the call in which something happens; what a coroutine starts (tasks, timers) has it by its copy of the context
+#: the current call; tasks and timers that a coroutine starts inherit it with their copy of the context
 CALL: contextvars.ContextVar[base.Call | None] = contextvars.ContextVar(
     "taskflowx.executors.coroutines.CALL", default=None
 )
 
 
 class Coroutine(asyncio.Task[None]):
-    """The coroutine of a call, which knows who has cancelled it."""
+    """The coroutine of a call, which records whether it was cancelled from outside."""
 
     call: base.Call
-    #: called when it has ended, once somebody has cancelled it
+    #: called when a cancelled coroutine has ended
     ended: Callable[[asyncio.Task[None]], None]
     by_others = False
 
     def cancel(self, msg: Any = None) -> bool:
-        """Ask for its end, as that of any task of asyncio."""
-        self.add_done_callback(self.ended)  # if it has not begun it ends without a word
+        """Request cancellation, as for any asyncio task."""
+        self.add_done_callback(self.ended)  # before its first step it ends without running any of our code
         if CALL.get() is not self.call:
             self.by_others = True
         return super().cancel(msg)
@@ -43,26 +43,26 @@ _BIT = {states.EXECUTE: signature.EXECUTES_ASYNC, states.REVERT: signature.REVER
 
 
 def is_coroutine(call: base.Call) -> bool:
-    """Tell whether a call is one of a coroutine function."""
+    """Tell whether the verb of a call is a coroutine function."""
     return bool(call.atom._tfx_signature.asynchronous & _BIT[call.verb])
 
 
 def current_task() -> asyncio.Task[Any] | None:
-    """Return the task that runs in this thread, None where there is no loop."""
+    """Return the current task of this thread, None where no loop runs."""
     try:
         return asyncio.current_task()
-    except RuntimeError:  # no loop runs: what is left of a coroutine is thrown away
+    except RuntimeError:  # no loop runs: the rest of a coroutine is discarded
         return None
 
 
 def is_cut_off() -> bool:
-    """Tell whether somebody else has cancelled the coroutine that runs: not itself, nor what it has started."""
+    """Tell whether the running coroutine was cancelled from outside: not by itself, nor by its own tasks."""
     one = current_task()
     return one is None or (one.cancelling() > 0 and getattr(one, "by_others", True))
 
 
 def unless_cut_off(call: base.Call, failure: Failure) -> Any:
-    """Return a failure, or an interrupt where it came of what a coroutine does when it is cut off."""
+    """Return the failure, or an interrupt if cancellation from outside caused it."""
     error: BaseException | None = failure.exception
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
@@ -87,7 +87,7 @@ _METHODS = {
 
 
 async def perform(atom: Any, verb: str, kwargs: dict[str, Any]) -> Any:
-    """Do as `base.perform` does, and await what is to be awaited."""
+    """Do as `base.perform` does, and await an awaitable value."""
     try:
         listened = atom._tfx_listened
         if listened is not None:

@@ -1,8 +1,8 @@
-"""Any `concurrent.futures.Executor`: the standard interface is the plug.
+"""Runs calls on any `concurrent.futures.Executor`.
 
-Each call is one `submit` of a `Carrier`, which can be pickled: where it arrives without having been pickled it shares
-memory with the engine, runs in the context of the run and reports progress at once; otherwise it collects progress and
-brings it back with the outcome.
+Each call is one `submit` of a `Carrier`, which can be pickled. A carrier that arrives without having been pickled
+shares memory with the engine, runs in the context of the run and reports progress at once; otherwise it collects
+progress and returns it with the outcome.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LOG = logs.calm(__name__)
 
 
 class Brought:
-    """What comes back from another process: the outcome, and the progress and events that were told on the way."""
+    """The outcome of a call in another process, with the progress and events that were published on the way."""
 
     __slots__ = ("outcome", "progress")
 
@@ -41,15 +41,15 @@ class Brought:
 
 _NOTHING: Mapping[str, bytes] = types.MappingProxyType({})
 
-#: what became of a carrier first: it left for where it runs, or it was held back and never will run
+#: the first event in the life of a carrier: it left for its worker, or it was revoked and never runs
 _LEFT, _REVOKED = "left", "revoked"
 
 
 class Carrier:
-    """A call on its way to wherever it runs.
+    """A call on its way to its worker.
 
-    An executor may keep a carrier and fail all the same, so the carrier knows its own fate, which is settled once, by
-    one `setdefault`: it is held back, or it begins, or it is pickled, after which nobody here can tell.
+    An executor may keep a carrier and fail all the same. So the carrier records its own fate, which is decided once, by
+    one `setdefault`: it is revoked, or it starts, or it is pickled, after which its fate is unknown here.
     """
 
     __slots__ = ("_fate", "atom", "carried", "context", "kwargs", "listened", "verb")
@@ -66,33 +66,33 @@ class Carrier:
         self.atom = atom
         self.verb = verb
         self.kwargs = kwargs
-        self.context = context  # of the run; None in another process
-        self.carried = carried_along  # what context variables hold in another process
-        self.listened = listened  # whether somebody listens to the task where this comes from
+        self.context = context  # the context of the run; None in another process
+        self.carried = carried_along  # the values of context variables, for another process
+        self.listened = listened  # whether the task has subscribers in the engine's process
         self._fate: dict[str, Any] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._fate.setdefault("way", _LEFT) is _REVOKED:
-            raise pickle.PicklingError(f"The call of {self.atom} was taken back")
+            raise pickle.PicklingError(f"The call of {self.atom} was cancelled")
         listened = getattr(self.atom, "_tfx_listened", None) is not None
         return Carrier, (self.atom, self.verb, self.kwargs, None, self.carried, listened)
 
     def revoke(self) -> bool:
-        """Have the call never begin; tells whether that is so."""
+        """Prevent the call from ever starting; returns whether that succeeded."""
         return self._fate.setdefault("way", _REVOKED) is _REVOKED
 
     @property
     def begun(self) -> bool:
-        """Whether this very carrier has begun, and not a copy of it that was pickled."""
+        """Whether this carrier has started, and not a pickled copy of it."""
         return "begun" in self._fate and self._fate.get("way") is not _REVOKED
 
     @property
     def sent(self) -> bool:
-        """Whether a copy of it was pickled, which may run whatever its future says of being cancelled."""
+        """Whether a pickled copy exists, which may run even if its future counts as cancelled."""
         return "begun" not in self._fate and self._fate.get("way") is _LEFT
 
     def when_ended(self, take: Callable[[Any], None]) -> None:
-        """Have what comes of a call that has begun here be taken, in its thread, or at once when it has ended."""
+        """Call `take` with the outcome of a call that has started here: in its thread, or at once if it has ended."""
         end = self._fate.setdefault("end", take)
         if end is not take:
             take(end[0])
@@ -102,16 +102,16 @@ class Carrier:
         if self._fate.setdefault("begun", me) is not me:
             raise RuntimeError(f"The call of {self.atom} was to be made a second time")
         if self._fate.setdefault("way", _LEFT) is _REVOKED:
-            raise RuntimeError(f"The call of {self.atom} was taken back")
+            raise RuntimeError(f"The call of {self.atom} was cancelled")
 
     def __dask_tokenize__(self) -> str:
-        """Tell Dask that no call is like another one: it would take the result of the first for both."""
+        """Tell Dask that no two calls are equal: it would use the result of the first for both."""
         return uuid.uuid4().hex
 
     def __call__(self) -> Any:
         """Run the call.
 
-        :raises RuntimeError: when it was taken back, or has been made
+        :raises RuntimeError: when it was revoked, or has run already
         """
         self._begin()
         progress: list[Any] = []
@@ -121,7 +121,7 @@ class Carrier:
             if self.context is None:
                 context.run(self._get_ready_apart, progress)
             outcome = context.run(base.perform, self.atom, self.verb, self.kwargs)
-        except BaseException as error:  # not raised here: there are executors that it would end
+        except BaseException as error:  # not raised here: some executors end on it
             outcome = base.Interrupt(error)
         end = self._fate.setdefault("end", (outcome,))
         if type(end) is not tuple:
@@ -131,11 +131,11 @@ class Carrier:
         return Brought(outcome, progress) if progress else outcome
 
     def _get_ready_apart(self, progress: list[Any]) -> None:
-        """Have progress and events of a task be collected, in another process."""
+        """Collect the progress and events of a task, in another process."""
         atom = self.atom
 
         def bring(details: Any) -> None:
-            pickle.dumps(details)  # what cannot come back fails where it is told, and not the whole call
+            pickle.dumps(details)  # an unpicklable value must fail here, and not the whole call
             progress.append(details)
 
         if self.listened:
@@ -153,8 +153,8 @@ class FuturesExecutor(base.Executor):
     """Runs calls on an executor with the interface of `concurrent.futures`.
 
     :param executor: an executor that the caller made and that is left open; or None
-    :param make: makes an executor for each run, which is shut down after it; used when there is none
-    :param pickles: whether atoms, arguments and results are known to be pickled on the way
+    :param make: makes an executor for each run, which is shut down after it; used when `executor` is None
+    :param pickles: whether atoms, arguments and results are known to be pickled for transport
     """
 
     def __init__(
@@ -166,7 +166,7 @@ class FuturesExecutor(base.Executor):
     ) -> None:
         self._make = make
         self.pickles = pickles
-        # Of somebody else's we know only that those of the standard library with threads share memory.
+        # Of foreign executors only the standard library's thread pool is known to share memory.
         known = pickles or isinstance(executor, concurrent.futures.ThreadPoolExecutor)
         self.shares_memory = not pickles if known else None
         self.is_remote = False if known else None
@@ -177,7 +177,7 @@ class FuturesExecutor(base.Executor):
 
     def start(self, deliver: Callable[[tuple[Any, Any]], None]) -> None:
         """Make the executor, unless the caller gave one."""
-        self.stop()  # what is left of a run whose end was interrupted
+        self.stop()  # discards a run whose end was interrupted
         self._run = _Run(deliver, self.make_queue())
         self._context = base.context_of_calls(self.reporter(deliver))
         self._carried = {} if self.shares_memory else self.carry()
@@ -199,7 +199,7 @@ class FuturesExecutor(base.Executor):
                     )
                 run.pending[call] = future, carrier
                 future.add_done_callback(functools.partial(run.ended, call))
-                run.expected += 1  # last: a call that an interrupt has kept from getting here is not waited for
+                run.expected += 1  # last: a call whose submission was interrupted is not waited for
             except Exception as error:  # a pool that is broken or shut down fails the call
                 run.refused(call, carrier, error)
 
@@ -209,16 +209,16 @@ class FuturesExecutor(base.Executor):
         except concurrent.futures.BrokenExecutor:
             if self._make is None:
                 raise
-            # A worker has died. What it held has failed; the rest, a rollback above all, goes on in a new pool.
+            # A worker has died. Its calls have failed; the others, above all a rollback, run in a new pool.
             self._running.shutdown(wait=True)  # type: ignore[union-attr]
             self._running = self._make()
             return self._running.submit(carrier)
 
     def recall(self) -> list[base.Call]:
-        """Give back the calls that can still be cancelled, and have not left this process."""
+        """Cancel the calls that can still be cancelled and have not left this process, and return them."""
         run, left = self._run, []
         for call, (future, carrier) in list(run.pending.items()):
-            # Taken out first: whoever takes a call out decides what becomes of it.
+            # Removed first: whichever thread removes a call decides its fate.
             if run.pending.pop(call, None) is None:
                 continue
             if future is None:  # its `submit` was interrupted
@@ -231,7 +231,7 @@ class FuturesExecutor(base.Executor):
                 run.pending[call] = future, carrier
                 if future.done():
                     run.ended(call, future)
-            elif not carrier.revoke() and carrier.begun:  # so what `cancel` says is not true
+            elif not carrier.revoke() and carrier.begun:  # so the result of `cancel` is wrong
                 carrier.when_ended(functools.partial(run.tell, call))
             else:
                 run.expected -= 1
@@ -239,7 +239,7 @@ class FuturesExecutor(base.Executor):
         return left
 
     def stop(self) -> None:
-        """Wait until all calls have been delivered, and shut down what was made for the run."""
+        """Wait until all calls have been delivered, and shut down the executor that was made for the run."""
         run = self._run
         while len(run.delivered) < run.expected:
             run.woken.get()
@@ -248,7 +248,7 @@ class FuturesExecutor(base.Executor):
             self._running = None
 
 
-#: what is used of a future
+#: the methods of a future that are used
 _OF_A_FUTURE = ("add_done_callback", "cancel", "done", "result")
 
 
@@ -261,17 +261,17 @@ def _cancelled(future: Any, call: base.Call) -> bool:
 
 
 class _Run:
-    """The calls of one run: a call that ends after its run was abandoned is delivered to nobody else's."""
+    """The calls of one run: a call that ends after its run was abandoned is delivered to no other run."""
 
     def __init__(self, deliver: Callable[[tuple[Any, Any]], None], woken: Any) -> None:
         self.deliver = deliver
         self.pending: dict[base.Call, tuple[Any, Carrier]] = {}  # each with its future, or None
-        self.expected = 0  # how many were submitted, less those recalled
-        self.delivered: list[None] = []  # as long as there were deliveries; whatever thread may append to it
-        self.woken = woken  # a queue, as `make_queue` gives it: something is put in after each delivery
+        self.expected = 0  # how many were submitted, less those cancelled
+        self.delivered: list[None] = []  # one element for each delivery; any thread may append
+        self.woken = woken  # a queue of `make_queue`: gets an item after each delivery
 
     def ended(self, call: base.Call, future: Any) -> None:
-        """Deliver what came of a call, unless it has been recalled."""
+        """Deliver the outcome of a call, unless it has been cancelled."""
         taken = self.pending.pop(call, None)
         if taken is None:
             return
@@ -282,7 +282,7 @@ class _Run:
                 for details in outcome.progress:
                     self.deliver((call.atom, details))
                 outcome = outcome.outcome
-        except Exception as error:  # the executor's own: what the call itself raises is an outcome
+        except Exception as error:  # the executor's own error: an error of the call is an outcome
             self._failed(call, taken[1], error, known=isinstance(error, _NEVER_BEGAN))
         except BaseException as error:
             self.tell(call, base.Interrupt(error))
@@ -290,16 +290,16 @@ class _Run:
             self.tell(call, outcome)
 
     def refused(self, call: base.Call, carrier: Carrier, error: Exception) -> None:
-        """Deliver that a call was not taken, which its executor may have kept all the same."""
+        """Deliver that `submit` failed; the executor may have kept the call all the same."""
         if self.pending.pop(call, None) is None:
             return  # it has ended meanwhile
         self.expected += 1
         self._failed(call, carrier, error, known=True)
 
     def _failed(self, call: base.Call, carrier: Carrier, error: Exception, *, known: bool) -> None:
-        """Deliver the failure of an executor, when nothing of the call goes on that we know of.
+        """Deliver an executor's failure, once no part of the call is known to run.
 
-        :param known: whether the call has not begun where we have not seen it begin
+        :param known: whether a call that did not start here has not started at all
         """
         failure = Failure.from_exception(error)
         if carrier.revoke():
@@ -310,7 +310,7 @@ class _Run:
             self.tell(call, failure)
 
     def tell(self, call: base.Call, outcome: Any) -> None:
-        """Deliver what came of a call."""
+        """Deliver the outcome of a call."""
         self.deliver((call, outcome))
         self.delivered.append(None)
         self.woken.put(None)
@@ -320,5 +320,5 @@ _NEVER_BEGAN = (concurrent.futures.BrokenExecutor, concurrent.futures.CancelledE
 
 
 def _after_all(call: base.Call, outcome: Any, failure: Failure) -> Any:
-    """Return what is delivered of a call that has run, although its executor failed: it is to be undone."""
+    """Return the outcome of a call that has run although its executor failed: it is rolled back."""
     return outcome if call.verb == states.REVERT or isinstance(outcome, base.Interrupt) else failure

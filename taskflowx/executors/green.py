@@ -1,7 +1,7 @@
-"""Green threads of eventlet: calls take turns in the thread of the engine, and switch where they wait.
+"""Green threads of eventlet: calls take turns in the engine's thread, and switch where they wait.
 
-What must stay true: the engine lets green threads run while it waits, also where nothing is monkey-patched; what
-other native threads put on its queue, as `engine.suspend()` does, reaches it too.
+What must stay true: the engine lets green threads run while it waits, even where nothing is monkey-patched. Items that
+other native threads put on its queue, as `engine.suspend()` does, reach it too.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from taskflowx.executors import futures
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: seconds between two looks for what other native threads have put, as they cannot wake a green one
+#: seconds between two checks for items of other native threads, which cannot wake a green thread
 _GLANCE = 0.05
-#: how many calls run at once by default: a green thread costs next to nothing
+#: the default number of concurrent calls: a green thread costs little
 _MAX_WORKERS = 1000
 
 _native_thread: Callable[[], int] = patcher.original("threading").get_ident
 
 
 class GreenQueue:
-    """What is put last comes out last; who waits in `get` lets other green threads run."""
+    """A FIFO queue; waiting in `get` lets other green threads run."""
 
     def __init__(self) -> None:
         self._items: deque[Any] = deque()
@@ -39,15 +39,15 @@ class GreenQueue:
         self._thread = _native_thread()
 
     def put(self, item: Any) -> None:
-        """Put something in; may be called from any thread."""
+        """Put an item in; may be called from any thread."""
         self._items.append(item)
         if _native_thread() == self._thread and self._filled.locked():
             self._filled.release()
 
     def get(self, timeout: float | None = None) -> Any:
-        """Take the first item out, and wait for one.
+        """Take the first item out; wait for one if there is none.
 
-        :raises queue.Empty: when there is none in that many seconds
+        :raises queue.Empty: when none arrives within `timeout` seconds
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self._items:
@@ -68,9 +68,9 @@ class GreenQueue:
 
 
 class GreenPool(concurrent.futures.Executor):
-    """Green threads with the interface of `concurrent.futures`: for one native thread.
+    """Green threads of one native thread, with the interface of `concurrent.futures`.
 
-    :param max_workers: how many calls may run at once
+    :param max_workers: the maximum number of concurrent calls
     """
 
     def __init__(self, max_workers: int | None = None) -> None:
@@ -79,7 +79,7 @@ class GreenPool(concurrent.futures.Executor):
         self._waiting: deque[tuple[concurrent.futures.Future[Any], Callable[[], Any]]] = deque()
 
     def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> concurrent.futures.Future[Any]:
-        """Have a green thread call a function, in a context of its own."""
+        """Call a function in a green thread, in a context of its own."""
         future: concurrent.futures.Future[Any] = concurrent.futures.Future()
         call = functools.partial(contextvars.copy_context().run, function, *args, **kwargs)
         self._waiting.append((future, call))
@@ -106,8 +106,8 @@ class GreenPool(concurrent.futures.Executor):
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Let the green threads end.
 
-        :param wait: whether to return only when they have
-        :param cancel_futures: whether calls that have not begun are dropped
+        :param wait: whether to return only when they have ended
+        :param cancel_futures: whether calls that have not started are dropped
         """
         while cancel_futures and self._waiting:
             self._waiting.popleft()[0].cancel()
@@ -119,13 +119,13 @@ class GreenExecutor(futures.FuturesExecutor):
     """Runs calls on an executor of green threads; the arguments are those of `futures.FuturesExecutor`."""
 
     def make_queue(self) -> GreenQueue:
-        """Return a queue that lets green threads run while somebody waits on it."""
+        """Return a queue that lets green threads run while the scheduler waits on it."""
         return GreenQueue()
 
 
 def pool(max_workers: int | None) -> GreenExecutor:
     """Return an executor with green threads of its own for each run.
 
-    :param max_workers: how many calls may run at once
+    :param max_workers: the maximum number of concurrent calls
     """
     return GreenExecutor(make=functools.partial(GreenPool, max_workers))

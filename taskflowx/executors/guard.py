@@ -1,14 +1,14 @@
-"""The border between the engine and executors that are not ours.
+"""A guard between the engine and third-party executors.
 
-The scheduler relies on the contract of `base.Executor`: each call is delivered once, or given back by `recall`. Our own
-executors keep to it, and are passed on as they are. One that somebody else wrote is put into a `Guarded`, so that its
-faults stay its own:
+The scheduler relies on the contract of `base.Executor`: each call is delivered once, or cancelled by `recall`. Our own
+executors keep the contract and are used as they are. A third-party executor is wrapped in a `Guarded`, which contains
+its faults:
 
-- The calls in flight are a set. What is delivered takes its call out of it, in one step; what is delivered for a second
-  time, for a call that is not in flight, or is no delivery at all, is refused, and a warning names the atom once.
-- What raises in `start` or `submit` fails the calls in question. Those that are given back, or never were handed in,
-  have never begun; the others may have run, so they are undone.
-- What raises in `recall` or `stop` is logged: the record has what was delivered.
+- The calls in flight are a set. A delivery removes its call from the set, in one step. A second delivery, one for a
+  call that is not in flight, or a malformed one is rejected, and a warning names the atom once.
+- An exception in `start` or `submit` fails the calls in question. Calls that are cancelled or were never submitted have
+  not started; the others may have run, so they are rolled back.
+- An exception in `recall` or `stop` is logged: every delivered outcome is recorded already.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ if TYPE_CHECKING:
 
 LOG = logs.calm(__name__)
 
-#: what an executor says of itself
+#: the attributes that an executor declares
 _FACTS = ("serial", "inline", "pickles", "shares_memory", "runs_async", "is_remote", "can_cancel", "can_kill")
 
 
 def guarded(executor: base.Executor) -> base.Executor:
-    """Return an executor that keeps to the contract: the same one if it is ours."""
+    """Return an executor that keeps the contract: the same one if it is ours."""
     ours = type(executor).__module__.partition(".")[0] == __name__.partition(".")[0]
     return executor if ours else Guarded(executor)
 
 
 class _InFlight:
-    """The calls of one run that were handed in, and neither delivered nor given back.
+    """The calls of one run that were submitted, and neither delivered nor cancelled.
 
     :param kind: the name of the executor's class, for messages
-    :param deliver: takes what is sound
+    :param deliver: takes valid deliveries
     """
 
     def __init__(self, kind: str, deliver: _Deliver) -> None:
@@ -51,15 +51,15 @@ class _InFlight:
         self._told: set[str] = set()
 
     def add(self, calls: list[base.Call]) -> None:
-        """Note that calls are about to be handed in."""
+        """Add calls that are about to be submitted."""
         self._calls.update((id(call), call) for call in calls)
 
     def take(self, call: Any) -> bool:
-        """Take a call out; tells whether it was there, so that one of all threads is told so."""
+        """Remove a call; returns whether it was there: true in one of several concurrent threads."""
         return self._calls.pop(id(call), None) is not None
 
     def deliver(self, item: Any) -> None:
-        """Deliver what is sound, from any thread."""
+        """Pass on a valid delivery, from any thread."""
         if type(item) is not tuple or len(item) != 2:  # noqa: PLR2004 - call and outcome
             self.refuse(f"an object of {type(item)}", "which is no pair of a call and its outcome")
             return
@@ -77,7 +77,7 @@ class _InFlight:
             self.refuse(f"an object of {type(what)}", "which is neither a call nor a task with its progress")
 
     def refuse(self, what: str, why: str) -> None:
-        """Log that something is ignored, once for each thing."""
+        """Log that a delivery is ignored, once for each subject."""
         if what not in self._told:
             self._told.add(what)
             LOG.warning("%s delivered %s, %s; it is ignored", self._kind, what, why)
@@ -85,7 +85,7 @@ class _InFlight:
     def fail(self, calls: list[base.Call], error: Exception, *, begun: bool) -> None:
         """Deliver that calls have failed with their executor.
 
-        :param begun: whether they may have begun
+        :param begun: whether they may have started
         """
         for call in calls:
             if self.take(call):
@@ -94,12 +94,12 @@ class _InFlight:
 
 
 def _sound(outcome: Any) -> Any:
-    """Return an outcome as it is, or a failure when its insides are not what the scheduler goes by."""
+    """Return an outcome as it is, or a failure when its content has the wrong type."""
     kind = type(outcome)
     if (kind is base.Interrupt and not isinstance(outcome.exception, BaseException)) or (
         kind is base.NotBegun and not isinstance(outcome.failure, Failure)
     ):
-        return Failure.from_exception(TypeError(f"{kind.__name__} was delivered with what is no exception"))
+        return Failure.from_exception(TypeError(f"{kind.__name__} was delivered with a value that is no exception"))
     return outcome
 
 
@@ -108,29 +108,29 @@ def _is_progress(details: Any) -> bool:
 
 
 class Guarded(base.Executor):
-    """An executor of somebody else's that keeps to the contract.
+    """A third-party executor that keeps the contract.
 
-    :param executor: that one
+    :param executor: the executor that is wrapped
     """
 
     def __init__(self, executor: base.Executor) -> None:
         self._executor = executor
         self._kind = type(executor).__name__
         self._in_flight = _InFlight(self._kind, lambda _: None)
-        self._broken: Exception | None = None  # what `start` raised
+        self._broken: Exception | None = None  # the exception of `start`
         for name in _FACTS:
             setattr(self, name, getattr(executor, name))
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._executor, name)  # what an executor has beside the contract
+        return getattr(self._executor, name)  # attributes beyond the contract
 
     @property
     def within_a_loop(self) -> bool:
-        """Whether the run takes place in an event loop that runs already."""
+        """Whether the run takes place in an event loop that already runs."""
         return self._executor.within_a_loop
 
     def check_start(self) -> None:
-        """Raise an error when a run cannot take place as things are now."""
+        """Raise an error when a run is impossible at present."""
         self._executor.context = self.context
         self._executor.check_start()
 
@@ -139,11 +139,11 @@ class Guarded(base.Executor):
         return self._executor.dumps(part)
 
     def make_queue(self) -> Any:
-        """Return what the scheduler waits on."""
+        """Return the queue that the scheduler waits on."""
         return self._executor.make_queue()
 
     def start(self, deliver: _Deliver) -> None:
-        """Start the executor; what it raises fails the calls that are handed in."""
+        """Start the executor; an exception fails every call that is submitted."""
         self._in_flight = _InFlight(self._kind, deliver)
         self._broken = None
         self._executor.check_progress = self.check_progress
@@ -155,7 +155,7 @@ class Guarded(base.Executor):
             self._broken = error
 
     def submit(self, calls: list[base.Call]) -> None:
-        """Hand calls in; what that raises fails them."""
+        """Submit calls; an exception fails them."""
         in_flight = self._in_flight
         in_flight.add(calls)
         if self._broken is not None:
@@ -168,7 +168,7 @@ class Guarded(base.Executor):
             in_flight.fail(calls, error, begun=True)
 
     def recall(self) -> list[base.Call]:
-        """Give back the calls that have not begun."""
+        """Cancel the calls that have not started, and return them."""
         return [call for call in self._given_back() if self._in_flight.take(call)]
 
     def _given_back(self) -> list[base.Call]:
@@ -177,7 +177,7 @@ class Guarded(base.Executor):
         try:
             return list(self._executor.recall())
         except Exception:
-            LOG.warning("%s failed to give back calls", self._kind, exc_info=True)
+            LOG.warning("%s failed to cancel calls", self._kind, exc_info=True)
             return []
 
     def stop(self) -> None:

@@ -1,7 +1,7 @@
-"""How atoms, arguments and results become bytes for another process, and what is said of those that cannot.
+"""Pickles atoms, arguments and results for another process, and explains why a value cannot be pickled.
 
-Used by all executors that pickle. What must stay true: what one process can take is tried before it is sent, and an
-error names the smallest part that cannot be pickled.
+All executors that pickle use it. What must stay true: a value that another process cannot take is detected before it is
+sent, and the error names the smallest part that cannot be pickled.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PROTOCOL = 5
 
 
 def dumps(value: Any, keep: Callable[[pickle.PickleBuffer], bool] | None = None) -> bytes:
-    """Pickle a value; with cloudpickle, when it is installed, what cannot be pickled by reference.
+    """Pickle a value; cloudpickle, if installed, takes what cannot be pickled by reference.
 
     :param keep: tells whether a buffer stays in the stream
     """
@@ -35,12 +35,12 @@ def dumps(value: Any, keep: Callable[[pickle.PickleBuffer], bool] | None = None)
     return (_cloudpickle() or pickle).dumps(value, PROTOCOL, buffer_callback=keep)  # type: ignore[no-any-return]
 
 
-#: what pickle raises for a value that it cannot find by its name, or of which it does not know how
+#: pickle's errors for a value that cannot be found by its name, or whose type it does not support
 _NOT_BY_REFERENCE = (pickle.PicklingError, AttributeError, TypeError)
 
 
 def main_is_file() -> bool:
-    """Tell whether a worker can import the main module: not what was typed in, or read from a pipe."""
+    """Tell whether a worker can import the main module: false if it was typed in, or read from a pipe."""
     file = getattr(sys.modules["__main__"], "__file__", None)
     return file is not None and not (file.startswith("<") and file.endswith(">"))
 
@@ -55,7 +55,7 @@ def _cloudpickle() -> Any:
 
 
 def dumps_afar(value: Any) -> bytes:
-    """Pickle a value for a process that has not imported the main module; what is defined there goes along.
+    """Pickle a value for a process that has not imported the main module; definitions of that are included.
 
     :raises Exception: when it cannot be pickled
     """
@@ -77,7 +77,7 @@ def culprit(value: Any, path: str) -> str:
     """Return the path to the smallest part of a value that cannot be pickled, with its type."""
     try:
         return _path_to_culprit(value, path)
-    except Exception:  # a key that cannot be shown
+    except Exception:  # a key whose `repr` fails
         return f"{path} has such a part"
 
 
@@ -112,9 +112,9 @@ def _can_be_pickled(value: Any) -> bool:
 
 
 def unsendable(call: base.Call, error: Exception, dumps: Callable[[Any], bytes] = dumps) -> TypeError:
-    """Return the error that says which part of a call cannot be pickled.
+    """Return the error that names the part of a call that cannot be pickled.
 
-    :param dumps: pickles a part as it is pickled on its way
+    :param dumps: pickles a part as for transport
     """
     for value, path in (
         (call.atom, f"atom '{call.atom.name}'"),
@@ -136,7 +136,7 @@ def unsendable(call: base.Call, error: Exception, dumps: Callable[[Any], bytes] 
 
 
 def unsendable_result(name: str, outcome: Any, error: BaseException | None) -> TypeError:
-    """Return the error that says which part of a result cannot be pickled.
+    """Return the error that names the part of a result that cannot be pickled.
 
     :param name: the name of the atom
     """
@@ -149,7 +149,7 @@ def unsendable_result(name: str, outcome: Any, error: BaseException | None) -> T
 
 
 def exit_that_travels(error: BaseException) -> BaseException:
-    """Return what is no `Exception` as it is, or a SystemExit that names it where it cannot be made again elsewhere."""
+    """Return an exception that is no `Exception`, or a SystemExit that names it when it cannot be unpickled."""
     try:
         pickle.loads(pickle.dumps(error, PROTOCOL))  # noqa: S301 - made just now
     except BaseException:

@@ -1,4 +1,4 @@
-"""All calls one after another, in the thread that runs the engine."""
+"""The serial executor: all calls one after another, in the engine's thread."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class SerialExecutor(base.Executor):
-    """Runs nothing itself: the scheduler sees `serial` and makes the calls in place."""
+    """Runs nothing itself: the scheduler sees `serial` and performs the calls inline."""
 
     serial = True
     inline = True
@@ -20,11 +20,11 @@ class SerialExecutor(base.Executor):
         """Do nothing."""
 
     def submit(self, calls: list[base.Call]) -> None:
-        """Refuse: there is nobody to run them."""
+        """Raise NotImplementedError: the scheduler performs all calls itself."""
         raise NotImplementedError
 
     def recall(self) -> list[base.Call]:
-        """Give back nothing: there is never a call that waits."""
+        """Return an empty list: no call ever waits."""
         return []
 
     def stop(self) -> None:

@@ -1,18 +1,19 @@
 """Our own worker threads.
 
-The scheduler puts calls on one queue, from which the workers take them; a worker delivers what came of a call and
+The scheduler puts calls on one queue, from which the workers take them; a worker delivers the outcome of a call and
 takes the next. Threads are started when there are more calls than threads, up to the limit, and end with the run. When
-the system has no more threads, those that run do the work; when there is none, the thread of the engine does it, one
+the system has no more threads, the running threads do the work; when there is none, the engine's thread does it, one
 call whenever it would wait.
 
-A call is queued with what follows it for certain, if there is a worker for it. When it has succeeded and no other call
-lacks a worker, its worker goes on with that by itself. Whether it will is decided before the outcome of the call is
-delivered, so that the scheduler hands in what will begin, and starts itself what will not; a follower is taken from its
-row after that. Until it is, the scheduler may take it back: who has taken it out of the row has it. One that has been
-handed in is the first in its row, and only its worker takes that one.
+A call is queued with the chain of its followers, if there is a worker for it. When it has succeeded and every other
+call has a worker, its worker continues with the follower. The worker decides this before it delivers the outcome, so
+that the scheduler confirms the followers that will start, and starts the others itself. The follower is taken from its
+row after that. Until then the scheduler may cancel it; whichever of the two takes it out of the row owns it. A
+confirmed follower is the first in its row, and only the worker takes that one.
 
-While the workers have much to do, the thread of the scheduler sleeps for a part of the time that this will take, and
-then finds many results at once: to be woken for each would take the interpreter's lock from the workers as often.
+While the workers have much to do, the scheduler's thread sleeps for a part of the time that this will take, and then
+finds many outcomes at once (coalescing): a wake-up for each would take the interpreter's lock from the workers as
+often.
 """
 
 from __future__ import annotations
@@ -33,60 +34,60 @@ from taskflowx.types.failure import Failure
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    #: what follows a call and has not begun, in order
+    #: the followers of a call that have not started, in order
     _Row = collections.deque[base.Follower]
     _Calls = queue.SimpleQueue[tuple[base.Call, _Row | None] | None]
 
 
 LOG = logs.calm(__name__)
 
-#: at most so many calls are queued with the one that they follow
+#: the most followers that are queued with a call
 _AHEAD = 32
-#: at most so many seconds pass, and so large a part of what is queued, before results are looked at
+#: coalescing: at most this many seconds, and this fraction of the queue, pass before outcomes are read
 _AT_MOST, _PART = 0.002, 1 / 4
-#: to sleep for fewer seconds is not worth it
+#: a sleep of fewer seconds is not worth it
 _AT_LEAST = 0.0001
-#: so many calls tell how fast the workers are: the first have to wait until a worker is awake
+#: the number of calls that shows the speed of the workers: the first calls wait until a worker is awake
 _EVIDENCE = 8
 
 
 class _Gathering(base.Delivered):
-    """What the scheduler waits on: it is not looked at while the workers have much to do."""
+    """The scheduler's queue, which is not read while the workers have much to do."""
 
     def __init__(self, executor: ThreadsExecutor) -> None:
         super().__init__()
         self._seconds_to_gather, self._help_out = executor.seconds_to_gather, executor.help_out
 
     def get(self, block: bool = True, timeout: float | None = None) -> tuple[Any, Any]:
-        """Take the first item out, and wait for one.
+        """Take the first item out; wait for one if there is none.
 
-        :raises queue.Empty: when there is none in that many seconds
+        :raises queue.Empty: when none arrives within `timeout` seconds
         """
         return super().get(block, self._gather(timeout))
 
     def move(self, into: collections.deque[tuple[Any, Any]], timeout: float | None = None) -> None:
-        """Move the first item, and wait for one.
+        """Move the first item; wait for one if there is none.
 
-        :raises queue.Empty: when there is none in that many seconds
+        :raises queue.Empty: when none arrives within `timeout` seconds
         """
         super().move(into, self._gather(timeout))
 
     def _gather(self, timeout: float | None) -> float | None:
-        """Sleep while the workers need nobody; returns what is left of the time."""
+        """Sleep while the workers have enough to do; returns the seconds that are left of `timeout`."""
         self._help_out()
         seconds = self._seconds_to_gather()
         if seconds >= _AT_LEAST:
             if timeout is not None:
                 seconds = min(seconds, timeout)
                 timeout -= seconds
-            time.sleep(seconds)  # noqa: TID251 - the workers go on meanwhile, and nobody waits for us yet
+            time.sleep(seconds)  # noqa: TID251 - the workers run meanwhile, and none waits for the scheduler yet
         return timeout
 
 
 class ThreadsExecutor(base.Executor):
     """Runs calls in threads of its own.
 
-    :param max_workers: how many threads at most; as many as `concurrent.futures` would use by default
+    :param max_workers: the maximum number of threads; by default that of `concurrent.futures`
     """
 
     inline = True
@@ -95,25 +96,25 @@ class ThreadsExecutor(base.Executor):
         self._max_workers = max_workers or min(32, (os.cpu_count() or 1) + 4)
         self._threads: list[threading.Thread] = []
         self._calls: _Calls = queue.SimpleQueue()
-        #: calls for which it was too late when a worker took them
+        #: calls that a worker took after the deadline
         self._late: list[base.Call] = []
         self.followers: set[int] = set()
-        #: those in which there may be some
+        #: the rows that may have followers
         self._rows: list[_Row] = []
         self._deliver: Callable[[tuple[Any, Any]], None] | None = None
-        self._lacks_threads = False  # whether the system has refused one in this run
-        self._waits_here = False  # whether who waits for calls lets us know, by `help_out`
+        self._lacks_threads = False  # whether the system has refused a thread in this run
+        self._waits_here = False  # whether the waiting thread runs calls by `help_out`
         self._context = contextvars.copy_context()
         self._submitted = 0
-        self._ended: list[int] = []  # how many of them each worker has ended, with what followed
-        self._followed = 0  # how many followers have been handed in
-        self._interval = 0.0  # seconds from one of all these to the next, as far as is known
-        self._looked_at, self._taken = 0.0, 0  # when that was last worked out, and how many they were then
+        self._ended: list[int] = []  # for each worker, how many submitted calls it has ended, each with its chain
+        self._followed = 0  # how many followers are confirmed
+        self._interval = 0.0  # estimated seconds between the starts of two calls
+        self._looked_at, self._taken = 0.0, 0  # when that was last estimated, and how many calls had started then
 
     def start(self, deliver: Callable[[tuple[Any, Any]], None]) -> None:
-        """Get ready to take calls; threads are started when they are needed."""
+        """Prepare to take calls; threads are started on demand."""
         follower_of, self.follower_of = self.follower_of, None
-        self.stop()  # what is left of a run whose end was interrupted, and is not to go on
+        self.stop()  # discards a run whose end was interrupted
         self.follower_of = follower_of
         self._deliver = deliver
         self._lacks_threads = False
@@ -126,12 +127,12 @@ class ThreadsExecutor(base.Executor):
         self._rows = []
 
     def make_queue(self) -> Any:
-        """Return what the scheduler waits on."""
+        """Return the queue that the scheduler waits on."""
         self._waits_here = base.may_wait_natively()
         return _Gathering(self) if self._waits_here else super().make_queue()
 
     def seconds_to_gather(self) -> float:
-        """Return for how long the workers will not need anybody, as fast as they have been of late."""
+        """Return the seconds for which the workers have enough to do, at their recent speed."""
         queued = self._calls.qsize()
         taken = self._submitted + self._followed - queued
         if taken - self._taken >= _EVIDENCE:
@@ -141,13 +142,13 @@ class ThreadsExecutor(base.Executor):
         steps = queued
         if not queued and self.followers:
             lengths = [length for length in map(len, self._rows) if length]
-            if len(lengths) >= self._submitted - sum(self._ended):  # all workers go along one
-                steps = min(lengths, default=0) * len(lengths)  # until one has come to its end
+            if len(lengths) >= self._submitted - sum(self._ended):  # every worker runs along a chain
+                steps = min(lengths, default=0) * len(lengths)  # until one chain has ended
         return min(steps * self._interval * _PART, _AT_MOST)
 
     def submit(self, calls: list[base.Call]) -> None:
         """Queue calls for the workers."""
-        if self._calls.empty() and not self.followers:  # how long it has been so tells nothing of how fast they are
+        if self._calls.empty() and not self.followers:  # the idle time before says nothing of their speed
             self._looked_at, self._taken = time.monotonic(), self._submitted + self._followed
             self._interval = 0.0
         self._submitted += len(calls)
@@ -167,7 +168,7 @@ class ThreadsExecutor(base.Executor):
                 pass
 
     def _start_thread(self) -> bool:
-        """Start one more worker; tells whether the system has given a thread."""
+        """Start one more worker; returns whether the system could start a thread."""
         within = self._context.copy()
         thread = threading.Thread(
             target=within.run,
@@ -187,12 +188,12 @@ class ThreadsExecutor(base.Executor):
             if not self._lacks_threads:
                 self._lacks_threads = True
                 who = f"the {len(self._threads)} threads that it has" if self._threads else "the thread of the engine"
-                LOG.warning("A worker thread could not be started (%s); the run goes on in %s", error, who)
+                LOG.warning("A worker thread could not be started (%s); the run continues in %s", error, who)
             return False
         return True
 
     def help_out(self) -> bool:
-        """Make one call in this thread, that of the engine, if there is no worker; tells whether there was one."""
+        """Run one call in this thread, the engine's, if there are no workers; returns whether there was a call."""
         if self._threads:
             return False
         try:
@@ -216,11 +217,11 @@ class ThreadsExecutor(base.Executor):
         return True
 
     def _lacks_workers(self) -> bool:
-        """Tell whether some call waits for a worker that is at another one."""
+        """Tell whether a call waits for a worker that is busy with another one."""
         return self._submitted - sum(self._ended) > len(self._threads)
 
     def _row_after(self, call: base.Call, follower_of: Callable[[base.Call], base.Follower | None]) -> _Row | None:
-        """Return what follows a call, one after the other; None if that is nothing."""
+        """Return the chain of followers of a call; None if there is none."""
         row: _Row = collections.deque()
         follower = follower_of(call)
         if follower is None:
@@ -242,12 +243,12 @@ class ThreadsExecutor(base.Executor):
     ) -> None:
         """Run calls in a thread.
 
-        :param context: what each of them is to find
+        :param context: the context of which each call gets a copy
         :param within: the copy of it in which the thread runs
         """
         take, perform, ended = calls.get, base.perform, self._ended
         deadline, late = self.deadline, self._late
-        apart = False  # until one of them has changed a variable, which is to be its own
+        apart = False  # until a call has changed a context variable, which must stay its own
         while (taken := take()) is not None:
             call, row = taken
             del taken
@@ -272,11 +273,11 @@ class ThreadsExecutor(base.Executor):
                     break
                 call = follower
             ended[number] += 1
-            del call, row, outcome  # break the reference: what the call held must not live until the next one comes
+            del call, row, outcome  # break the reference: objects of this call must not live until the next call
         calls.put(None)  # for the next worker
 
     def recall(self) -> list[base.Call]:
-        """Give back the calls that no worker has taken."""
+        """Cancel the calls that no worker has taken, and return them."""
         left = []
         with contextlib.suppress(queue.Empty):
             while (taken := self._calls.get_nowait()) is not None:
@@ -288,25 +289,25 @@ class ThreadsExecutor(base.Executor):
         return left
 
     def hand_in(self, call: base.Call) -> list[tuple[Any, Any]]:
-        """Have a call take the place of its follower; what comes of that is delivered after what came before it."""
+        """Confirm the follower of this call; its outcome is delivered after that of its predecessor."""
         self.followers.remove(call.index)
         self._followed += 1
         return []
 
     def withdraw(self) -> None:
-        """Take back the followers that no worker has taken."""
+        """Cancel the followers that no worker has taken."""
         for row in self._rows:
             with contextlib.suppress(IndexError):  # a worker was faster
-                while row and row[-1].index in self.followers:  # the first may have been handed in
+                while row and row[-1].index in self.followers:  # the first may be confirmed
                     self.followers.discard(row.pop().index)
 
     def stop(self) -> None:
-        """Join the workers, which first run what is queued."""
+        """Run the queued calls, and join the workers."""
         while self.help_out():
             pass
         self._calls.put(None)
         for thread in self._threads:
-            if thread.is_alive():  # not so when an interrupt has kept it from being started
+            if thread.is_alive():  # false when an interrupt has prevented its start
                 thread.join()
         self._threads.clear()
 
@@ -315,14 +316,14 @@ _FAILED = (Failure, base.Interrupt)
 
 
 def _drop(row: _Row, followers: set[int]) -> None:
-    """Forget what does not begin by itself."""
+    """Drop the followers that the worker will not continue with."""
     with contextlib.suppress(IndexError):  # the scheduler was faster
         while row:
             followers.discard(row.pop().index)
 
 
 def _take(row: _Row, result: Any) -> base.Call | None:
-    """Return the call that follows one with this result; None when the scheduler has taken it back."""
+    """Return the follower as a call with this result; None when the scheduler has cancelled it."""
     try:
         follower = row.popleft()
     except IndexError:

@@ -1,1 +1,1 @@
-"""Listeners: objects that are told what happens in an engine, for as long as a `with` block runs."""
+"""Listeners: objects that subscribe to the events of an engine for the duration of a `with` block."""

@@ -1,10 +1,10 @@
-"""The base of all listeners: three receivers, registered on an engine's notifiers together.
+"""The base class of listeners: three receivers, registered on an engine's notifiers together.
 
     with SomeListener(engine):
         engine.run()
 
-What must stay true: an engine is as it was once a listener is deregistered; a listener that fails is logged, and the
-run goes on; nothing here costs anything while no listener is registered.
+What must stay true: deregistering a listener restores the engine; a listener that fails is logged, and the run
+continues; without a registered listener nothing here costs anything.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ def _is_of_retry(details: dict[str, Any]) -> bool:
 
 
 class Listener:
-    """Told of the transitions of an engine's flow, tasks and retries; subclasses override the receivers.
+    """Subscribes to the transitions of an engine's flow, tasks and retries; subclasses override the receivers.
 
     Registers when it is entered as a context manager, and deregisters at the end.
 
     :param engine: the engine
-    :param task_listen_for: the states of tasks to be told of; `'*'` stands for all
+    :param task_listen_for: the states of tasks to subscribe to; `'*'` stands for all
     :param flow_listen_for: the same for the flow
     :param retry_listen_for: the same for retries
     """
@@ -66,25 +66,25 @@ class Listener:
         self._tfx_registered: list[tuple[Notifier, str, Any, Any]] = []
 
     def _flow_receiver(self, state: str, details: dict[str, Any]) -> None:
-        """Take note that the flow has moved to a state.
+        """Handle a transition of the flow.
 
         :param details: `engine`, `flow_name`, `flow_uuid`, `old_state`
         """
 
     def _task_receiver(self, state: str, details: dict[str, Any]) -> None:
-        """Take note that a task has moved to a state.
+        """Handle a transition of a task.
 
         :param details: `task_name`, `task_uuid`, `old_state`, and in a state of FINISH_STATES `result`
         """
 
     def _retry_receiver(self, state: str, details: dict[str, Any]) -> None:
-        """Take note that a retry has moved to a state.
+        """Handle a transition of a retry.
 
         :param details: `retry_name`, `retry_uuid`, `old_state`, and in a state of FINISH_STATES `result`
         """
 
     def register(self) -> None:
-        """Register the receivers; nothing happens if they are registered already."""
+        """Register the receivers; does nothing if they are registered already."""
         if self._tfx_registered:
             return
         flows, atoms = self._engine.notifier, self._engine.atom_notifier
@@ -103,7 +103,7 @@ class Listener:
             raise
 
     def deregister(self) -> None:
-        """Take the receivers back; nothing happens if they are not registered."""
+        """Deregister the receivers; does nothing if they are not registered."""
         self._tfx_take_back()
 
     def _tfx_take_back(self) -> None:
@@ -118,23 +118,23 @@ class Listener:
     def __exit__(self, type: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
         try:
             self.deregister()
-        except Exception:  # what a subclass adds must not take the place of what the block has raised
+        except Exception:  # an error of a subclass must not replace the exception of the block
             LOG.warning("Failed deregistering listeners from engine %s", self._engine, exc_info=True)
 
 
 def _events(name: str, given: Iterable[str] | None) -> list[str]:
-    """Return events without repetitions; a single str is one event."""
+    """Return events without duplicates; a single str is one event."""
     events = (given,) if isinstance(given, str) else given or ()
     arguments.check_iterable(name, events, "an iterable of states, or '*' for all")
     return list(dict.fromkeys(events))
 
 
 class DumpingListener(Listener, abc.ABC):
-    """Makes one line of each transition; a subclass says where it goes."""
+    """Formats a line for each transition; subclasses write it."""
 
     @abc.abstractmethod
     def _dump(self, message: str, *args: Any, **kwargs: Any) -> None:
-        """Put a line somewhere.
+        """Write a line.
 
         :param message: in the manner of logging, formatted with `args`
         :param kwargs: `exc_info` with a result: that of a failure, or None

@@ -1,4 +1,4 @@
-"""A listener that keeps what it is told, for tests and for reports after a run."""
+"""A listener that records transitions, for tests and for reports after a run."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 
 
 class CaptureListener(base.Listener):
-    """Appends what happens to `values`.
+    """Appends transitions to `values`.
 
-    :param capture_flow: whether transitions of the flow are kept
-    :param capture_task: whether transitions of tasks are
-    :param capture_retry: whether transitions of retries are
-    :param skip_tasks: names of tasks that are left out
-    :param skip_retries: names of retries that are left out
-    :param skip_flows: names of flows that are left out
-    :param values: what is appended to; a new list by default
+    :param capture_flow: whether to record transitions of the flow
+    :param capture_task: whether to record transitions of tasks
+    :param capture_retry: whether to record transitions of retries
+    :param skip_tasks: names of tasks to skip
+    :param skip_retries: names of retries to skip
+    :param skip_flows: names of flows to skip
+    :param values: the list to append to; a new list by default
     """
 
     FLOW = "flow"
@@ -57,7 +57,7 @@ class CaptureListener(base.Listener):
 
     @staticmethod
     def _format_capture(kind: str, state: str, details: dict[str, Any]) -> Any:
-        """Return what is kept of a transition.
+        """Return the entry for a transition.
 
         :param kind: FLOW, TASK or RETRY
         """

@@ -1,4 +1,4 @@
-"""A listener that stops the run of a job that somebody else has taken over."""
+"""A listener that stops the run of a job whose claim was lost."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ LOG = logging.getLogger(__name__)
 class CheckingClaimListener(base.Listener):
     """Checks at each transition of the flow and of tasks that a job is still claimed by its owner.
 
-    :param engine: the engine that does the job
-    :param job: the job; its `state` is asked
-    :param board: the board that the job is on; `find_owner(job)` is asked
-    :param owner: who has claimed it
-    :param on_job_loss: called with the engine, the state that was just entered and its details at each check that
-        finds the claim lost; by default the engine is suspended
+    :param engine: the engine that runs the job
+    :param job: the job; its `state` is checked
+    :param board: the board of the job; `find_owner(job)` is checked
+    :param owner: the owner of the claim
+    :param on_job_loss: called with the engine, the state that was just entered and its details at each check that finds
+        the claim lost; by default the engine is suspended
     :raises ValueError: when `on_job_loss` cannot be called
     """
 
@@ -45,7 +45,7 @@ class CheckingClaimListener(base.Listener):
             self._on_job_loss = on_job_loss
 
     def _suspend_engine_on_loss(self, engine: Any, state: str, details: dict[str, Any]) -> None:
-        """Suspend the engine, so that whoever has the claim now can go on with the flow."""
+        """Suspend the engine, so that the new owner of the claim can resume the flow."""
         try:
             engine.suspend()
         except exceptions.TaskFlowException as error:
@@ -60,7 +60,7 @@ class CheckingClaimListener(base.Listener):
         self._claim_checker(state, details)
 
     def _has_been_lost(self) -> bool:
-        """Tell whether the claim is gone, which it is taken to be when the board cannot tell."""
+        """Tell whether the claim is lost; it counts as lost when the board cannot tell."""
         try:
             if self._job.state == states.UNCLAIMED:
                 return True

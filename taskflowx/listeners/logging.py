@@ -52,14 +52,14 @@ def _check_log(log: Any, **levels: Any) -> None:
 
 
 class DynamicLoggingListener(base.Listener):
-    """Logs a line for each transition, at a level that depends on it, with failures described.
+    """Logs a line for each transition, at a level that depends on it, with descriptions of failures.
 
-    What goes well is logged at `level`. A failure is logged at `failure_level`, with its exception and what ran
-    before it, and so is what follows from it: that an atom, or the flow, has been reverted. Results are told only where
-    `level` is logged.
+    Ordinary transitions are logged at `level`. A failure is logged at `failure_level`, with its exception and the atoms
+    that ran before it, and so are its consequences: that an atom, or the flow, has been reverted. Results are logged
+    only where `level` is enabled.
 
     :param log: the logger; that of this module by default
-    :param failure_level: the level for failures and for what has been reverted
+    :param failure_level: the level for failures and for reverted atoms and flows
     :param level: the level for everything else
     :param hide_inputs_outputs_of: names of atoms whose values are never shown
     :param fail_formatter: describes failures, see `taskflowx.formatters.FailureFormatter`, which is the default

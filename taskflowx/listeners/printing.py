@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class PrintingListener(base.DumpingListener):
     """Prints a line for each transition, and the traceback of each failure.
 
-    :param stderr: whether that goes to the standard error stream rather than to the standard output
+    :param stderr: whether to print to the standard error stream rather than to the standard output
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class PrintingListener(base.DumpingListener):
         self._stderr = stderr
 
     def _dump(self, message: str, *args: Any, **kwargs: Any) -> None:
-        stream = sys.stderr if self._stderr else sys.stdout  # as it is now: a program may redirect it
+        stream = sys.stderr if self._stderr else sys.stdout  # read now, as a program may redirect it
         print(message % args, file=stream)
         exc_info = kwargs.get("exc_info")
         if exc_info is not None:

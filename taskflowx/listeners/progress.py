@@ -1,12 +1,11 @@
 """A listener that draws a progress bar, with Rich.
 
-    the thread of the run     events of the flow ─→ get ready, draw the end
-    a timer                   when the run takes longer than a moment ─→ have Rich display it
-    the thread of Rich        a few times a second: look at the record ─→ draw
+    the thread of the run     events of the flow ─→ prepare, draw the end
+    a timer                   if the run takes longer than a moment ─→ have Rich display it
+    the thread of Rich        a few times per second: read the record ─→ draw
 
-What must stay true: the events of atoms are not listened to, so that a run costs what it costs without a bar; to look
-at the record takes a twentieth of the time at most; the record is read and never written; whatever goes wrong here is
-logged once, and the run goes on.
+What must stay true: the bar does not subscribe to the events of atoms, so it costs a run nothing; reading the record
+takes a twentieth of the time at most; the record is never written; an error here is logged once, and the run continues.
 """
 
 from __future__ import annotations
@@ -35,10 +34,10 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 
-#: how many times the processor time of one look must pass before the next one
+#: the minimum pause between two reads, in units of the processor time of one
 _PAUSE = 20
 _A_MOMENT = 0.1  # seconds: of a run that is over by then only the end is drawn
-_A_LOOK = 1.5e-7  # seconds an atom, before it is known better
+_A_LOOK = 1.5e-7  # seconds per atom, before it is measured
 _WIDEST, _NARROWEST = 40, 10  # columns of the bar
 _STYLES = {
     states.SUCCESS: "green",
@@ -53,15 +52,15 @@ _state_of = operator.attrgetter("state")
 
 @dataclasses.dataclass(frozen=True)
 class _Look:
-    """What was seen of the atoms at one moment.
+    """A snapshot of the atoms.
 
-    :param total: how many there are
-    :param done: how many have ended, less those that were undone since
-    :param running: how many are under way
-    :param failed: how many have failed, and have not been undone
-    :param reverted: how many have been undone
-    :param turned: whether something is being undone, or has been
-    :param tasks: names of running tasks that report progress, and how far each has come: from 0.0 to 1.0
+    :param total: the number of atoms
+    :param done: how many have ended, less those that were reverted since
+    :param running: how many are running
+    :param failed: how many have failed, and are not reverted
+    :param reverted: how many are reverted
+    :param turned: whether a rollback is in progress, or has taken place
+    :param tasks: names of running tasks that report progress, and their progress from 0.0 to 1.0
     """
 
     total: int
@@ -74,10 +73,10 @@ class _Look:
 
 
 def _look_at(details: list[Any], most: int) -> _Look:
-    """Look at the records of all atoms; what is done for each of them is done in C.
+    """Make a snapshot of the records of all atoms; the work for each atom is done in C.
 
     :param details: the records, and None where there is no atom
-    :param most: how many tasks that report progress are named, at most
+    :param most: the maximum number of tasks in `tasks`
     """
     found = list(map(_state_of, filter(None, details)))
     count = collections.Counter(found)
@@ -101,23 +100,22 @@ def _look_at(details: list[Any], most: int) -> _Look:
 
 
 def _progress_of(running: Iterator[Any]) -> Iterator[tuple[str, float]]:
-    """Give name and progress of those tasks that report it."""
+    """Iterate over name and progress of tasks that report it."""
     for detail in running:
-        meta = detail._meta  # noqa: SLF001 - `meta` would make one, and the thread of the run may be doing so
+        meta = detail.own_meta  # `meta` would make one, as the thread of the run may do at the same time
         progress = meta.get("progress") if meta else None
         if progress is not None:
             yield detail.name, progress
 
 
 class ProgressBarListener(base.Listener):
-    """Draws how far a run has come, how long it takes, and in the end how it ended.
+    """Draws the progress of a run, its duration, and its final state.
 
-    When something is undone, the bar turns red and goes back. Where the console is no terminal, only the end is
-    printed.
+    During a rollback the bar turns red and goes back. If the console is no terminal, only the end is printed.
 
     :param engine: the engine
     :param console: the `rich.console.Console` to draw on; that of Rich, which is the standard output, by default
-    :param details: how many running tasks that report progress get a bar of their own, at most
+    :param details: the maximum number of running tasks that report progress and get a bar of their own
     :param refresh_per_second: how often the bar is drawn
     :raises ImportError: when Rich is not installed
     """
@@ -133,7 +131,7 @@ class ProgressBarListener(base.Listener):
         self._frequency = refresh_per_second
         self._timer: threading.Timer | None = None
         self._live: Live | None = None
-        self._lock = threading.Lock()  # for the two above: the timer may ring at any moment
+        self._lock = threading.Lock()  # guards the two above: the timer may fire at any moment
         self._gave_up = False
         self._is_on = False
         self._begin_anew()
@@ -142,7 +140,7 @@ class ProgressBarListener(base.Listener):
         self._state: str = states.RUNNING
         self._started_at, self._ended_at = time.monotonic(), math.inf
         self._seen = _Look(0, 0)
-        self._seen_last: _Look | None = None  # when the run has ended: apart, as the other thread may be looking still
+        self._seen_last: _Look | None = None  # of the end of the run: separate, as the other thread may be reading
         self._next_look_at = 0.0
         #: when atoms were first seen in this run, and how many were done; and when that number last changed
         self._first: tuple[float, int] | None = None
@@ -151,13 +149,13 @@ class ProgressBarListener(base.Listener):
     # -- in the thread of the run ------------------------------------------------------------------
 
     def register(self) -> None:
-        """Register for the events of the flow."""
+        """Subscribe to the events of the flow."""
         super().register()
         if self._engine.storage.get_flow_state() == states.RUNNING:
-            self._start()  # left so by a run that was cut off: the next one does not move it there
+            self._start()  # an interrupted run has left this state: the next one does not enter it again
 
     def deregister(self) -> None:
-        """Take the receivers back, and leave the bar as it is."""
+        """Deregister the receivers, and leave the bar as it is."""
         super().deregister()
         self._stop(self._engine.storage.get_flow_state())
 
@@ -185,7 +183,7 @@ class ProgressBarListener(base.Listener):
         return 0 if compiled is None else len(compiled.plan.names)
 
     def _stop(self, state: str) -> None:
-        """Draw the end of a run, and leave it standing; nothing happens when none is being drawn."""
+        """Draw the end of a run, and leave it on the screen; does nothing when no run is drawn."""
         if not self._is_on:
             return
         with self._lock:
@@ -198,7 +196,7 @@ class ProgressBarListener(base.Listener):
             try:
                 self._see_the_end(state)
                 if live is None:
-                    crop = self._console.is_terminal  # a log has room for all
+                    crop = self._console.is_terminal  # a log has room for everything
                     overflow: OverflowMethod = "ellipsis" if crop else "ignore"
                     self._console.print(self._draw(), no_wrap=True, overflow=overflow, crop=crop)
                 elif self._console.is_jupyter:
@@ -209,15 +207,15 @@ class ProgressBarListener(base.Listener):
 
     def _see_the_end(self, state: str) -> None:
         self._state, self._ended_at = state, time.monotonic()
-        # After a success there is nothing to look for.
+        # After a success there is nothing to count.
         self._seen_last = _Look(self._total(), self._total()) if state == states.SUCCESS else self._look()
 
     @contextlib.contextmanager
     def _undisturbed(self) -> Iterator[None]:
-        """Log what is raised, once; nothing here is a reason to stop a run."""
+        """Log an exception, once; an error here must not stop a run."""
         try:
             yield
-        except (Exception, SystemExit):  # Rich ends the program when nobody reads what it prints
+        except (Exception, SystemExit):  # Rich ends the program when its output is a broken pipe
             if not self._gave_up:
                 self._gave_up = True
                 LOG.warning("Failed drawing the progress of engine %s", self._engine, exc_info=True)
@@ -231,13 +229,13 @@ class ProgressBarListener(base.Listener):
                 live = _live_display(self)
                 try:
                     live.start(refresh=True)
-                except BaseException:  # as when another one is on, and this Rich displays one at a time
+                except BaseException:  # for instance, Rich displays only one at a time
                     live.stop()
                     raise
                 self._live = live
 
     def _renderable(self) -> Text | str:
-        """Return what is to be seen now."""
+        """Return the current view."""
         if not self._gave_up:
             with self._undisturbed():
                 self._look_when_due()
@@ -246,7 +244,7 @@ class ProgressBarListener(base.Listener):
         return ""
 
     def _look(self) -> _Look:
-        # Straight to the details: by names, each look would cost more than the run.
+        # Directly from the details: by names, each snapshot would cost more than the run.
         return _look_at(self._engine.preparation.details, self._most)
 
     def _look_when_due(self) -> None:
@@ -268,7 +266,7 @@ class ProgressBarListener(base.Listener):
         if seen.turned and state == states.RUNNING:
             state = states.REVERTING
         style = _STYLES.get(state, "cyan")
-        options = self._console.options  # asked once: each time, Rich asks the terminal
+        options = self._console.options  # read once: each time, Rich queries the terminal
         columns = max(_NARROWEST, min(_WIDEST, options.max_width // 3))
         name = Text(self._engine.storage.flow_name, "bold")
         name.truncate(options.max_width // 4, overflow="ellipsis")
@@ -300,11 +298,11 @@ class ProgressBarListener(base.Listener):
             ProgressBar(total, done, columns, complete_style=style, finished_style=style), options
         ):
             bar.append(piece.text, piece.style)
-        bar.truncate(columns, pad=True)  # without colours, what is left is not drawn
+        bar.truncate(columns, pad=True)  # without colours, the rest is not drawn
         return bar.append(f" {int(100 * done / total) if total else 100:3}%")
 
     def _times(self) -> str:
-        """Say how long the run has taken, and how long it will take if it goes on like that."""
+        """Return the elapsed and the estimated remaining time of the run, as text."""
         now = min(time.monotonic(), self._ended_at)
         elapsed = _duration(now - self._started_at)
         if not self._is_on or self._first is None or self._seen.turned:
@@ -313,7 +311,7 @@ class ProgressBarListener(base.Listener):
         gained, left = self._seen.done - done, self._seen.total - self._seen.done
         if gained <= 0 or now - since < _A_MOMENT:
             return elapsed
-        # Where nothing has ended for a while, the atoms that are left take longer than those before.
+        # While nothing has ended for a while, the remaining atoms take longer than those before.
         expected = max(left * (self._changed_at - since) / gained, now - self._changed_at)
         return f"{elapsed}  {_duration(math.ceil(expected), digits=0)} left"
 
@@ -323,7 +321,7 @@ def _counted(count: int, word: str) -> str:
 
 
 def _duration(seconds: float, digits: int = 1) -> str:
-    """Write a time in seconds for people."""
+    """Format a duration for people."""
     if seconds < 60:  # noqa: PLR2004 - a minute
         return f"{seconds:.{digits}f} s"
     minutes, seconds = divmod(int(seconds), 60)
@@ -341,7 +339,7 @@ def _rich_console() -> Console:
 
 
 def _live_display(listener: ProgressBarListener) -> Live:
-    """Return what draws the bar of a listener again and again, in a thread of Rich."""
+    """Return Rich's live display of a listener's bar, which has a thread of its own."""
     from rich.live import Live
 
     class Display(Live):

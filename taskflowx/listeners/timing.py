@@ -1,4 +1,4 @@
-"""Listeners that measure: how long the flow and each task take, and when they enter which state."""
+"""Listeners that measure the durations of the flow and of each task, and the times at which they enter states."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WATCH_STATES = STARTING_STATES | FINISHED_STATES | {states.PENDING}
 
 
 class Stopwatch:
-    """Seconds since it was made, by a clock that is never set back."""
+    """Measures seconds since its creation, by a monotonic clock."""
 
     __slots__ = ("_started_at", "_stopped_at")
 
@@ -31,7 +31,7 @@ class Stopwatch:
         self._stopped_at: float | None = None
 
     def stop(self) -> None:
-        """Let `elapsed` stay as it is."""
+        """Freeze `elapsed`."""
         self._stopped_at = time.perf_counter()
 
     def elapsed(self) -> float:
@@ -40,9 +40,9 @@ class Stopwatch:
 
 
 class DurationListener(base.Listener):
-    """Keeps as `duration`, in the metadata of the flow and of each task, the seconds that its last call took.
+    """Stores as `duration`, in the metadata of the flow and of each task, the seconds of its last call.
 
-    That is the time of `execute`, or once it has been reverted that of `revert`, with the way there and back; for the
+    That is the time of `execute`, or after a rollback that of `revert`, including the transport there and back; for the
     flow, that of the run.
     """
 
@@ -51,7 +51,7 @@ class DurationListener(base.Listener):
         self._timers: dict[str, dict[str, Stopwatch]] = {"task": {}, "flow": {}}
 
     def deregister(self) -> None:
-        """Take the receivers back, and log how much was started and has not ended."""
+        """Deregister the receivers, and log how many items have started and not ended."""
         super().deregister()
         for item_type, timers in self._timers.items():
             if timers:
@@ -59,7 +59,7 @@ class DurationListener(base.Listener):
             timers.clear()
 
     def _record_ending(self, timer: Any, item_type: str, item_name: str, state: str) -> None:
-        """Keep how long something took.
+        """Store the duration of an item.
 
         :param timer: has `elapsed()`, in seconds
         :param item_type: 'flow' or 'task'
@@ -90,7 +90,7 @@ class DurationListener(base.Listener):
 
 
 class PrintingDurationListener(DurationListener):
-    """Prints what starts and how long it took, beside keeping that.
+    """Prints each start and each duration, beside storing it.
 
     :param printer: called with each line; prints by default
     """
@@ -112,7 +112,7 @@ class PrintingDurationListener(DurationListener):
 
 
 class EventTimeListener(base.Listener):
-    """Keeps as `<STATE>-timestamp`, in the metadata of the flow and of each atom, when it last entered each state.
+    """Stores as `<STATE>-timestamp`, in the metadata of the flow and of each atom, when it last entered each state.
 
     Times are in seconds since the epoch.
     """
@@ -135,7 +135,7 @@ class EventTimeListener(base.Listener):
 def _keep(
     what: str, facts: dict[str, float], kind: str, name: str, update: Callable[[dict[str, float]], object]
 ) -> None:
-    """Put facts into metadata; a store that fails is logged, as a measurement is no reason to stop."""
+    """Store values in metadata; an error of the store is logged, as a measurement must not stop a run."""
     try:
         update(facts)
     except exceptions.StorageFailure:

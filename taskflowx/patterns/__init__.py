@@ -1,1 +1,1 @@
-"""The patterns that join atoms and flows: linear, unordered, graph."""
+"""The patterns that combine atoms and flows: linear, unordered, graph."""

@@ -1,7 +1,7 @@
-"""Members that run in the order of their dependencies.
+"""The graph flow: members run in the order of their dependencies.
 
-The links of a graph flow are inferred from what its members require and provide, and added by hand. How the members are
-linked is the matter of `taskflowx.patterns.members`, and their order that of `taskflowx.patterns.order`.
+The links of a graph flow are inferred from the names that its members require and provide, and added by hand.
+`taskflowx.patterns.members` infers the links, and `taskflowx.patterns.order` keeps the topological order.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ if TYPE_CHECKING:
 
 
 class Flow(flow.Flow):
-    """A flow whose members run as soon as those that they depend on have run."""
+    """A flow whose members run as soon as their dependencies have run."""
 
     _tfx_members: members.Members
 
     def __init__(self, name: str, retry: Any = None) -> None:
         super().__init__(name, retry)
-        # What the flow's own retry provides is there already: nobody is linked for it.
+        # The names that the flow's own retry provides need no links.
         self._tfx_members = members.Members(frozenset() if retry is None else frozenset(retry.provides))
 
     def add(self, *nodes: Any, resolve_requires: bool = True, resolve_existing: bool = True) -> Self:
-        """Add atoms and flows, and link them to what provides what they need; all of them or, on an error, none.
+        """Add atoms and flows, and link them to the providers of their requirements; all of them or, on an error, none.
 
-        :param resolve_requires: whether to link the providers of what the new ones require; without it their names
-            make no links among the members of this call, but a provider that a later call adds is linked to them
-        :param resolve_existing: whether to link the members that require what the new ones provide, and that do not
-            follow one that provides it
+        :param resolve_requires: whether to link the new members to the providers of their requirements; without it they
+            are not linked to each other, but a provider that a later call adds is linked to them
+        :param resolve_existing: whether to link existing members that require a name that a new member provides, and
+            that do not follow a provider of it
         :raises AmbiguousDependency: when a required name has several providers
         :raises DependencyFailure: when the links would make a cycle
         :raises TypeError: when something is neither an atom nor a flow
@@ -57,9 +57,9 @@ class Flow(flow.Flow):
     ) -> Self:
         """Make `v` run after `u`.
 
-        :param decider: called as `decider(history={name: result of an atom linked to v with a decider})`
-            before `v` would run; a false value leaves `v` out
-        :param decider_depth: what else is left out then, a `Depth` or its name; ALL by default
+        :param decider: called as `decider(history={name: result of an atom linked to v with a decider})` before `v`
+            would run; a false value is a veto: `v` is skipped
+        :param decider_depth: what else is skipped then, a `Depth` or its name; ALL by default
         :raises ValueError: when one of the two is not in this flow, or the decider cannot be called like that
         :raises DependencyFailure: when the link would close a cycle; it is not made then
         """
@@ -90,7 +90,7 @@ class Flow(flow.Flow):
             return False
 
     def iter_links(self) -> Iterator[flow.Link]:
-        """Iterate over (member, member that comes after it, attributes of the link)."""
+        """Iterate over (member, its successor, attributes of the link)."""
         known = self._tfx_members
         for v in self:
             node = known.nodes[v]
@@ -118,7 +118,7 @@ class Flow(flow.Flow):
         return self._tfx_members.kept_names(self.retry)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the state with the members' own in it: a copy grows by itself, and nests no deeper than it must."""
+        """Return the state, including that of the members: their copy is made without deep recursion."""
         rows, facts = self._tfx_members.taken_apart()
         return {**self.__dict__, "_tfx_members": rows, "_tfx_facts": facts}
 
@@ -130,14 +130,14 @@ class Flow(flow.Flow):
 
 
 class TargetedFlow(Flow):
-    """A graph flow that runs only what its target needs; all of it when there is no target."""
+    """A graph flow that runs only its target and the dependencies of that; all of it when there is no target."""
 
     def __init__(self, name: str, retry: Any = None) -> None:
         super().__init__(name, retry)
         self._tfx_target_node: Any = None
 
     def set_target(self, target_node: Any) -> None:
-        """Run only this member and what it depends on, directly or not.
+        """Run only this member and its direct and indirect dependencies.
 
         :raises ValueError: when it is not in this flow
         """
@@ -148,7 +148,7 @@ class TargetedFlow(Flow):
         self._tfx_target_node = target_node
 
     def reset_target(self) -> None:
-        """Run everything again."""
+        """Run all members again."""
         self._tfx_about_to_change()
         self._tfx_target_node = None
 
@@ -185,8 +185,8 @@ def positions(
 ) -> tuple[list[tuple[int, ...]], dict[tuple[int, int], dict[str, Any]]]:
     """Return the links of a flow by the positions of its members in iteration order; for engines.
 
-    The first part has, for each member, the positions of those that it directly follows; the second the attributes of
-    the links (earlier position, later position) that have a decider.
+    The first part has, for each member, the positions of its direct predecessors; the second the attributes of the
+    links (earlier position, later position) that have a decider.
 
     :param order: the members in iteration order, if the caller has them
     """
@@ -210,7 +210,7 @@ def positions(
 
 
 def _check_decider(decider: Any) -> None:
-    """Refuse what cannot be called as `decider(history=...)`."""
+    """Raise an error for a decider that cannot be called as `decider(history=...)`."""
     arguments.check_callback("Decider boolean callback", decider)
     parameters = inspect_parameters(decider)
     needed = [name for name in parameters.required if name != "history"]

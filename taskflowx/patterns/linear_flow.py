@@ -1,4 +1,4 @@
-"""Members that run one after another."""
+"""The linear flow: members run one after another."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The members of a graph flow by the names that they provide and look for, and the links that follow from these.
+"""The members of a graph flow by the names that they provide and require, and the links inferred from these.
 
-A nested flow may have more names than all other members together, as on each level of many. The names of the largest
-nested flow are therefore no part of the index: they stay in its own sets, and a flow around this one that asks for all
-names gets these sets (`kept_names`). When they are needed again, they are looked up anew.
+A nested flow may have more names than all other members together, at each of many levels. So the names of the largest
+nested flow are not in the index: they stay in sets of their own, and an enclosing flow that asks for all names takes
+over these sets (`kept_names`). When they are needed again, they are collected again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Index:
-    """Members by name; most names have one, which is held without a list around it."""
+    """Members by name; most names have one, which is stored without a list."""
 
     __slots__ = ("nodes",)
 
@@ -25,12 +25,12 @@ class Index:
         self.nodes: dict[str, Member | list[Member]] = {}
 
     def get(self, name: str) -> list[Member] | tuple[Member, ...]:
-        """Return the members of a name."""
+        """Return the members with a name."""
         found = self.nodes.get(name, ())
         return (found,) if isinstance(found, Member) else found
 
     def add(self, name: str, node: Member) -> None:
-        """Put a member under a name."""
+        """Add a member to a name."""
         found = self.nodes.setdefault(name, node)
         if found is not node:
             if isinstance(found, Member):
@@ -39,12 +39,12 @@ class Index:
                 found.append(node)
 
     def add_once(self, name: str, node: Member) -> None:
-        """Add a member unless it is there, as it may be when this was interrupted before."""
+        """Add a member unless it is present, as it may be after an interrupted call."""
         if node not in self.get(name):
             self.add(name, node)
 
     def drop(self, name: str, node: Member) -> None:
-        """Take a node out again, if it is there; most come last under their names."""
+        """Remove a member, if it is present; usually it is the last one of its names."""
         found = self.nodes.get(name)
         if found is node:
             del self.nodes[name]
@@ -57,12 +57,12 @@ class Index:
                 del self.nodes[name]
 
     def positions(self, place: dict[Member, int]) -> dict[str, list[int]]:
-        """Return the index with positions in the place of the members."""
+        """Return the index with positions in place of the members."""
         return {name: [place[node] for node in self.get(name)] for name in self.nodes}
 
     @classmethod
     def at(cls, positions: dict[str, list[int]], nodes: list[Member]) -> Index:
-        """Make an index from what `positions` gave."""
+        """Make an index from the result of `positions`."""
         made = cls()
         for name, users in positions.items():
             for position in users:
@@ -73,22 +73,22 @@ class Index:
 class Members(Ranked):
     """The members of a graph flow and their links.
 
-    :param given: names that nobody is linked for, as they are there already
+    :param given: names that need no links, as they are provided already
     """
 
     def __init__(self, given: frozenset[str]) -> None:
         super().__init__()
         self.given = given
         self._providers = Index()
-        self._needers = Index()  # by what nobody provided when they were added
+        self._needers = Index()  # by names that had no provider when the members were added
         self._largest: Member | None = None  # the nested flow whose names are not in the index
-        self._met: set[str] | None = None  # what it requires and does not look for a provider of; None: all
+        self._met: set[str] | None = None  # the names that it requires without a search for a provider; None: all
         self._age: int | None = None  # `flow.age()` when the first nested flow was added; -1 if names may change
 
     # -- growing -----------------------------------------------------------------------------------
 
     def add(self, items: list[Any], *, resolve_requires: bool, resolve_existing: bool) -> None:
-        """Put new members in with their links: all of them or, on an error, none.
+        """Add new members with their links: all of them or, on an error, none.
 
         :raises AmbiguousDependency, DependencyFailure: see `graph_flow.Flow.add`
         """
@@ -103,7 +103,7 @@ class Members(Ranked):
             self._put_back(moved, end, step)
             raise
 
-    def _join(  # noqa: C901 - one pass over many members, and it counts what each of them costs
+    def _join(  # noqa: C901 - one pass over many members, whose cost counts for each of them
         self,
         items: list[Any],
         added: list[Member],
@@ -112,14 +112,14 @@ class Members(Ranked):
         resolve_requires: bool,
         resolve_existing: bool,
     ) -> None:
-        """Put members in with their links, one after another.
+        """Add members with their links, one after another.
 
-        :param added: learns who has been put in, also in part
-        :param moved: learns the rank that each of those that move had at first
+        :param added: collects the members that were added, partly or completely
+        :param moved: collects the original rank of each member that moves
         """
         nodes, providers, needers = self.nodes, self._providers, self._needers
         provided, names_of = providers.nodes, self._names_of
-        later: list[tuple[Member, Iterable[str]]] = []  # what may be linked to providers that other calls add
+        later: list[tuple[Member, Iterable[str]]] = []  # the members that may be linked to providers of later calls
         for item in items:
             before: dict[Member, set[str] | None] = {}
             unmet: Collection[str] | None = None
@@ -195,15 +195,15 @@ class Members(Ranked):
         return names
 
     def _meet(self, item: Any, requires: set[str], before: dict[Member, set[str] | None]) -> set[str]:
-        """Find whom a nested flow is to follow.
+        """Find the members that a nested flow must follow.
 
-        :param before: learns them, each with the names that it provides
-        :return: the names that somebody provides
+        :param before: collects them, each with the names that it provides
+        :return: the names that have a provider
         """
         met = flow.common(requires, self._providers.nodes.keys())
         if self._largest is not None:
             met |= flow.common(requires, self._largest.own_names().provides)
-        for name in sorted(met):  # sets are in another order in each process
+        for name in sorted(met):  # the order of sets differs between processes
             _note(before, self._only(self._providers_of(name), name, item), name)
         return met
 
@@ -216,10 +216,10 @@ class Members(Ranked):
         *,
         waits: bool,
     ) -> Collection[str] | None:
-        """Keep the names of a nested flow: apart if it is the largest so far.
+        """Store the names of a nested flow: outside of the index if it is the largest so far.
 
-        :param met: the required names that somebody provides
-        :param later: learns who looks for providers only when the call has ended
+        :param met: the required names that have a provider
+        :param later: collects members that search for providers only when the call has ended
         :param waits: whether this one does
         :return: the names that go into the index, or None
         """
@@ -249,28 +249,28 @@ class Members(Ranked):
         return found
 
     def _with_largest(self, found: Member | list[Member] | None) -> Member | list[Member] | None:
-        """Add the largest nested flow to the providers of a name that are in the index."""
+        """Add the largest nested flow to the indexed providers of a name."""
         if found is None or found is self._largest:
             return self._largest
         others = [found] if isinstance(found, Member) else found
         return others if self._largest in others else [*others, self._largest]  # type: ignore[list-item]
 
     def _put_in_front(self, node: Member, provides: Collection[str], after: dict[Member, list[str]]) -> None:
-        """Link a new provider to those who are to follow it.
+        """Link a new provider to the members that must follow it.
 
-        :param after: for each of them, for which of the names it provides
+        :param after: for each of them, the names that require the link
         """
         self._work_out_after()
         served = [needer for needer in after if self._is_served(needer, provides)]
         for needer, names in after.items():
-            node.precede(needer)  # first: it tells `_remove` of whom this is to be undone
+            node.precede(needer)  # first: it tells `_remove` which links to undo
             needer.needed = (*needer.needed, node)
             if needer in served or needer.names is not None or isinstance(node.item, flow.Flow):
                 needer.explain(node, set(names))
 
     @staticmethod
     def _only(providers: Sequence[Member], name: str, item: Any) -> Member:
-        """Return the only one of some providers of a name that an item requires.
+        """Return the single provider of a name that an item requires.
 
         :raises AmbiguousDependency: when there are several
         """
@@ -283,7 +283,7 @@ class Members(Ranked):
         return providers[0]
 
     def _to_follow(self, provides: Collection[str]) -> dict[Member, list[str]]:
-        """Return who is to follow a new provider, and for which of the names it provides."""
+        """Return the members that must follow a new provider, each with the names that require the link."""
         after: dict[Member, list[str]] = {}
         needed = self._needers.nodes
         largest, met = self._largest, self._met
@@ -303,14 +303,14 @@ class Members(Ranked):
         return after
 
     def _is_served(self, needer: Member, provides: Collection[str]) -> bool:
-        """Tell whether a member follows somebody who gives it one of some names."""
+        """Tell whether a member follows a provider of one of some names."""
         followed = needer.before()
         required = set(self._names_of(needer.item)[0]) if needer.names is None else needer.own_names().requires
         shared = flow.common(required, provides if isinstance(provides, set) else set(provides))
         return any(other in followed for name in shared for other in self._providers_of(name))
 
     def _names_of(self, item: Any) -> tuple[Sequence[str], Sequence[str]]:
-        """Return what a member that is no flow requires of other members, and what it provides."""
+        """Return the names that an atom requires of other members, and those that it provides."""
         requires: Sequence[str]
         if isinstance(item, atom.Atom):
             outputs, (_, requires, needed), backward, _, _, _ = item._tfx_signature
@@ -318,14 +318,14 @@ class Members(Ranked):
                 requires = atom.wanted_names(item)
             provides = outputs[0][:1] if len(outputs) == 1 else [name for name, _ in outputs]
         else:
-            # Sorted, as sets are in another order in each process.
+            # Sorted, as the order of sets differs between processes.
             requires, provides = sorted(item.requires), sorted(item.provides)
         if self.given:
             requires = [name for name in requires if name not in self.given]
         return requires, provides
 
     def _remove(self, node: Member) -> None:
-        """Take the newest member out again, as far as it has been put in."""
+        """Remove the newest member, which may be added only partly."""
         if self.nodes.pop(node.item, None) is None:
             return
         if self._knows_after:
@@ -344,12 +344,12 @@ class Members(Ranked):
         for name in provides:
             self._providers.drop(name, node)
 
-    # -- what there is -----------------------------------------------------------------------------
+    # -- queries -----------------------------------------------------------------------------------
 
     def kept_names(self, retry: Any) -> flow.Names | None:
-        """Return the names of the flow in sets for the caller; None when they have to be looked up anew.
+        """Return the names of the flow in sets for the caller; None when they must be collected again.
 
-        The sets of the largest nested flow are given away.
+        The sets of the largest nested flow are handed to the caller.
 
         :param retry: the retry of the flow, or None
         """
@@ -381,9 +381,9 @@ class Members(Ranked):
         )
 
     def taken_apart(self) -> tuple[list[Any], dict[str, Any]]:
-        """Return rows, one a member, and all else, for a copy that is made by `put_together`.
+        """Return rows, one per member, and all other state, for a copy that `put_together` makes.
 
-        Links are positions: a copy that went from member to member would nest too deep.
+        Links are positions: a copy that followed references from member to member would recurse too deep.
         """
         nodes = list(self.nodes.values())
         place = {node: position for position, node in enumerate(nodes)}
@@ -404,14 +404,14 @@ class Members(Ranked):
             "_providers": self._providers.positions(place),
             "_needers": self._needers.positions(place),
             "_largest": None if self._largest is None else place[self._largest],
-            "_age": None if self._age is None else -1,  # another process counts anew
+            "_age": None if self._age is None else -1,  # the count of another process differs
         }
         del facts["nodes"]
         return rows, facts
 
     @classmethod
     def put_together(cls, rows: list[Any], facts: dict[str, Any]) -> Self:
-        """Make members from what `taken_apart` gave; nothing is shared with those but the items."""
+        """Make members from the result of `taken_apart`; only the items are shared."""
         nodes = [Member(item, rank, ()) for item, rank, *_ in rows]
         for node, (_, _, needed, linked, reasons, names) in zip(nodes, rows, strict=True):
             node.needed = tuple([nodes[position] for position in needed])
@@ -437,7 +437,7 @@ _NO_NAMES: frozenset[str] = frozenset()
 
 
 def _note(before: dict[Member, set[str] | None], provider: Member, name: str) -> None:
-    """Add a name to those for which a provider is to be followed."""
+    """Add a name to those that require a link to a provider."""
     names = before.get(provider)
     if names is None:
         before[provider] = {name}

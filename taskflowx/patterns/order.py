@@ -1,13 +1,13 @@
 """The members of a graph flow in a topological order, with the links between them.
 
-The members are ranked in a topological order while the flow grows, after the idea of Pearce and Kelly ("A dynamic
-topological sort algorithm for directed acyclic graphs", 2006) that a link concerns only the ranks between its ends: one
-that agrees with the ranks costs nothing, and for another one the smaller of two sides moves, what follows one end or
-what precedes the other. Where there is room between ranks, nobody else has to, and where there is none all are given
-some. A cycle is found by the call that closes it.
+The order is incremental. Members have ranks, after the idea of Pearce and Kelly ("A dynamic topological sort algorithm
+for directed acyclic graphs", 2006) that a link concerns only the ranks between its ends: a link that agrees with the
+ranks costs nothing, and another link moves the smaller of two sets, the successors of one end or the predecessors of
+the other. Other members move only if there is no gap between ranks; then all ranks are renumbered with gaps. The call
+that closes a cycle raises an error.
 
-Invariants: for each link (u, v) the rank of u is lower than that of v. While the members are held in the order of their
-ranks, each has its position for its rank.
+Invariants: for each link (u, v) the rank of u is lower than that of v. While the members are stored in the order of
+their ranks, the rank of each is its position.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CYCLE = "No path through the node(s) in the graph produces an ordering that will allow for logical edge traversal"
-ROOM = 1 << 64  # by so much the ranks of two neighbours differ when room has been made
-MANUAL: dict[str, Any] = {flow.LINK_MANUAL: True}  # shared by all links made by hand that have nothing more
+ROOM = 1 << 64  # the gap between the ranks of two neighbours after renumbering
+MANUAL: dict[str, Any] = {flow.LINK_MANUAL: True}  # shared by all manual links without other attributes
 
 
 class Member:
-    """One member: its rank, whom it follows for what it requires, what is said of its links, and who follows it.
+    """One member: its rank, its predecessors, the attributes of its links, and its successors.
 
-    Who follows it is empty until that has been worked out: most flows are never asked. `reasons` has the names behind a
-    link, by the member that is followed, where they cannot be read off the two. `names` are those of a nested flow, in
-    a list, which is empty after they have been given away.
+    The successors are empty until they are computed: most flows never need them. `reasons` has the names behind a link,
+    by predecessor, where they cannot be read off the two members. `names` are those of a nested flow, in a list, which
+    is empty after they have been handed out.
     """
 
     __slots__ = ("after", "item", "linked", "names", "needed", "rank", "reasons")
@@ -46,31 +46,31 @@ class Member:
         self.names: list[flow.Names] | None = None
 
     def before(self) -> tuple[Member, ...]:
-        """Return the members that this one directly follows."""
+        """Return the direct predecessors of this member."""
         if self.linked is None:
             return self.needed
         return (*self.needed, *(node for node in self.linked if node not in self.needed))
 
     def precede(self, later: Member) -> None:
-        """Take note of one that follows this one."""
+        """Record a successor of this member."""
         if self.after:
             self.after.append(later)
         else:
             self.after = [later]
 
     def no_longer_precede(self, last: Member) -> None:
-        """Undo the last `precede`, if it was for this one."""
+        """Undo the last `precede`, if it was for this successor."""
         if isinstance(self.after, list) and self.after[-1:] == [last]:
             self.after.pop()
 
     def explain(self, earlier: Member, names: set[str]) -> None:
-        """Keep the names behind a link."""
+        """Store the names behind a link."""
         if self.reasons is None:
             self.reasons = {}
         self.reasons[earlier] = names
 
     def own_names(self) -> flow.Names:
-        """Return the names of a nested flow, looked up anew when they have been given away."""
+        """Return the names of a nested flow; they are collected again when they have been handed out."""
         try:
             return self.names[-1]  # type: ignore[index]
         except IndexError:
@@ -84,14 +84,14 @@ _set_rank = vars(Member)["rank"].__set__
 
 
 class Ranked:
-    """Members that are held in an order in which they can run; iterates over the items in that order."""
+    """Members in a topological order; iterates over the items in that order."""
 
     def __init__(self) -> None:
         self.nodes: dict[Any, Member] = {}
-        self._end = 0  # the rank for the next one at the end
-        self._step = 1  # how much higher that of the one after it will be
-        self._sorted = True  # whether the members are held in the order of their ranks
-        self._knows_after = False  # whether the members know who follows them
+        self._end = 0  # the rank of the next member at the end
+        self._step = 1  # the gap to the rank of the one after it
+        self._sorted = True  # whether the members are stored in the order of their ranks
+        self._knows_after = False  # whether the members know their successors
 
     def __len__(self) -> int:
         return len(self.nodes)
@@ -110,9 +110,9 @@ class Ranked:
         return self.nodes
 
     def _work_out_after(self) -> None:
-        """Let the members know who follows them, from now on."""
+        """Compute the successors of all members, and keep them up to date from now on."""
         if not self._knows_after:
-            for node in self.nodes.values():  # one that was interrupted may have begun
+            for node in self.nodes.values():  # after an interrupted call some may be present
                 node.after = ()
             for node in self.nodes.values():
                 for earlier in node.before():
@@ -120,20 +120,20 @@ class Ranked:
             self._knows_after = True
 
     def _put_back(self, moved: dict[Member, int], end: int, step: int) -> None:
-        """Give those that have moved the ranks that they had."""
+        """Restore the ranks of the members that have moved."""
         for node, rank in moved.items():
             node.rank = rank
         self._end, self._step = end, step
 
     def _settle(self, node: Member, moved: dict[Member, int]) -> None:
-        """Rank the newest member, which stands at the end, after those that it follows and before those after it.
+        """Rank the newest member, which is at the end, after its predecessors and before its successors.
 
-        :param moved: learns the rank that each of those that move had at first
+        :param moved: collects the original rank of each member that moves
         """
         self._sorted = False
         high = min([later.rank for later in node.after])
         low = max([earlier.rank for earlier in node.needed]) if node.needed else high - ROOM
-        # Without a place between them it goes after those that it follows, and then those after it have to move.
+        # Without a gap between them it follows its predecessors, and then its successors must move.
         if not self._move([node], low, high if low < high else node.rank, moved):
             self._make_room(moved)
             self._settle(node, moved)
@@ -142,7 +142,7 @@ class Ranked:
                 self._put_before(node, needer, moved)
 
     def _move(self, nodes: list[Member], low: int, high: int, moved: dict[Member, int]) -> bool:
-        """Spread members evenly between two ranks; returns whether there was room, and moves none if not."""
+        """Spread members evenly between two ranks; returns whether there was a gap, and moves none if not."""
         step = (high - low) // (len(nodes) + 1)
         if step < 1:
             return False
@@ -158,12 +158,13 @@ class Ranked:
         self._number(ROOM)
 
     def _number(self, step: int) -> list[Member]:
-        """Give the members ranks that differ by so much, and return them in order."""
+        """Renumber the members with a gap of `step`, and return them in order."""
         nodes = sorted(self.nodes.values(), key=_by_rank)
         end = len(nodes) * step
         ranks = list(range(0, end, step))
-        # The end is raised before the ranks change, so that an interrupt leaves nobody behind it. The ranks are given
-        # without a step in Python or arithmetic of large numbers, where signals are looked at: all of them or none.
+        # The end is raised before the ranks change, so that an interrupt leaves no member beyond it. The ranks are
+        # assigned without a step in Python or arithmetic of large numbers, where signals are handled: all of them or
+        # none.
         self._end, self._step = max(end, self._end), step
         collections.deque(map(_set_rank, nodes, ranks), maxlen=0)
         self._end = end
@@ -172,7 +173,7 @@ class Ranked:
     def link(self, earlier: Member, later: Member, attributes: dict[str, Any]) -> None:
         """Make a member follow another one.
 
-        :param attributes: of the link, beside `LINKMANUAL`
+        :param attributes: those of the link, beside `LINK_MANUAL`
         :raises DependencyFailure: when it would close a cycle; it is not made then
         """
         known = later.linked.get(earlier) if later.linked else None
@@ -197,14 +198,15 @@ class Ranked:
     def _put_before(self, u: Member, v: Member, moved: dict[Member, int]) -> None:
         """Make the rank of `u` lower than that of `v`, if it is not.
 
-        :param moved: learns the rank that each of those that move had at first
+        :param moved: collects the original rank of each member that moves
         :raises DependencyFailure: when u follows v; no rank has changed then
         """
         low, high = v.rank, u.rank
         if high < low:
             return
         self._work_out_after()
-        # What follows v and what precedes u, between the two: looked up in turn, until one of them is complete.
+        # The successors of v and the predecessors of u, in the ranks between them: searched in turn, until one set is
+        # complete.
         following, preceding = [v], [u]
         ahead, behind = {v}, {u}
         for later, earlier in zip(following, preceding, strict=False):
@@ -235,7 +237,7 @@ class Ranked:
             self._put_before(u, v, moved)
 
     def _end_for(self, nodes: list[Member]) -> int:
-        """Return the rank of the end after some more members than there are."""
+        """Return the rank of the end after `nodes` are appended."""
         self._end += len(nodes) * ROOM
         return self._end
 

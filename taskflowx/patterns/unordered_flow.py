@@ -1,4 +1,4 @@
-"""Members that do not depend on each other."""
+"""The unordered flow: members do not depend on each other."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 class Flow(flow.Flow):
-    """A flow whose members may run in any order, also at the same time; none sees what another one provides."""
+    """A flow whose members may run in any order and concurrently; no member sees the results of another."""
 
     def iter_links(self) -> Iterator[flow.Link]:
-        """Iterate over nothing: there are no links."""
+        """Iterate over nothing: an unordered flow has no links."""
         return iter(())
 
     def _tfx_join(self, members: list[tuple[Any, flow.Names]]) -> tuple[set[str], set[str]]:

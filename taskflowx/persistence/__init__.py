@@ -1,1 +1,1 @@
-"""The record of runs: what is kept of a flow and of its atoms, and where."""
+"""The persistence layer: the records of flows and atoms, and the stores that keep them."""

@@ -1,10 +1,10 @@
-"""What a store of runs offers: a `Backend` makes `Connection`s, a connection reads and writes the records.
+"""The interface of a store of runs: a `Backend` makes `Connection`s, a connection reads and writes the records.
 
-Engines write through `Connection.save_changes`, everybody else through the other methods, which are those of TaskFlow.
+Engines write through `Connection.save_changes`; all other callers use the other methods, which are those of TaskFlow.
 
-What must stay true of every connection: a change to a detail reaches the store only by being written, and a change of
-what was read never does; drivers' errors leave it as `StorageFailure`, `NotFound` or `Duplicate`, with the driver's
-error as cause.
+What must stay true of every connection: a change to a detail reaches the store only by a write, and a change to a
+detail that was read never does; drivers' errors leave it as `StorageFailure`, `NotFound` or `Duplicate`, with the
+driver's error as cause.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 class Backend(abc.ABC):
     """A store of runs.
 
-    :param conf: how to reach it: `connection` names it, other keys are its own
+    :param conf: its settings: `connection` selects the store, other keys are specific to it
     :raises TypeError: when `conf` is no dict
     """
 
-    #: the settings that it knows beside `connection`, of which `backends.fetch` warns; None: nobody knows
+    #: the known settings beside `connection`; `backends.fetch` warns of others. None: unknown
     SETTINGS: ClassVar[frozenset[str] | None] = None
-    #: whether an engine has to write what it records; one that is not is given the record to `hold`, as memory does
+    #: whether an engine must write the record; a store that is not durable is given the record to `hold`, as memory is
     durable: ClassVar[bool] = True
 
     def __init__(self, conf: Mapping[str, Any] | None) -> None:
@@ -42,23 +42,24 @@ class Backend(abc.ABC):
 
     @abc.abstractmethod
     def get_connection(self) -> Connection:
-        """Return a new connection; whoever asks for it closes it."""
+        """Return a new connection; the caller closes it."""
 
     @abc.abstractmethod
     def close(self) -> None:
-        """Let go of everything that connections of this store have shared."""
+        """Release everything that connections of this store have shared."""
 
     def check_value(self, value: Any, what: str) -> None:
-        """Check that this store can hold a value as a part of a record; the record itself is not looked at.
+        """Check that this store can hold a value as a part of a record; the record itself is not checked.
 
         :param what: names the value in errors, such as "result of atom 'x'"
-        :raises Unstorable: when it cannot; says what it was and why, for which the store is not asked
+        :raises Unstorable: when it cannot, as far as this is known without asking the store; says what the value is and
+            why
         """
-        from taskflowx.persistence import codec  # only a durable run needs it
+        from taskflowx.persistence import codec  # imported only where it is needed
 
         codec.dumps(value, what)
 
-    #: whether a record can be too large although each value in it can be stored; `check_record` is asked then
+    #: whether a record can be too large although each value in it can be stored; then `check_record` is called
     limits_records: ClassVar[bool] = False
 
     def check_record(self, atom_detail: AtomDetail) -> None:
@@ -69,15 +70,15 @@ class Backend(abc.ABC):
 
 
 class Connection(abc.ABC):
-    """A way to read and write the records of one store; used by one thread at a time."""
+    """Reads and writes the records of one store; used by one thread at a time."""
 
-    #: when what is done next has to be over, a time of `time.monotonic`; a store that can keep it gives up then
+    #: the deadline of the next operation, a time of `time.monotonic`; a store that supports it gives up then
     deadline: float | None = None
 
     @property
     @abc.abstractmethod
     def backend(self) -> Backend:
-        """The store that this connection is to."""
+        """The store of this connection."""
 
     @abc.abstractmethod
     def close(self) -> None:
@@ -85,7 +86,7 @@ class Connection(abc.ABC):
 
     @abc.abstractmethod
     def upgrade(self) -> None:
-        """Bring the store to the layout that this version writes; a new store is made ready by it."""
+        """Upgrade the store to the layout of this version; this also prepares a new store."""
 
     @abc.abstractmethod
     def clear_all(self) -> None:
@@ -100,9 +101,9 @@ class Connection(abc.ABC):
 
     @abc.abstractmethod
     def update_atom_details(self, atom_detail: AtomDetail) -> AtomDetail:
-        """Merge an atom's detail into the stored one; returns what is stored then.
+        """Merge an atom's detail into the stored one; returns the stored detail.
 
-        Everything is taken over but name and uuid.
+        Everything but name and uuid is merged.
 
         :raises NotFound: when it is not stored yet
         :raises NotImplementedError: when the stored one is of another kind
@@ -110,9 +111,9 @@ class Connection(abc.ABC):
 
     @abc.abstractmethod
     def update_flow_details(self, flow_detail: FlowDetail) -> FlowDetail:
-        """Merge a flow's detail into the stored one, and write the details of the atoms in it, new ones too.
+        """Merge a flow's detail into the stored one, and write the details of its atoms, new ones too.
 
-        Returns what is stored then.
+        Returns the stored detail.
 
         :raises NotFound: when it is not stored yet
         :raises Duplicate: when a detail in it is stored in another flow
@@ -120,9 +121,9 @@ class Connection(abc.ABC):
 
     @abc.abstractmethod
     def save_logbook(self, book: LogBook) -> LogBook:
-        """Store a book with all that is in it, merged into what is stored of it; returns the book.
+        """Store a book with all its content, merged into the stored one; returns the book.
 
-        What is stored and is not in it stays.
+        Stored content that is not in the book stays.
 
         :raises Duplicate: when a detail in it is stored in another book or flow
         """
@@ -135,11 +136,11 @@ class Connection(abc.ABC):
         :param book: which holds the record already
         :raises Duplicate: when the record is stored already
         """
-        self.save_logbook(book)  # what stores do that know no more than TaskFlow's interface
+        self.save_logbook(book)  # for stores that implement only TaskFlow's interface
 
     @abc.abstractmethod
     def destroy_logbook(self, book_uuid: str) -> None:
-        """Remove a book with all that is in it.
+        """Remove a book with all its content.
 
         :raises NotFound: when there is no such book
         """
@@ -148,7 +149,7 @@ class Connection(abc.ABC):
     def get_logbook(self, book_uuid: str, lazy: bool = False) -> LogBook:
         """Return a book.
 
-        :param lazy: whether the details of its flows are left out
+        :param lazy: whether to omit the details of its flows
         :raises NotFound: when there is no such book
         """
 
@@ -156,14 +157,14 @@ class Connection(abc.ABC):
     def get_logbooks(self, lazy: bool = False) -> Iterator[LogBook]:
         """Iterate over all books.
 
-        :param lazy: whether the details of their flows are left out
+        :param lazy: whether to omit the details of their flows
         """
 
     @abc.abstractmethod
     def get_flows_for_book(self, book_uuid: str, lazy: bool = False) -> Iterator[FlowDetail]:
         """Iterate over the details of the flows in a book.
 
-        :param lazy: whether the details of their atoms are left out
+        :param lazy: whether to omit the details of their atoms
         :raises NotFound: when there is no such book
         """
 
@@ -171,7 +172,7 @@ class Connection(abc.ABC):
     def get_flow_details(self, fd_uuid: str, lazy: bool = False) -> FlowDetail:
         """Return the detail of a flow.
 
-        :param lazy: whether the details of its atoms are left out
+        :param lazy: whether to omit the details of its atoms
         :raises NotFound: when there is no such detail
         """
 
@@ -192,15 +193,15 @@ class Connection(abc.ABC):
     def save_changes(
         self, flow_detail: FlowDetail, atom_details: Iterable[AtomDetail], owner: Owner | None = None
     ) -> None:
-        """Write what has changed in one step of a run: all of it or, where the store can, nothing.
+        """Write the changes of one step of a run: all of them or, where the store can, none.
 
-        :param flow_detail: of which state and metadata are written
-        :param atom_details: the details in it that have changed; those that the store does not have are added
-        :param owner: who writes, if the store is to see that nobody else does; see `persistence.owners`
+        :param flow_detail: whose state and metadata are written
+        :param atom_details: the details in it that have changed; new ones are added
+        :param owner: the writer, if the store is to check that there is no other one; see `persistence.owners`
         :raises NotFound: when the flow's detail is not stored
-        :raises OwnershipFailure: when somebody else runs it, or has done so since it was read
+        :raises OwnershipFailure: when another owner runs it, or has done so since it was read
         """
-        # This one is for stores that know no more than TaskFlow's interface: each detail is a transaction of its own.
+        # This default is for stores that implement only TaskFlow's interface: each detail is a transaction of its own.
         missing = False
         for detail in atom_details:
             try:
@@ -212,7 +213,7 @@ class Connection(abc.ABC):
         flow_detail.revision = written.revision
 
     def renew(self, flow_uuid: str, owner: Owner, expires: float) -> None:
-        """Note that the owner of a run is alive; one that owns it no more changes nothing.
+        """Extend the lease of a run's owner; does nothing for a former owner.
 
-        :param expires: until when it counts as alive, in seconds since 1970
+        :param expires: the end of the lease, in seconds since 1970
         """

@@ -1,12 +1,12 @@
-"""The seam between values and what a store keeps of them: JSON, and nothing but JSON.
+"""Converts values to the form that stores keep: JSON, and nothing but JSON.
 
-Every durable store writes and reads values through here, so that all of them keep the same and refuse the same.
+Every durable store writes and reads values through this module, so that all of them accept and reject the same values.
 
-Values may be nested `DEEPEST` levels deep: what is written can be read by every Python, however deep its own stack is.
+Values may be nested `DEEPEST` levels deep: every Python can read them, however deep its own stack is.
 
-What must stay true: a value that was written reads back equal, except that a tuple reads back as a list (and what is
-of a subclass of a JSON type reads back as that type). What would read back as something else is refused with the place
-where it is; nothing is pickled, and nothing is turned into its text behind the user's back.
+What must stay true: a value that was written reads back equal, except that a tuple reads back as a list (and an
+instance of a subclass of a JSON type reads back as that type). A value that would read back differently is rejected
+with its position; nothing is pickled, and nothing is silently converted to text.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ _WAY_OUT = (
     "Plain data can be stored: None, bool, int, float, str, lists, and dicts whose keys are str. Return such data, or "
     "give what need not be stored with inject(..., transient=True)"
 )
-#: how many levels of lists and dicts a value may have; a record around it has `_AROUND` more
+#: the maximum nesting of lists and dicts in a value; a record around it has `_AROUND` more levels
 DEEPEST = 200
 _AROUND = 8
 _LISTS = (list, tuple)
 _LEAVES = {bool, float, int, str, type(None)}
-_INJECTOR = "_TaskFlow_INJECTOR"  # the detail that holds the values given to a flow, `Storage.injector_name`
+_INJECTOR = "_TaskFlow_INJECTOR"  # the detail that holds the values injected into a flow, `Storage.injector_name`
 
 # ASCII, so that text with lone surrogates can be stored, and a file's or column's encoding does not matter.
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
-# What the encoder does with these, without the encoder, which takes its time to be set up.
+# The encoder's result for these types, without the cost of its setup.
 _PLAIN: dict[type, Callable[[Any], str]] = {
     bool: lambda value: "true" if value else "false",
     int: int.__repr__,
@@ -43,22 +43,22 @@ _PLAIN: dict[type, Callable[[Any], str]] = {
     type(None): lambda _: "null",
 }
 
-#: what `from_dict` raises of what is no record
+#: the errors of `from_dict` for an invalid record
 _WRONG = (AttributeError, KeyError, OverflowError, TypeError, ValueError, RecursionError)
 
-#: the parts of an atom's detail that hold values of any shape; a store with columns keeps the JSON text of each
+#: the parts of an atom's detail that hold arbitrary values; a store with columns keeps the JSON text of each
 ATOM_VALUES = ("results", "revert_results", "failure", "revert_failure", "meta", "version")
 
 
 class Unreadable(exceptions.StorageFailure):
-    """What is stored is damaged; the store itself works."""
+    """The stored data is damaged; the store itself works."""
 
 
 def dumps(value: Any, what: str) -> str:
     """Return a value as JSON text.
 
     :param what: names the value in errors, such as "result of atom 'x'"
-    :raises StorageFailure: when it would not read back as it is; says what it was and where
+    :raises StorageFailure: when it would not read back as it is; names the bad part and its position
     """
     return _dumps(value, what, DEEPEST)
 
@@ -69,13 +69,13 @@ def _dumps(value: Any, what: str, deepest: int) -> str:
         if plain is not None:
             return plain(value)
         text = _encode(value)
-    except RecursionError as error:  # of the value, or of whoever calls this
+    except RecursionError as error:  # from the value, or from a deep stack of the caller
         if not _is_storable(value, deepest):
             _refuse(value, what, error, deepest)
         text = _with_own_stack(_encode, value)
     except (TypeError, ValueError) as error:
         _refuse(value, what, error, deepest)
-    # The encoder takes some keys that are no str, and writes them as if they were. What has few brackets is not deep.
+    # The encoder converts some keys that are no str. A text with few brackets is not deep.
     if "{" in text:
         if not _is_storable(value, deepest):
             _refuse(value, what, None, deepest)
@@ -85,7 +85,7 @@ def _dumps(value: Any, what: str, deepest: int) -> str:
 
 
 def loads(text: str | bytes) -> Any:
-    """Return the value of which `dumps` (or TaskFlow) has made the text.
+    """Return the value from the text that `dumps` (or TaskFlow) has made.
 
     :raises Unreadable: when the text is no JSON
     """
@@ -100,8 +100,8 @@ def loads(text: str | bytes) -> Any:
 
 
 def _with_own_stack(function: Callable[[Any], Any], given: Any) -> Any:
-    """Return what a function returns that is called at the bottom of a stack."""
-    import concurrent.futures  # for callers that are deep in theirs
+    """Call a function on a fresh stack; returns its result."""
+    import concurrent.futures  # for callers with a deep stack
 
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         return pool.submit(function, given).result()
@@ -130,7 +130,7 @@ def _is_storable(value: Any, deepest: int) -> bool:
 
 
 def _is_shallow(value: Any, deepest: int) -> bool:
-    """Tell whether lists in lists are not nested too deeply, in a fraction of the time that it takes to write them."""
+    """Tell whether nested lists are not too deep, in a fraction of the time that writing them takes."""
     level = [value]
     for _ in range(deepest):
         level = [part for whole in level for part in whole if type(part) not in _LEAVES and isinstance(part, _LISTS)]
@@ -148,8 +148,8 @@ def _refuse(value: Any, what: str, error: Exception | None, deepest: int) -> NoR
 
 
 def _misfit(value: Any, deepest: int) -> tuple[str, str]:
-    """Return where the first part of a value is that cannot be stored, and what is wrong with it."""
-    inside: list[Any] = []  # what is being looked into, the outermost first
+    """Return the position of the first part of a value that cannot be stored, and the reason."""
+    inside: list[Any] = []  # the path to the current part, the outermost first
     pending: list[Iterator[tuple[str, Any]]] = [iter([("", value)])]
     while pending:
         where, part = next(pending[-1], (None, None))
@@ -174,9 +174,9 @@ def _parts(where: str, whole: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _problem(part: Any, inside: list[Any]) -> str:
-    """Say why a part of a value cannot be stored, without a look at what is in it; empty if it can.
+    """Return why a part of a value cannot be stored, its content aside; empty if it can.
 
-    :param inside: what it is in
+    :param inside: the path to the part
     """
     if part is None or isinstance(part, (str, float)):
         return ""
@@ -235,10 +235,10 @@ def dump_atom_values(detail: models.AtomDetail) -> dict[str, str | None]:
 
 
 def dump_atom(detail: models.AtomDetail, first: int = 0, **extras: Any) -> str:
-    """Return the record of an atom as JSON text: its kind and all that its detail holds.
+    """Return the record of an atom as JSON text: its kind and the content of its detail.
 
-    :param first: of a retry, the number of the attempt that its history begins with in the record
-    :param extras: what the store keeps of its own in the record
+    :param first: for a retry, the number of the first attempt in the record's history
+    :param extras: additional data of the store in the record
     :raises StorageFailure: when a value in it cannot be stored
     """
     what = f"details of atom '{detail.name}'"
@@ -256,21 +256,21 @@ def dump_atom(detail: models.AtomDetail, first: int = 0, **extras: Any) -> str:
 
 
 class _Past(NamedTuple):
-    """The text of the attempts of a retry that are over."""
+    """The text of the finished attempts of a retry."""
 
-    begin: int  # those of these numbers
+    begin: int  # the range of their numbers
     end: int
-    first: Any  # the first and the last of them, by which the history is known again
+    first: Any  # the first and the last of them, which identify the history
     last: Any
     text: str
 
 
 def dump_history(detail: models.RetryDetail, first: int = 0) -> str:
-    """Return the attempts of a retry as JSON text; that of the attempts that are over is made once.
+    """Return the attempts of a retry as JSON text; that of finished attempts is made once.
 
-    So what is changed in the value of an attempt that is over does not reach the store.
+    So a change to the value of a finished attempt does not reach the store.
 
-    :param first: the number of the attempt to begin with
+    :param first: the number of the first attempt
     :raises StorageFailure: when a value in it cannot be stored
     """
     attempts, past = detail.results, detail.past
@@ -291,7 +291,7 @@ def dump_history(detail: models.RetryDetail, first: int = 0) -> str:
 
 
 def dump_attempts(detail: models.RetryDetail, begin: int, end: int) -> str:
-    """Return some attempts of a retry as JSON text.
+    """Return a range of the attempts of a retry as JSON text.
 
     :raises StorageFailure: when a value in it cannot be stored
     """
@@ -304,14 +304,14 @@ def _attempt_text(detail: models.RetryDetail, attempt: tuple[Any, dict[str, Any]
     try:
         return _dumps(written, "", DEEPEST + _AROUND)
     except exceptions.StorageFailure:
-        _dumps(detail.to_dict()["results"], what_of(detail, "results"), DEEPEST + _AROUND)  # says where in all of it
+        _dumps(detail.to_dict()["results"], what_of(detail, "results"), DEEPEST + _AROUND)  # names the position in it
         raise
 
 
 def load_atom(record: Any) -> models.AtomDetail:
-    """Make an atom's detail of the record that `dump_atom` (or TaskFlow) has written.
+    """Make an atom's detail from the record that `dump_atom` (or TaskFlow) has written.
 
-    :raises Unreadable: when it is no such record
+    :raises Unreadable: when the record is invalid
     """
     try:
         return models.atom_detail_class(record["type"]).from_dict(record["atom"])
@@ -322,16 +322,16 @@ def load_atom(record: Any) -> models.AtomDetail:
 def dump_flow(detail: models.FlowDetail, **extras: Any) -> str:
     """Return the record of a flow, without its atoms, as JSON text.
 
-    :param extras: what the store keeps of its own in the record
+    :param extras: additional data of the store in the record
     :raises StorageFailure: when its metadata cannot be stored
     """
     return _dump_with_meta(detail, {**detail.to_dict(), **extras})
 
 
 def load_flow(record: Any) -> models.FlowDetail:
-    """Make a flow's detail of the record that `dump_flow` (or TaskFlow) has written.
+    """Make a flow's detail from the record that `dump_flow` (or TaskFlow) has written.
 
-    :raises Unreadable: when it is no such record
+    :raises Unreadable: when the record is invalid
     """
     try:
         return models.FlowDetail.from_dict(record)
@@ -342,16 +342,16 @@ def load_flow(record: Any) -> models.FlowDetail:
 def dump_book(book: models.LogBook, **extras: Any) -> str:
     """Return the record of a book, without its flows, as JSON text.
 
-    :param extras: what the store keeps of its own in the record
+    :param extras: additional data of the store in the record
     :raises StorageFailure: when its metadata cannot be stored
     """
     return _dump_with_meta(book, {**book.to_dict(marshal_time=True), **extras})
 
 
 def load_book(record: Any) -> models.LogBook:
-    """Make a book of the record that `dump_book` (or TaskFlow) has written.
+    """Make a book from the record that `dump_book` (or TaskFlow) has written.
 
-    :raises Unreadable: when it is no such record
+    :raises Unreadable: when the record is invalid
     """
     try:
         return models.LogBook.from_dict(record, unmarshal_time=True)
@@ -370,7 +370,7 @@ def _dump_with_meta(detail: models.FlowDetail | models.LogBook, record: dict[str
 def _unreadable(what: str, record: Any, error: Exception) -> NoReturn:
     try:
         text = str(record)[:200]
-    except (RecursionError, ValueError) as unshown:  # nested deeply, or a number of thousands of digits
+    except (RecursionError, ValueError) as unshown:  # deeply nested, or a number of thousands of digits
         text = f"({unshown})"
     msg = f"Cannot read {what} from what is stored: {text}"
     raise Unreadable(msg, error) from error

@@ -1,7 +1,7 @@
-"""The record of an atom: `TaskDetail` or `RetryDetail`, the only truth about what has happened to it.
+"""The record of an atom: `TaskDetail` or `RetryDetail`, the only source of truth about its past.
 
-The engine writes its attributes directly, so they are plain slots; what an atom may never need (its uuid, its metadata)
-is made when it is asked for.
+The engine writes its attributes directly, so they are plain slots; parts that an atom may never need (its uuid, its
+metadata) are made on demand.
 
 Invariants: `results` is set only by a success, `failure` only by a failure, and `revert_results` / `revert_failure`
 only by a finished revert.
@@ -23,17 +23,16 @@ from taskflowx.types.failure import Failure
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-#: in the metadata of a task whose result is not kept, as nobody takes it any more: until it has another one
+#: metadata key of a task whose result was discarded, as no atom needs it any more; removed with its next result
 META_LET_GO = "let_go"
 
 STATES_OF_EXECUTE_RESULTS = (states.SUCCESS, states.FAILURE)
 
 
 class _Series:
-    """Makes identities of atoms: to draw each at random would cost more than the atom.
+    """Makes uuids of atoms: to draw each at random would cost more than the atom.
 
-    They end in numbers that follow each other. What they begin with is drawn at random with each identity of a flow,
-    and in each process.
+    They end in consecutive numbers. Their beginning is drawn at random with each uuid of a flow, and in each process.
     """
 
     ENDS = tuple(f"{number:03}" for number in range(1000))
@@ -42,32 +41,32 @@ class _Series:
         self.forget()
 
     def forget(self) -> None:
-        """Have the next identity begin a new series."""
+        """Start a new series with the next uuid."""
         self._starts: Iterator[str] | None = None
         self._identities: Iterator[str] | None = None
 
     def next(self) -> str:
-        """Return an identity of the series."""
+        """Return a uuid of the series."""
         identity = None if self._identities is None else next(self._identities, None)
-        while identity is None:  # also when a signal handler has raised while the next one was made, which ends a chain
+        while identity is None:  # repeated when a signal handler raised in the iterator, which ends a chain
             self.begin()
             identity = next(self._identities, None)  # type: ignore[arg-type]
         return identity
 
     def next_start(self) -> str:
-        """Return what a thousand identities of the series begin with, which end in `ENDS`."""
+        """Return the common beginning of a thousand uuids of the series, which end in `ENDS`."""
         if self._starts is None:
             self.begin()
         return next(self._starts)  # type: ignore[arg-type]
 
     def begin(self) -> str:
-        """Return a random identity, and begin a series that differs from all others."""
+        """Return a random uuid, and start a series that differs from all others."""
         import uuid
 
         made = str(uuid.uuid4())
         other = uuid.uuid4()
-        # An identity is the beginning of its thousand and one of the ends: one step, and no Python, as more than one
-        # thread may ask.
+        # A uuid is the beginning of its thousand and one of the ends: one step, and no Python, as several threads may
+        # take uuids.
         thousands = map((str(other)[:24] + "{:09}").format, itertools.count(other.node % 10**8))
         adders = map(operator.attrgetter("__add__"), thousands)
         self._starts = thousands
@@ -81,12 +80,12 @@ if hasattr(os, "register_at_fork"):
 
 
 def make_uuid() -> str:
-    """Return a new unique identity."""
+    """Return a new uuid."""
     return _series.begin()
 
 
 def utcnow() -> dt.datetime:
-    """Return the time in UTC, without a time zone, as it lies in stores."""
+    """Return the time in UTC, without a time zone, as stores keep it."""
     return dt.datetime.now(dt.UTC).replace(tzinfo=None)
 
 
@@ -108,14 +107,14 @@ def describe(
 
 
 def is_same(old: Any, new: Any) -> bool:
-    """Tell whether a fact stayed as it was; only what is known to compare well is compared, results may be anything."""
+    """Tell whether a fact is unchanged; only types known to compare safely are compared, as results may be anything."""
     return new is old or (isinstance(new, (str, int, Failure)) and isinstance(old, type(new)) and new == old)
 
 
 def check_data(data: Any, known_states: tuple[str, ...] = ()) -> None:
-    """Refuse what `to_dict` cannot have given.
+    """Raise an error for data that `to_dict` cannot have returned.
 
-    :param known_states: those that may stand in it
+    :param known_states: the valid states
     """
     if type(data) is not dict:  # the usual types first: a store reads thousands of these
         arguments.check_mapping("data", data, "a dict that to_dict gave")
@@ -137,10 +136,10 @@ def _unknown(key: str, value: Any, known: tuple[str, ...]) -> ValueError:
 
 
 def _to_failure(name: str, given: Any) -> Failure:
-    """Make a failure of what its `to_dict` gave.
+    """Make a failure from the result of its `to_dict`.
 
-    :param name: what it is in the data
-    :raises TypeError, ValueError: when it is no such thing
+    :param name: its key in the data
+    :raises TypeError, ValueError: when the data is invalid
     """
     made = Failure.from_dict(given)
     for each in (made, *made.causes):
@@ -160,20 +159,20 @@ TIME_PARTS = ("day", "month", "year", "hour", "minute", "second", "microsecond")
 
 
 def marshal(at: dt.datetime | None) -> dict[str, int] | None:
-    """Turn a time into a dict of its parts, the form in which times lie in stores."""
+    """Turn a time into a dict of its parts, the form in which stores keep times."""
     return None if at is None else {part: getattr(at, part) for part in TIME_PARTS}
 
 
 class AtomDetail:
-    """What has happened to one atom.
+    """The record of one atom.
 
     :param name: name of the atom
-    :param uuid: unique identity of this detail; made when asked for if it is None
+    :param uuid: uuid of this detail; made on demand if it is None
     """
 
     __slots__ = (
-        "_meta",
-        "_uuid",
+        "own_meta",
+        "own_uuid",
         "failure",
         "intention",
         "name",
@@ -187,33 +186,33 @@ class AtomDetail:
 
     def __init__(self, name: str, uuid: str | None = None) -> None:
         self.name = name
-        self._uuid = uuid
+        self.own_uuid = uuid
         self.state: str | None = None
         self.intention: str = states.EXECUTE
         self.results: Any = None
         self.failure: Failure | None = None
         self.revert_results: Any = None
         self.revert_failure: Failure | None = None
-        self._meta: dict[str, Any] | None = None
+        self.own_meta: dict[str, Any] | None = None
         self.version: Any = None
 
     @property
     def uuid(self) -> str:
-        """The unique identity of this detail."""
-        if self._uuid is None:
-            self._uuid = _series.next()
-        return self._uuid
+        """The uuid of this detail."""
+        if self.own_uuid is None:
+            self.own_uuid = _series.next()
+        return self.own_uuid
 
     @property
     def meta(self) -> dict[str, Any]:
         """Facts beside the results, such as progress."""
-        if self._meta is None:
-            self._meta = {}
-        return self._meta
+        if self.own_meta is None:
+            self.own_meta = {}
+        return self.own_meta
 
     @meta.setter
     def meta(self, value: dict[str, Any]) -> None:
-        self._meta = value
+        self.own_meta = value
 
     @property
     def last_results(self) -> Any:
@@ -221,29 +220,30 @@ class AtomDetail:
         return self.results
 
     def reset(self, state: str) -> None:
-        """Forget what has happened and set the state."""
-        self.intention = states.EXECUTE  # first: who is interrupted in between finds in the state what is to be reset
+        """Discard results and failures, and set the state."""
+        self.intention = states.EXECUTE  # first: after an interrupt, the state still shows that a reset is needed
         self.state = state
         self._replace_results(None)
         self.failure = self.revert_results = self.revert_failure = None
 
     def _replace_results(self, results: Any) -> None:
         self.results = results
-        if self._meta:
-            self._meta.pop(META_LET_GO, None)
+        if self.own_meta:
+            self.own_meta.pop(META_LET_GO, None)
 
-    def _store(self, result: Any) -> None:
+    def store(self, result: Any) -> None:
+        """Keep the result of an execute that has succeeded."""
         self._replace_results(result)
 
     def put(self, state: str, result: Any) -> bool:
-        """Set the state together with the result that was acquired in it.
+        """Set the state together with the result of the atom in it.
 
         Returns whether anything has changed.
         """
         before = self._facts()
         self.state = state
         if state == states.SUCCESS:
-            self._store(result)
+            self.store(result)
             self.failure = self.revert_results = self.revert_failure = None
         elif state == states.FAILURE:
             self.failure, self.revert_results, self.revert_failure = result, None, None
@@ -259,17 +259,17 @@ class AtomDetail:
         return self.state, self.results, self.failure, self.revert_results, self.revert_failure
 
     def update(self, ad: AtomDetail) -> Self:
-        """Take over everything from another detail, by reference."""
+        """Copy all attributes of another detail, by reference."""
         arguments.check_like("ad", ad, ("intention", "results"), "a detail of an atom")
         if ad is not self:
             self.state, self.intention, self.version = ad.state, ad.intention, ad.version
             self.results, self.failure = ad.results, ad.failure
             self.revert_results, self.revert_failure = ad.revert_results, ad.revert_failure
-            self._meta = ad._meta
+            self.own_meta = ad.own_meta
         return self
 
     def merge(self, other: AtomDetail, deep_copy: bool = False) -> Self:
-        """Take over everything from another detail of the same kind; results are shared, never copied.
+        """Copy all attributes of another detail of the same kind; results are shared, never copied.
 
         :param deep_copy: whether the metadata is copied rather than shared
         :raises NotImplementedError: when the other one is of another kind
@@ -281,18 +281,18 @@ class AtomDetail:
             return self
         self.update(other)
         if deep_copy:
-            self._meta = copy.deepcopy(other._meta)
+            self.own_meta = copy.deepcopy(other.own_meta)
         return self
 
     def copy(self) -> Self:
-        """Return a shallow copy with the same identity."""
+        """Return a shallow copy with the same uuid."""
         other = type(self)(self.name, self.uuid)
         other.update(self)
-        other._meta = None if self._meta is None else dict(self._meta)
+        other.own_meta = None if self.own_meta is None else dict(self.own_meta)
         return other
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything in one dict."""
+        """Return all attributes in one dict."""
         return {
             "failure": None if self.failure is None else self.failure.to_dict(),
             "revert_failure": None if self.revert_failure is None else self.revert_failure.to_dict(),
@@ -308,9 +308,9 @@ class AtomDetail:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
-        """Make a detail from what `to_dict` gave.
+        """Make a detail from the result of `to_dict`.
 
-        :raises KeyError, TypeError, ValueError: when it is no such thing; names the part
+        :raises KeyError, TypeError, ValueError: when it is invalid; names the part
         """
         check_data(data, states.ATOM_STATES)
         made = cls(data["name"], data["uuid"])
@@ -334,31 +334,31 @@ class AtomDetail:
         return made
 
     def pformat(self, indent: int = 0, linesep: str = "\n") -> str:
-        """Describe this detail in lines for people."""
+        """Describe this detail in human-readable lines."""
         version = ".".join(map(str, self.version)) if isinstance(self.version, (list, tuple)) else self.version
         facts = [("state", self.state), ("version", version), ("results", self.results)]
         return describe(self, [*facts, ("failure", bool(self.failure))], indent, linesep)
 
 
 def identify(details: Iterable[AtomDetail]) -> None:
-    """Give details their identities, where they are all about to be asked for."""
-    new = [detail for detail in details if detail._uuid is None]
+    """Make the uuids of details at once, shortly before they are needed."""
+    new = [detail for detail in details if detail.own_uuid is None]
     ends = _series.ENDS
     for first in range(0, len(new), len(ends)):
         start = _series.next_start()
         for detail, end in zip(new[first : first + len(ends)], ends):  # noqa: B905 - the last ones are fewer
-            detail._uuid = start + end
+            detail.own_uuid = start + end
 
 
 class TaskDetail(AtomDetail):
-    """What has happened to one task; `results` is what its `execute` returned."""
+    """The record of one task; `results` is the result of its `execute`."""
 
     __slots__ = ()
     KIND = "task"
 
 
 class RetryDetail(AtomDetail):
-    """What has happened to one retry; `results` is its history: a list of (result, {atom name: Failure})."""
+    """The record of one retry; `results` is its history: a list of (result, {atom name: Failure})."""
 
     __slots__ = ("past",)
     KIND = "retry"
@@ -366,23 +366,24 @@ class RetryDetail(AtomDetail):
     def __init__(self, name: str, uuid: str | None = None) -> None:
         super().__init__(name, uuid)
         self.results = []
-        #: what a store has made of the attempts that are over, which do not change; see `codec.dump_history`
+        #: a store's cache of the finished attempts, which do not change; see `codec.dump_history`
         self.past: Any = None
 
     def reset(self, state: str) -> None:
-        """Forget what has happened, with all attempts, and set the state."""
+        """Discard all attempts and failures, and set the state."""
         super().reset(state)
         self.results = []
 
-    def _store(self, result: Any) -> None:
+    def store(self, result: Any) -> None:
+        """Keep the result of an execute that has succeeded."""
         self.results.append((result, {}))
 
     def _facts(self) -> tuple[Any, ...]:
-        return (*super()._facts(), len(self.results))  # the list itself stays the same
+        return (*super()._facts(), len(self.results))  # the list object stays the same
 
     @property
     def last_results(self) -> Any:
-        """What the last attempt's `execute` returned.
+        """The result of the last attempt's `execute`.
 
         :raises NotFound: when there was no attempt
         """
@@ -409,11 +410,11 @@ class RetryDetail(AtomDetail):
         self.results[-1] = (self.results[-1][0], failures)
 
     def _own_history(self) -> None:
-        """Stop sharing the history: it grows in place."""
+        """Stop sharing the history, which grows in place."""
         self.results = [(value, dict(failures)) for value, failures in self.results]
 
     def merge(self, other: AtomDetail, deep_copy: bool = False) -> Self:
-        """Take over everything from another detail of a retry; the history is a list of its own, as it grows.
+        """Copy all attributes of another detail of a retry; the history becomes a list of its own, as it grows.
 
         :param deep_copy: whether the metadata is copied rather than shared
         :raises NotImplementedError: when the other one is of another kind
@@ -424,13 +425,13 @@ class RetryDetail(AtomDetail):
         return self
 
     def copy(self) -> Self:
-        """Return a shallow copy with the same identity and a history list of its own."""
+        """Return a shallow copy with the same uuid and a history list of its own."""
         other = super().copy()
         other._own_history()
         return other
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything in one dict."""
+        """Return all attributes in one dict."""
         attempts = [
             (value, {name: failure.to_dict() for name, failure in failures.items()}) for value, failures in self.results
         ]
@@ -438,9 +439,9 @@ class RetryDetail(AtomDetail):
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
-        """Make a detail from what `to_dict` gave.
+        """Make a detail from the result of `to_dict`.
 
-        :raises KeyError, TypeError, ValueError: when it is no such thing; names the part
+        :raises KeyError, TypeError, ValueError: when it is invalid; names the part
         """
         made = super().from_dict(data)
         history = data.get("results")

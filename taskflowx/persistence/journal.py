@@ -1,7 +1,7 @@
-"""The writes of one run to its store: who may write, how often a commit is tried, and the progress of what runs.
+"""The writes of one run to its store: ownership, retries of commits, and the progress of running atoms.
 
 `Storage` has a `Journal` when its store is durable. All writes go through its lock, which is that of the storage: a
-commit is whole, whichever thread makes it. What must stay true: a commit carries the record as it is; a report of
+commit is atomic, whichever thread makes it. What must stay true: a commit carries the current record; a report of
 progress, which is a copy, is never written after a commit of the same atom.
 """
 
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 LOG = logs.calm(__name__)
 
-#: at least so many seconds lie between two writes of progress
+#: the minimum interval in seconds between two writes of progress
 _BETWEEN_REPORTS = 1.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
-#: seconds for a write that is tried once, since enough time has been spent or somebody waits for it
+#: seconds for a single attempt, when the retry budget is spent or a caller waits
 _LAST_TRY = 0.5
 
 
@@ -39,9 +39,9 @@ class Journal:
 
     :param flow_detail: the record
     :param backend: its store
-    :param lock: held while something is written; whoever changes the record from outside of the run holds it, too
-    :param attempts: how often a commit outside of a run is tried
-    :param seconds: for how long it is tried at most
+    :param lock: held during a write; a thread that changes the record from outside of the run holds it, too
+    :param attempts: the number of attempts at a commit outside of a run
+    :param seconds: its retry budget in seconds
     """
 
     def __init__(self, flow_detail: FlowDetail, backend: Any, lock: Any, attempts: int, seconds: float) -> None:
@@ -50,11 +50,11 @@ class Journal:
         self._lock = lock
         self._attempts, self._seconds = attempts, seconds
         self._owner = owners.Owner()
-        #: seconds for which a commit of a run is tried; None while there is no run
+        #: the retry budget in seconds of a commit in a run; None outside of a run
         self.patience: float | None = None
-        self._impatient = False  # whether a commit is to be tried once, however long that takes
+        self._impatient = False  # whether a commit gets a single attempt, however long that takes
         self._silent: exceptions.StorageFailure | None = (
-            None  # what came of a try that got no answer, at the end of a run
+            None  # the failure of an attempt that got no answer, at the end of a run
         )
         self._reports: dict[str, AtomDetail] = {}  # by uuid of the atom
         self._timer: threading.Timer | None = None
@@ -66,9 +66,9 @@ class Journal:
         """Write details, and the state and metadata of the flow, as one transaction.
 
         :raises Unstorable: when the store cannot hold one of them
-        :raises StorageFailure: when the store does not take it, in a run for `patience` seconds, otherwise in so many
-            attempts as the journal was made with
-        :raises OwnershipFailure: when somebody else runs the flow, or has done so since its record was read
+        :raises StorageFailure: when the store fails: in a run for `patience` seconds, otherwise in all attempts of the
+            journal
+        :raises OwnershipFailure: when another owner runs the flow, or has done so since its record was read
         """
         details = list(details)
         with self._lock:
@@ -87,7 +87,7 @@ class Journal:
                 self._write_again(details, error, ends)
 
     def _write_at_last(self, details: list[AtomDetail]) -> None:
-        """Write details once, within moments, as the store has been waited for; a silent one is asked once."""
+        """Write details in a single short attempt, after the retry budget; an unresponsive store is asked once."""
         if self._silent is not None:
             raise self._silent
         began = time.monotonic()
@@ -101,7 +101,7 @@ class Journal:
     def _write(self, details: list[AtomDetail], ends: float | None = None) -> None:
         """Write details once.
 
-        :param ends: when it has to be over, in seconds of `time.monotonic`
+        :param ends: the deadline, in seconds of `time.monotonic`
         """
         if failpoints.on:
             failpoints.hit("before commit")
@@ -112,7 +112,7 @@ class Journal:
         try:
             connection.deadline = ends
             connection.save_changes(self._flow_detail, details, owner)
-        except exceptions.TaskFlowException:  # and no interrupt: what it says is known
+        except exceptions.TaskFlowException:  # not an interrupt: the result of the write is known
             owner.may_hold = False
             raise
         else:
@@ -123,7 +123,7 @@ class Journal:
             failpoints.hit("after commit")
 
     def _write_again(self, details: list[AtomDetail], first: exceptions.StorageFailure, ends: float) -> None:
-        import tenacity  # only a store that fails needs it
+        import tenacity  # imported only where it is needed
 
         stop: Any = tenacity.stop_before_delay(max(0.0, ends - time.monotonic()))
         if self.patience is None:
@@ -152,14 +152,14 @@ class Journal:
             reraise=True,
         )(lambda: write(failures.pop() if failures else None))
 
-    # -- whose run it is ---------------------------------------------------------------------------
+    # -- ownership ---------------------------------------------------------------------------------
 
     @contextlib.contextmanager
     def owned(self, lease: float, patience: float) -> Iterator[None]:
-        """Keep others from writing the run while the block runs, from its first commit on.
+        """Own the run while the block runs, from its first commit on: no other owner can write it.
 
-        :param lease: seconds after our last sign of life for which we count as alive
-        :param patience: seconds for which a commit is tried
+        :param lease: seconds from a heartbeat to the end of the lease
+        :param patience: the retry budget of a commit, in seconds
         """
         owner = self._owner
         pulse = owners.Pulse(owner, functools.partial(self._renew, owner))
@@ -174,11 +174,11 @@ class Journal:
                 self._disown(owner, pulse)
                 ended = True
         finally:
-            if not ended:  # an interrupt has come before that above, or in it
+            if not ended:  # an interrupt came before the assignment, or in it
                 self._disown(owner, pulse)
 
     def _disown(self, owner: owners.Owner, pulse: owners.Pulse) -> None:
-        """End what `owned` has begun; may be done again."""
+        """Undo what `owned` has set up; may be repeated."""
         self._forget_reports()
         owner.running, self.patience, self._impatient = False, None, False
         pulse.stop()
@@ -192,7 +192,7 @@ class Journal:
             connection.renew(self._flow_detail.uuid, owner, expires)
 
     def _let_go(self, owner: owners.Owner) -> None:
-        """Give up a run that has ended in an error; that of one that has come to its end did so itself."""
+        """Release a run that has ended in an error; a completed run has released itself."""
         try:
             with self._lock:
                 self._write_at_last([])
@@ -206,19 +206,19 @@ class Journal:
             )
 
     def claim(self) -> None:
-        """Make sure that the store knows who runs the flow.
+        """Claim the run in the store.
 
-        :raises OwnershipFailure: when somebody else does, or has done so since its record was read
+        :raises OwnershipFailure: when another owner runs it, or has done so since its record was read
         """
         if not self._owner.held:
             self.commit([])
 
-    # -- progress of what runs ---------------------------------------------------------------------
+    # -- progress of running atoms -----------------------------------------------------------------
 
     def report(self, details: Iterable[AtomDetail], seconds: float) -> None:
-        """Have copies of details written within so many seconds, unless a commit has newer ones of them until then.
+        """Write copies of details within `seconds`, unless a commit writes newer ones before.
 
-        The thread that runs the engine is in the call that reports, and cannot do it itself.
+        The engine's thread is in the call that reports, and cannot write them itself.
         """
         with self._lock:
             self._reports.update((detail.uuid, detail) for detail in details)
@@ -227,7 +227,7 @@ class Journal:
             seconds = max(seconds, self._reported_at + _BETWEEN_REPORTS - time.monotonic(), 0.0)
             timer = threading.Timer(seconds, self._write_reports)
             timer.daemon = True
-            with contextlib.suppress(RuntimeError):  # no thread can be started: the next commit has it
+            with contextlib.suppress(RuntimeError):  # no thread can be started: the next commit writes it
                 timer.start()
                 self._timer = timer
 

@@ -1,4 +1,4 @@
-"""The record of runs: a `LogBook` holds `FlowDetail`s, each of which holds one `AtomDetail` an atom."""
+"""The record of runs: a `LogBook` holds `FlowDetail`s, each of which holds one `AtomDetail` per atom."""
 
 from __future__ import annotations
 
@@ -51,16 +51,16 @@ def _forget_lock() -> None:
     _adding = threading.RLock()
 
 
-# Held while something that has an identity is put in: threads share the book of their runs.
+# Held while a member with a known uuid is added: threads share the book of their runs.
 _adding = threading.RLock()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_lock)
 
 
 class _Container:
-    """Common part of what holds details by uuid: made in order, found by uuid through an index made when needed.
+    """Base class of containers of details: ordered, and found by uuid through an index that is made on demand.
 
-    The index is complete if it is as long as the list, which threads may make longer at any time.
+    The index is complete if it is as long as the list, which other threads may extend at any time.
     """
 
     __slots__ = ("_index", "_members")
@@ -70,9 +70,9 @@ class _Container:
         self._index: dict[str, Any] | None = None
 
     def add(self, member: Any) -> None:
-        """Put a member in; one with the same uuid is replaced."""
-        if isinstance(member, AtomDetail) and member._uuid is None:
-            # Nobody has asked for its identity yet, so nothing here can have the same one.
+        """Add a member; one with the same uuid is replaced."""
+        if isinstance(member, AtomDetail) and member.own_uuid is None:
+            # Its uuid does not exist yet, so no member can have the same one.
             self._members.append(member)
             return
         if not isinstance(member, AtomDetail):
@@ -90,7 +90,7 @@ class _Container:
             index[uuid] = member
 
     def extend(self, members: Iterable[AtomDetail]) -> None:
-        """Put details in of which nobody has seen the identity yet."""
+        """Add details whose uuids do not exist yet."""
         self._members.extend(members)
 
     def find(self, uuid: str) -> Any:
@@ -115,10 +115,10 @@ class _Container:
 
 
 class FlowDetail(_Container):
-    """What has happened to one flow; iterates over the details of its atoms.
+    """The record of one flow; iterates over the details of its atoms.
 
     :param name: name of the flow
-    :param uuid: unique identity of this detail
+    :param uuid: uuid of this detail
     """
 
     __slots__ = ("meta", "name", "revision", "state", "uuid", "writer")
@@ -129,13 +129,13 @@ class FlowDetail(_Container):
         self.uuid = uuid
         self.state: str | None = None
         self.meta: dict[str, Any] = {}
-        #: how often runs had written it in its store when this was read or written; see `persistence.owners`
+        #: the number of writes of the run in its store, when this was read or written; see `persistence.owners`
         self.revision = 0
-        #: who writes this copy outside of runs; see `persistence.owners.writer_of`
+        #: the writer of this copy outside of runs; see `persistence.owners.writer_of`
         self.writer: Any = None
 
     def update(self, fd: FlowDetail) -> Self:
-        """Take over state, metadata and the details of the atoms from another detail, by reference."""
+        """Copy state, metadata and the details of the atoms from another detail, by reference."""
         if fd is not self:
             arguments.check_like("fd", fd, ("state", "meta"), "a FlowDetail")
             self.state, self.meta = fd.state, fd.meta
@@ -143,7 +143,7 @@ class FlowDetail(_Container):
         return self
 
     def merge(self, fd: FlowDetail, deep_copy: bool = False) -> Self:
-        """Take over state and metadata from another detail.
+        """Copy state and metadata from another detail.
 
         :param deep_copy: whether the metadata is copied rather than shared
         """
@@ -154,7 +154,7 @@ class FlowDetail(_Container):
         return self
 
     def copy(self, retain_contents: bool = True) -> Self:
-        """Return a shallow copy with the same identity, with the same atom details or without them."""
+        """Return a shallow copy with the same uuid, with the same atom details or without them."""
         other = type(self)(self.name, self.uuid)
         other.state, other.meta, other.revision = self.state, dict(self.meta), self.revision
         if retain_contents:
@@ -167,9 +167,9 @@ class FlowDetail(_Container):
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
-        """Make a detail from what `to_dict` gave.
+        """Make a detail from the result of `to_dict`.
 
-        :raises KeyError, TypeError, ValueError: when it is no such thing; names the part
+        :raises KeyError, TypeError, ValueError: when it is invalid; names the part
         """
         check_data(data, states.FLOW_STATES)
         made = cls(data["name"], data["uuid"])
@@ -178,7 +178,7 @@ class FlowDetail(_Container):
         return made
 
     def pformat(self, indent: int = 0, linesep: str = "\n") -> str:
-        """Describe this detail and those in it in lines for people."""
+        """Describe this detail and its content in human-readable lines."""
         return describe(self, [("state", self.state)], indent, linesep) + self._tree(indent, linesep)
 
 
@@ -186,7 +186,7 @@ class LogBook(_Container):
     """A named collection of flow details, over which it iterates.
 
     :param name: any name
-    :param uuid: unique identity of this book; made if it is None
+    :param uuid: uuid of this book; made if it is None
     """
 
     __slots__ = ("created_at", "meta", "name", "updated_at", "uuid")
@@ -200,12 +200,12 @@ class LogBook(_Container):
         self.updated_at: dt.datetime | None = None
 
     def add(self, member: FlowDetail) -> None:
-        """Put a flow detail in."""
+        """Add a flow detail."""
         super().add(member)
         self.updated_at = utcnow()
 
     def merge(self, lb: LogBook, deep_copy: bool = False) -> Self:
-        """Take over times and metadata from another book; the flow details stay as they are.
+        """Copy times and metadata from another book; the flow details stay as they are.
 
         :param deep_copy: whether the metadata is copied rather than shared
         """
@@ -216,7 +216,7 @@ class LogBook(_Container):
         return self
 
     def copy(self, retain_contents: bool = True) -> Self:
-        """Return a shallow copy with the same identity, with the same flow details or without them."""
+        """Return a shallow copy with the same uuid, with the same flow details or without them."""
         other = type(self)(self.name, self.uuid)
         other.meta = dict(self.meta)
         other.created_at, other.updated_at = self.created_at, self.updated_at
@@ -237,10 +237,10 @@ class LogBook(_Container):
 
     @classmethod
     def from_dict(cls, data: dict[str, Any], unmarshal_time: bool = False) -> Self:
-        """Make a book from what `to_dict` gave.
+        """Make a book from the result of `to_dict`.
 
         :param unmarshal_time: whether times come as dicts of their parts
-        :raises KeyError, TypeError, ValueError: when it is no such thing; names the part
+        :raises KeyError, TypeError, ValueError: when it is invalid; names the part
         """
         check_data(data)
         made = cls(data["name"], data["uuid"])
@@ -254,10 +254,10 @@ class LogBook(_Container):
         return made
 
     def pformat(self, indent: int = 0, linesep: str = "\n") -> str:
-        """Describe this book and all in it in lines for people."""
+        """Describe this book and its content in human-readable lines."""
         times = (("created_at", self.created_at), ("updated_at", self.updated_at))
         return describe(self, [], indent, linesep, times) + self._tree(indent, linesep)
 
 
 for _kind in (AtomDetail, TaskDetail, RetryDetail):
-    _kind.__module__ = __name__  # where callers find them, and by which errors name them
+    _kind.__module__ = __name__  # callers import them from here, and errors name them so

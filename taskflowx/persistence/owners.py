@@ -1,16 +1,16 @@
-"""Who may write the record of a run: one process at a time, and only one that knows all that has been written.
+"""Ownership of the record of a run: one process at a time may write it, and only one that has read all of it.
 
-A store that outlives a process keeps a `Claim` beside the record of each run. Every write of a run moves its `version`
-on by one, from the version that the writer has read or written last; a writer that knows another one is refused. So
-the version is a fencing token (the term is Martin Kleppmann's): an owner that was thought dead, and wakes up, writes
-nothing any more, and a record that was read before somebody else went on is not run from.
+A store that outlives a process keeps a `Claim` beside the record of each run. Every write of a run compares and swaps
+the `version` of the claim: it is rejected unless the version is the one that the writer has read or written last. So
+the version is a fencing token (the term is Martin Kleppmann's): an owner that was presumed dead, and wakes up, cannot
+write, and a stale record cannot be run.
 
-The claim also names the writer of that version. So a writer whose last write is in doubt, since its answer was lost or
-the write failed half way, recognises its own: the version is one ahead, and the name is its own.
+The claim also names the writer of that version. So a writer whose last write is in doubt, as its answer was lost or the
+write failed half way, recognises its own write: the version is one ahead, and the name is its own.
 
-While a run is under way the claim says until when its owner counts as alive. Another process is told so instead of
-taking the run over, unless that time is past, or the owner is seen to be gone: it ran on this very machine, and its
-process is no more. Clocks decide only about that: a wrong one costs a call that is made twice, never the record.
+While a run is in progress the claim is a lease: it says until when its owner counts as alive. Another process gets an
+error instead of the run, unless the lease has expired, or the owner is known to be dead: it ran on this machine, and
+its process does not exist any more. Clocks decide only this: a wrong clock costs a repeated call, never the record.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ if TYPE_CHECKING:
 
 LOG = logs.calm(__name__)
 
-#: seconds after its last sign of life for which an owner counts as alive
+#: the lease in seconds, from a heartbeat of the owner on
 LEASE = 60.0
-#: seconds for which a store waits for a lock or a server, where nobody says how long it may
+#: seconds for which a store waits for a lock or a server, unless the caller sets a limit
 PATIENCE = 5.0
 
-_MOST = 2**63  # what a version and a time stay below
+_MOST = 2**63  # the exclusive maximum of a version and a time
 _DEAD = ("Z", "X", "x")
 _numbers = itertools.count(1)
 
 
 class Claim(NamedTuple):
-    """What a store keeps: how often the run has been written, who wrote it last, and until when that one runs it.
+    """The stored claim of a run: how often it was written, by whom last, and the end of that owner's lease.
 
-    `expires` is 0 when the run is not under way. Stores that older versions wrote have no owner then.
+    `expires` is 0 when the run is not in progress. Claims that older versions wrote have no owner then.
     """
 
     version: int
@@ -56,14 +56,14 @@ class Claim(NamedTuple):
     expires: float
 
     def to_json(self) -> str:
-        """Return it as text."""
+        """Return the claim as JSON text."""
         return json.dumps(self._asdict())
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Claim:
-        """Make one of its text.
+        """Parse a claim.
 
-        :raises ValueError: when it is no such text
+        :raises ValueError: when the text is no claim
         """
         try:
             made = cls(**json.loads(text))
@@ -79,53 +79,53 @@ class Claim(NamedTuple):
 
 
 class Owner:
-    """One that writes runs: its name is that of this process, and a number.
+    """A writer of runs: its name is that of this process, and a number.
 
-    :param lease: seconds after its last sign of life for which it counts as alive
+    :param lease: seconds from a heartbeat to the end of the lease
     """
 
     def __init__(self, lease: float = LEASE) -> None:
         self.lease = lease
-        #: whether a run is under way, and not only a value put into its record
+        #: whether a run is in progress, and not only a value put into its record
         self.running = False
-        #: whether the store has it as the one that runs the flow
+        #: whether the store records it as the owner of the run
         self.held = False
-        #: whether the store may have it: a write was interrupted, and nobody knows whether it had arrived
+        #: whether the store may do so: a write was interrupted, and its result is unknown
         self.may_hold = False
-        #: until when it counts as alive
+        #: the end of its lease
         self.expires = 0.0
         self._number = next(_numbers)
-        self._named: tuple[int, str] | None = None  # a process, and the name in it
+        self._named: tuple[int, str] | None = None  # a process id, and the name in that process
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.lease,)  # a copy writes on its own account
+        return type(self), (self.lease,)  # a copy is another owner
 
     @property
     def name(self) -> str:
-        """What the store is told."""
+        """The name in the store."""
         pid, named = os.getpid(), self._named
         if named is None or named[0] != pid:
             self._named = named = pid, f"{_this_process(pid)}/{self._number}"
         return named[1]
 
     def following(self, detail: FlowDetail, now: float) -> Claim:
-        """Return the claim that the next write of a run leaves, if the store has the one that is known here."""
+        """Return the claim of the next write of a run, if the store still has the known version."""
         if self.running and detail.state not in states.AT_REST:
             return Claim(detail.revision + 1, self.name, now + self.lease)
         return Claim(detail.revision + 1, self.name, 0.0)
 
     def checked(self, stored: Claim | None, detail: FlowDetail, now: float) -> Claim:
-        """Return the claim that the next write of a run leaves.
+        """Return the claim of the next write of a run.
 
-        :param stored: what the store has
-        :raises OwnershipFailure: when somebody else runs it, or it was written since it was read here
+        :param stored: the claim in the store
+        :raises OwnershipFailure: when another owner runs it, or it was written since it was read here
         """
         version, holder, _ = stored or _UNCLAIMED
         is_mine = holder == self.name
         if not is_mine:
             check_free(stored, f"Flow '{detail.name}' ({detail.uuid})", now)
-        # More, under our own name, is what writes of ours have left of which we were not told that they had arrived: we
-        # do not write over what somebody else has written since.
+        # A newer version under our own name comes from writes whose answers were lost: those are ours to overwrite, the
+        # writes of another owner are not.
         if version != detail.revision and not (is_mine and version > detail.revision):
             since = (
                 "was taken over by another engine while it ran here"
@@ -139,7 +139,7 @@ class Owner:
         return self.following(detail, now)._replace(version=version + 1)
 
     def took(self, claim: Claim, detail: FlowDetail) -> None:
-        """Note that the store has a claim of ours."""
+        """Record that the store has accepted a claim of ours."""
         detail.revision = claim.version
         self.held = claim.expires > 0
         self.may_hold = False
@@ -150,11 +150,11 @@ _UNCLAIMED = Claim(0, None, 0.0)
 
 
 def check_free(stored: Claim | None, what: str, now: float) -> None:
-    """Refuse to write what an engine runs at this moment.
+    """Raise an error if an engine runs the flow at this moment.
 
-    :param stored: the claim that the store has
+    :param stored: the claim in the store
     :param what: names the flow
-    :raises OwnershipFailure: when the one that runs it is alive
+    :raises OwnershipFailure: when its owner is alive
     """
     _, holder, expires = stored or _UNCLAIMED
     if holder and expires > now and not is_gone(holder):
@@ -165,7 +165,7 @@ def check_free(stored: Claim | None, what: str, now: float) -> None:
 
 
 def writer_of(detail: FlowDetail) -> Owner:
-    """Return who writes a copy of a record outside of runs: each copy has its own, or a stale one would pass for it."""
+    """Return the writer of a copy of a record outside of runs: each copy has its own, to detect stale copies."""
     writer: Owner | None = detail.writer
     if writer is None:
         writer = detail.writer = Owner()
@@ -173,7 +173,7 @@ def writer_of(detail: FlowDetail) -> Owner:
 
 
 def is_gone(owner: str) -> bool:
-    """Tell whether an owner was a process of this machine that is no more; False where that cannot be seen."""
+    """Tell whether an owner was a process of this machine that is dead; False when unknown."""
     try:
         machine, pid, started, _ = owner.rsplit("/", 3)
         return machine == _machine() and _start_of(int(pid)) != started
@@ -194,7 +194,7 @@ def _this_process(pid: int) -> str:
 
 @functools.lru_cache(maxsize=1)
 def _machine() -> str:
-    """Name what numbers of processes belong to: a boot of a machine, and a container on it."""
+    """Name the scope of process ids: a boot of a machine, and a container on it."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         container = Path("/proc/self/ns/pid").stat().st_ino
@@ -204,15 +204,15 @@ def _machine() -> str:
 
 
 def _start_of(pid: int) -> str:
-    """Return when a process was started, in a form of the system's; empty if none of that number is alive."""
+    """Return the start time of a process, in the system's format; empty if there is no such process."""
     try:
         state, *rest = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     except FileNotFoundError:
         pass
-    except ProcessLookupError:  # it ended while it was looked at
+    except ProcessLookupError:  # it ended during the check
         return ""
     else:
-        # A zombie has ended, and only its parent has not asked for its exit status; its other threads may live on.
+        # A zombie whose parent has not read its exit status has ended, unless other threads of it live on.
         threads, started = rest[16], rest[18]
         return "" if state in _DEAD and int(threads) <= 1 else started
     if Path("/proc/self").exists():
@@ -227,9 +227,9 @@ def _start_of(pid: int) -> str:
 
 
 class Pulse:
-    """A thread that renews the lease of an owner whose run has not written for a while.
+    """The lease heartbeat: a thread that renews the lease of an owner whose run has not written for a while.
 
-    :param renew: called in the thread, with the time until which the owner counts as alive
+    :param renew: called in the thread, with the new end of the lease
     """
 
     def __init__(self, owner: Owner, renew: Callable[[float], Any]) -> None:
@@ -243,7 +243,7 @@ class Pulse:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread; a renewal that a store does not answer is not waited for, and changes nothing any more."""
+        """End the thread without waiting for an unanswered renewal, which has no effect any more."""
         self._ended.set()
         if self._thread.is_alive():
             self._thread.join(PATIENCE)

@@ -5,25 +5,25 @@
     <path>/flow_details/<uuid of a flow>                     the record of the flow
     <path>/flow_details/<uuid of a flow>/<uuid of an atom>   a link to the atom
     <path>/atom_details/<uuid of an atom>                    the record of the atom
-    <path>/taskflowx_runs/<uuid of a flow>                   how often the run was written, and who runs it now
-    <path>/taskflowx_attempts/<uuid of a retry>/<number>     some attempts of a retry that are over
+    <path>/taskflowx_runs/<uuid of a flow>                   the claim of the run: its version and its owner
+    <path>/taskflowx_attempts/<uuid of a retry>/<number>     some finished attempts of a retry
 
-This is TaskFlow's layout, but for the last two lines, and each can read what the other has written. Two keys are ours
-too: `index`, the place of a record among its siblings, since a listing of paths has no order; and `flow`, the uuid of
-the flow that an atom is in.
+This is TaskFlow's layout, but for the last two lines, and each library can read what the other has written. Two keys
+are ours too: `index`, the position of a record among its siblings, since a listing of paths has no order; and `flow`,
+the uuid of the flow that an atom is in.
 
-A record of a retry has its whole history, as TaskFlow's has. But while a run with a long one is under way, attempts
-that are over are written once, beside the record, and its key `past` says how many: else each attempt would write all
-attempts before it again. When the run comes to rest, all of them are in the record, if the store can hold it.
+A record of a retry has its whole history, as TaskFlow's has. But while a run with a long history is in progress,
+finished attempts are written once, beside the record, and its key `past` is their number: otherwise each attempt would
+write all attempts before it again. When the run comes to rest, all of them are in the record, if the store can hold it.
 
-What is written is here; what is read, and what a driver does, is in `path_tree`. What must stay true:
+Writing is here; reading and the driver's methods are in `path_tree`. What must stay true:
 
-- All that is to be written is made and checked before the first of it is written, so a value that cannot be stored,
-  or a detail of the wrong kind, leaves the store as it was.
-- The version of a run is moved on before anything else of it is written, so what a writer that dies half way has
-  written is known to those who read the run before.
-- A link is written before the record that it leads to. So when a writer dies half way, what it leaves is reached
-  from its book: a link without its record reads as not there, and is made good or removed by the next writer.
+- Everything that is to be written is made and checked before the first write. So a value that cannot be stored, or a
+  detail of the wrong kind, leaves the store as it was.
+- The version of a run is incremented before anything else of it is written, so readers notice an incomplete write of a
+  writer that has died.
+- A link is written before the record that it leads to. So an incomplete write is reachable from its book: a link
+  without its record reads as missing, and is completed or removed by the next writer.
 """
 
 from __future__ import annotations
@@ -68,37 +68,37 @@ class PathBasedBackend(base.Backend, abc.ABC):
         if not path:
             raise ValueError("Empty path is disallowed")
         self._path: str = path
-        #: path -> record and place of retries with a history, as they were written last, so that they need not be read
+        #: path -> record and place of retries with a history, as last written: a cache that saves reading them
         self.written: dict[str, Written] = {}
 
     def _usual_path(self) -> str | None:
-        """Return the path that is taken when the settings name none."""
+        """Return the default path."""
         return self.DEFAULT_PATH
 
     @property
     def path(self) -> str:
-        """Where this store keeps everything."""
+        """The path of this store."""
         return self._path
 
 
 class _Parent(NamedTuple):
-    """What has links to records."""
+    """A record with links to other records."""
 
-    shelf: str  # where all of its kind are
+    shelf: str  # the path of its collection
     path: str
     links: frozenset[str]
 
 
 class PathBasedConnection(Histories, abc.ABC):
-    """A connection to a store that lays its records out under one path; drivers say how one path is handled.
+    """A connection to a store that lays its records out under one path; drivers implement operations on one path.
 
     :param backend: the store
     """
 
-    # -- what a driver may do ----------------------------------------------------------------------
+    # -- optional methods of a driver --------------------------------------------------------------
 
     def _transact(self, path: str, change: Callable[[Any], _R]) -> _R:
-        """Return what a function returns that is given a transaction; a driver may call it again after a conflict."""
+        """Call a function with a transaction, and return its result; a driver may repeat the call after a conflict."""
         with self._transaction(path) as transaction:
             return change(transaction)
 
@@ -107,18 +107,18 @@ class PathBasedConnection(Histories, abc.ABC):
         return self._transaction(path)
 
     def _pin_claim(self, flow_uuid: str, transaction: Any) -> None:
-        """Have the transaction fail when a claim is not the one any more that was read in it."""
+        """Make the transaction fail if a claim that was read in it has changed."""
 
     def _is_held(self, detail: models.FlowDetail) -> bool:
-        """Tell whether this very object is what the store keeps, and not a copy."""
+        """Tell whether the store keeps this very object, and not a copy."""
         return False
 
     # -- writing -----------------------------------------------------------------------------------
 
     def save_logbook(self, book: models.LogBook) -> models.LogBook:
-        """Store a book with all that is in it, merged into what is stored of it.
+        """Store a book with all its content, merged into the stored one.
 
-        A run that has gone on since it was read, or is under way, is left as it is stored; the log names it.
+        A run that has been written since it was read, or is in progress, stays as it is stored; the log names it.
 
         :raises Duplicate: when a detail in it is stored in another book or flow
         """
@@ -154,7 +154,7 @@ class PathBasedConnection(Histories, abc.ABC):
                 try:
                     claim = self._next_claim(detail)
                 except exceptions.OwnershipFailure as error:
-                    LOG.warning("In book '%s' a run is left as it is stored: %s", book.name, error)
+                    LOG.warning("In book '%s' a run is not overwritten: %s", book.name, error)
                     continue
                 if claim is not None:
                     self._set_claim(detail.uuid, claim, inner)
@@ -174,7 +174,7 @@ class PathBasedConnection(Histories, abc.ABC):
         def change(transaction: Any) -> None:
             changes: Changes = {}
             self._stage(changes, path, book, codec.load_book, insert=True)
-            # No list of its siblings is asked for: it would be as long as the book.
+            # Its siblings are not listed: the list would be as long as the book.
             parent = _Parent(self._book_path, path, frozenset())
             self._stage_flow(changes, flow_detail, insert=True, parent=parent, index=time.time(), only_new=True)
             self._write(changes, transaction)
@@ -182,11 +182,11 @@ class PathBasedConnection(Histories, abc.ABC):
         self._transact(path, change)
 
     def update_flow_details(self, flow_detail: models.FlowDetail, ignore_missing: bool = False) -> models.FlowDetail:
-        """Merge a flow's detail into the stored one, and write the details of the atoms in it, new ones too.
+        """Merge a flow's detail into the stored one, and write the details of its atoms, new ones too.
 
-        :param ignore_missing: whether it is stored, in no book, if it is not stored yet
+        :param ignore_missing: whether a new detail is stored, in no book
         :raises Duplicate: when a detail in it is stored in another flow
-        :raises OwnershipFailure: when somebody runs it, or has done so since it was read
+        :raises OwnershipFailure: when another owner runs it, or has done so since it was read
         """
         arguments.check_like("flow_detail", flow_detail, ("uuid", "meta"), "a FlowDetail")
         path = self._place_of(self._flow_path, flow_detail.uuid)
@@ -212,8 +212,8 @@ class PathBasedConnection(Histories, abc.ABC):
     def update_atom_details(self, atom_detail: models.AtomDetail, ignore_missing: bool = False) -> models.AtomDetail:
         """Merge an atom's detail into the stored one.
 
-        :param ignore_missing: whether it is stored, in no flow, if it is not stored yet
-        :raises OwnershipFailure: when somebody runs its flow
+        :param ignore_missing: whether a new detail is stored, in no flow
+        :raises OwnershipFailure: when its flow is running
         """
         arguments.check_like("atom_detail", atom_detail, ("uuid", "intention"), "a TaskDetail or RetryDetail")
         path = self._place_of(self._atom_path, atom_detail.uuid)
@@ -239,7 +239,7 @@ class PathBasedConnection(Histories, abc.ABC):
         atom_details: Iterable[models.AtomDetail],
         owner: owners.Owner | None = None,
     ) -> None:
-        """Write what has changed in one step of a run; the flow after its atoms, as it may say that they are done."""
+        """Write the changes of one step of a run; the flow after its atoms, as it may say that they are done."""
         flow_path = self._place_of(self._flow_path, flow_detail.uuid)
         details = list(atom_details)
 
@@ -276,7 +276,7 @@ class PathBasedConnection(Histories, abc.ABC):
             owner.took(claim, flow_detail)
 
     def renew(self, flow_uuid: str, owner: owners.Owner, expires: float) -> None:
-        """Note that the owner of a run is alive; one that owns it no more changes nothing."""
+        """Extend the lease of a run's owner; does nothing for a former owner."""
 
         def change(transaction: Any) -> None:
             claim = self._get_claim(flow_uuid)
@@ -286,9 +286,9 @@ class PathBasedConnection(Histories, abc.ABC):
         self._transact(self._place_of(self._flow_path, flow_uuid), change)
 
     def _next_claim(self, detail: models.FlowDetail) -> owners.Claim | None:
-        """Return the claim that a write of a record outside of a run leaves; None where the object itself is kept.
+        """Return the claim of the next write of a record outside of a run; None where the object itself is kept.
 
-        :raises OwnershipFailure: when somebody runs it, or has done so since it was read
+        :raises OwnershipFailure: when another owner runs it, or has done so since it was read
         """
         if self._is_held(detail):
             return None
@@ -304,7 +304,7 @@ class PathBasedConnection(Histories, abc.ABC):
         index: float = LAST,
         only_new: bool = False,
     ) -> models.FlowDetail:
-        """Add what is to be written of a flow and its atoms; returns what is stored of them then.
+        """Stage the changes of a flow and its atoms; returns the merged details.
 
         The arguments are those of `_stage`.
         """
@@ -345,11 +345,11 @@ class PathBasedConnection(Histories, abc.ABC):
         flow: str | None = None,
         only_new: bool = False,
     ) -> _D:
-        """Add a detail, merged into what is stored of it, to what is to be written; returns what is stored then.
+        """Merge a detail into the stored one, and stage the result; returns it.
 
-        :param insert: whether it is stored if it is not yet
-        :param parent: what has to have a link to it
-        :param index: its place among its siblings, if it has none yet
+        :param insert: whether a new detail is stored
+        :param parent: the record that must have a link to it
+        :param index: its position among its siblings, if it has none yet
         :param flow: the uuid of its flow, if it is an atom and that is known
         :param only_new: whether it must not be stored yet
         :raises NotFound: when it is not stored and is not to be inserted
@@ -383,14 +383,14 @@ class PathBasedConnection(Histories, abc.ABC):
     def _has_parent(self, uuid: str, other_than: _Parent) -> bool:
         """Tell whether a stored record, to which this parent has no link, has another parent.
 
-        All of them are asked, so it is only asked of a record that is there without a link: one with another parent,
-        or one that was stored alone, without its book.
+        All possible parents are read, so this is called only for a record without a link: one with another parent, or
+        one that was stored alone, without its book.
         """
         shelf = other_than.shelf
         return any(uuid in self._names(self._join_path(shelf, name)) for name in self._names(shelf))
 
     def _write_turn(self, flow_path: str, changes: Changes, transaction: Any) -> None:
-        """Write what belongs to one step of a run; a driver that can writes all or nothing."""
+        """Write the changes of one step of a run; a driver with transactions writes all or nothing."""
         self._write(changes, transaction)
 
     def _write(self, changes: Changes, transaction: Any) -> None:
@@ -405,11 +405,11 @@ class PathBasedConnection(Histories, abc.ABC):
     # -- the whole store ---------------------------------------------------------------------------
 
     def destroy_logbook(self, book_uuid: str) -> None:
-        """Remove a book with all that is in it."""
+        """Remove a book with all its content."""
         path = self._place_of(self._book_path, book_uuid)
 
         def change(transaction: Any) -> None:
-            # From below: a book that is removed by half can be removed again.
+            # Bottom-up: a partly removed book can be removed again.
             parted = frozenset(self._names(self._attempt_path))
             for flow_uuid in self._get_children(path):
                 flow_path = self._join_path(self._flow_path, flow_uuid)
@@ -432,12 +432,12 @@ class PathBasedConnection(Histories, abc.ABC):
         self.upgrade()
 
     def upgrade(self) -> None:
-        """Make the paths under which records lie."""
+        """Make the paths of the collections."""
         for path in (self._book_path, self._flow_path, self._atom_path):
             self._ensure_path(path)
 
     def close(self) -> None:
-        """End this connection; drivers that hold something open let go of it."""
+        """Close this connection; drivers release what they hold open."""
 
 
 def _duplicate(detail: Any) -> exceptions.Duplicate:

@@ -1,8 +1,8 @@
-"""Long histories of retries in a tree of paths: attempts that are over are written once, beside the record.
+"""Long histories of retries in a tree of paths: finished attempts are written once, beside the record.
 
-What must stay true: the record says how many attempts are beside it, and is written after they are; so what a writer
-that died has left there is not read, and is written again. What is known of a record that was written last is used only
-if the store still has that very record.
+What must stay true: the record says how many attempts are beside it, and is written after they are; so leftovers of a
+writer that has died are not read, and are overwritten. The cache of the last written record is used only if the store
+still has that very record.
 """
 
 from __future__ import annotations
@@ -17,31 +17,31 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _LONG_HISTORY = 8  # attempts
-_MOST_WRITTEN = 16  # records of retries that are known
+_MOST_WRITTEN = 16  # the size of the cache: records of retries
 
 
 class Change(NamedTuple):
     """A record that is to be written."""
 
-    link: str | None  # to be made before it, when the record is new in its parent
-    kept: Any  # what `_pack` has made of it
+    link: str | None  # made before the record, when it is new in its parent
+    kept: Any  # the stored form, of `_pack`
     is_new: bool  # whether nothing was stored at its path
-    flow: str | None = None  # of an atom: the uuid of its flow, where that is known
+    flow: str | None = None  # of an atom: the uuid of its flow, if known
 
 
-Changes = dict[str, Change]  # by path, in the order in which they are to be written
+Changes = dict[str, Change]  # by path, in the order of writing
 
 
 class Written(NamedTuple):
-    """What was written last of a retry with a history."""
+    """The last written state of a retry with a history."""
 
     kept: Any
     place: Place
-    last: Any  # the last of the attempts that are beside the record, by which the history is known again
+    last: Any  # the last of the attempts beside the record, which identifies the history
 
 
 class Histories(PathTree, abc.ABC):
-    """Writes retries with a history; the back end has a dict of what was `written` of them last."""
+    """Writes retries with a history; the back end caches their last `written` states."""
 
     def _fits(self, path: str, packed: Any) -> bool:
         """Tell whether a record can be written as a whole."""
@@ -50,12 +50,12 @@ class Histories(PathTree, abc.ABC):
     def _stage_history(
         self, changes: Changes, path: str, detail: models.AtomDetail, flow: str, *, at_rest: bool
     ) -> bool:
-        """Add a retry with a history to what is to be written; returns whether it is one.
+        """Stage a retry with a history; returns whether the detail is one.
 
-        Its record is not taken apart when it is known, which takes the longer the more attempts there were.
+        A cached record is not parsed, which takes the longer the more attempts there are.
 
         :param flow: the uuid of its flow
-        :param at_rest: whether all attempts are to be in the record
+        :param at_rest: whether all attempts must be in the record
         :raises NotFound: when it is not stored
         """
         if not isinstance(detail, models.RetryDetail) or len(detail.results) < _LONG_HISTORY:
@@ -65,7 +65,7 @@ class Histories(PathTree, abc.ABC):
             stored, place = self._read(path, codec.load_atom)
             if stored.KIND != detail.KIND:
                 return False
-            place = Place(place.at, flow)  # all that is beside the record is written again
+            place = Place(place.at, flow)  # everything beside the record is written again
         if at_rest:
             packed = self._pack(detail, place._replace(past=0))
             if self._fits(path, packed):
@@ -80,9 +80,9 @@ class Histories(PathTree, abc.ABC):
         return True
 
     def _stage_attempts(self, changes: Changes, detail: models.RetryDetail, past: int) -> int:
-        """Add attempts that are over, when they are many, to what is written beside the record.
+        """Stage finished attempts for writing beside the record, when there are many.
 
-        :param past: how many are there; returns how many there are then
+        :param past: how many are there; returns the new number
         """
         count = len(detail.results)
         if count - past <= 2 * CHUNK:
@@ -94,7 +94,7 @@ class Histories(PathTree, abc.ABC):
         return past
 
     def _last_written(self, path: str, detail: models.RetryDetail) -> Written | None:
-        """Return what was written last, if the store has it, and the history has only grown since."""
+        """Return the last written state, if the store still has it, and the history has only grown since."""
         written: Written | None = self._backend.written.pop(path, None)
         if written is None:
             return None
@@ -110,5 +110,5 @@ class Histories(PathTree, abc.ABC):
         known[path] = written
 
     def _parted(self, details: Iterable[models.AtomDetail]) -> list[models.AtomDetail]:
-        """Return the details of retries of which attempts may be beside the record."""
+        """Return the details of retries that may have attempts beside their records."""
         return [each for each in details if isinstance(each, models.RetryDetail) and len(each.results) > 2 * CHUNK]

@@ -1,10 +1,9 @@
-"""A tree of paths with the records of runs in it, as `path_based` lays it out: how one path is handled, and reading.
+"""A tree of paths with the records of runs, in the layout of `path_based`: operations on one path, and reading.
 
-Drivers say how one path is handled. What must stay true:
+Drivers implement operations on one path. What must stay true:
 
-- Whoever asks for a record that is damaged is told so, with its path. Whoever iterates over records gets the others,
-  and the log has an error that names the damaged one. A flow or a book is never read without a part that is damaged:
-  it would look as if that part had never run.
+- Reading a damaged record raises an error with its path. Iterating over records skips a damaged one, and logs an error
+  that names it. A flow or a book is never read without a damaged part: that part would look as if it had never run.
 """
 
 from __future__ import annotations
@@ -31,16 +30,16 @@ _D = TypeVar("_D", models.LogBook, models.FlowDetail, models.AtomDetail)
 #: how many attempts of a retry are kept together beside its record
 CHUNK = 32
 
-#: where records lie that have no place of their own: those that TaskFlow wrote
+#: the position of records without one: those that TaskFlow wrote
 LAST = float("inf")
 
 
 class Place(NamedTuple):
-    """What the store keeps of its own in a record."""
+    """The store's own data in a record."""
 
-    at: float = LAST  # its place among its siblings
-    flow: str | None = None  # of an atom: the uuid of its flow, where that is known
-    past: int = 0  # of a retry: how many of its attempts are not in the record, but beside it
+    at: float = LAST  # its position among its siblings
+    flow: str | None = None  # of an atom: the uuid of its flow, if known
+    past: int = 0  # of a retry: how many of its attempts are beside the record
 
 
 class PathTree(base.Connection, abc.ABC):
@@ -59,25 +58,25 @@ class PathTree(base.Connection, abc.ABC):
 
     @property
     def backend(self) -> Any:
-        """The store that this connection is to."""
+        """The store of this connection."""
         return self._backend
 
     @property
     def book_path(self) -> str:
-        """Where the books are."""
+        """The path of the books."""
         return self._book_path
 
     @property
     def flow_path(self) -> str:
-        """Where the details of flows are."""
+        """The path of the details of flows."""
         return self._flow_path
 
     @property
     def atom_path(self) -> str:
-        """Where the details of atoms are."""
+        """The path of the details of atoms."""
         return self._atom_path
 
-    # -- what a driver does ------------------------------------------------------------------------
+    # -- methods of a driver -----------------------------------------------------------------------
 
     @abc.abstractmethod
     def _join_path(self, *parts: str) -> str:
@@ -85,18 +84,18 @@ class PathTree(base.Connection, abc.ABC):
 
     @abc.abstractmethod
     def _get_item(self, path: str) -> Any:
-        """Return what `_set_item` has put at a path.
+        """Return the item that `_set_item` has put at a path.
 
-        :raises NotFound: when there is nothing
+        :raises NotFound: when there is none
         """
 
     @abc.abstractmethod
     def _set_item(self, path: str, value: Any, transaction: Any) -> None:
-        """Put at a path what `_pack` has made of a record, and make what is missing of the path."""
+        """Put a record packed by `_pack` at a path; missing parents are made."""
 
     @abc.abstractmethod
     def _del_tree(self, path: str, transaction: Any) -> None:
-        """Remove a path with all that is below it (links, not what they lead to), if there is any."""
+        """Remove a path with everything below it, if it exists: links, but not their targets."""
 
     @abc.abstractmethod
     def _get_children(self, path: str) -> list[str]:
@@ -107,31 +106,31 @@ class PathTree(base.Connection, abc.ABC):
 
     @abc.abstractmethod
     def _ensure_path(self, path: str) -> None:
-        """Make what is missing of a path."""
+        """Make a path, and its missing parents."""
 
     @abc.abstractmethod
     def _create_link(self, src_path: str, dest_path: str, transaction: Any) -> None:
-        """Make `dest_path` a link to `src_path`, which need not be there yet; one that is there already is left."""
+        """Make `dest_path` a link to `src_path`, which need not exist; an existing link stays."""
 
     def _check_name(self, name: str) -> None:
-        """Refuse a uuid that cannot be the name of a record.
+        """Raise an error for a uuid that cannot be the name of a record.
 
         :raises Unstorable: says why
         """
 
     def _transaction(self, path: str) -> AbstractContextManager[Any]:
-        """Return a context in which what is at and below a path is written; gives what the writing methods are given.
+        """Return a context for writing at and below a path; its value is passed to the writing methods.
 
-        It may keep other writers and readers out, and write all or nothing.
+        It may exclude other writers and readers, and may be atomic.
         """
         return contextlib.nullcontext()
 
     def _reading(self, path: str) -> AbstractContextManager[Any]:
-        """Return a context in which what is at and below a path is read; it may keep writers out."""
+        """Return a context for reading at and below a path; it may exclude writers."""
         return contextlib.nullcontext()
 
     def _pack(self, detail: Detail, place: Place) -> Any:
-        """Return what is kept of a detail: JSON text, unless the driver keeps something else.
+        """Return the stored form of a detail: JSON text, unless the driver keeps something else.
 
         :raises StorageFailure: when a value in it cannot be stored
         """
@@ -147,9 +146,9 @@ class PathTree(base.Connection, abc.ABC):
         return codec.dump_book(detail, **extras)
 
     def _unpack(self, kept: Any, load: Callable[[dict[str, Any]], _D]) -> tuple[_D, Place]:
-        """Return the detail of which `_pack` has made what is kept, and its place.
+        """Return the detail, and its place, from the stored form that `_pack` has made.
 
-        :param load: makes the detail of its record
+        :param load: makes the detail from its record
         :raises Unreadable: when it cannot be read
         """
         record = codec.loads(kept)
@@ -163,9 +162,9 @@ class PathTree(base.Connection, abc.ABC):
         return detail, Place(index, flow, past)
 
     def _put_together(self, record: Any, past: Any) -> None:
-        """Put those attempts of a retry into its record that are kept beside it.
+        """Put the attempts of a retry that are kept beside its record into it.
 
-        :param past: how many there are
+        :param past: their number
         :raises Unreadable: when one is missing, or is damaged
         """
         atom = record.get("atom")
@@ -184,13 +183,13 @@ class PathTree(base.Connection, abc.ABC):
         atom["results"] = attempts + atom["results"]
 
     def _chunk_path(self, uuid: Any, begin: int) -> str:
-        """Return where the attempts of a retry are kept that begin with one of this number."""
+        """Return the path of the attempts of a retry from number `begin` on."""
         return self._join_path(self._place_of(self._attempt_path, uuid), str(begin))
 
     def _get_claim(self, flow_uuid: str) -> owners.Claim | None:
-        """Return how often a run was written, and by whom; None if it never was.
+        """Return the claim of a run; None if it was never written.
 
-        :raises Unreadable: when that is damaged
+        :raises Unreadable: when it is damaged
         """
         path = self._join_path(self._run_path, flow_uuid)
         try:
@@ -199,7 +198,7 @@ class PathTree(base.Connection, abc.ABC):
             return None
 
     def _set_claim(self, flow_uuid: str, claim: owners.Claim, transaction: Any) -> None:
-        """Put what `_get_claim` returns; nothing is written when somebody else has put another one since it did."""
+        """Store a claim; nothing is written if another writer has changed it since `_get_claim`."""
         self._set_item(self._join_path(self._run_path, flow_uuid), claim.to_json(), transaction)
 
     @staticmethod
@@ -208,15 +207,15 @@ class PathTree(base.Connection, abc.ABC):
             return owners.Claim.from_json(kept)
         except ValueError as error:
             msg = (
-                f"'{path}' says who runs a flow, and is damaged: {kept[:80]!r}\n"
-                "Remove it if nobody runs that flow now; the records are elsewhere"
+                f"'{path}' is the claim of a run, and is damaged: {kept[:80]!r}\n"
+                "Remove it if that flow is not running; the records are stored separately"
             )
             raise codec.Unreadable(msg, error) from error
 
     # -- reading -----------------------------------------------------------------------------------
 
     def get_logbooks(self, lazy: bool = False) -> Iterator[models.LogBook]:
-        """Iterate over all books; one that cannot be read is named in the log."""
+        """Iterate over all books; an unreadable one is named in the log."""
         for book_uuid in self._names(self._book_path):
             with self._going_on():
                 yield self.get_logbook(book_uuid, lazy)
@@ -230,13 +229,13 @@ class PathTree(base.Connection, abc.ABC):
                 return book
             updated_at = book.updated_at
             for detail in self._children(path, self._flow_path, codec.load_flow):
-                with contextlib.suppress(exceptions.NotFound):  # removed since
+                with contextlib.suppress(exceptions.NotFound):  # removed meanwhile
                     book.add(self.get_flow_details(detail.uuid))
-        book.updated_at = updated_at  # to be read is no update
+        book.updated_at = updated_at  # reading is no update
         return book
 
     def get_flows_for_book(self, book_uuid: str, lazy: bool = False) -> Iterator[models.FlowDetail]:
-        """Iterate over the details of the flows in a book; one that cannot be read is named in the log."""
+        """Iterate over the details of the flows in a book; an unreadable one is named in the log."""
         path = self._place_of(self._book_path, book_uuid)
         with self._reading(path):
             details = self._children(path, self._flow_path, codec.load_flow, going_on=True)
@@ -265,7 +264,7 @@ class PathTree(base.Connection, abc.ABC):
     def get_atoms_for_flow(self, flow_uuid: str) -> Iterator[models.AtomDetail]:
         """Iterate over the details of the atoms in a flow, in the order in which they were added.
 
-        One that cannot be read is named in the log.
+        An unreadable one is named in the log.
         """
         path = self._place_of(self._flow_path, flow_uuid)
         with self._reading(path):
@@ -285,7 +284,7 @@ class PathTree(base.Connection, abc.ABC):
         return self._understood(path, self._get_item(path), load)
 
     def _understood(self, path: str, kept: Any, load: Callable[[dict[str, Any]], _D]) -> tuple[_D, Place]:
-        """Return what `_unpack` does; an error names the path."""
+        """Unpack an item as `_unpack` does; an error names the path."""
         problem = None
         try:
             found = self._unpack(kept, load)
@@ -302,14 +301,14 @@ class PathTree(base.Connection, abc.ABC):
     def _children(
         self, path: str, target: str, load: Callable[[dict[str, Any]], _D], *, going_on: bool = False
     ) -> list[_D]:
-        """Return the details that links below a path lead to, in the order of their places.
+        """Return the details that links below a path lead to, in the order of their positions.
 
-        :param target: where the details are
-        :param going_on: whether one that is damaged is left out, and logged
+        :param target: the path of the details
+        :param going_on: whether a damaged detail is skipped and logged
         """
         found: list[tuple[_D, float]] = []
         for name in self._get_children(path):
-            # A link may be there whose record was not written.
+            # The record of a link may not be written.
             with self._going_on() if going_on else contextlib.suppress(exceptions.NotFound):
                 detail, place = self._read(self._join_path(target, name), load)
                 found.append((detail, place.at))
@@ -318,16 +317,16 @@ class PathTree(base.Connection, abc.ABC):
 
     @contextlib.contextmanager
     def _going_on(self) -> Iterator[None]:
-        """Leave out a record that is not there any more, or is damaged."""
+        """Skip a record that does not exist any more, or is damaged."""
         try:
             yield
         except exceptions.NotFound:
             pass
         except codec.Unreadable as error:
-            LOG.error("A record is left out: %s", error)  # noqa: TRY400 - the error says it all
+            LOG.error("A record is skipped: %s", error)  # noqa: TRY400 - the error says it all
 
     def _names(self, path: str) -> list[str]:
-        """Return the names right below a path, none if it is not there."""
+        """Return the names right below a path, none if it does not exist."""
         try:
             return self._get_children(path)
         except exceptions.NotFound:
@@ -345,5 +344,5 @@ class PathTree(base.Connection, abc.ABC):
         return self._join_path(path, uuid)
 
     def _seconds_left(self) -> float:
-        """Return for how many seconds what is done now may wait."""
+        """Return the seconds for which the current operation may wait."""
         return owners.PATIENCE if self.deadline is None else max(self.deadline - time.monotonic(), 0.0)

@@ -31,4 +31,4 @@ def progress_facts(progress: float, details: dict[str, Any] | None) -> dict[str,
 
 def is_let_go(detail: Any) -> bool:
     """Tell whether an atom has a result that was not kept."""
-    return models.META_LET_GO in (getattr(detail, "_meta", None) or ())
+    return models.META_LET_GO in (getattr(detail, "own_meta", None) or ())

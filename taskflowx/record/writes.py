@@ -56,7 +56,7 @@ class Writes:
     def owned(self, lease: float, patience: float) -> contextlib.AbstractContextManager[None]:
         """Keep others from writing the run while the block runs, from its first commit on.
 
-        :param lease: seconds after our last sign of life for which we count as alive
+        :param lease: seconds after our last heartbeat for which we count as alive
         :param patience: seconds for which a commit is tried
         """
         return self._journal.owned(lease, patience) if self.durable else contextlib.nullcontext()

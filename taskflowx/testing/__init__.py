@@ -1,4 +1,4 @@
-"""For tests of flows: what a run did, how it failed, and in which order its calls end.
+"""Helpers for tests of flows: record the states of a run, check its failures, and control the order of its calls.
 
     flow = make_flow()
     executor = testing.ScriptedExecutor()
@@ -7,7 +7,7 @@
         executor.run(engine, order=["slow", "quick"])  # 'slow' ends first
     assert seen.states("quick") == ["RUNNING", "SUCCESS"]
 
-Nothing here needs a framework of tests, starts a thread, or sleeps.
+Nothing here needs a test framework, starts a thread, or sleeps.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class Transition(NamedTuple):
-    """What has moved to which state; `result` is a value or a `Failure`, or None in states that have none."""
+    """A transition to a state; `result` is a value or a `Failure`, or None in states that have none."""
 
     kind: str
     name: str
@@ -41,9 +41,9 @@ class Transition(NamedTuple):
 
 
 class Recorder(Listener):
-    """Records the transitions of an engine's flow, tasks and retries, for as long as a `with` block runs.
+    """Records the transitions of an engine's flow, tasks and retries, for the duration of a `with` block.
 
-    The arguments are those of `taskflowx.listeners.base.Listener`; `transitions` has what was recorded, in order.
+    The arguments are those of `taskflowx.listeners.base.Listener`; `transitions` has the records, in order.
     """
 
     transitions: list[Transition]
@@ -53,11 +53,11 @@ class Recorder(Listener):
         self.transitions = []
 
     def states(self, name: str) -> list[str]:
-        """Return the states that an atom, or the flow, has moved to."""
+        """Return the states of an atom, or of the flow, in order."""
         return [one.state for one in self.transitions if one.name == name]
 
     def names(self, state: str) -> list[str]:
-        """Return the names of those that have moved to a state."""
+        """Return the names of the atoms and flows that have entered a state."""
         return [one.name for one in self.transitions if one.state == state]
 
     def lines(self) -> list[str]:
@@ -80,9 +80,9 @@ class Recorder(Listener):
 def assert_failures_regexp(
     exc_class: type[Exception] | str, pattern: str, callable_obj: Callable[..., Any], *args: Any, **kwargs: Any
 ) -> list[Failure]:
-    """Call something, and check that a failure of a class, with a text in which a pattern is found, comes out of it.
+    """Call something, and check that it raises a failure of a class, with a text that matches a pattern.
 
-    It may come as itself or in a `WrappedFailure`. Returns all failures that came.
+    The failure may be raised itself or in a `WrappedFailure`. Returns all raised failures.
 
     :param exc_class: the class, or its dotted name
     :param pattern: a regular expression
@@ -96,14 +96,14 @@ def assert_failures_regexp(
 
 @contextlib.contextmanager
 def failures_regexp(exc_class: type[Exception] | str, pattern: str) -> Iterator[list[Failure]]:
-    """As `assert_failures_regexp`, for what a `with` block does; gives the list that all failures are put in."""
+    """As `assert_failures_regexp`, for a `with` block; gives the list to which all failures are added."""
     found: list[Failure] = []
     wanted = f"a failure of {exc_class} with a text like {pattern!r}"
     try:
         yield found
     except exceptions.WrappedFailure as error:
         found.extend(error)
-    except Exception as error:  # noqa: BLE001 - looked at below
+    except Exception as error:  # noqa: BLE001 - checked below
         found.append(Failure.from_exception(error))
     if not found:
         raise AssertionError(f"expected {wanted}, and nothing was raised")
@@ -113,11 +113,11 @@ def failures_regexp(exc_class: type[Exception] | str, pattern: str) -> Iterator[
 
 
 class ScriptedExecutor(base.Executor):
-    """Makes the calls of a run in the thread of the engine, one after another, in an order that can be repeated.
+    """Runs the calls of a run in the engine's thread, one after another, in a reproducible order.
 
-    Calls that are handed out together are made in an order that the seed decides. To decide more, let the calls be
-    held: `run` then releases them in a given order, or the test itself steps through `engine.run_iter()` and releases
-    calls whenever that yields WAITING.
+    The seed decides the order of calls that are dispatched together. For more control, let calls be held: `run` then
+    releases them in a given order, or the test itself steps through `engine.run_iter()` and releases calls whenever
+    that yields WAITING.
 
     :param seed: a number, or a source of random numbers
     :param hold: whether calls wait until they are released; `engine.run()` would then wait forever
@@ -126,12 +126,12 @@ class ScriptedExecutor(base.Executor):
     def __init__(self, seed: int | random.Random = 0, *, hold: bool = False) -> None:
         self._random = seed if isinstance(seed, random.Random) else random.Random(seed)
         self._hold = hold
-        #: the calls that have been handed out and not made; each has the attributes `atom`, `verb` and `kwargs`
+        #: the calls that were dispatched and have not run; each has the attributes `atom`, `verb` and `kwargs`
         self.held: list[base.Call] = []
         self._deliver: Callable[[tuple[Any, Any]], None] | None = None
 
     def start(self, deliver: Callable[[tuple[Any, Any]], None]) -> None:
-        """Get ready to take calls."""
+        """Prepare to take calls."""
         self._deliver = deliver
         self.held = []
 
@@ -142,12 +142,12 @@ class ScriptedExecutor(base.Executor):
             self.release(len(calls))
 
     def release(self, count: int = 1) -> None:
-        """Make some of the calls that are held, as the seed decides."""
+        """Run held calls, in an order that the seed decides."""
         for _ in range(min(count, len(self.held))):
             self._make(self.held.pop(self._random.randrange(len(self.held))))
 
     def release_named(self, name: str) -> None:
-        """Make the call of one atom.
+        """Run the call of one atom.
 
         :raises AssertionError: when no call of that atom is held
         """
@@ -172,9 +172,9 @@ class ScriptedExecutor(base.Executor):
         """Run an engine that has this executor, with calls ending in a given order; returns the state of the flow.
 
         :param order: names of atoms, each for the next call of its atom, `execute` or `revert`. A call that is not in
-            it ends when there is none to wait for, as the seed decides.
+            it ends when the next listed call is not held yet, in an order that the seed decides.
         :raises AssertionError: when the calls cannot end in that order
-        :raises Exception: what `engine.run()` would
+        :raises Exception: as `engine.run()`
         """
         script, kept, self._hold = deque(order), self._hold, True
         state = ""
@@ -197,22 +197,22 @@ class ScriptedExecutor(base.Executor):
         free = [name for name in held if name not in script]
         if not free:
             wanted = script[0]
-            script.clear()  # this is what is wrong, not that the others did not come either
+            script.clear()  # this is the error, and not the calls that are missing as well
             raise AssertionError(f"'{wanted}' was to end next, but only calls of {held} have begun")
         self.release_named(self._random.choice(free))
 
     def recall(self) -> list[base.Call]:
-        """Give back all calls that are held: none of them has begun."""
+        """Cancel all held calls, and return them: none of them has started."""
         left, self.held = self.held, []
         return left
 
     def stop(self) -> None:
-        """Make the calls that are left."""
+        """Run the remaining calls."""
         self.release(len(self.held))
 
 
 def reloaded(flow_detail: models.FlowDetail) -> models.FlowDetail:
-    """Return a record as another process would read it back; going on from it is what happens after a crash."""
+    """Return a record as another process would read it; resuming it simulates a resume after a crash."""
     other = models.FlowDetail.from_dict(flow_detail.to_dict())
     other.revision = flow_detail.revision
     for detail in flow_detail:

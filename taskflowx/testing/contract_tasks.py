@@ -1,4 +1,4 @@
-"""The tasks that the contract of executors runs; at the top level of a module, as some go to other processes."""
+"""The tasks of the executor contract; at the top level of a module, as some are sent to other processes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Problem(Exception):
 class Give(task.Task):
     """Provides a value.
 
-    :param value: that value
+    :param value: the value
     """
 
     def __init__(self, name: str, value: Any, **kwargs: Any) -> None:
@@ -34,7 +34,7 @@ class GiveLater(Give):
     """Provides a value from a coroutine."""
 
     async def execute(self) -> Any:
-        """Return the value when others have had their turn."""
+        """Return the value after other coroutines have run."""
         await asyncio.sleep(0)
         return self.value
 
@@ -50,7 +50,7 @@ class Join(task.Task):
 class Note(task.Task):
     """Writes a line to a file when it runs and when it is reverted.
 
-    :param path: of that file
+    :param path: the path of the file
     """
 
     def __init__(self, name: str, path: str, **kwargs: Any) -> None:
@@ -63,11 +63,11 @@ class Note(task.Task):
             file.write(f"{text} {self.name}\n")
 
     def execute(self) -> Any:
-        """Note that it ran."""
+        """Record that it ran."""
         self.write("ran")
 
     def revert(self, result: Any, flow_failures: Any) -> None:
-        """Note that it was undone."""
+        """Record that it was reverted."""
         self.write("undid")
 
 
@@ -75,16 +75,16 @@ class Break(Note):
     """Fails."""
 
     def execute(self) -> Any:
-        """Note that it was tried, and fail."""
+        """Record the attempt, and fail."""
         self.write("broke")
         raise Problem("on purpose", 7)
 
 
 class BreakTwice(Note):
-    """Fails as long as there are fewer than three notes of its having been tried."""
+    """Fails until its file has three records of an attempt."""
 
     def execute(self) -> Any:
-        """Note that it was tried."""
+        """Record the attempt."""
         self.write("tried")
         if pathlib.Path(self.path).read_text(encoding="utf-8").count("tried") < 3:  # noqa: PLR2004 - twice
             raise Problem("not yet")
@@ -101,12 +101,12 @@ class Report(task.Task):
 
 
 class Stages(task.Task):
-    """Tells of events of its own, and of progress between them."""
+    """Publishes events of its own, and progress between them."""
 
     TASK_EVENTS = (task.EVENT_UPDATE_PROGRESS, "stage")
 
     def execute(self) -> None:
-        """Tell of two stages."""
+        """Publish two stages."""
         self.notifier.notify("stage", {"number": 1})
         self.update_progress(0.5)
         self.notifier.notify("stage", {"number": 2})
@@ -116,7 +116,7 @@ class LeaveOnce(Note):
     """Raises SystemExit when it runs for the first time."""
 
     def execute(self) -> Any:
-        """Leave, or say that it stayed."""
+        """Exit, or record that it stayed."""
         if not pathlib.Path(self.path).exists():
             self.write("left")
             sys.exit("leave")
@@ -124,20 +124,20 @@ class LeaveOnce(Note):
 
 
 class Hold(Note):
-    """Runs until there is a second file."""
+    """Runs until a second file exists."""
 
     def execute(self) -> Any:
-        """Note that it began, and wait for the file that lets it go."""
+        """Record the start, and wait for the file that releases it."""
         self.write("began")
         let_go = pathlib.Path(self.path + ".go")
-        while not let_go.exists() and let_go.parent.exists():  # which goes with the test
+        while not let_go.exists() and let_go.parent.exists():  # the folder is removed with the test
             time.sleep(0.005)  # noqa: TID251 - another process may have to see it
         return "held"
 
 
 class Append(task.Task):
-    """Changes what it is given."""
+    """Changes its argument."""
 
     def execute(self, box: list[str]) -> None:
-        """Put something into the box."""
+        """Append a value to the box."""
         box.append(self.name)

@@ -1,4 +1,4 @@
-"""Kill a run at every step of its record, go on in a new process, and see that nothing is lost.
+"""Crash tests: kill a run at every step of its record, resume it in a new process, and check that nothing is lost.
 
     from taskflowx.testing import crash
 
@@ -10,16 +10,16 @@
         assert report.tried > 20
         print(report)
 
-The run is first left alone; how it ends then is what is expected. Then it is begun anew, in a folder of its own, and
-killed with SIGKILL at the first of the places that `taskflowx` passes (before and after each commit and in it, before
-and after calls are handed out, when they have ended), or that the flow itself passes with `point`; another process goes
-on from the record. Then the same with a death at the second place, and so on, until the run ends before it is killed.
-In some of the runs the process that goes on is killed as well.
+The first run is not killed; its end is the expected result. The next run starts in a folder of its own, and is killed
+with SIGKILL at the first of the places that `taskflowx` passes (before, in and after each commit, before and after
+calls are dispatched, when they have ended), or that the flow itself passes with `point`; another process resumes it
+from the record. Then the same with a kill at the second place, and so on, until the run ends before it is killed. In
+some of the runs the resuming process is killed as well.
 
-Each process is forked from this one, so it costs milliseconds, and should be called before threads are started. Needs
-a system with `fork` (Linux, macOS).
+Each process is forked from this one, so it costs milliseconds, and the check should be called before threads are
+started. Needs a system with `fork` (Linux, macOS).
 
-The idea is that of fault injection at every point of a deterministic run, as in SQLite's crash tests.
+The idea is fault injection at every point of a deterministic run, as in SQLite's crash tests.
 """
 
 from __future__ import annotations
@@ -53,29 +53,29 @@ if TYPE_CHECKING:
 PATIENCE = 60
 _MOST_DEATHS = 4
 _ENDED = "ended.json"
-#: the file in the folder of a run in which `verify` finds the names of the atoms that stand at its end
+#: the file in the folder of a run that lists, for `verify`, the names of the atoms that stand at its end
 STANDING = "standing.json"
 
 
 def point(name: str) -> None:
-    """Mark a place in the code of a task at which the process can be killed, as between two effects."""
+    """Mark a place in the code of a task where the process can be killed, such as between two effects."""
     if failpoints.on:
         failpoints.hit(name)
 
 
 class Violation(AssertionError):
-    """A run that was killed has not come to the end that it should have."""
+    """A run that was killed has not come to the expected end."""
 
 
 @dataclass
 class Report:
-    """How many runs were killed, all of which came to the right end, and their deaths, by the name of the place."""
+    """The number of runs that were killed, all with the expected end, and their deaths, by the name of the place."""
 
     tried: int = 0
     deaths: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: Report) -> None:
-        """Take in the numbers of another one."""
+        """Add the numbers of another report."""
         self.tried += other.tried
         self.deaths += other.deaths
 
@@ -96,22 +96,22 @@ def check(
     seed: int = 0,
     **options: Any,
 ) -> Report:
-    """Kill the run of a flow at every place in turn, and check that each comes to its end; returns what was tried.
+    """Kill the run of a flow at every place in turn, and check that each comes to its end; returns a report.
 
-    It has to end in the same state as the run that was left alone, with the same atoms standing and the same results;
-    no atom may be executed again after its success is on record, unless it was undone or its retry began anew.
+    Each must end in the state of the run that was not killed, with the same atoms standing and the same results; no
+    atom may be executed again after its success is recorded, unless it was reverted or its retry started a new attempt.
 
-    :param make_flow: is given a folder that all processes of one run share, and that no other run sees
-    :param folder: where these folders are made
-    :param verify: is given such a folder when a run has come to its end, with the names of the atoms that stand in its
-        file `STANDING`; raises if something in it is wrong
+    :param make_flow: is called with a folder that the processes of one run share with no other run
+    :param folder: the parent of these folders
+    :param verify: is called with such a folder at the end of a run, with the names of the standing atoms in its file
+        `STANDING`; raises for a wrong state
     :param store: values for the arguments of atoms, by name
-    :param connection: the store of the record, or what makes that of one run from its folder; SQLite by default
+    :param connection: the store of the record, or a function that returns it for the folder of a run; SQLite by default
     :param same_results: whether a task returns the same each time
     :param sample: how many places are tried; by default all
     :param seed: decides which, and which runs are killed more than once
     :param options: for `taskflowx.engines.load`
-    :raises Violation: says at which places the process was killed, and what is wrong
+    :raises Violation: names the places of the kills, and the difference
     """
     driver = _Driver(make_flow, Path(folder), verify, dict(store or {}), connection, same_results, options)
     expected = driver.run([])
@@ -127,7 +127,7 @@ def check(
         while len(deaths) < _MOST_DEATHS and rng.random() < 1 / 3:
             deaths.append(rng.randint(1, max(2, expected["hits"] // 2)))
         driver.run_killed(deaths, expected, report)
-    while sample is None:  # in threads the run may pass more places than it has the first time
+    while sample is None:  # with threads the run may pass more places than the first time
         place += 1
         if not driver.run_killed([place], expected, report):
             break
@@ -146,7 +146,7 @@ class _Driver:
     count: int = 0
 
     def run_killed(self, deaths: list[int], expected: dict[str, Any], report: Report) -> bool:
-        """Run the flow through some deaths and check its end; returns whether any of them came."""
+        """Run the flow through some kills and check its end; returns whether any of them took place."""
         ended = self.run(deaths)
         if ended is None:
             raise Violation(f"killed at {deaths}: the run does not come to its end")
@@ -163,7 +163,7 @@ class _Driver:
         return bool(ended["deaths"])
 
     def run(self, deaths: list[int]) -> dict[str, Any] | None:
-        """Run the flow in one process after another until one ends; returns what that one has found."""
+        """Run the flow in one process after another until one ends; returns the findings of that one."""
         self.count += 1
         folder = self.folder / f"run-{self.count}"
         self._prepare(folder)
@@ -179,7 +179,7 @@ class _Driver:
             died = folder / "deaths"
             ended["deaths"] = died.read_text(encoding="utf-8").split("\n")[:-1] if died.exists() else []
             if not ended["wrong"]:
-                shutil.rmtree(folder)  # what went wrong is left to be looked at
+                shutil.rmtree(folder)  # after an error the folder stays for inspection
         return ended
 
     def _address(self, folder: Path) -> str:
@@ -188,11 +188,11 @@ class _Driver:
         return self.connection if isinstance(self.connection, str) else self.connection(folder)
 
     def _prepare(self, folder: Path) -> None:
-        """Make the folder of a run, with a store that is ready if it lies in there."""
+        """Make the folder of a run, with an upgraded store if that is inside."""
         template = self.folder / "template"
         if not template.exists():
             template.mkdir(parents=True)
-            backends.fetch(self._address(template)).close()  # what it needs is imported here, once
+            backends.fetch(self._address(template)).close()  # imports the modules of the store once, in this process
             self._fork(lambda: self._upgrade(self._address(template)))
         shutil.copytree(template, folder)
 
@@ -202,9 +202,9 @@ class _Driver:
             pass
 
     def _fork(self, work: Callable[[], None]) -> None:
-        """Do something in a process of its own, with all that it starts, and wait for its end.
+        """Call a function in a process of its own, with its child processes, and wait for its end.
 
-        :raises Violation: when it ends in any other way than by itself or by being killed
+        :raises Violation: when it neither ends by itself nor is killed
         """
         pid = os.fork()
         if not pid:
@@ -216,12 +216,12 @@ class _Driver:
         finally:
             timer.cancel()
             timer.join()
-            _kill_group(pid)  # what it has started dies with it, as with its machine
+            _kill_group(pid)  # its child processes die with it, as with their machine
         if os.waitstatus_to_exitcode(status) not in (0, -signal.SIGKILL):
-            raise Violation(f"a process ended with {os.waitstatus_to_exitcode(status)}, what it said is above")
+            raise Violation(f"a process ended with {os.waitstatus_to_exitcode(status)}, its output is above")
 
     def _live(self, folder: Path, run: str, die_at: int) -> None:
-        """Run the flow, or go on with it, in this process.
+        """Run or resume the flow in this process.
 
         :param run: the uuid of its record
         :param die_at: the number of the place at which the process kills itself, 0 for none
@@ -235,7 +235,7 @@ class _Driver:
                 self.make_flow(folder), self.store or None, flow_detail=detail, backend=backend, **self.options
             )
             with Recorder(engine) as seen, contextlib.suppress(Exception):
-                if detail.state != states.SUCCESS:  # then nothing is left to be done
+                if detail.state != states.SUCCESS:  # otherwise nothing is left to do
                     engine.run()
             failpoints.listen(None)
             state = engine.storage.get_flow_state()
@@ -263,7 +263,7 @@ class _Driver:
 
 
 class _Hits:
-    """Counts places that are passed, in all threads, and kills the process at one of them."""
+    """Counts the places that are passed, in all threads, and kills the process at one of them."""
 
     def __init__(self, folder: Path, die_at: int) -> None:
         self.count = 0
@@ -287,7 +287,7 @@ def _in_child(work: Callable[[], None]) -> NoReturn:
         os.setsid()
         work()
         code = 0
-    except BaseException:  # noqa: BLE001 - nothing of this process may reach what forked it
+    except BaseException:  # noqa: BLE001 - no exception may reach the code of the parent
         traceback.print_exc()
     finally:
         os._exit(code)
@@ -299,7 +299,7 @@ def _kill_group(pid: int) -> None:
 
 
 def _record(backend: Any, run: str) -> models.FlowDetail:
-    """Return the record of a run as it is stored; one that is not there yet is made."""
+    """Return the stored record of a run; a new one is made if there is none."""
     with contextlib.closing(backend.get_connection()) as connection:
         try:
             return connection.get_flow_details(run)  # type: ignore[no-any-return]
@@ -312,7 +312,7 @@ def _record(backend: Any, run: str) -> models.FlowDetail:
 
 
 def _run_again(done: set[str], seen: Recorder) -> list[str]:
-    """Say which atoms were executed again though their success was on record."""
+    """Describe the atoms that were executed again although their success was recorded."""
     wrong = []
     for one in seen.transitions:
         if one.state in (states.PENDING, states.RETRYING):
@@ -323,7 +323,7 @@ def _run_again(done: set[str], seen: Recorder) -> list[str]:
 
 
 def _differences(stored: models.FlowDetail, storage: Any) -> list[str]:
-    """Say where what is stored at the end is not what the engine has."""
+    """Describe the differences between the stored record at the end and that of the engine."""
     wrong = []
     if stored.state != storage.get_flow_state():
         wrong.append(f"the flow is stored as {stored.state}, it is {storage.get_flow_state()}")

@@ -1,13 +1,13 @@
-"""What every place to run keeps to, as tests for your own one: a line in a file that pytest or unittest runs.
+"""The contract of every executor, as tests for your own one: a line in a file that pytest or unittest runs.
 
     TestMine = executor_contract.case(lambda: MyExecutor(2))
 
-The tasks below are at the top of a module that can be imported wherever taskflowx can, so they reach other processes.
-What they do they write down in a file, so all workers have to see the same file system.
+The tasks are at the top level of a module that can be imported wherever taskflowx can, so they can be sent to other
+processes. They record their effects in a file, so all workers must see the same file system.
 
 An executor under test may do anything, so each test runs in a thread of its own and has a limit in seconds. When one
-has hung, the others get a second each: the suite always ends. A test fails as well when the engine has refused
-something that the executor did.
+has hung, the others get a second each: the suite always ends. A test fails as well when the engine has rejected an
+action of the executor.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 class Driven:
     """An executor without a scheduler.
 
-    :param executor: that one; it is started
+    :param executor: the executor, which is started
     """
 
     def __init__(self, executor: base.Executor) -> None:
@@ -63,12 +63,12 @@ class Driven:
         executor.start(self._queue.put)
 
     def wait(self, seconds: float) -> None:
-        """Wait as the scheduler does, for one delivery and not longer than that."""
+        """Wait as the scheduler does, for one delivery, for at most `seconds`."""
         with contextlib.suppress(queue.Empty):
             self.delivered.append(self._queue.get(timeout=seconds))
 
     def stop(self) -> list[tuple[Any, Any]]:
-        """Stop the executor, and return all that was delivered."""
+        """Stop the executor, and return all deliveries."""
         self.executor.stop()
         with contextlib.suppress(queue.Empty):
             while True:
@@ -77,17 +77,17 @@ class Driven:
 
 
 class Contract(unittest.TestCase):
-    """What is true wherever calls run; subclasses say where that is."""
+    """The contract of executors; subclasses provide the executor."""
 
-    #: returns what is passed as `executor=`
+    #: returns the `executor=` argument
     make: Callable[[], Any]
-    #: how many seconds a test may take, and how many when another one has hung
+    #: the time limit of a test in seconds, and that of the tests after one that has hung
     limit, limit_after_a_hang = 20.0, 1.0
     #: whether a test has hung
     hung = False
 
     def setUp(self) -> None:
-        """Make the executor, and a file for notes."""
+        """Make the executor, and a file for records."""
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         self.path = f"{folder.name}/notes"
@@ -98,7 +98,7 @@ class Contract(unittest.TestCase):
                 break
 
     def within_limit(self, function: Callable[[], Any]) -> None:
-        """Call a function in a thread of its own, and raise what it raises.
+        """Call a function in a thread of its own, and raise its exception.
 
         :raises AssertionError: when it has not ended in time; says where it is
         """
@@ -120,7 +120,7 @@ class Contract(unittest.TestCase):
             error = ended.get(timeout=seconds)
         except queue.Empty:
             kind.hung = True
-            frame = sys._current_frames().get(thread.ident or 0)  # noqa: SLF001 - the documented way to it
+            frame = sys._current_frames().get(thread.ident or 0)  # noqa: SLF001 - the documented way to get it
             where = "".join(traceback.format_stack(frame)[-6:])
             raise AssertionError(f"it did not end in {seconds:g} seconds, and is at\n{where}") from None
         if error is not None:
@@ -128,7 +128,7 @@ class Contract(unittest.TestCase):
 
     @contextlib.contextmanager
     def started(self) -> Iterator[Driven]:
-        """Give the executor, started as the scheduler would start it."""
+        """Give the executor, started as by the scheduler."""
         executor = executors.fetch(self.executor)
         if executor.serial:
             self.skipTest("nothing is submitted to it")
@@ -140,7 +140,7 @@ class Contract(unittest.TestCase):
             executor.stop()
 
     def let_go_soon(self) -> None:
-        """Let calls that are held go when one has begun and stop may wait for it, whatever this thread does then."""
+        """Release held calls when one has started and `stop` may wait for it, whatever this thread does then."""
         began, let_go = pathlib.Path(self.path), pathlib.Path(self.path + ".go")
 
         def watch() -> None:
@@ -280,7 +280,7 @@ class Contract(unittest.TestCase):
 
     def test_a_run_can_be_awaited(self) -> None:
         engine = self.load(linear_flow.Flow("f").add(Note("a", self.path), Break("b", self.path)))
-        _raised(Problem, engine.run)  # what hangs does so here: the interpreter would wait for the thread of `arun`
+        _raised(Problem, engine.run)  # an executor may hang here: the interpreter would wait for the thread of `arun`
         _raised(Problem, lambda: asyncio.run(engine.arun()))
         _equal(self.notes(), ["ran a", "broke b", "undid b", "undid a"] * 2)
 
@@ -342,7 +342,7 @@ class Contract(unittest.TestCase):
 
 
 def _limited(test: Callable[[Contract], None]) -> Callable[[Contract], None]:
-    """Return a test that ends, and that fails when the engine has refused something."""
+    """Return a test with a time limit, which fails when the engine has rejected an action of the executor."""
 
     @functools.wraps(test)
     def limited(self: Contract) -> None:
@@ -358,7 +358,7 @@ def _limited(test: Callable[[Contract], None]) -> Callable[[Contract], None]:
 
 
 class _Refused(logging.Handler):
-    """Keeps what the engine says of an executor."""
+    """Keeps the warnings of the engine about an executor."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -375,9 +375,9 @@ for _name in [name for name in vars(Contract) if name.startswith("test_")]:
 def case(make: Callable[[], Any], limit: float = Contract.limit) -> type[Contract]:
     """Return the tests for one executor, as a `unittest.TestCase`.
 
-    :param make: returns what is passed as `executor=`; it is called for each test, and `shutdown` or `close`, where
-        there is one, after it
-    :param limit: how many seconds a test may take
+    :param make: returns the `executor=` argument; it is called for each test, and `shutdown` or `close`, if present,
+        after it
+    :param limit: the time limit of a test in seconds
     """
     return type("Case", (Contract,), {"make": staticmethod(make), "limit": limit})
 
@@ -388,7 +388,7 @@ def _equal(found: Any, expected: Any) -> None:
 
 
 def _raised(error: type[BaseException], function: Callable[[], Any]) -> BaseException:
-    """Return the error of that class which a function raises."""
+    """Return the error of a class that a function raises."""
     try:
         function()
     except error as raised:

@@ -1,1 +1,1 @@
-"""Small value types that the rest of the package stands on; each module can be used alone."""
+"""Small value types that the rest of the package builds on; each module can be used alone."""

@@ -1,4 +1,4 @@
-"""Who takes part: a conductor, a worker, whatever registers itself somewhere."""
+"""Participants that register themselves somewhere, such as a conductor or a worker."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Any
 
 
 class Entity:
-    """Something that has a kind and a name.
+    """A participant with a kind and a name.
 
-    :param kind: what it is, such as 'conductor'
+    :param kind: its kind, such as 'conductor'
     :param name: its name, unique in its kind
     :param metadata: facts about it, which can be stored as JSON
     """

@@ -1,19 +1,19 @@
-"""How a call went wrong, as a value.
+"""The error of a call, as a value.
 
-A `Failure` is made from an exception by the engine and by executors, handed to `revert` and to retries, kept
-in stores and raised again when a run ends. Three kinds look alike from outside:
+A `Failure` is made from an exception by the engine and by executors, passed to `revert` and to retries, kept in stores
+and raised again when a run ends. Three kinds look alike from outside:
 
-    made here    has the exception and its traceback. To make one costs next to nothing: names, text, traceback
-                 and causes are worked out when they are asked for
-    past         what a retry's history has of an attempt that is over: a copy of the exception without its frames,
-                 with all that they hold, and where these were, to be written out when somebody asks
+    made here    has the exception and its traceback. It costs next to nothing to make: names, text, traceback
+                 and causes are computed on demand
+    past         belongs to a finished attempt in a retry's history: has a copy of the exception without its frames,
+                 and with the places of these, from which the traceback is formatted on demand
     reloaded     has the description: a `Record` for itself and for each cause. From JSON it has no exception; a
-                 pickle brings a copy of the exception along, without traceback, if that can be pickled
+                 pickle includes a copy of the exception, without traceback, if that can be pickled
 
-What must stay true: a failure never changes; describing, storing and pickling one never raises, whatever the
-exception does in its `__str__` or has in its `args`; the description has only what JSON can hold, so one that was
-stored and read back `matches` the first. The causes of a failure are a chain, kept as links and stored as a flat
-list, so a chain of any length costs as many records as it has members.
+What must stay true: a failure never changes; describing, storing and pickling one never raises, whatever the exception
+does in its `__str__` or has in its `args`; the description has only values that JSON can hold, so a failure that was
+stored and read back `matches` the first. The causes of a failure are a chain, kept as links and stored as a flat list,
+so a chain of any length costs as many records as it has members.
 """
 
 # Private names are used freely between the failures and functions of this one file.
@@ -54,8 +54,8 @@ if TYPE_CHECKING:
 class Failure:
     """An exception as a value that can be compared, stored, sent elsewhere and raised again.
 
-    :param exc_info: what `sys.exc_info()` gives; None takes the exception that is being handled
-    :param kwargs: instead of it the description of an exception that is gone: `exception_str`,
+    :param exc_info: the result of `sys.exc_info()`; None takes the exception that is being handled
+    :param kwargs: instead of it the description of an exception that no longer exists: `exception_str`,
         `exc_type_names`, `traceback_str`, `exc_args`, `causes` (failures)
     :raises TypeError: if there is no exception, or one that is no `Exception` (such as KeyboardInterrupt)
     """
@@ -81,17 +81,17 @@ class Failure:
             },
         },
     }
-    """The shape of what `to_dict` gives, as a JSON schema."""
+    """The JSON schema of the result of `to_dict`."""
 
-    #: the classes that are derived from this one: a value of theirs is known by its type alone
+    #: the subclasses of this class: their instances are recognised by type alone
     _tfx_derived: ClassVar[set[type]] = set()
 
     __slots__ = ("_exc_info", "_record", "_cause", "_is_linked", "__weakref__")
 
     _exc_info: ExcInfo | None
-    _record: Record | frameless.Places | None  # none until worked out
+    _record: Record | frameless.Places | None  # None until computed
     _cause: Failure | None  # the next one in the chain, which links to the one after it
-    _is_linked: bool  # whether `_cause` has been worked out
+    _is_linked: bool  # whether `_cause` has been computed
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -108,7 +108,7 @@ class Failure:
         self._is_linked = False
 
     def _describe(self, parts: dict[str, Any]) -> None:
-        """Become a failure without an exception, known by its description only."""
+        """Initialise a failure without an exception, from its description."""
         unknown = parts.keys() - {"exception_str", "exc_type_names", "traceback_str", "exc_args", "causes"}
         if unknown:
             names = ", ".join(sorted(unknown))
@@ -139,7 +139,7 @@ class Failure:
 
     @classmethod
     def _made_from(cls, exception: BaseException) -> Self:
-        """Make a failure without a look at the exception's type: a cause may be a KeyboardInterrupt."""
+        """Make a failure without a check of the exception's type: a cause may be a KeyboardInterrupt."""
         self = cls.__new__(cls)
         self._exc_info = (type(exception), exception, exception.__traceback__)
         self._record = None
@@ -149,9 +149,9 @@ class Failure:
 
     @classmethod
     def validate(cls, data: Any) -> None:
-        """Refuse data that `to_dict` cannot have given.
+        """Raise an error for data that `to_dict` cannot have returned.
 
-        :raises InvalidFormat: says what is wrong with it, and where
+        :raises InvalidFormat: names the problem and its position
         """
         for where, part in check_shape(data, cls.SCHEMA["definitions"]["cause"]):
             last = part["exc_type_names"][-1]
@@ -164,14 +164,14 @@ class Failure:
     def matches(self, other: object) -> bool:
         """Tell whether the other is a failure of the same description.
 
-        Types, text, arguments, traceback and causes count. Unlike with `==` it does not matter whether the
-        exception itself is still there.
+        Types, text, arguments, traceback and causes count. Unlike with `==` it does not matter whether the exception
+        itself still exists.
         """
         if not isinstance(other, Failure):
             return False
         if self._is_of_same_exception(other):
             return True
-        # First what is cheap: most failures that differ do so here, and no traceback is formatted.
+        # Cheap comparisons first: most failures that differ do so here, and no traceback is formatted.
         if self.exception_str != other.exception_str or self._type_names() != other._type_names():
             return False
         return self._chain_of_records() == other._chain_of_records()
@@ -185,7 +185,7 @@ class Failure:
             return NotImplemented
         return (self._exc_info is None) == (other._exc_info is None) and self.matches(other)
 
-    # Compared by a description that is long to work out, and TaskFlow's cannot be hashed either.
+    # Compared by a description that is costly to compute, and TaskFlow's cannot be hashed either.
     __hash__ = None  # type: ignore[assignment]
 
     @property
@@ -202,7 +202,7 @@ class Failure:
     def exception_args(self) -> tuple[Any, ...]:
         """The arguments of the exception.
 
-        When it was reloaded, one that has no JSON form is replaced by a note in its place.
+        If it was reloaded, an argument without a JSON form is replaced by a note.
         """
         return args_of(self._exc_info[1]) if self._exc_info is not None else self._description().args
 
@@ -226,18 +226,18 @@ class Failure:
             raise exceptions.WrappedFailure(several)
 
     def reraise(self) -> NoReturn:
-        """Raise the exception with the traceback that it had; a `WrappedFailure` if the exception is gone."""
+        """Raise the exception with its original traceback; a `WrappedFailure` if the exception no longer exists."""
         if self._exc_info is None:
             raise exceptions.WrappedFailure([self])
         _, exception, trace = self._exc_info
         raise exception.with_traceback(trace)
 
     def check(self, *exc_classes: type | str) -> type | str | None:
-        """Return the first of the given classes or names that the exception is of, or None.
+        """Return the first of the given classes or names that the exception is an instance of, or None.
 
-        A name is that of the class, with its module before it unless it is built in: `ValueError`,
-        `binascii.Error`. Classes are compared by name too, so it works after a reload. What TaskFlow named after
-        itself is ours as well: `taskflow.exceptions.NotFound` and `taskflowx.exceptions.NotFound` are one.
+        A name is that of the class, with its module before it unless it is built in: `ValueError`, `binascii.Error`.
+        Classes are compared by name too, so it works after a reload. TaskFlow's names of its own exceptions match ours:
+        `taskflow.exceptions.NotFound` and `taskflowx.exceptions.NotFound` are one.
         """
         names = set(map(_names.ours, self._type_names()))
         for wanted in exc_classes:
@@ -250,8 +250,8 @@ class Failure:
     def causes(self) -> tuple[Failure, ...]:
         """The failures that led to this one, the nearest first.
 
-        They are what `raise … from` says, or else what was being handled, unless that is suppressed (`from
-        None`).
+        They come from `raise … from`, or else are the exceptions that were being handled, unless that is suppressed
+        (`from None`).
         """
         if not self._is_linked:
             assert self._exc_info is not None, "a failure without its exception is linked from the start"
@@ -265,7 +265,7 @@ class Failure:
         return tuple(chain)
 
     def pformat(self, traceback: bool = False) -> str:
-        """Return type and text of the exception, and below it the traceback if wanted."""
+        """Return type and text of the exception, followed by the traceback if requested."""
         names = self._type_names()
         text = ": ".join(["Failure", *names[:1], self.exception_str])
         if not traceback:
@@ -282,22 +282,22 @@ class Failure:
         return f"<{self.pformat()}>"
 
     def __iter__(self) -> Iterator[str]:
-        """Iterate over the names of the exception's class and its bases, up to and with Exception."""
+        """Iterate over the names of the exception's class and its bases, up to and including Exception."""
         return iter(self._type_names())
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Make a failure from what `to_dict` gave, also that of an older version without arguments or causes.
+        """Make a failure from the result of `to_dict`, also of an older version without arguments or causes.
 
-        :raises ValueError: if the data is of a version that is not known
-        :raises TypeError: if it has keys that are not known, or no text
+        :raises ValueError: if the data has an unknown version
+        :raises TypeError: if it has unknown keys, or no text
         """
         arguments.check_mapping("data", data, "a dict that to_dict gave")
         parts = dict(data)
         version = parts.pop("version", None)
         if version != cls.DICT_VERSION:
             raise ValueError(f"Invalid dict version of failure object: {version!r}")
-        # The list has the whole chain. That a cause may list its own causes again adds nothing.
+        # The list has the whole chain. A cause may list its own causes again, which adds nothing.
         causes = parts.get("causes") or ()
         for cause in causes:
             arguments.check_mapping("Each of data['causes']", cause, "a dict that to_dict gave")
@@ -307,9 +307,9 @@ class Failure:
     def to_dict(self, include_args: bool = True) -> dict[str, Any]:
         """Return the description as a dict that JSON can hold.
 
-        An argument of the exception that has no JSON form is replaced by a note in its place.
+        An argument of the exception that has no JSON form is replaced by a note.
 
-        :param include_args: whether the arguments of the exception are in it (they may be secret)
+        :param include_args: whether to include the arguments of the exception (they may be secret)
         """
         data, *causes = [self._record_to_dict(record, include_args) for record in self._chain_of_records()]
         data["causes"] = causes
@@ -335,9 +335,9 @@ class Failure:
         return other
 
     def _tfx_shortened(self, length: int = 1000) -> Self:
-        """Return this failure with so many characters of its text, and without traceback, arguments and causes.
+        """Return this failure with `length` characters of its text, without traceback, arguments and causes.
 
-        It still has its exception, if that is there.
+        It keeps its exception, if that exists.
         """
         text = self.exception_str
         if len(text) > length:
@@ -347,10 +347,10 @@ class Failure:
         return other
 
     def _tfx_with_exception(self, exception: Exception) -> Self:
-        """Return this failure, of which only the description is left, with its exception again.
+        """Return this failure, which has only its description, with its exception again.
 
-        It is raised as that exception from now on. The traceback stays that of the description, and is a note of the
-        exception too.
+        It is raised as that exception from now on. The traceback stays that of the description, and becomes a note of
+        the exception too.
 
         :param exception: the exception that it was made from, or a copy
         """
@@ -365,7 +365,7 @@ class Failure:
         return self.copy()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        # A failure never changes, and its exception need not be one that can be copied.
+        # A failure never changes, and its exception may not be copyable.
         return self.copy()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -378,7 +378,7 @@ class Failure:
         return type_names_of(self._exc_info[0])
 
     def _description(self) -> Record:
-        """Return the record, which is worked out once: the first time that somebody asks."""
+        """Return the record, which is computed once, on demand."""
         record = self._record
         if not isinstance(record, Record):
             assert self._exc_info is not None, "a failure has an exception or a record"
@@ -389,7 +389,7 @@ class Failure:
         return record
 
     def _tfx_past(self) -> Self:
-        """Return this failure without the frames of its exception and its causes, and what their variables hold."""
+        """Return this failure without the frames of its exception and its causes, and without their variables."""
         if self._exc_info is None:
             return self
         other = self._without_frames()
@@ -415,7 +415,7 @@ class Failure:
 
 
 def checked(failures: Any) -> list[Failure]:
-    """Return failures as a list; raises TypeError when they are none."""
+    """Return failures as a list; raises TypeError for other values."""
     remedy = " (of a dict of failures pass its values)" if isinstance(failures, dict) else ""
     if isinstance(failures, (Failure, dict)):
         arguments.refuse("failures", failures, f"an iterable of Failure{remedy}")
@@ -427,7 +427,7 @@ def checked(failures: Any) -> list[Failure]:
 
 
 def _linked(failures: Iterable[Failure]) -> Failure | None:
-    """Join failures that nobody else has yet to a chain, and return the first."""
+    """Link unshared failures to a chain, and return the first."""
     following = None
     for failure in reversed(list(failures)):
         failure._cause = following
@@ -443,5 +443,5 @@ def _reload(cls: type[Failure], data: dict[str, Any], raised: bytes | None) -> F
     fail = cls.from_dict(data)
     try:
         return fail if raised is None else fail._tfx_with_exception(pickle.loads(raised))  # noqa: S301 - out of a pickle
-    except Exception:  # noqa: BLE001 - its class may be another one here, or not be there
+    except Exception:  # noqa: BLE001 - its class may be different here, or missing
         return fail

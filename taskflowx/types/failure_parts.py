@@ -1,7 +1,7 @@
-"""The parts of an exception that a `Failure` keeps, and the forms in which they lie in stores and pickles.
+"""The parts of an exception that a `Failure` keeps, and their forms in stores and pickles.
 
-Nothing here raises, whatever an exception does in its `__str__` or has in its `args`, but for the checks of what
-callers pass.
+Nothing here raises, whatever an exception does in its `__str__` or has in its `args`, except the checks of callers'
+arguments.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Record(NamedTuple):
-    """What is kept of one exception, in a form that JSON can hold."""
+    """The description of one exception, in a form that JSON can hold."""
 
     type_names: tuple[str, ...]
     text: str
@@ -30,7 +30,7 @@ class Record(NamedTuple):
 
 
 def row(name: str, parts: dict[str, Any], accepted: str) -> tuple[Any, ...]:
-    """Return an argument that is an iterable, or is left out, as a tuple."""
+    """Return an argument that is an iterable, or is missing, as a tuple."""
     given = parts.get(name) or ()
     arguments.check_iterable(name, given, accepted)
     return tuple(given)
@@ -62,31 +62,31 @@ _UNDER_WAY = _UnderWay()
 
 
 def pickled(exception: BaseException) -> bytes | None:
-    """Return a pickle from which the exception comes back as it is, or None if there is none."""
+    """Return a pickle that restores the exception exactly, or None if there is none."""
     if id(exception) in _UNDER_WAY.ids:
         return None
     _UNDER_WAY.ids.add(id(exception))
     try:
-        # Many a class asks for other arguments than those it passes on, and cannot be made again from its `args`.
+        # Many classes take other arguments than they pass on, and cannot be restored from their `args`.
         return _tried(exception, exception) or _tried(exception, _Parts(exception))
     finally:
         _UNDER_WAY.ids.discard(id(exception))
 
 
 def _tried(exception: BaseException, form: Any) -> bytes | None:
-    """Return the pickle of one form of an exception, or None if the exception does not come back from it."""
+    """Return the pickle of one form of an exception, or None if it does not restore the exception."""
     import pickle
 
     try:
         data = pickle.dumps(form)
         again = pickle.loads(data)  # noqa: S301 - written a line above
-    except Exception:  # noqa: BLE001 - a user's exception may raise anything on its way
+    except Exception:  # noqa: BLE001 - a user's exception may raise anything when it is unpickled
         return None
     return data if type(again) is type(exception) and text_of(again) == text_of(exception) else None
 
 
 class _Parts:
-    """Pickles an exception as its class, its arguments and its attributes, to be made again without its constructor."""
+    """Pickles an exception as its class, its arguments and its attributes, to be restored without its constructor."""
 
     __slots__ = ("_exception",)
 
@@ -99,7 +99,7 @@ class _Parts:
 
 
 def causes_of(exception: BaseException) -> Iterator[BaseException]:
-    """Iterate over what led to an exception, the nearest first; a circle ends where it began."""
+    """Iterate over the causes of an exception, the nearest first; a cycle ends where it began."""
     seen = set()
     current: BaseException | None = exception
     while True:
@@ -126,7 +126,7 @@ def type_names_of(kind: type[BaseException]) -> tuple[str, ...]:
 
 
 def text_of(exception: BaseException) -> str:
-    """Return the text of an exception, also where its class does not give one."""
+    """Return the text of an exception, even if its class cannot produce one."""
     try:
         return str(exception)
     except Exception:  # noqa: BLE001 - a user's __str__ may raise anything
@@ -134,12 +134,12 @@ def text_of(exception: BaseException) -> str:
 
 
 def trace_text(exception: BaseException, trace: TracebackType | None) -> str:
-    """Return the traceback without headline, and below it what the text of the exception does not say."""
+    """Return the traceback without headline, followed by notes and other parts that the exception's text lacks."""
     lines = traceback.format_tb(trace)
     try:
         if says_more(exception):
             lines += traceback.format_exception(type(exception), exception, None, chain=False)
-    except Exception:  # noqa: BLE001, S110 - a user's class may have put anything in the place of its notes
+    except Exception:  # noqa: BLE001, S110 - a user's class may have replaced its notes by anything
         pass
     return "".join(lines)
 
@@ -153,10 +153,10 @@ def says_more(exception: BaseException) -> bool:
 
 
 def args_of(exception: BaseException) -> tuple[Any, ...]:
-    """Return the arguments of an exception; none where its class has put something else there."""
+    """Return the arguments of an exception; none if its class has replaced `args` by something else."""
     try:
         return tuple(exception.args)
-    except Exception:  # noqa: BLE001 - a user's class may have put anything in the place of `args`
+    except Exception:  # noqa: BLE001 - a user's class may have replaced `args` by anything
         return ()
 
 
@@ -168,7 +168,7 @@ def storable(arg: Any) -> Any:
     if arg is None or type(arg) is str:
         return arg
     try:
-        import json  # when a failure is written
+        import json  # imported only when a failure is written
 
         text = json.dumps(arg, allow_nan=False)
         return json.loads(text) if _is_shallow(text) else f"<not kept, nested too deeply: {name_of(type(arg))}>"
@@ -177,10 +177,10 @@ def storable(arg: Any) -> Any:
 
 
 def _is_shallow(text: str) -> bool:
-    """Tell whether JSON text is not nested deeper than a store takes with a failure around it."""
+    """Tell whether JSON text is shallow enough for a store, with a failure around it."""
     if text.count("[") + text.count("{") <= _DEEPEST:
         return True
-    import re  # for what is rare
+    import re  # imported only in the rare case
 
     depth = 0
     for letter in re.sub(r'"(?:[^"\\]|\\.)*"', "", text):
@@ -200,9 +200,9 @@ _JSON_TYPES: dict[str, tuple[type, ...]] = {
 
 
 def check_shape(data: Any, root: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """Check data against a schema that refers to nothing but itself, without recursion: causes may be nested deep.
+    """Check data against a self-referential schema, without recursion: causes may be nested deep.
 
-    Returns each part that the whole schema is for, with its place.
+    Returns each part that the whole schema applies to, with its position.
     """
     parts = []
     pending: list[tuple[str, Any, dict[str, Any]]] = [("", data, root)]
@@ -220,7 +220,7 @@ def check_shape(data: Any, root: dict[str, Any]) -> list[tuple[str, dict[str, An
 
 
 def _check_value(value: Any, schema: dict[str, Any], where: str) -> None:
-    """Check one value, without a look into it."""
+    """Check one value, but not its content."""
     kinds = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
     types = tuple(kind for name in kinds for kind in _JSON_TYPES[name])
     fits = isinstance(value, types) and not isinstance(value, bool)
@@ -240,5 +240,5 @@ def _refuse(problem: str, where: str) -> NoReturn:
 
 
 def place_of(where: str) -> str:
-    """Return the words for a place in data; none for all of it."""
+    """Return the words for a position in data; empty for the whole."""
     return f"\n  at {where.lstrip('.')}" if where else ""

@@ -1,7 +1,7 @@
-"""Exceptions apart from their frames: where these were, and copies that have none.
+"""Exceptions without their frames: the places of frames, and copies of exceptions that have none.
 
-`Failure` keeps these of attempts that are over. What must stay true: nothing here changes the user's exception, and
-what is kept holds no frame, so that what was in its variables can go.
+`Failure` keeps these for finished attempts. What must stay true: nothing here changes the user's exception, and the
+kept objects hold no frame, so that the variables of frames can be freed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _ATOMIC = frozenset((str, int, float, bool, type(None)))
 
 
 def places_of(trace: TracebackType | None) -> Places:
-    """Return where the frames of a traceback are, which costs little and holds nothing but code."""
+    """Return the places of the frames of a traceback; this is cheap, and holds only code objects."""
     places = []
     while trace is not None:
         frame = trace.tb_frame
@@ -34,7 +34,7 @@ def places_of(trace: TracebackType | None) -> Places:
 
 
 def trace_of(places: Places) -> str:
-    """Write out what `traceback.format_tb` would have written of these frames."""
+    """Format places as `traceback.format_tb` formats their frames."""
     frames = []
     for code, instruction, line in places:
         at, end, start_column, end_column = None, None, None, None
@@ -56,9 +56,9 @@ def trace_of(places: Places) -> str:
 
 
 def copy_of(exception: BaseException, deep: int = 10) -> BaseException | None:
-    """Return an exception like this one that has no frames, nor any in its arguments and attributes, if there can be.
+    """Return a copy of this exception without frames, in its arguments and attributes too, or None if impossible.
 
-    :param deep: so many exceptions may hold each other
+    :param deep: the maximum nesting of exceptions in each other
     """
     if isinstance(exception, BaseExceptionGroup):
         return None
@@ -75,14 +75,14 @@ def copy_of(exception: BaseException, deep: int = 10) -> BaseException | None:
             copied.__dict__.update({name: _part_of(value, deep) for name, value in attributes.items()})
         says_its_args = kind.__str__ is BaseException.__str__
         return copied if says_its_args or str(copied) == str(exception) else None
-    except Exception:  # noqa: BLE001 - a user's class may be one that cannot be made again
+    except Exception:  # noqa: BLE001 - a user's class may not be copyable
         return None
 
 
 def _part_of(part: Any, deep: int) -> Any:
-    """Return a part of an exception, without frames.
+    """Return a copy of a part of an exception, without frames.
 
-    :raises ValueError: when there is none
+    :raises ValueError: when that is impossible
     """
     if isinstance(part, BaseException):
         part = copy_of(part, deep - 1) if deep else None

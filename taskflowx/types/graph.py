@@ -1,6 +1,6 @@
 """Graphs of networkx with a text form, a dot form, and iterators over their ends.
 
-Nothing in a run uses them: they are what `engine.compilation` shows, and what callers compute with.
+A run does not use them: `engine.compilation` shows them, and callers compute with them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ else:
 
 
 class _Described(_Graph):
-    """What all graphs here have beside what networkx gives them."""
+    """Common methods of all graphs here, beside those of networkx."""
 
     _CONNECTION = "<->"
 
@@ -31,7 +31,7 @@ class _Described(_Graph):
         self.frozen = False
 
     def freeze(self) -> Self:
-        """Let nothing be added or removed any more; returns this graph."""
+        """Forbid further changes; returns this graph."""
         if not self.frozen:
             nx.freeze(self)
         return self
@@ -43,18 +43,18 @@ class _Described(_Graph):
     def add_node(  # type: ignore[override]
         self, n: Any, attr_dict: Mapping[str, Any] | None = None, **attr: Any
     ) -> None:
-        """Add a node, or facts to it.
+        """Add a node, or attributes to it.
 
-        :param attr_dict: facts, as a mapping; keywords go before it
+        :param attr_dict: attributes, as a mapping; keywords take precedence
         """
         super().add_node(n, **{**(attr_dict or {}), **attr})
 
     def add_edge(  # type: ignore[override]
         self, u: Any, v: Any, attr_dict: Mapping[str, Any] | None = None, **attr: Any
     ) -> None:
-        """Add an edge, or facts to it.
+        """Add an edge, or attributes to it.
 
-        :param attr_dict: facts, as a mapping; keywords go before it
+        :param attr_dict: attributes, as a mapping; keywords take precedence
         """
         super().add_edge(u, v, **{**(attr_dict or {}), **attr})
 
@@ -71,7 +71,7 @@ class _Described(_Graph):
             yield f"  {u} {self._CONNECTION} {v}" + (f" ({facts})" if facts else "")
 
     def pformat(self) -> str:
-        """Describe the graph in lines for people."""
+        """Describe the graph in human-readable lines."""
         return "\n".join(self._lines())
 
     def export_to_dot(self) -> str:
@@ -93,11 +93,11 @@ class DiGraph(_Described, _DiGraph):
     _CONNECTION = "->"
 
     def get_edge_data(self, u: Any, v: Any, default: Any = None) -> Any:
-        """Return a copy of the facts of an edge, or the default when there is no such edge."""
+        """Return a copy of the attributes of an edge, or the default when there is no such edge."""
         return dict(self.adj[u][v]) if self.has_edge(u, v) else default
 
     def topological_sort(self) -> Iterator[Any]:
-        """Iterate over the nodes so that each comes after those before it."""
+        """Iterate over the nodes in topological order."""
         return nx.topological_sort(self)
 
     def is_directed_acyclic(self) -> bool:
@@ -105,15 +105,15 @@ class DiGraph(_Described, _DiGraph):
         return nx.is_directed_acyclic_graph(self)
 
     def no_successors_iter(self) -> Iterator[Any]:
-        """Iterate over the nodes that have nothing after them."""
+        """Iterate over the nodes without successors."""
         return (node for node in self.nodes if not self.out_degree(node))
 
     def no_predecessors_iter(self) -> Iterator[Any]:
-        """Iterate over the nodes that have nothing before them."""
+        """Iterate over the nodes without predecessors."""
         return (node for node in self.nodes if not self.in_degree(node))
 
     def bfs_predecessors_iter(self, n: Any) -> Iterator[Any]:
-        """Iterate over all that is before a node, the nearest first."""
+        """Iterate over all predecessors of a node, the nearest first."""
         seen = {n}
         pending = deque(self.predecessors(n))
         while pending:
@@ -132,21 +132,21 @@ class DiGraph(_Described, _DiGraph):
 
 
 class OrderedGraph(Graph):
-    """An undirected graph that keeps the order in which nodes and edges came; since dicts do, all graphs here do."""
+    """An undirected graph that keeps the insertion order of nodes and edges, as all graphs here do."""
 
 
 class OrderedDiGraph(DiGraph):
-    """A directed graph that keeps the order in which nodes and edges came; since dicts do, all graphs here do."""
+    """A directed graph that keeps the insertion order of nodes and edges, as all graphs here do."""
 
 
 _G = TypeVar("_G", bound=_Described)
 
 
 def merge_graphs(graph: _G, *graphs: _G, **kwargs: Any) -> _G:
-    """Return a graph that has the nodes and edges of several; with one alone, that one.
+    """Return a graph with the nodes and edges of several; a single graph is returned itself.
 
     :param allow_overlaps: whether a node may be in several of them
-    :param overlap_detector: called with the merged graph and the next one, tells how many nodes both have
+    :param overlap_detector: called with the merged graph and the next one, returns the number of common nodes
     :raises ValueError: when a node is in several and must not be, or the detector cannot be called
     :raises networkx.NetworkXError: when some are directed and some are not
     """
@@ -182,7 +182,7 @@ _KEYWORDS = frozenset(("digraph", "edge", "graph", "node", "strict", "subgraph")
 
 
 def _quoted(value: Any) -> str:
-    """Return a value in quotes, unless it is in quotes already, as the texts of atoms and flows are."""
+    """Return a value in quotes, unless it is quoted already, as the texts of atoms and flows are."""
     text = str(value)
     if re.fullmatch(r'"(?:[^"\\]|\\.)*"', text, re.DOTALL):
         return text

@@ -1,4 +1,4 @@
-"""A latch that opens when it has been counted down."""
+"""A latch that opens after a number of countdowns."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import threading
 
 
 class Latch:
-    """Lets threads wait until something has happened a number of times.
+    """Lets threads wait for a number of countdowns.
 
-    :param count: how often `countdown` must be called
+    :param count: the number of calls of `countdown` that open the latch
     :raises ValueError: when the count is less than 1
     """
 
@@ -21,11 +21,11 @@ class Latch:
 
     @property
     def needed(self) -> int:
-        """How many calls of `countdown` are still missing."""
+        """The number of calls of `countdown` that are still missing."""
         return self._count
 
     def countdown(self) -> None:
-        """Note that it has happened once more."""
+        """Count down by one."""
         with self._changed:
             if self._count:
                 self._count -= 1
@@ -33,9 +33,9 @@ class Latch:
                     self._changed.notify_all()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until it has happened often enough; returns whether it has.
+        """Wait until the latch opens; returns whether it has.
 
-        :param timeout: seconds to wait at most, or None
+        :param timeout: the maximum wait in seconds, or None
         :raises ValueError: when the timeout is negative
         """
         if timeout is not None and timeout < 0:

@@ -1,13 +1,12 @@
-"""Who is to be called when something happens.
+"""Notifiers: callbacks that subscribe to events.
 
-An engine has a notifier for its flow and one for its atoms, a task has one for its progress, a conductor and
-a board have theirs. Users register callbacks on them.
+An engine has a notifier for its flow and one for its atoms, a task has one for its progress, a conductor and a board
+have theirs. Users register callbacks on them.
 
-What must stay true: a callback is checked and the way to call it chosen when it is registered, so that
-`notify` only loops; a callback that raises is logged, and the others are called; `notify` takes no lock and
-nothing that is registered meanwhile changes whom it calls, since each change puts a new dict of tuples in the
-place of the old one; when nobody listens, that dict is empty, and `if notifier._topics:` is all that an event
-costs.
+What must stay true: a callback is checked, and the way to call it chosen, when it is registered, so that `notify` only
+loops; a callback that raises is logged, and the others are called; `notify` takes no lock, and a registration during it
+has no effect on it, since each change replaces the dict of tuples by a new one; without subscribers that dict is empty,
+and an event costs only `if notifier._tfx_topics:`.
 """
 
 # Private names are used freely between the notifiers and listeners of this one file.
@@ -35,12 +34,12 @@ LOG = logs.calm(__name__)
 
 
 class Listener:
-    """One callback with what it is to be called with.
+    """One callback with its arguments and its filter.
 
     :param callback: called with the event's name and its details
     :param args: further positional arguments for it
     :param kwargs: further keyword arguments for it
-    :param details_filter: called with the details; if it says no, the callback is skipped
+    :param details_filter: called with the details; if it returns a false value, the callback is skipped
     :raises ValueError: if the callback, or the filter, cannot be called like that
     """
 
@@ -66,17 +65,17 @@ class Listener:
         self._details_filter = details_filter
         self._by_name = _takes_details_by_name(callback, self._args, self._kwargs)
         bare = not (self._args or self._kwargs or details_filter is not None)
-        #: what can be called with event and details in the place of this listener, or None
+        #: the callable that can replace this listener, as it takes event and details, or None
         self._directly = callback if bare and (not self._by_name or _takes_details_second(callback)) else None
 
     @property
     def callback(self) -> Callback:
-        """What is called."""
+        """The callback."""
         return self._callback
 
     @property
     def details_filter(self) -> DetailsFilter | None:
-        """What decides by the details whether the callback is called, or None."""
+        """The filter that decides by the details whether the callback is called, or None."""
         return self._details_filter
 
     @property
@@ -90,7 +89,7 @@ class Listener:
         return self._args
 
     def __call__(self, event_type: str, details: dict[str, Any]) -> None:
-        """Call the callback, unless the filter says no."""
+        """Call the callback, unless the filter returns a false value."""
         if self._directly is not None:
             self._directly(event_type, details)
             return
@@ -103,11 +102,11 @@ class Listener:
 
     @property
     def _tfx_target(self) -> Callback:
-        """What to call with an event and its details: the callback itself, where there is nothing to add."""
+        """The callable for an event and its details: the callback itself, where there is nothing to add."""
         return self if self._directly is None else self._directly
 
     def is_equivalent(self, callback: Callback | None, details_filter: DetailsFilter | None = None) -> bool:
-        """Tell whether this listener has that callback and that filter; its arguments do not count."""
+        """Tell whether this listener has that callback and that filter; its arguments are ignored."""
         return bool(self._callback == callback and self._details_filter == details_filter)
 
     def __eq__(self, other: object) -> bool:
@@ -115,7 +114,7 @@ class Listener:
             return NotImplemented
         return self.is_equivalent(other._callback, other._details_filter)
 
-    # The callback need not be hashable.
+    # The callback may not be hashable.
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
@@ -125,7 +124,7 @@ class Listener:
         return f"<{type(self).__name__} object at {id(self):#x} {target}>"
 
     def _follow(self, copies: Mapping[int, Any]) -> Listener:
-        """Return the listener for a deep copy: a method of an object copied along becomes the copy's."""
+        """Return the listener for a deep copy: a bound method of a copied object becomes one of the copy."""
         callback = self._callback
         if not isinstance(callback, MethodType) or id(callback.__self__) not in copies:
             return self
@@ -136,15 +135,14 @@ class Listener:
 def _takes_details_by_name(callback: Callback, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     """Choose how a callback gets the details: as keyword `details`, or else as second positional argument.
 
-    A decorated callback shows two signatures, that of the function inside and its own. A way of calling that
-    fits both is taken; if there is none, what fits its own, for the decorator may be there to adapt the one
-    to the other.
+    A decorated callback has two signatures, that of the inner function and its own. A way of calling that fits both is
+    chosen; if there is none, one that fits its own, as the decorator may adapt one to the other.
     """
-    import inspect  # for those who listen; other programs do without it
+    import inspect  # only callbacks need this import
 
     try:
         own, inner = inspect.signature(callback, follow_wrapped=False), inspect.signature(callback)
-    except (TypeError, ValueError):  # C code without a signature: it may well fit
+    except (TypeError, ValueError):  # C code without a signature: it may fit
         return False
     by_name: tuple[tuple[Any, ...], dict[str, Any]] = (("event", *args), {"details": {}, **kwargs})
     by_position: tuple[tuple[Any, ...], dict[str, Any]] = (("event", {}, *args), kwargs)
@@ -160,7 +158,7 @@ def _takes_details_by_name(callback: Callback, args: tuple[Any, ...], kwargs: di
 
 
 def _takes_details_second(callback: Callback) -> bool:
-    """Tell whether a callback that takes the details by name has them as its second argument, which is faster."""
+    """Tell whether a callback with the keyword `details` has it as second parameter, which is faster."""
     function = getattr(callback, "__func__", callback)
     if not isinstance(function, FunctionType):
         return False
@@ -177,7 +175,7 @@ def _fits(signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str,
 
 
 class _Probe(threading.local):
-    """Whether this thread is finding out if a listener can be pickled."""
+    """Whether this thread is testing if a listener can be pickled."""
 
     is_on = False
 
@@ -186,11 +184,10 @@ _PROBE = _Probe()
 
 
 class Notifier:
-    """Callbacks by event, called when the event is notified.
+    """Callbacks by event, called when the event is published.
 
-    A copy shares the callbacks and has its own registrations. So does a deep copy, in which a method of an
-    object that is copied along belongs to the copy of that object. A pickle takes along those listeners that
-    can be pickled.
+    A copy shares the callbacks and has its own registrations. So does a deep copy, in which a method of an object that
+    is copied along belongs to the copy of that object. A pickle includes the listeners that can be pickled.
     """
 
     RESERVED_KEYS: ClassVar[tuple[str, ...]] = ("details",)
@@ -199,46 +196,46 @@ class Notifier:
     ANY: ClassVar[str] = "*"
     """In place of an event: every event."""
 
-    _topics: dict[str, tuple[Listener, ...]]
+    _tfx_topics: dict[str, tuple[Listener, ...]]
     _lock: threading.RLock
-    #: for each event what is registered, with the very tuple of listeners of which that is true
+    #: event -> the registered keys, with the tuple of listeners for which they are valid
     _tfx_known: dict[str, tuple[tuple[Listener, ...], set[Any]]]
 
     def __init__(self) -> None:
-        self._topics = {}
+        self._tfx_topics = {}
         self._tfx_known = {}
-        # For those who register. Reentrant, because a signal handler or a finalizer may do so at any moment.
+        # For registrations. Reentrant, because a signal handler or a finalizer may register at any moment.
         self._lock = threading.RLock()
 
     def __len__(self) -> int:
-        """Return how many listeners there are, for all events together."""
-        return sum(map(len, self._topics.values()))
+        """Return the number of listeners of all events."""
+        return sum(map(len, self._tfx_topics.values()))
 
     def is_registered(self, event_type: str, callback: Callback, details_filter: DetailsFilter | None = None) -> bool:
-        """Tell whether the callback is registered for just that event with that filter."""
-        listeners = self._topics.get(event_type, ())
+        """Tell whether the callback is registered for exactly that event with that filter."""
+        listeners = self._tfx_topics.get(event_type, ())
         return any(listener.is_equivalent(callback, details_filter) for listener in listeners)
 
     def _tfx_is_listened_to(self, event_type: str) -> bool:
-        """Tell whether anybody would be called on that event."""
-        topics = self._topics
+        """Tell whether an event has subscribers."""
+        topics = self._tfx_topics
         return event_type in topics or self.ANY in topics
 
     def reset(self) -> None:
-        """Forget all listeners."""
+        """Remove all listeners."""
         with self._lock:
-            self._topics = {}
+            self._tfx_topics = {}
 
     def notify(self, event_type: str, details: Mapping[str, Any] | None) -> None:
-        """Call those who listen to any event, then those who listen to this one.
+        """Notify the subscribers of `ANY`, then those of this event.
 
-        They are called in order of registration, each with a shallow copy of the details. An `Exception` that
-        one raises is logged, and the next one is called.
+        They are called in order of registration, each with a shallow copy of the details. An `Exception` in one is
+        logged, and the next one is called.
 
         :param event_type: the event; `ANY` is none, and is ignored
-        :param details: what happened; None is taken as an empty dict
+        :param details: its details; None is taken as an empty dict
         """
-        topics = self._topics
+        topics = self._tfx_topics
         if not topics:
             return
         if not self.can_trigger_notification(event_type):
@@ -247,19 +244,19 @@ class Notifier:
         self._tfx_call_all(self._tfx_listeners_of(event_type), event_type, details)
 
     def _tfx_notify_only(self, event_type: str, details: Mapping[str, Any] | None) -> None:
-        """Call those who listen to just this event, as `notify` does, and not those who listen to any.
+        """Notify the subscribers of this event, as `notify` does, but not those of `ANY`.
 
-        For events that come beside those that `ANY` stands for.
+        For events that `ANY` does not stand for.
         """
-        self._tfx_call_all(self._topics.get(event_type, ()), event_type, details)
+        self._tfx_call_all(self._tfx_topics.get(event_type, ()), event_type, details)
 
     def _tfx_listeners_of(self, event_type: str) -> tuple[Listener, ...]:
-        """Return those who listen to any event, and then those who listen to this one."""
-        topics = self._topics
+        """Return the subscribers of `ANY`, and then those of this event."""
+        topics = self._tfx_topics
         return topics.get(self.ANY, ()) + topics.get(event_type, ())
 
     def _tfx_target_of(self, event_type: str) -> Callback | None:
-        """Return what to call with an event and a dict of details of its own; None when nobody listens."""
+        """Return a callable for an event and a dict of details of its own; None without subscribers."""
         listeners = self._tfx_listeners_of(event_type)
         if len(listeners) == 1:
             return listeners[0]._tfx_target
@@ -267,7 +264,7 @@ class Notifier:
 
     @staticmethod
     def _tfx_call_all(listeners: Iterable[Listener], event_type: str, details: Mapping[str, Any] | None) -> None:
-        """Call some of those who listen, as `notify` does."""
+        """Call listeners, as `notify` does."""
         details = details or {}
         for listener in listeners:
             try:
@@ -277,7 +274,7 @@ class Notifier:
 
     @staticmethod
     def _tfx_complain(listener: Any, event_type: str, details: Mapping[str, Any]) -> None:
-        """Log the exception that a listener has raised, and that is being handled."""
+        """Log the exception of a listener that is being handled."""
         LOG.warning("Failure calling listener %s to notify about event %s, details: %s",
             listener, event_type, details, exc_info=True,  # noqa: LOG014 - called by those who handle one
         )  # fmt: skip
@@ -290,18 +287,18 @@ class Notifier:
         kwargs: Mapping[str, Any] | None = None,
         details_filter: DetailsFilter | None = None,
     ) -> None:
-        """Have a callback called on an event.
+        """Register a callback for an event.
 
-        It is called with the event and the details: the latter as keyword `details` if it has such a
-        parameter, else as second positional argument, whatever that is called.
+        It is called with the event and the details: the latter as keyword `details` if it has such a parameter, else as
+        second positional argument, whatever its name.
 
         :param event_type: the event, or `ANY`
-        :param callback: what to call
+        :param callback: the callback
         :param args: further positional arguments for it, after event and details
         :param kwargs: further keyword arguments for it
-        :param details_filter: called with the details; if it says no, the callback is skipped
-        :raises ValueError: if the callback cannot be called like that, or is registered already with an
-            equal filter, or the event is none of this notifier
+        :param details_filter: called with the details; if it returns a false value, the callback is skipped
+        :raises ValueError: if the callback cannot be called like that, or is registered already with an equal filter,
+            or this notifier does not have the event
         :raises KeyError: if `kwargs` has a reserved key
         """
         arguments.check_type("event_type", event_type, Hashable, "hashable, such as a str")
@@ -320,48 +317,48 @@ class Notifier:
             found = self.is_registered(event_type, callback, details_filter) if key is None else key in known
             if found:
                 raise ValueError("Event callback already registered with equivalent details filter")
-            after = (*self._topics.get(event_type, ()), listener)
+            after = (*self._tfx_topics.get(event_type, ()), listener)
             self._tfx_replace(event_type, after)
             if key is not None:
                 known.add(key)
             self._tfx_known[event_type] = after, known
 
     def _tfx_known_of(self, event_type: str) -> set[Any]:
-        """Return the callbacks of an event with their filters, as far as they can be hashed.
+        """Return the keys of an event's callbacks with their filters, as far as they can be hashed.
 
-        Many may be registered, so none is compared with all others. What is known is dropped, for it may be changed
-        before the listeners are, and holds again when it stands for those that there are.
+        Many may be registered, so a new one is not compared with each of them. The keys are removed while they may
+        change before the listeners do, and are valid again for the new tuple of listeners.
         """
-        listeners = self._topics.get(event_type, ())
+        listeners = self._tfx_topics.get(event_type, ())
         of, known = self._tfx_known.pop(event_type, ((), set()))
         if of is listeners:
             return known
         return {key for one in listeners if (key := _key(one.callback, one.details_filter)) is not None}
 
     def deregister(self, event_type: str, callback: Callback, details_filter: DetailsFilter | None = None) -> bool:
-        """Take a callback with that filter back from an event; returns whether it was there."""
+        """Remove a callback with that filter from an event; returns whether it was registered."""
         with self._lock:
-            before = self._topics.get(event_type, ())
+            before = self._tfx_topics.get(event_type, ())
             after = tuple(one for one in before if not one.is_equivalent(callback, details_filter))
             self._tfx_replace(event_type, after)
         return len(after) < len(before)
 
     def deregister_event(self, event_type: str) -> int:
-        """Take back all callbacks of an event; returns how many there were."""
+        """Remove all callbacks of an event; returns their number."""
         with self._lock:
-            before = self._topics.get(event_type, ())
+            before = self._tfx_topics.get(event_type, ())
             self._tfx_replace(event_type, ())
         return len(before)
 
     def _tfx_replace(self, event_type: str, listeners: tuple[Listener, ...]) -> None:
-        """Put new topics in the place of the old; an event without listeners is not in them."""
-        topics = {**self._topics, event_type: listeners}
+        """Replace the topics by new ones; an event without listeners is not in them."""
+        topics = {**self._tfx_topics, event_type: listeners}
         if not listeners:
             del topics[event_type]
-        self._topics = topics
+        self._tfx_topics = topics
 
     def copy(self) -> Self:
-        """Return a notifier with the same listeners and registrations of its own from now on."""
+        """Return a notifier with the same listeners, and registrations of its own from now on."""
         other = self.__class__.__new__(self.__class__)
         other.__dict__.update(self.__dict__)
         other._tfx_known = {}
@@ -373,8 +370,8 @@ class Notifier:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         other = self.copy()
-        other._topics = {
-            event: tuple(one._follow(memo) for one in listeners) for event, listeners in self._topics.items()
+        other._tfx_topics = {
+            event: tuple(one._follow(memo) for one in listeners) for event, listeners in self._tfx_topics.items()
         }
         return other
 
@@ -383,9 +380,10 @@ class Notifier:
         del state["_lock"]
         state.pop("_tfx_known", None)
         kept = {
-            event: tuple(one for one in listeners if _can_be_pickled(one)) for event, listeners in self._topics.items()
+            event: tuple(one for one in listeners if _can_be_pickled(one))
+            for event, listeners in self._tfx_topics.items()
         }
-        state["_topics"] = {event: listeners for event, listeners in kept.items() if listeners}
+        state["_tfx_topics"] = {event: listeners for event, listeners in kept.items() if listeners}
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -395,7 +393,7 @@ class Notifier:
 
     def listeners_iter(self) -> Iterator[tuple[str, list[Listener]]]:
         """Iterate over pairs of an event and its listeners."""
-        for event_type, listeners in self._topics.items():
+        for event_type, listeners in self._tfx_topics.items():
             yield event_type, list(listeners)
 
     def can_be_registered(self, event_type: str) -> bool:
@@ -403,16 +401,16 @@ class Notifier:
         return True
 
     def _tfx_accepted(self) -> str:
-        """Say which events can be registered, for the message that one cannot."""
+        """Describe the valid events, for an error message."""
         return ""
 
     def can_trigger_notification(self, event_type: str) -> bool:
-        """Tell whether that event may be notified: `ANY` may not."""
+        """Tell whether that event may be published: `ANY` may not."""
         return event_type != self.ANY
 
 
 def _key(callback: Callback, details_filter: DetailsFilter | None) -> Any:
-    """Return what is equal for equal callbacks with equal filters, or None when one of them cannot be hashed."""
+    """Return a key that is equal for equal callbacks and filters, or None when one of them cannot be hashed."""
     key = callback, details_filter
     try:
         hash(key)
@@ -422,10 +420,10 @@ def _key(callback: Callback, details_filter: DetailsFilter | None) -> Any:
 
 
 def _can_be_pickled(listener: Listener) -> bool:
-    """Tell whether a listener can be pickled, by doing it.
+    """Tell whether a listener can be pickled, by pickling it.
 
-    A listener may lead back to the notifier that it is registered on: it is often a method of the task whose
-    notifier that is. Notifiers met on the way therefore count as if nobody listened to them.
+    A listener may refer to the notifier that it is registered on: it is often a method of the task that has the
+    notifier. So notifiers in its pickle count as if they had no listeners.
     """
     import pickle
 
@@ -443,7 +441,7 @@ def _can_be_pickled(listener: Listener) -> bool:
 
 
 class RestrictedNotifier(Notifier):
-    """A notifier that knows its events and refuses callbacks for others.
+    """A notifier with a fixed set of events, which rejects callbacks for others.
 
     :param watchable_events: the events
     :param allow_any: whether callbacks may be registered for `ANY`
@@ -456,7 +454,7 @@ class RestrictedNotifier(Notifier):
         self._allow_any = allow_any
 
     def events_iter(self) -> Iterator[str]:
-        """Iterate over the events, in the order in which they were given."""
+        """Iterate over the events, in their given order."""
         return iter(self._watchable_events)
 
     def can_be_registered(self, event_type: str) -> bool:
@@ -477,7 +475,7 @@ def register_deregister(
     kwargs: Mapping[str, Any] | None = None,
     details_filter: DetailsFilter | None = None,
 ) -> Iterator[None]:
-    """Have a callback registered for as long as the `with` block runs; no callback, nothing is done."""
+    """Register a callback for the `with` block; does nothing without a callback."""
     if callback is None:
         yield
         return

@@ -1,8 +1,7 @@
-"""A set that never changes and keeps the order in which its members came.
+"""An immutable set that keeps the insertion order of its members.
 
-Atoms describe with it what they require and provide. Being immutable it can be hashed, and shared by all
-atoms of a class. What must stay true: it equals any set that has the same members, in whatever order, and
-then hashes alike.
+Atoms describe with it what they require and provide. As it is immutable it can be hashed, and shared by all atoms of a
+class. What must stay true: it equals any set that has the same members, in whatever order, and then hashes alike.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ class OrderedSet(AbstractSet[_T_co], Hashable):
     __slots__ = ("_items",)
 
     def __init__(self, iterable: Iterable[_T_co] | None = None) -> None:
-        # The values mean nothing: a dict is the one built-in set that keeps order.
+        # Only the keys are used: a dict is the one built-in type that keeps the order of a set.
         self._items: dict[_T_co, None] = {} if iterable is None else dict.fromkeys(iterable)
 
     def __contains__(self, value: object) -> bool:

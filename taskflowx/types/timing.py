@@ -1,6 +1,6 @@
-"""How long to wait, and a wait that another thread can end.
+"""A wait with a timeout that another thread can end.
 
-Job boards and conductors wait with a `Timeout`; `convert_to_timeout` makes one from what a user configured.
+Job boards and conductors wait with a `Timeout`; `convert_to_timeout` makes one from a user's configuration.
 """
 
 from __future__ import annotations
@@ -15,16 +15,15 @@ if TYPE_CHECKING:
 
 
 class Timeout:
-    """A number of seconds to wait, with a way to end the wait early.
+    """A number of seconds to wait; the wait can be ended early.
 
     :param value: seconds, zero or more; infinity waits until interrupted
-    :param event_factory: makes the event that is waited on (another kind of threads has another kind of
-    event)
+    :param event_factory: makes the event that is waited on (green threads, for example, need events of their own)
     """
 
     def __init__(self, value: float, event_factory: Callable[[], threading.Event] = threading.Event) -> None:
         arguments.check_number("Timeout value", value, "a number of seconds, zero or more")
-        if not value >= 0:  # so put that it refuses NaN too
+        if not value >= 0:  # written so that it rejects NaN too
             raise ValueError(f"Timeout value must be greater or equal to zero and not '{value}'")
         self._value = value
         self._event = event_factory()
@@ -35,7 +34,7 @@ class Timeout:
         return self._value
 
     def interrupt(self) -> None:
-        """End the wait of every thread that waits, and each later one at once, until `reset`."""
+        """End the wait of every waiting thread, and each later one at once, until `reset`."""
         self._event.set()
 
     def is_stopped(self) -> bool:
@@ -43,11 +42,11 @@ class Timeout:
         return self._event.is_set()
 
     def wait(self) -> None:
-        """Wait until the seconds have passed or somebody interrupts."""
+        """Wait until the seconds have passed or `interrupt` is called."""
         self._event.wait(min(self._value, threading.TIMEOUT_MAX))
 
     def reset(self) -> None:
-        """Forget an interruption, so that `wait` waits again."""
+        """Clear an interruption, so that `wait` waits again."""
         self._event.clear()
 
 
@@ -56,12 +55,12 @@ def convert_to_timeout(
     default_value: float | str | Timeout | None = None,
     event_factory: Callable[[], threading.Event] = threading.Event,
 ) -> Timeout:
-    """Make a `Timeout` from a number or its text; what is a `Timeout` already is returned as it is.
+    """Make a `Timeout` from a number or its text; a `Timeout` is returned as it is.
 
     :param value: seconds
-    :param default_value: taken when `value` is None
-    :param event_factory: passed to a `Timeout` that is made
-    :raises ValueError: for what is no number, and for a number below zero
+    :param default_value: used when `value` is None
+    :param event_factory: passed to a new `Timeout`
+    :raises ValueError: for a value that is no number, and for a negative one
     """
     if value is None:
         value = default_value

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class FrozenNode(Exception):
-    """A change was asked of a tree that is frozen."""
+    """A frozen tree was to be changed."""
 
     def __init__(self) -> None:
         super().__init__("Frozen node(s) can't be modified")
@@ -23,8 +23,8 @@ class Node:
 
     Depth does not matter: nothing here recurses.
 
-    :param item: what the node holds
-    :param kwargs: facts about the node, found in its `metadata`
+    :param item: the item of the node
+    :param kwargs: the `metadata` of the node
     """
 
     STARTING_PREFIX = ""
@@ -41,7 +41,7 @@ class Node:
         self._children: list[Node] = []
 
     def freeze(self) -> None:
-        """Let nothing in this tree be added or removed any more."""
+        """Forbid further changes of this tree."""
         for node in self.dfs_iter(include_self=True):
             node.frozen = True
 
@@ -78,8 +78,8 @@ class Node:
     ) -> Node | None:
         """Return the first node, depth first, for which a function is true, or None.
 
-        :param only_direct: whether only children are looked at, then the last one first
-        :param include_self: whether this node is looked at too
+        :param only_direct: whether to search only the children, the last one first
+        :param include_self: whether to include this node
         """
         if include_self and matcher(self):
             return self
@@ -88,13 +88,13 @@ class Node:
     def find(self, item: Any, only_direct: bool = False, include_self: bool = True) -> Node | None:
         """Return the first node, depth first, that holds an item, or None.
 
-        :param only_direct: whether only children are looked at, then the last one first
-        :param include_self: whether this node is looked at too
+        :param only_direct: whether to search only the children, the last one first
+        :param include_self: whether to include this node
         """
         return self.find_first_match(lambda node: bool(node.item == item), only_direct, include_self)
 
     def disassociate(self) -> int:
-        """Take this node out of its parent; returns how often it was in there.
+        """Remove this node from its parent; returns how often it was a child of it.
 
         :raises FrozenNode: when the tree is frozen
         """
@@ -107,7 +107,7 @@ class Node:
         return before - len(parent._children)
 
     def remove(self, item: Any, only_direct: bool = False, include_self: bool = True) -> Node:
-        """Take the first node that holds an item out of the tree; returns it.
+        """Remove the first node that holds an item from the tree; returns it.
 
         :raises FrozenNode: when the tree is frozen
         :raises ValueError: when no node holds the item
@@ -134,12 +134,12 @@ class Node:
     ) -> str:
         """Draw the tree in lines.
 
-        :param stringify_node: gives the text of a node; that of its item by default
+        :param stringify_node: returns the text of a node; that of its item by default
         """
         text = stringify_node or (lambda node: str(node.item))
         blank = empty_space * len(horizontal_conn)
         lines = []
-        # each: a node, what stands before it on its own line, and before the lines of its children
+        # each: a node, the prefix of its own line, and that of the lines of its children
         pending = [(self, starting_prefix, starting_prefix)]
         while pending:
             node, before, below = pending.pop()
@@ -152,7 +152,7 @@ class Node:
         return linesep.join(lines)
 
     def child_count(self, only_direct: bool = True) -> int:
-        """Return how many children there are, or how many nodes below this one."""
+        """Return the number of children, or of all nodes below this one."""
         return len(self._children) if only_direct else sum(1 for _ in self.dfs_iter())
 
     def __iter__(self) -> Iterator[Node]:
@@ -163,7 +163,7 @@ class Node:
         return reversed(self._children)
 
     def index(self, item: Any) -> int:
-        """Return at which place the child is that holds an item.
+        """Return the index of the child that holds an item.
 
         :raises ValueError: when no child does
         """
@@ -176,7 +176,7 @@ class Node:
     def dfs_iter(self, include_self: bool = False, right_to_left: bool = True) -> Iterator[Node]:
         """Iterate over the tree, depth first.
 
-        :param right_to_left: whether children are put away from the right, so that the leftmost comes first
+        :param right_to_left: whether children are pushed from the right, so that the leftmost comes first
         """
         pending = [self] if include_self else list(self._pushed(right_to_left))
         while pending:

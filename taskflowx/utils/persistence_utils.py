@@ -1,4 +1,4 @@
-"""New records in their books, also for runs that nobody goes on with."""
+"""Makes new records in their books, also for runs that are never resumed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _TEMPORARY = "tmp"
 
 
 def temporary_log_book(backend: Backend | None = None) -> models.LogBook:
-    """Make a book for what need not be found again.
+    """Make a book for temporary records.
 
     :param backend: the store that it is saved in
     """
@@ -26,7 +26,7 @@ def temporary_log_book(backend: Backend | None = None) -> models.LogBook:
 def temporary_flow_detail(
     backend: Backend | None = None, meta: dict[str, Any] | None = None
 ) -> tuple[models.LogBook, models.FlowDetail]:
-    """Make the record of a flow that need not be found again, in a book of its own.
+    """Make a temporary record of a flow, in a book of its own.
 
     :param backend: the store that both are saved in
     :param meta: metadata of the record
@@ -43,8 +43,8 @@ def create_flow_detail(
 ) -> models.FlowDetail:
     """Make the record of a flow that has not run yet.
 
-    :param flow: what is to run; the record has its name
-    :param book: where the record is added; when there is a store and no book, one is made
+    :param flow: the flow; the record has its name
+    :param book: the book of the record; if there is a store and no book, one is made
     :param backend: the store that book and record are saved in
     :param meta: metadata of the record
     """

@@ -193,7 +193,7 @@ def one_of_several(both: Both, difference: Difference) -> bool:
 
 
 def left_over(both: Both, difference: Difference) -> bool:
-    """TaskFlow leaves what came of an earlier attempt in the detail of an atom that is PENDING or left out."""
+    """TaskFlow leaves what came of an earlier attempt in the detail of an atom that is PENDING or skipped."""
     path = difference.path
     if path[:2] in (("final", "fetch"), ("final", "fetch_all")):
         return any(
@@ -270,7 +270,7 @@ def _less_repeats(answers: list[Any]) -> list[Any]:
 
 
 def started_again(both: Both, difference: Difference) -> bool:
-    """An atom whose call was taken back when the run was suspended is started again, and listeners hear of it again."""
+    """An atom whose call was cancelled when the run was suspended is started again, and listeners hear of it again."""
     if difference.path[0] != "atoms" or len(difference.path) != 2 or not both.case.legs:
         return False
     theirs, ours = _list(difference.theirs), _list(difference.ours)
@@ -380,13 +380,13 @@ READINGS = (
         several_at_once,
         3,
     ),
-    Reading(OWN_FAILURE, "A retry that begins anew has no history, and no failure of its own.", lambda *_: False, 0.6),
+    Reading(OWN_FAILURE, "A retry that restarts has no history, and no failure of its own.", lambda *_: False, 0.6),
     Reading(
         "one of several", "A provider without a value does not hide the other providers of a name.", one_of_several, 3.6
     ),
     Reading(
         "started again",
-        "An atom whose call was taken back is started again when the run goes on.",
+        "An atom whose call was cancelled is started again when the run goes on.",
         started_again,
         1.2,
     ),
@@ -403,7 +403,7 @@ READINGS = (
         1,
     ),
     Reading("missing name", "A missing input is named as nobody provides it.", missing_name, 2.0),
-    Reading("left over", "An atom that is PENDING, or left out, has no result of an earlier attempt.", left_over, 1.2),
+    Reading("left over", "An atom that is PENDING, or skipped, has no result of an earlier attempt.", left_over, 1.2),
     Reading("never reached", "What lies after an undone region and never ran keeps its intention.", never_reached, 2),
 )
 
@@ -525,7 +525,7 @@ def _has_values(case: flows.Case) -> flows.Case | None:
 
 
 def _is_fed_by_the_past(both: Both) -> bool:
-    """Tell whether an atom lacks the value of one that is left out, and TaskFlow has called it."""
+    """Tell whether an atom lacks the value of one that is skipped, and TaskFlow has called it."""
     return any(
         note[0] == "FAILURE" and "which were all ignored" in str(note[2]) and both.theirs["calls"].get(name)
         for name, trace in both.ours.get("atoms", {}).items()
@@ -692,7 +692,7 @@ def _without_empty(case: flows.Case) -> flows.Case | None:
 CAUSES: tuple[Cause, ...] = (
     Cause(
         "never_resolve",
-        "With never_resolve a failure turns nothing round, and all that does not follow it still runs.",
+        "With never_resolve a failure triggers no rollback, and all that does not follow it still runs.",
         _never_resolves,
         _resolves,
         0.5,
@@ -728,14 +728,14 @@ CAUSES: tuple[Cause, ...] = (
     ),
     Cause(
         "no value",
-        "An atom that lacks a value at its turn (its provider was left out, or gave less) fails, and is rolled back.",
+        "An atom that lacks a value at its turn (its provider was skipped, or gave less) fails, and is rolled back.",
         _has_no_value,
         _has_values,
         0.6,
     ),
     Cause(
         "value of the past",
-        "An atom that is left out gives nothing, also where it has run, or failed, in an earlier attempt.",
+        "An atom that is skipped gives nothing, also where it has run, or failed, in an earlier attempt.",
         _is_fed_by_the_past,
         _has_values,
         0.1,
@@ -748,7 +748,7 @@ CAUSES: tuple[Cause, ...] = (
         0.1,
     ),
     Cause(
-        "calls taken back",
+        "calls cancelled",
         "A run that is suspended makes no call that has not begun; what has failed by then is resolved first.",
         _is_left_elsewhere,
         lambda case: _changed(case, replace(case, legs=(), fresh=False)),
@@ -763,7 +763,7 @@ CAUSES: tuple[Cause, ...] = (
     ),
     Cause(
         "optional input",
-        "An optional argument is left out when nobody who runs before has a value for it.",
+        "An optional argument is omitted when no earlier atom has a value for it.",
         lambda both: _raised(both.theirs, "Mapped argument '") or _raised(both.theirs, "Unable to find result '"),
         _without_options,
         0.7,
@@ -790,7 +790,7 @@ CAUSES: tuple[Cause, ...] = (
         0.2,
     ),
     Cause(
-        "begun anew",
+        "run anew",
         "A flow that is run anew has no failures yet, and its retries no history.",
         _keeps_the_past,
         lambda case: _changed(case, replace(case, again=None)),

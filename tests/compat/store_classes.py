@@ -157,7 +157,7 @@ CLASSES = (
     Class("given twice", "A transient value is found before a kept one.", _transient_first, 2),
     Class("filed by state", "Failures are filed by the state that they are saved with.", _filed, 18),
     Class("progress", "The progress of a task that has succeeded is 1.0.", _progress, 4),
-    Class("optional", "An optional argument is left out when there is no value.", _optional, 2),
+    Class("optional", "An optional argument is omitted when there is no value.", _optional, 2),
     Class("undone retry", "What the revert of a retry returned is kept.", _undone_retry, 4.2),
     Class(
         "kept result", "What failed to be undone keeps its result, which a further revert is given.", _kept_result, 1.5

@@ -165,16 +165,16 @@ def rebuilt_differs(scheduler: Any, held: list[base.Call]) -> list[str]:
     turned = {i for i in executing if details[i].intention != states.EXECUTE}
 
     def covered(walk: Walk) -> set[int]:
-        return {i for lo, hi in walk.turned for i in range(lo, hi)}.intersection(atoms)
+        return {i for lo, hi in walk.rolling_back for i in range(lo, hi)}.intersection(atoms)
 
     pairs = {
-        "need": (live.need, anew.need),
-        "hold": (live.hold, anew.hold),
+        "unmet": (live.unmet, anew.unmet),
+        "standing": (live.standing, anew.standing),
         "plain": (live.plain, anew.plain),
-        "turned": (covered(live), covered(anew)),
+        "rolling back": (covered(live), covered(anew)),
         "ready": (sorted([*live.ready, *(executing - turned)]), sorted(anew.ready)),
         "undo": (
-            sorted({*live.undo, *reverting, *(i for i in turned if not live.hold[i]), *stuck}),
+            sorted({*live.undo, *reverting, *(i for i in turned if not live.standing[i]), *stuck}),
             sorted(anew.undo),
         ),
         "failed": ([], anew.failed if not scheduler._rollback.never_resolve else []),

@@ -29,7 +29,7 @@ OF_TASKFLOW = {
     "inject", "priority", "default_provides", "retry",
     "_notifier", "_attempts", "_revert_action", "_values", "_get_next_value", "_on_failure",
     "_engine", "_flow_receiver", "_task_receiver", "_retry_receiver", "_dump", "_format_capture", "_record_ending",
-    "values", "_exc_info", "_topics", "_lock", "_watchable_events", "_allow_any",
+    "values", "_exc_info", "_tfx_topics", "_lock", "_watchable_events", "_allow_any",
 }  # fmt: skip
 
 #: what subclasses of tasks may set here, and have no use for there

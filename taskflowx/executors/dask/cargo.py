@@ -1,8 +1,8 @@
-"""Calls as bytes, on their way to a worker of the cluster.
+"""Pickles calls for a worker of the cluster.
 
 A large argument or atom is a *blob*: it is sent to the cluster once, by the digest of its pickle, and once to each
-worker that needs it. So a value that a hundred calls take crosses the network once for each worker, and a value that a
-task has changed meanwhile is another one. Workers keep blobs pickled, as a task may change what it is given.
+worker that needs it. So an argument of a hundred calls crosses the network once for each worker, and a value that a
+task has changed meanwhile is another blob. Workers keep blobs pickled, as a task may change its arguments.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
     from taskflowx.executors import base
 
-#: bytes from which on a part of a call is a blob
+#: the size in bytes from which a part of a call is a blob
 LARGE = 64 * 1024
-#: bytes of blobs that no call needs at present: kept in the scheduler of the cluster for a run, and in each worker
+#: the maximum size in bytes of cached blobs that no call needs: in the Dask scheduler for a run, and in each worker
 KEPT = 256 * 1024 * 1024
 
 
-#: bytes of a blob that are sent at once, and about so many of other things
+#: the size in bytes of a piece of a blob, and the approximate size of other messages
 PIECE = 4 * 1024 * 1024
 
 
@@ -37,7 +37,7 @@ class _Blob(NamedTuple):
 
 
 def digest_of(body: bytes) -> bytes:
-    """Return what a blob is known by."""
+    """Return the key of a blob."""
     return hashlib.blake2b(body, digest_size=20).digest()
 
 
@@ -48,21 +48,21 @@ def is_pure(atom: Any) -> bool:
 
 
 class Packer:
-    """Packs the calls of one run, and knows which blobs the cluster has."""
+    """Packs the calls of one run, and tracks the blobs that the cluster has."""
 
     def __init__(self) -> None:
-        #: digest -> bytes, and how many calls need it; the first in order has not been needed for longest
+        #: digest -> size in bytes, and how many calls need it; least recently needed first
         self._known: OrderedDict[bytes, list[int]] = OrderedDict()
         self._size = 0
         self._needs: dict[int, tuple[bytes, ...]] = {}
-        #: what the cluster is to be sent with the next calls
+        #: blobs to send with the next calls
         self.fresh: dict[bytes, bytes] = {}
         self._packed: dict[int, tuple[Any, Any]] = {}
-        #: held while it is counted who needs what: calls are sent by one thread, and end in another
+        #: held while the needs are counted: one thread sends calls, and another one ends them
         self._counting = threading.Lock()
 
     def begin(self) -> None:
-        """Begin a row of calls: among them one object is pickled once."""
+        """Start a batch of calls: within it one object is pickled once."""
         self._packed.clear()
 
     def pack(self, number: int, call: base.Call) -> tuple[bytes, tuple[bytes, ...]]:
@@ -90,7 +90,7 @@ class Packer:
         return body, digests
 
     def _apart(self, value: Any, needs: dict[bytes, None]) -> Any:
-        """Return what stands for a value that turns out to be large."""
+        """Return the placeholder of a value that turns out to be large."""
         if type(value) is _Blob:
             needs[value.digest] = None
             return value
@@ -105,13 +105,13 @@ class Packer:
                     self._known[stands.digest] = [len(body), 0]
                     self._size += len(body)
                     self.fresh[stands.digest] = body
-            self._packed[id(value)] = value, stands  # with the value, so that the number stays its own
+            self._packed[id(value)] = value, stands  # with the value, so that its id is not reused
         if type(stands) is _Blob:
             needs[stands.digest] = None
         return stands
 
     def ended(self, number: int) -> None:
-        """Note that a call needs its blobs no more."""
+        """Record that a call needs its blobs no more."""
         if number in self._needs:
             with self._counting:
                 for digest in self._needs.pop(number):
@@ -119,7 +119,7 @@ class Packer:
                     self._known.move_to_end(digest)
 
     def surplus(self) -> list[bytes]:
-        """Return the digests that the cluster is to forget."""
+        """Return the digests that the cluster should forget."""
         forgotten: list[bytes] = []
         if self._size <= KEPT:
             return forgotten
@@ -135,7 +135,7 @@ class Packer:
 
 
 def _seems_large(value: Any) -> bool:
-    """Tell whether a value says by itself that it is large, so that it need not be pickled to learn it."""
+    """Tell whether a value reports a large size by itself, so that it need not be pickled to measure it."""
     if isinstance(value, (str, bytes, bytearray)):
         return len(value) >= LARGE
     size = getattr(value, "nbytes", 0) if type(value).__module__ in _ARRAYS else 0
@@ -146,7 +146,7 @@ _ARRAYS = frozenset(("numpy", "cupy", "torch"))
 
 
 def unpack(body: bytes, blob: Callable[[bytes], bytes]) -> tuple[Any, str, dict[str, Any], bool]:
-    """Return the atom, the verb and the arguments of a call, and whether somebody listens to the atom.
+    """Return the atom, the verb and the arguments of a call, and whether the atom has subscribers.
 
     :param blob: returns the bytes of a blob
     """
@@ -168,10 +168,10 @@ def upload(key: bytes, body: bytes, put: Callable[..., Any]) -> None:
 
 
 def download(key: bytes, get: Callable[..., tuple[bytes, int] | None]) -> bytes:
-    """Return a blob, which comes piece by piece.
+    """Receive a blob, piece by piece, and return it.
 
     :param get: makes the request `get` of the fence
-    :raises KeyError: when it is not there
+    :raises KeyError: when the fence does not have it
     """
     body = bytearray()
     size = 1
@@ -185,7 +185,7 @@ def download(key: bytes, get: Callable[..., tuple[bytes, int] | None]) -> bytes:
 
 
 class Blobs:
-    """The blobs that a worker process keeps, as many as there is room for."""
+    """The blobs that a worker process caches, up to a maximum size."""
 
     def __init__(self, room: int = KEPT) -> None:
         self._room = room
@@ -196,7 +196,7 @@ class Blobs:
     def get(self, digests: Sequence[bytes], fetch: Callable[[bytes], bytes]) -> dict[bytes, bytes]:
         """Return blobs by their digests.
 
-        :param fetch: returns one that is not here
+        :param fetch: returns a blob that is not cached
         """
         with self._lock:
             found = {digest: self._kept[digest] for digest in digests if digest in self._kept}

@@ -1,15 +1,16 @@
-"""Runs calls on a cluster of Dask.
+"""Runs calls on a Dask cluster.
 
-    scheduler ── submit ──→ fence, in the scheduler of the cluster ──→ pumps: Dask tasks on the workers
-        ↑                                                                            │
-        └── queue ←── hearing, a thread ←── listen ←── fence ←── outcomes, progress ─┘
+    scheduler ── submit ──→ fence, in the Dask scheduler ──→ pumps: Dask tasks on the workers
+        ↑                                                               │
+        └── queue ←── a thread ←── listen ←── fence ←── outcomes, progress ┘
 
-Dask decides on which workers the pumps of a run are, and the fence which call begins in which pump. What must
+Dask decides on which workers the pumps of a run are, and the fence decides which call starts in which pump. What must
 stay true:
 
-- A call is in `pending` from before it is sent until it was delivered or taken back; whoever takes it out decides.
-- When the cluster is lost, or the client was closed, the run is left as by an interrupt: nobody can tell how far its
-  calls have come, and they are made again, as a further attempt, when the flow goes on.
+- A call is in `pending` from before it is sent until it was delivered or cancelled; whichever thread removes it decides
+  its fate.
+- When the cluster is lost, or the client was closed, the run ends as by an interrupt: the progress of its calls is
+  unknown, and they are made again, as a further attempt, when the flow is resumed.
 - A run leaves nothing on the cluster: neither keys nor a ledger.
 """
 
@@ -36,26 +37,26 @@ if TYPE_CHECKING:
 
 LOG = logs.calm(__name__)
 
-#: seconds that an answer may take, and for which a request is made again when the connection was lost
+#: request timeout in seconds, and retry budget in seconds after a lost connection
 LIMIT, PATIENCE = 7.0, 3.0
-#: seconds between such requests
+#: seconds between retries of a request
 _PAUSE = 0.2
-#: seconds without workers after which that is said, or the run is given up
+#: seconds without workers after which a warning is logged, or the run is given up
 _WITHOUT_WORKERS = 10.0
-#: what a client says of itself when it was closed
+#: the states of a closed client
 _CLOSED = ("closed", "closing")
-#: so many pumps in a row may fail before the run is given up
-_STILLBORN = 3
+#: the number of pumps in a row that may fail before the run is given up
+_FAILED_STARTS = 3
 
 
 class DaskExecutor(base.Executor):
     """Runs the calls of one run at a time on a cluster.
 
-    :param connect: gives a client of `distributed` for the time of a run
-    :param max_workers: how many calls may be under way at once; None for as many as the cluster has threads
-    :param options: what `Client.submit` is told of the Dask tasks in which calls are made, such as `resources`
+    :param connect: returns a context manager that gives a client of `distributed` for the time of a run
+    :param max_workers: the maximum number of concurrent calls; None for the number of threads of the cluster
+    :param options: arguments of `Client.submit` for the Dask tasks that run the calls, such as `resources`
     :param client: the client that `connect` will give, where that is known
-    :param grows: whether workers may still come when there are none; otherwise the cluster is lost then
+    :param grows: whether workers may still arrive when there are none; otherwise the cluster is lost then
     """
 
     pickles = True
@@ -80,13 +81,13 @@ class DaskExecutor(base.Executor):
         self._run: _Run | None = None
 
     def dumps(self, part: Any) -> bytes:
-        """Pickle a part of an atom as for a worker: with cloudpickle what its process cannot import."""
+        """Pickle a part of an atom as for a worker: what its process cannot import is pickled by cloudpickle."""
         return pickling.dumps_afar(part)
 
     def check_start(self) -> None:
-        """Refuse to run on a client that was closed.
+        """Raise an error if the client was closed.
 
-        :raises RuntimeError: when it is
+        :raises RuntimeError: when it was
         """
         super().check_start()
         if self._client is not None and self._client.status in _CLOSED:
@@ -94,7 +95,7 @@ class DaskExecutor(base.Executor):
 
     def start(self, deliver: Callable[[tuple[Any, Any]], None]) -> None:
         """Connect to the cluster."""
-        self.stop()  # what is left of a run whose end was interrupted
+        self.stop()  # discards a run whose end was interrupted
         self._connection = self._connect()
         client = self._connection.__enter__()
         run = self._run = _Run(client, deliver, self.make_queue(), self._max_workers, self._options)
@@ -102,19 +103,19 @@ class DaskExecutor(base.Executor):
         run.begin()
 
     def submit(self, calls: list[base.Call]) -> None:
-        """Send calls to the fence, which hands them out.
+        """Send calls to the fence, which dispatches them.
 
         :raises WorkerLost: when the cluster was lost
         """
-        assert self._run is not None, "somebody hands in calls to an executor that has not been started"
+        assert self._run is not None, "calls were submitted to an executor that has not been started"
         self._run.submit(calls)
 
     def recall(self) -> list[base.Call]:
-        """Give back the calls that no pump holds."""
+        """Cancel the calls that no pump holds, and return them."""
         return [] if self._run is None else self._run.recall()
 
     def stop(self) -> None:
-        """Wait until all calls have been delivered, and leave nothing on the cluster."""
+        """Wait until all calls have been delivered, and remove the run from the cluster."""
         run = self._run
         if run is not None:
             run.wait()
@@ -126,9 +127,9 @@ class DaskExecutor(base.Executor):
 
 
 class _Run:
-    """One run: its calls, its pumps and the thread that hears of them.
+    """One run: its calls, its pumps and the thread that receives outcomes.
 
-    :param woken: a queue: something is put in whenever a call is delivered
+    :param woken: a queue that gets an item whenever a call is delivered
     """
 
     def __init__(
@@ -147,7 +148,7 @@ class _Run:
         self._name = f"taskflowx-{uuid.uuid4().hex}"
         self._numbers = itertools.count(1)
         self._pending: dict[int, base.Call] = {}
-        #: calls that were handed in and have not been sent, or stand in `pending` too: an interrupt may have come
+        #: submitted calls that are not sent; after an interrupt some may be in `pending` too
         self._unsent: deque[base.Call] = deque()
         self._kinds: dict[Any, int] = {}
         self._packer = cargo.Packer()
@@ -155,11 +156,11 @@ class _Run:
         self._pumps: dict[str, Any] = {}
         self._managing = threading.Lock()
         self._slots = 1
-        self._stillborn = 0
+        self._failed_starts = 0
         self.grows = True
-        #: context variables that go along, as `carried.pack` gives them
+        #: carried context variables, as `carried.pack` returns them
         self.variables: dict[str, bytes] = {}
-        #: since when the cluster has no workers, and whether that was said
+        #: since when the cluster has no workers, and whether a warning was logged
         self._without: float | None = None
         self._warned = False
         self._lost: exceptions.WorkerLost | None = None
@@ -167,7 +168,7 @@ class _Run:
         self._hearing = threading.Thread(target=self._hear, name="taskflowx-dask", daemon=True)
 
     def begin(self) -> None:
-        """Have the scheduler of the cluster keep a ledger.
+        """Have the Dask scheduler open a ledger.
 
         :raises RuntimeError: when it cannot import this package
         :raises OSError: when it does not answer
@@ -186,7 +187,7 @@ class _Run:
         self._hearing.start()
 
     async def _register(self) -> None:
-        await self._client.register_plugin(fence.Fence())  # in the loop of the client this is to be awaited
+        await self._client.register_plugin(fence.Fence())  # awaitable, so it runs in the client's loop
 
     # -- the engine's thread -----------------------------------------------------------------------
 
@@ -226,7 +227,7 @@ class _Run:
         self._send(sent)
 
     def _send(self, sent: list[ledger.Sent]) -> None:
-        """Send what has been packed."""
+        """Send packed calls."""
         if sent:
             fresh = self._packer.fresh
             for digest, body in fresh.items():
@@ -237,7 +238,7 @@ class _Run:
             sent.clear()
 
     def recall(self) -> list[base.Call]:
-        """Take back what has not begun."""
+        """Cancel the calls that have not started, and return them."""
         pending = self._pending
         sent = set(map(id, pending.values()))
         back = [call for call in self._unsent if id(call) not in sent]
@@ -263,7 +264,7 @@ class _Run:
             self._woken.get()
 
     def end(self) -> None:
-        """Leave nothing behind."""
+        """Remove the run from the cluster."""
         self._ending = True
         if self._lost is None:
             try:
@@ -278,22 +279,22 @@ class _Run:
             self._hearing.join(LIMIT)
 
     def _kind(self, call: base.Call) -> int:
-        """Return the number of the calls that are thought to take as long as this one."""
+        """Return the number of the kind of a call; calls of a kind share an estimate of their duration."""
         atom = call.atom
         functions = atom._tfx_functions() if isinstance(atom, task.Task) else ()
         key = (type(atom), call.verb, *map(id, functions))
         return self._kinds.setdefault(key, len(self._kinds))
 
-    # -- the thread that hears ---------------------------------------------------------------------
+    # -- the receiving thread ----------------------------------------------------------------------
 
     def _hear(self) -> None:
-        """Deliver what is told of calls, until the run has ended or the cluster is lost."""
+        """Deliver reports of calls, until the run has ended or the cluster is lost."""
         try:
             self._hear_all()
         except exceptions.WorkerLost as error:
             self._lose(error)
         except Exception as error:
-            LOG.exception("A run on a cluster of Dask cannot go on")
+            LOG.exception("A run on a Dask cluster cannot continue")
             self._lose(self._lost_error(repr(error)))
 
     def _hear_all(self) -> None:
@@ -311,7 +312,7 @@ class _Run:
             self._man()
 
     def _look_at_workers(self) -> None:
-        """Say that calls wait for workers, or give up where none will come."""
+        """Warn that calls wait for workers, or give up if none will arrive."""
         if self._slots or not self._pending:
             self._without = None
             return
@@ -321,7 +322,7 @@ class _Run:
         elif now - self._without > _WITHOUT_WORKERS:
             if not self.grows:
                 raise self._lost_error(
-                    f"all its workers have ended, and no other has begun in {_WITHOUT_WORKERS:g} seconds"
+                    f"all its workers have ended, and no other has started in {_WITHOUT_WORKERS:g} seconds"
                 )
             if not self._warned:
                 self._warned = True
@@ -334,7 +335,7 @@ class _Run:
         call = self._pending.get(number)
         if call is None:
             return
-        self._stillborn = 0
+        self._failed_starts = 0
         if what == ledger.APART:
             body = cargo.download(body, functools.partial(self._ask, "get"))
         try:
@@ -342,7 +343,7 @@ class _Run:
         except Exception as error:
             error.add_note(f"It was sent by a worker of the cluster for atom '{call.atom.name}', and could not be read")
             if what in (ledger.PROGRESS, ledger.EVENT):
-                LOG.warning("What atom '%s' tells of itself could not be read", call.atom.name, exc_info=True)
+                LOG.warning("A report of atom '%s' could not be read", call.atom.name, exc_info=True)
                 return
             value = Failure.from_exception(error)
         if what in (ledger.PROGRESS, ledger.EVENT):
@@ -357,7 +358,7 @@ class _Run:
         self._deliver_once(number, value)
 
     def _deliver_once(self, number: int, outcome: Any) -> None:
-        """Deliver what came of a call, unless it was taken back."""
+        """Deliver the outcome of a call, unless it was cancelled."""
         call = self._pending.pop(number, None)
         if call is not None:
             self._packer.ended(number)
@@ -365,7 +366,7 @@ class _Run:
             self._woken.put(None)
 
     def _lose(self, error: exceptions.WorkerLost) -> None:
-        """Leave the run: as by an interrupt in one of its calls."""
+        """Abandon the run, as by an interrupt in one of its calls."""
         if self._ending or self._lost is not None:
             return
         self._lost = error
@@ -376,7 +377,7 @@ class _Run:
     # -- both --------------------------------------------------------------------------------------
 
     def _man(self) -> None:
-        """Have as many pumps as there is work for."""
+        """Start as many pumps as there is work for."""
         with self._managing:
             self._look_at_pumps()
             most = 2 * self._slots if self._most is None else self._most
@@ -394,32 +395,32 @@ class _Run:
                 self._pumps[key] = future
 
     def _look_at_pumps(self) -> None:
-        """Give up pumps that have ended without a word."""
+        """Give up pumps that have ended without a report."""
         for key, future in list(self._pumps.items()):
             status = future.status
             if status == "pending":
                 continue
             if status == "error":
-                self._stillborn += 1
+                self._failed_starts += 1
                 error = future.exception(timeout=LIMIT)
-                if self._stillborn >= _STILLBORN:
+                if self._failed_starts >= _FAILED_STARTS:
                     self._refuse_pending(error)
             del self._pumps[key]
             if status in ("error", "finished"):
                 self._ask("over", pump=key)
 
     def _refuse_pending(self, error: BaseException | None) -> None:
-        """Fail the calls that wait, as nobody can make them."""
+        """Fail the pending calls, as no pump can run them."""
         lost = exceptions.WorkerLost(
-            f"{_STILLBORN} Dask tasks in a row that were to make calls have failed before the first one, the last with "
+            f"{_FAILED_STARTS} Dask tasks in a row that were to make calls have failed before the first one, the last with "
             f"{error!r}. The workers of the cluster must be able to import the same version of taskflowx"
         )
-        self._stillborn = 0
+        self._failed_starts = 0
         for number in self._ask("recall", numbers=list(self._pending)) or ():
             self._deliver_once(number, base.NotBegun(Failure.from_exception(lost)))
 
     def _ask(self, what: str, **message: Any) -> Any:
-        """Make a request, again for a while when the connection was lost.
+        """Make a request, with retries after a lost connection.
 
         :raises WorkerLost: when there is no answer
         """
@@ -447,20 +448,20 @@ class _Run:
 
     def _lost_error(self, why: str) -> exceptions.WorkerLost:
         return exceptions.WorkerLost(
-            f"The Dask cluster of the run was lost: {why}. Nobody knows how far the calls under way have come; they "
-            "are made again, as a further attempt, when the flow goes on"
+            f"The Dask cluster of the run was lost: {why}. The progress of its running calls is unknown; they are "
+            "made again, as a further attempt, when the flow is resumed"
         )
 
 
 def _work(run: str, name: str, variables: dict[str, bytes]) -> None:
-    """Be a pump."""
+    """Run a pump."""
     from taskflowx.executors.dask import pump
 
     pump.pump(run, name, variables)
 
 
-# Functions of the main module are sent by value. A worker that cannot import what it is sent by reference ends; this
-# one fails there as a task does, and the run says why.
+# Functions of the main module are pickled by value. A worker that cannot import a function pickled by reference ends;
+# this one fails there as a task does, and the run reports the reason.
 _work.__module__ = "__main__"
 
 

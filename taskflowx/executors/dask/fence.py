@@ -1,13 +1,13 @@
-"""What the scheduler of the cluster does for runs: a plug-in that keeps a ledger for each of them.
+"""The fence: a plug-in of the Dask scheduler that keeps a ledger for each run.
 
     engine ── add, recall ──→ fence ←── take, tell ── pump, a task on a worker
     engine ←── listen ────── fence ── calls ──→ pump
 
-All of it are requests with answers, which a client or a worker may repeat when an answer was lost: each says how far
-it has come, and gets the same answer again. Everything here runs in the scheduler's event loop, so nothing is locked.
+All of these are requests with answers, which a client or a worker may repeat when an answer was lost: each carries its
+position, and gets the same answer again. Everything here runs in the scheduler's event loop, so no locks are needed.
 
-A run ends with its client. A worker that the scheduler gives up is given no more calls, though it may go on with the
-one that it has begun: what comes of that is passed over, as the call was lost before.
+A run ends with its client. A worker that the scheduler gives up gets no more calls, though it may continue its running
+call: the outcome of that is ignored, as the call counts as lost.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from taskflowx.executors.dask.ledger import Item, Ledger, Sent
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-#: the name of the plug-in, and what its requests begin with; another one for another form of messages
+#: the name of the plug-in, and the prefix of its requests; it changes with the format of messages
 NAME = "taskflowx-1"
-#: seconds after which an answer is given to a client that listens, though there is nothing to tell
+#: seconds after which a listening client gets an answer even without news
 BEAT = 2.0
-#: seconds that a pump waits for calls before it lets go of its place
+#: seconds that a pump waits for calls before it gives up its slot
 LINGER = 0.1
 
 
@@ -37,7 +37,7 @@ class _Run:
     """One run.
 
     :param client: the client that it ends with
-    :param most: how many calls may be under way at once
+    :param most: the maximum number of concurrent calls
     """
 
     def __init__(self, client: str, most: int | None) -> None:
@@ -46,17 +46,17 @@ class _Run:
         self.heard = asyncio.Event()
         #: pumps that wait for calls
         self.waiting: deque[asyncio.Event] = deque()
-        #: pump -> its last turn and the answer to that
+        #: pump -> its last turn and the answer to it
         self.answers: dict[str, tuple[int, Any]] = {}
 
     def wake(self, count: int) -> None:
-        """Let as many pumps look for calls."""
+        """Let `count` pumps look for calls."""
         while self.waiting and count > 0:
             self.waiting.popleft().set()
             count -= 1
 
     def leave(self, pump: str) -> None:
-        """Note that a pump works no more, and that another one may take its place."""
+        """Record that a pump has ended, so that another one may take its slot."""
         self.ledger.leave(pump)
         self.answers.pop(pump, None)
         self.wake(len(self.waiting))
@@ -64,7 +64,7 @@ class _Run:
 
 
 class Fence(SchedulerPlugin):
-    """The ledgers of the runs that are under way."""
+    """The ledgers of the runs in progress."""
 
     name = NAME
     idempotent = True
@@ -74,7 +74,7 @@ class Fence(SchedulerPlugin):
         self._scheduler: Any = None
 
     async def start(self, scheduler: Any) -> None:
-        """Take requests."""
+        """Register the handlers of requests."""
         self._scheduler = scheduler
         handlers: tuple[Callable[..., Any], ...] = (
             self.open, self.add, self.recall, self.listen, self.close_run,
@@ -84,20 +84,20 @@ class Fence(SchedulerPlugin):
             scheduler.handlers[f"{NAME}-{handler.__name__}"] = handler
 
     def remove_worker(self, scheduler: Any, worker: str, **_: Any) -> None:
-        """Give up what a worker holds that is gone."""
+        """Give up the calls of a dead worker."""
         for run in self.runs.values():
             for pump in run.ledger.pumps_of(worker):
                 run.leave(pump)
 
     def remove_client(self, scheduler: Any, client: str) -> None:
-        """End the runs of a client that is gone."""
+        """End the runs of a client that has left."""
         for name in [name for name, run in self.runs.items() if run.client == client]:
             self._end(name)
 
     # -- the client --------------------------------------------------------------------------------
 
     async def open(self, run: str, client: str, most: int | None) -> int:
-        """Begin a run; returns how many calls the cluster can make at once."""
+        """Open a run; returns how many calls the cluster can run at once."""
         if run not in self.runs:
             self.runs[run] = _Run(client, most)
         return self._slots()
@@ -113,12 +113,12 @@ class Fence(SchedulerPlugin):
         return True
 
     async def recall(self, run: str, numbers: Iterable[int]) -> list[int] | None:
-        """Take calls back; returns the numbers of those that never begin."""
+        """Cancel calls; returns the numbers of those that never start."""
         one = self.runs.get(run)
         return None if one is None else one.ledger.recall(numbers)
 
     async def listen(self, run: str, confirmed: int) -> tuple[list[Any], int] | None:
-        """Return what is told of calls, and how many the cluster can make at once; None when the run is over."""
+        """Return reports of calls, and how many the cluster can run at once; None when the run is over."""
         one = self.runs.get(run)
         if one is None:
             return None
@@ -129,7 +129,7 @@ class Fence(SchedulerPlugin):
         return None if run not in self.runs else (one.ledger.first_told(cargo.PIECE), self._slots())
 
     async def close_run(self, run: str) -> None:
-        """End a run."""
+        """Close a run."""
         self._end(run)
 
     def _end(self, run: str) -> None:
@@ -146,7 +146,7 @@ class Fence(SchedulerPlugin):
     async def take(
         self, run: str, pump: str, worker: str, turn: int, items: Iterable[Item], last: bool
     ) -> list[Sent] | None:
-        """Take in what came of the calls before, and let further ones begin; None when there are none for this pump.
+        """Record the outcomes of earlier calls, and start further ones; None when there are none for this pump.
 
         :param last: whether the pump takes no more
         """
@@ -182,16 +182,16 @@ class Fence(SchedulerPlugin):
         return None
 
     async def tell(self, run: str, pump: str, worker: str, items: Iterable[Item]) -> None:
-        """Take in what a pump tells while a call is under way."""
+        """Record what a pump reports while a call runs."""
         one = self._met(run, pump, worker)
         if one is not None:
             one.wake(one.ledger.settle(pump, items))
             one.heard.set()
 
     async def over(self, run: str, pump: str) -> None:
-        """Give up what pumps hold that have ended without a word.
+        """Give up the calls of pumps that have ended without a report.
 
-        :param pump: what their names begin with
+        :param pump: the prefix of their names
         """
         one = self.runs.get(run)
         for name in [] if one is None else list(one.ledger.workers):
@@ -201,19 +201,19 @@ class Fence(SchedulerPlugin):
     # -- both --------------------------------------------------------------------------------------
 
     async def put(self, run: str, key: bytes, at: int, piece: bytes, size: int) -> None:
-        """Take a piece of a blob; each is short enough to be answered soon on a slow line."""
+        """Take a piece of a blob; pieces are small, so that each is answered soon on a slow network."""
         one = self.runs.get(run)
         if one is not None:
             one.ledger.put(key, at, piece, size)
 
     async def get(self, run: str, key: bytes, at: int) -> tuple[bytes, int] | None:
-        """Return a piece of a blob, and how many bytes the blob has; None when it is not here."""
+        """Return a piece of a blob, and the size of the blob in bytes; None when it is not here."""
         one = self.runs.get(run)
         blob = None if one is None else one.ledger.blobs.get(key)
         return None if blob is None else (bytes(memoryview(blob)[at : at + cargo.PIECE]), len(blob))
 
     def _met(self, run: str, pump: str, worker: str) -> _Run | None:
-        """Return a run for a pump of it; None where the run is over or the worker was given up."""
+        """Return a run for one of its pumps; None where the run is over or the worker was given up."""
         one = self.runs.get(run)
         if one is None or worker not in self._scheduler.workers:
             return None
@@ -226,6 +226,6 @@ class Fence(SchedulerPlugin):
 
 
 async def _happens(event: asyncio.Event, seconds: float) -> None:
-    """Wait for an event, at most for so long."""
+    """Wait for an event, for at most `seconds`."""
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(event.wait(), seconds)

@@ -1,15 +1,15 @@
-"""Which call of a run is where: the fence that lets each call begin once.
+"""The ledger of a run: the place of each call, so that each call starts once.
 
-The scheduler of the cluster keeps a ledger for each run, as it outlives every worker. A call is waiting, or held by one
-pump, or over. What must stay true:
+The Dask scheduler keeps a ledger for each run, as it outlives every worker. A call is waiting, or held by one pump, or
+over. What must stay true:
 
-- A call is handed out to one pump. Only a pump that holds it says what came of it; what others say is passed over.
-- A call that is held by a pump whose worker is gone may have begun. It is lost, and nobody is given it again, unless
-  it is pure: such a call waits again, a few times at most.
-- A call that was taken back, or never came here, is refused should it come later: numbers go up, and those up to `top`
-  are settled.
+- A call is dispatched to one pump. Only the pump that holds it reports its outcome; other reports are ignored.
+- A call that is held by a pump whose worker is dead may have started. It is lost, and is not dispatched again, unless
+  it is pure: a pure call is requeued, a few times at most.
+- A call that was cancelled before it arrived here is rejected when it arrives: numbers only increase, and those up to
+  `top` are settled.
 
-There is no Dask and no clock here: each method is one move from one state to the next.
+There is no Dask and no clock here: each method is one transition from one state to the next.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ if TYPE_CHECKING:
 
 #: number, kind, whether it is pure, body, digests of the blobs that it needs
 Sent = tuple[int, int, bool, bytes, tuple[bytes, ...]]
-#: what is told of a call: its number, a word of those below, a body, microseconds
+#: a report of a call: its number, one of the words below, a body, microseconds
 Item = tuple[int, int, bytes, int]
 
-#: what is told of a call: an outcome; what is no `Exception`; that it did not begin, and why
+#: reports of a call: an outcome; an exception that is no `Exception`; that it did not start, and why
 ENDED, EXITED, NOT_BEGUN = 1, 2, 3
-#: progress; an event; that it is given back, as it has not begun; that its worker is lost; that a pump has ended
+#: progress; an event; that it is given back, as it has not started; that its worker is lost; that a pump has ended
 PROGRESS, EVENT, BACK, LOST, LEFT = 4, 5, 6, 7, 8
-#: an outcome that was put here as a blob, with its key for a body
+#: an outcome that was put here as a blob; the body is its key
 APART = 9
 _LAST = frozenset((ENDED, APART, EXITED, NOT_BEGUN))
 
-#: seconds of work that a pump is given at once, of calls that are known to be short, and how many of them
+#: seconds of work that a pump is given at once, of calls that are known to be short, and their maximum number
 AT_ONCE, MOST = 0.005, 128
-#: so often a pure call is repeated when its worker is lost: it may be the call that ends its workers
+#: the most repeats of a pure call whose worker is lost: the call itself may kill its workers
 REPEATS = 3
 
 
 class Ledger:
     """The calls of one run.
 
-    :param most: how many calls may be under way at once; None for no limit
+    :param most: the maximum number of concurrent calls; None for no limit
     """
 
     def __init__(self, most: int | None = None) -> None:
@@ -52,20 +52,20 @@ class Ledger:
         #: number -> call, of those that are not over
         self.calls: dict[int, Sent] = {}
         self.waiting: deque[int] = deque()
-        #: pump -> the numbers that it holds
+        #: pump -> the numbers of the calls that it holds
         self.held: dict[str, dict[int, None]] = {}
         #: pump -> the address of its worker
         self.workers: dict[str, str] = {}
-        #: kind -> seconds that a call of it is thought to take
+        #: kind -> estimated seconds of a call
         self.seconds: dict[int, float] = {}
         #: number -> how often its worker was lost
         self.losses: dict[int, int] = {}
-        #: what the client has not confirmed yet, each with its place in the order
+        #: reports that the client has not confirmed, each with its position in the order
         self.told: deque[tuple[int, int, int, bytes]] = deque()
         self._place = 0
-        #: the numbers of calls that are over, as far as the client has not confirmed it
+        #: the numbers of calls that are over, until the client has confirmed it
         self._ending: set[int] = set()
-        #: key -> large parts of calls, and large results; those that have not come as a whole yet
+        #: key -> large parts of calls, and large results; some are still incomplete
         self.blobs: dict[bytes, bytearray] = {}
         self._partial: dict[bytes, bytearray] = {}
 
@@ -83,7 +83,7 @@ class Ledger:
         return new
 
     def recall(self, numbers: Iterable[int]) -> list[int]:
-        """Settle that calls never begin; returns those of which that is so."""
+        """Settle that calls never start; returns the numbers of those that have not started."""
         held = {number for numbers_of_pump in self.held.values() for number in numbers_of_pump}
         back = [number for number in numbers if number not in held and number not in self._ending]
         for number in back:
@@ -93,7 +93,7 @@ class Ledger:
         return back
 
     def confirm(self, place: int) -> None:
-        """Forget what the client has taken in, up to a place in the order."""
+        """Forget reports that the client has received, up to a position in the order."""
         told = self.told
         while told and told[0][0] <= place:
             _, number, what, body = told.popleft()
@@ -102,10 +102,10 @@ class Ledger:
                 self.blobs.pop(body, None)
 
     def put(self, key: bytes, at: int, piece: bytes, size: int) -> None:
-        """Take a piece of a blob; what comes again is passed over.
+        """Take a piece of a blob; a repeated piece is ignored.
 
-        :param at: how many bytes are before it
-        :param size: how many the blob has
+        :param at: how many bytes precede it
+        :param size: the size of the blob in bytes
         """
         if key in self.blobs:
             return
@@ -116,7 +116,7 @@ class Ledger:
             self.blobs[key] = self._partial.pop(key)
 
     def first_told(self, size: int) -> list[tuple[int, int, int, bytes]]:
-        """Return the first of what the client has not confirmed, about as much as has that many bytes."""
+        """Return the first unconfirmed reports, up to about `size` bytes."""
         first = []
         for item in self.told:
             first.append(item)
@@ -128,13 +128,13 @@ class Ledger:
     # -- pumps -------------------------------------------------------------------------------------
 
     def meet(self, pump: str, worker: str) -> None:
-        """Note that a pump works."""
+        """Record that a pump runs."""
         if pump not in self.workers:
             self.workers[pump] = worker
             self.held[pump] = {}
 
     def hand_out(self, pump: str) -> list[Sent]:
-        """Let calls begin: one, or several that are known to be short."""
+        """Dispatch calls: one, or several that are known to be short."""
         held, waiting = self.held.get(pump), self.waiting
         given: list[Sent] = []
         if held is None or not waiting:
@@ -154,7 +154,7 @@ class Ledger:
         return given
 
     def settle(self, pump: str, items: Iterable[Item]) -> int:
-        """Take in what a pump tells of the calls that it holds; returns how many calls wait again."""
+        """Record a pump's reports of the calls that it holds; returns how many calls are requeued."""
         held = self.held.get(pump)
         back: list[int] = []
         if held is None:
@@ -176,7 +176,7 @@ class Ledger:
         return len(back)
 
     def leave(self, pump: str) -> int:
-        """Note that a pump works no more: what it holds is lost; returns how many calls wait again."""
+        """Record that a pump has ended: the calls that it holds are lost; returns how many calls are requeued."""
         worker, held = self.workers.pop(pump, ""), self.held.pop(pump, {})
         again = []
         for number in list(held):
@@ -191,7 +191,7 @@ class Ledger:
         return len(again)
 
     def pumps_of(self, worker: str) -> list[str]:
-        """Return the pumps that a worker has."""
+        """Return the pumps of a worker."""
         return [pump for pump, address in self.workers.items() if address == worker]
 
     def _end(self, held: dict[int, None], number: int) -> None:
@@ -199,7 +199,7 @@ class Ledger:
         self._ending.add(number)
 
     def _learn(self, number: int, seconds: float) -> None:
-        """Note how long a call has taken: one is thought to take as long as the slowest, and soon less again."""
+        """Update the estimated duration of a kind: it rises to the slowest at once, and falls gradually."""
         call = self.calls.get(number)
         if call is not None:
             before = self.seconds.get(call[1], 0.0)

@@ -1,4 +1,4 @@
-"""What a user may name as a cluster of Dask, as an executor."""
+"""The names and objects that a user may pass as a Dask cluster."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from taskflowx.executors.dask.executor import DaskExecutor
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: what an address of a scheduler begins with
+#: the scheme of a scheduler's address
 SCHEME = "dask://"
-#: seconds in which a cluster has to answer at first
+#: the connection timeout in seconds
 _CONNECT = 10.0
-#: seconds that a client has to close
+#: the timeout in seconds for closing a client
 _CLOSE = 2.0
-_distributed: Any = distributed  # its functions have no types
+_distributed: Any = distributed  # its functions have no type annotations
 
 
 def named(name: str, max_workers: int | None = None) -> DaskExecutor:
     """Return an executor for 'dask' or for 'dask://host:port'.
 
-    :param max_workers: how many calls may be under way at once; of a cluster that is made for a run, also how many
-        processes it has
+    :param max_workers: the maximum number of concurrent calls; for a cluster that is made for a run, also its number of
+        processes
     """
     if name.lower().startswith(SCHEME):
         address = "tcp://" + name[len(SCHEME) :]
         return DaskExecutor(lambda: _at(address), max_workers)
-    # A nanny does not replace a worker that dies before it has fully started: a cluster of ours may run out of them.
+    # A nanny does not replace a worker that dies before it has fully started: a cluster of ours may lose all of them.
     return DaskExecutor(lambda: _current_or_own(max_workers), max_workers, grows=_current() is not None)
 
 
 def given(thing: Any, max_workers: int | None = None) -> DaskExecutor | None:
-    """Return an executor for a client of Dask's, or for an executor of such a client; None when it is neither.
+    """Return an executor for a Dask client, or for the executor of such a client; None when it is neither.
 
-    :raises TypeError: when the client is an asynchronous one
+    :raises TypeError: when the client is asynchronous
     """
     client, options = thing, {}
     if isinstance(thing, cfexecutor.ClientExecutor):
@@ -52,7 +52,7 @@ def given(thing: Any, max_workers: int | None = None) -> DaskExecutor | None:
     return DaskExecutor(lambda: contextlib.nullcontext(client), max_workers, options, client=client)
 
 
-#: what an executor of a client says of where its tasks run
+#: the options of a client's executor that select where its tasks run
 _PASSED_ON = frozenset(("workers", "resources", "allow_other_workers"))
 
 
@@ -62,7 +62,7 @@ def _at(address: str) -> Iterator[Any]:
     try:
         yield client
     finally:
-        client.close(timeout=_CLOSE)  # its scheduler may be gone
+        client.close(timeout=_CLOSE)  # its scheduler may be dead
 
 
 def _current() -> Any:
@@ -74,7 +74,7 @@ def _current() -> Any:
 
 @contextlib.contextmanager
 def _current_or_own(max_workers: int | None) -> Iterator[Any]:
-    """Give the client that is the current one, or one of a cluster on this machine that ends with the run."""
+    """Give the current client, or one of a local cluster that ends with the run."""
     current = _current()
     if current is not None:
         yield current

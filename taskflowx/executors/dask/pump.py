@@ -1,13 +1,13 @@
-"""What a worker of the cluster does: a Dask task that takes calls from the fence, one turn after another.
+"""The pump: a Dask task on a worker that takes calls from the fence, one turn after another.
 
     fence ── calls ──→ pump: one call at a time ── progress, events, outcomes ──→ fence
 
-A turn tells what came of the calls before and asks for further ones, in one request: so what came of a call is with the
-scheduler before the next one begins, and a worker that dies costs the calls that it holds and no others. It holds one,
-or several that are known to be short. When one of these lasts after all, the others are given back.
+A turn reports the outcomes of earlier calls and asks for further calls, in one request: so an outcome has reached the
+scheduler before the next call starts, and a dead worker costs only the calls that it holds. It holds one call, or
+several that are known to be short. If one of these takes long after all, the others are given back.
 
-A pump ends when there are no calls for a while, and after `SLICE` seconds, so that other tasks have their turn. It may
-be run again by Dask as often as it likes: whatever it takes then has not begun.
+A pump ends when there are no calls for a while, and after `SLICE` seconds, so that other tasks get their turn. Dask may
+run it again at any time: calls that it takes then have not started.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 
 #: seconds after which a pump makes room for other tasks of the cluster
 SLICE = 1.0
-#: seconds after which a pump that is at a call gives back the others that it holds
+#: seconds after which a pump with a running call gives back the others that it holds
 PATIENCE = 2 * ledger.AT_ONCE
-#: seconds that a request may take, and how often it is made
+#: the timeout of a request in seconds, and the number of attempts
 _LIMIT, _TRIES = 30.0, 3
 
 LOG = logs.calm(__name__)
@@ -46,10 +46,10 @@ _blobs = cargo.Blobs()
 
 
 def pump(run: str, name: str, variables: dict[str, bytes]) -> None:
-    """Make calls of a run until there are no more for a while.
+    """Run calls of a run until there are no more for a while.
 
     :param name: the key of this Dask task
-    :param variables: context variables that have gone along
+    :param variables: carried context variables
     """
     Pump(distributed.get_worker(), run, f"{name}/{uuid.uuid4().hex}", variables).work()
 
@@ -57,10 +57,10 @@ def pump(run: str, name: str, variables: dict[str, bytes]) -> None:
 class Pump:
     """One pump.
 
-    :param worker: the worker of Dask
+    :param worker: the Dask worker
     :param run: the run
-    :param name: the name of this pump: another one each time that Dask runs it
-    :param variables: context variables that have gone along
+    :param name: the name of this pump, a new one each time that Dask runs it
+    :param variables: carried context variables
     """
 
     def __init__(self, worker: Any, run: str, name: str, variables: dict[str, bytes]) -> None:
@@ -68,7 +68,7 @@ class Pump:
         self._facts = {"run": run, "pump": name, "worker": worker.contact_address or worker.address}
         self._turn = 0
         self._items: list[ledger.Item] = []
-        #: calls that were taken and have not begun; the pump takes from the left, and what is given back from the right
+        #: calls that were taken and have not started; the pump takes from the left, and gives back from the right
         self._ahead: deque[ledger.Sent] = deque()
         self._number, self._atom, self._at = 0, None, 0.0
         self._requests = asyncio.Lock()
@@ -79,7 +79,7 @@ class Pump:
         self._context.run(carried.put, variables)
 
     def work(self) -> None:
-        """Take calls and make them."""
+        """Take calls and run them."""
         until = time.monotonic() + SLICE
         task.REPORTERS.append(self._reporter_of)
         try:
@@ -94,7 +94,7 @@ class Pump:
             task.REPORTERS.remove(self._reporter_of)
 
     def _make_all(self) -> None:
-        """Make the calls that were taken."""
+        """Run the calls that were taken."""
         self._at = time.monotonic()
         self._making = True
         if len(self._ahead) > 1:
@@ -148,7 +148,7 @@ class Pump:
         except Exception as error:
             return pickling.dumps_afar(Failure.from_exception(pickling.unsendable_result(atom.name, outcome, error)))
 
-    # -- what is told ------------------------------------------------------------------------------
+    # -- reports -----------------------------------------------------------------------------------
 
     def _put(self, what: int, body: bytes, microseconds: int = 0) -> None:
         self._items.append((self._number, what, body, microseconds))
@@ -164,7 +164,7 @@ class Pump:
         return self._report if reporting is self._atom else None
 
     def _tell_now(self, what: int, value: Any) -> None:
-        """Have something told while the call goes on; what comes meanwhile goes with it."""
+        """Report at once while the call runs; reports that arrive meanwhile are sent along."""
         self._put(what, pickling.dumps_afar(value))
         if not self._telling:
             self._telling = True
@@ -176,11 +176,11 @@ class Pump:
             if self._items:
                 try:
                     await self._ask("tell")
-                except Exception as error:  # the worker ends, or the next turn tells it
-                    LOG.debug("What a call tells of itself was not heard: %r", error)
+                except Exception as error:  # the worker ends, or the next turn reports it
+                    LOG.debug("A report of a call could not be sent: %r", error)
 
     async def _look_after(self, turn: int) -> None:
-        """When one of several calls lasts, tell what came of those before it, and give back those that wait for it."""
+        """If one of several calls takes long, report the outcomes before it, and give back the calls behind it."""
         while self._turn == turn and self._making:
             left = self._at + PATIENCE - time.monotonic()
             if left > 0:
@@ -204,7 +204,7 @@ class Pump:
         return cargo.download(digest, functools.partial(self._request, "get"))
 
     def _request(self, what: str, **message: Any) -> Any:
-        """Make a request about a blob, in the thread of the pump."""
+        """Make a request about a blob, in the pump's thread."""
 
         async def ask() -> Any:
             return await self._again(what, run=self._facts["run"], **message)
@@ -212,14 +212,14 @@ class Pump:
         return sync(self._worker.loop, ask, callback_timeout=_LIMIT)
 
     async def _ask(self, what: str, **message: Any) -> Any:
-        """Make a request that tells what was put until now."""
-        items = self._items[:]  # others may put more meanwhile
+        """Make a request that carries all reports so far."""
+        items = self._items[:]  # other threads may add more meanwhile
         answer = await self._again(what, **self._facts, items=items, **message)
         del self._items[: len(items)]
         return answer
 
     async def _again(self, what: str, **message: Any) -> Any:
-        """Make a request, again when the connection was lost: it is answered once."""
+        """Make a request, with retries after a lost connection: it is answered once."""
         request = getattr(self._worker.scheduler, f"{fence.NAME}-{what}")
         for left in reversed(range(_TRIES)):
             try:

@@ -1,17 +1,17 @@
-"""Runs the calls of one run in worker processes, and replaces those that die.
+"""Runs the calls of one run in worker processes, and replaces workers that die.
 
     scheduler ── submit ──→ pending ──→ worker: frames with calls, and their numbers ──→ (see `worker`)
         ↑                                                                                    │
-        └── Mailbox.get ←── outcomes, progress, events ←── frames of what came of them ←─────┘
+        └── Mailbox.get ←── outcomes, progress, events ←── frames with outcomes ←────────────┘
 
-There is no thread: while the scheduler waits for its mailbox, it waits on the lines of all workers, and so manages
-them. What must stay true:
+There is no thread: waiting on the mailbox polls the sockets of all workers, and manages the workers. What must stay
+true:
 
-- When a worker dies, the one call that it had begun is lost, and is a Failure; the others are sent to another worker.
-- What follows a call for certain once that has succeeded is sent with it, where nothing else waits to be sent: a worker
-  that is at a chain of short calls does not wait for the engine between them. What has begun so and what came of it is
-  kept until the scheduler hands the call in; what has not begun can be taken back, as all calls can.
-- Nothing here waits for a worker to take something in. A worker may wait for the engine, which always comes back.
+- When a worker dies, the one call that it had started is lost, and becomes a Failure; its other calls are requeued.
+- The certain successor of a call, its follower, is sent with it, if nothing else waits to be sent: a worker runs a
+  chain of short calls without waiting for the engine. The outcome of a follower is kept until the scheduler dispatches
+  the call. A follower that has not started can be cancelled, as any call can.
+- Nothing here blocks on a worker. A worker may block on the engine, which always returns to its sockets.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ if TYPE_CHECKING:
     from taskflowx.executors.processes.pool import ProcessPool
 
 _NONE = array.array("I")
-#: kinds of frames after which their call is over
+#: kinds of frames that end their call without an outcome of the atom
 _ENDS_CALL = (wire.NOT_BEGUN, wire.EXITED)
-#: numbers of the calls of a worker come round again long after their calls have ended, and stay below that of no call
+#: numbers wrap around long after their calls have ended, and stay below `STOP`
 _NUMBERS = 1 << 31
-#: those in which a run is under way
+#: the executors with a run in progress
 under_way: weakref.WeakSet[ProcessesExecutor] = weakref.WeakSet()
 
 
 class ProcessesExecutor(base.Executor):
     """Runs the calls of one run at a time in the workers of a pool.
 
-    :param pool: where workers come from
-    :param keep: whether workers are given back to the pool after a run, or else end with it
+    :param pool: the pool from which workers are taken
+    :param keep: whether workers are returned to the pool after a run; otherwise they end with it
     """
 
     pickles = True
@@ -60,19 +60,19 @@ class ProcessesExecutor(base.Executor):
         self._keep = keep
         self._pending: collections.deque[base.Call] = collections.deque()
         self._workers: list[Handle] = []
-        #: waits for what the workers send; None while no run is under way
+        #: polls the sockets of the workers; None while no run is in progress
         self._lookout: Lookout | None = None
         self._mailbox = base.Mailbox(self._wait)
         self._deliver: Callable[[tuple[Any, Any]], None] = self._refuse
-        #: how many workers have died in a row that had not begun a call
-        self._stillborn = 0
+        #: how many workers in a row have died before their first call
+        self._failed_starts = 0
         self._unfit: Failure | None = None
         self._kinds = Kinds()
-        #: that of the run, in which handlers of logs are called
+        #: the context of the run, in which log handlers are called
         self._context = contextvars.copy_context()
-        #: whether what is known of the workers is so: not while that changes, nor after an interrupt has come meanwhile
+        #: whether the state of the workers is consistent: false during a change, and after an interrupt in one
         self._sound = True
-        #: index of the atom -> a follower that has not been handed in, its worker and its number
+        #: index of the atom -> a follower that is not dispatched yet, its worker and its number
         self.followers: dict[int, tuple[base.Follower, Handle, int]] = {}
 
     @staticmethod
@@ -80,19 +80,19 @@ class ProcessesExecutor(base.Executor):
         raise RuntimeError(f"{item[0]} was delivered to an executor that has not been started")
 
     def dumps(self, part: Any) -> bytes:
-        """Pickle a part of an atom, with cloudpickle if it is installed and takes that."""
+        """Pickle a part of an atom, with cloudpickle if it is installed and accepts it."""
         return pickling.dumps(part)
 
     def make_queue(self) -> base.Mailbox:
-        """Return a mailbox: who waits on it manages the workers."""
+        """Return a mailbox; waiting on it manages the workers."""
         self._mailbox = base.Mailbox(self._wait)
         return self._mailbox
 
     def start(self, deliver: Callable[[tuple[Any, Any]], None]) -> None:
-        """Get ready to take calls; workers are started when they are needed."""
-        self.stop()  # what is left of a run whose end was interrupted
+        """Prepare to take calls; workers are started on demand."""
+        self.stop()  # discards a run whose end was interrupted
         self._deliver = deliver
-        self._stillborn = 0
+        self._failed_starts = 0
         self._unfit = None
         self._sound = True
         self.followers.clear()
@@ -104,16 +104,16 @@ class ProcessesExecutor(base.Executor):
         under_way.add(self)
 
     def submit(self, calls: list[base.Call]) -> None:
-        """Send calls to the workers, or keep them until these have room."""
+        """Send calls to the workers, or queue them until there is room."""
         sound, self._sound = self._sound, False
         self._pending.extend(calls)
-        self._share_out()
+        self._dispatch()
         self._sound = sound
-        if self._pending:  # more may be to come, and the workers are to have something to do until it has
+        if self._pending:  # more calls may come, and the workers need something to do until then
             self._manage(0.0)
 
     def hand_in(self, call: base.Call) -> list[tuple[Any, Any]]:
-        """Have a call take the place of the follower that was sent for it; returns what was not delivered of that."""
+        """Confirm the follower of this call as dispatched; returns its deliveries so far."""
         sound, self._sound = self._sound, False
         follower, one, number = self.followers.pop(call.index)
         if number in one.sent:
@@ -124,12 +124,12 @@ class ProcessesExecutor(base.Executor):
                 first = one.number + 1
                 followers = self._add_followers(one)
                 if followers:
-                    self._send_off(one, followers, first)
+                    self._flush(one, followers, first)
         self._sound = sound
         return [(call if reporting is None else reporting, what) for reporting, what in follower.kept]
 
     def recall(self) -> list[base.Call]:
-        """Give back the calls that no worker has begun."""
+        """Cancel the calls that no worker has started, and return them."""
         sound, self._sound = self._sound, False
         left = [call for one in self._workers for call in self._handed_in(one.take_back())]
         left.extend(self._pending)
@@ -138,7 +138,7 @@ class ProcessesExecutor(base.Executor):
         return left
 
     def withdraw(self) -> None:
-        """Take back the followers that have not begun, and deliver what has come of the calls before the others."""
+        """Cancel the followers that have not started, and deliver the outcomes of the predecessors of the others."""
         sound, self._sound = self._sound, False
         for one in self._workers:
             if one.ahead:
@@ -157,10 +157,10 @@ class ProcessesExecutor(base.Executor):
         return handed_in
 
     def stop(self) -> None:
-        """Wait until all calls have been delivered, and end the workers or give them back.
+        """Wait until all calls have been delivered, and end the workers or return them to the pool.
 
-        When the wait is interrupted, or it is not known for what to wait, the workers are killed: their calls are as if
-        the engine had been.
+        When the wait is interrupted, or the state of the workers is inconsistent, the workers are killed: their calls
+        are in the state that a killed engine would leave.
         """
         if self._lookout is None:
             return
@@ -180,20 +180,20 @@ class ProcessesExecutor(base.Executor):
             self._pool.give_back(workers, keep=self._keep)
 
     def abandon(self) -> None:
-        """Let go of a run that will not come to its end: the interpreter ends, or this process was forked from its."""
+        """Release a run that will not end: the interpreter ends, or this process was forked from the engine's."""
         if self._lookout is not None:
             self._lookout.close()
             self._lookout = None
             self._kill()
 
     def _kill(self) -> None:
-        """Kill the workers, and deliver what they have said until then."""
+        """Kill the workers, and deliver the frames that they have sent."""
         for one in self._workers:
             one.kill()
         while self._workers:
             one = self._workers.pop()
             one.is_dead(TO_END)
-            self._hear(one, everything=True)  # a follower may have begun: what came of the call before it is recorded
+            self._hear(one, everything=True)  # a follower may have started: record the outcome of its predecessor
             self._handed_in(one.take_back())
             one.close()
         self._pending.clear()
@@ -209,36 +209,36 @@ class ProcessesExecutor(base.Executor):
         return True
 
     def _manage(self, timeout: float | None) -> None:
-        """Wait until something happens, or for so many seconds, and deal with it."""
+        """Wait for an event, for at most `timeout` seconds, and handle it."""
         lookout, workers = self._lookout, self._workers
-        assert lookout is not None, "somebody waits for an executor that has not been started"
+        assert lookout is not None, "an executor that has not been started cannot wait"
         behind = not self._pending and policy.is_behind(workers)
         if behind:
             timeout = policy.PATIENCE if timeout is None else min(timeout, policy.PATIENCE)
         elif timeout != 0.0 and (seconds := policy.seconds_to_gather(workers)):
-            time.sleep(seconds)  # noqa: TID251 - the workers go on meanwhile, and none waits for us yet
+            time.sleep(seconds)  # noqa: TID251 - the workers run meanwhile, and none waits for the engine yet
         happened = lookout.wait(timeout)
         self._mailbox.wake = None
         sound, self._sound = self._sound, False
         for line, has_room in happened:
             one = lookout.worker_at(line)
-            if one is None:  # it was buried just now
+            if one is None:  # it was reaped in this loop
                 continue
             if has_room and one.channel.flush():
                 lookout.leave(line)
             self._hear(one)
             if one.channel.closed or line == one.death:
-                self._bury(one)
+                self._reap(one)
         if self._pending:
-            self._share_out()
+            self._dispatch()
         elif behind and policy.is_behind(workers):
-            self._even_out()
+            self._rebalance()
         self._sound = sound
 
     def _hear(self, one: Handle, *, everything: bool = False) -> None:
-        """Deal with what a worker has sent.
+        """Handle the frames that a worker has sent.
 
-        :param everything: whether nothing may be left for the next time
+        :param everything: whether to read until nothing is left
         """
         received = wire.CHUNK
         while received and (everything or received == wire.CHUNK):
@@ -269,7 +269,7 @@ class ProcessesExecutor(base.Executor):
             self._read_other(one, kind, number, body, descriptor)
 
     def _read_other(self, one: Handle, kind: int, number: int, body: bytes, descriptor: int) -> None:
-        """Deal with what is not the outcome of a call: all of it is data, and may cost a message or a call, no more."""
+        """Handle a frame other than an outcome: it is data, and its loss costs at most a message or a call."""
         under_way = one.sent[number][0] if number in one.sent else None
         atom = None if under_way is None else under_way.atom
         try:
@@ -287,7 +287,7 @@ class ProcessesExecutor(base.Executor):
         elif kind == wire.ENDS:
             output.warn_of_end(one.process.pid, value)
         elif under_way is None:
-            return  # a follower that was dropped, and could not be read either; a thread that a task has left behind
+            return  # an unreadable follower that was dropped, or a thread that a task has left behind
         elif kind == wire.GIVEN_BACK:
             self._pending.extendleft(self._handed_in([one.drop(number)]))
             self._drop_followers(one, number)
@@ -299,14 +299,14 @@ class ProcessesExecutor(base.Executor):
             self._tell(under_way, atom, value)
 
     def _learn_ahead(self, one: Handle, number: int, call: base.Call, kind: Kind, outcome: Any, *, flat: bool) -> None:
-        """Deal with the outcome of a call in a worker that has followers."""
+        """Handle the outcome of a call in a worker that has followers."""
         if not (flat and values.is_flat(outcome)):
             self._drop_followers(one, number)
             kind.followed = isinstance(outcome, Failure)
         self._tell(call, None, outcome)
 
     def _tell(self, call: base.Call, reporting: Any, what: Any) -> None:
-        """Deliver what came of a call, or of a follower when it is handed in.
+        """Deliver an item of a call; that of a follower is kept until the follower is dispatched.
 
         :param reporting: the task that reports progress, None for the outcome of the call
         """
@@ -316,15 +316,15 @@ class ProcessesExecutor(base.Executor):
             self._deliver((call if reporting is None else reporting, what))
 
     def _drop_followers(self, one: Handle, number: int) -> None:
-        """Forget what was sent with a call and does not begin, as this has failed or its result is not flat."""
+        """Forget the followers of a call that do not start, as it has failed or its result is not flat."""
         for following, (follower, *_) in list(one.sent.items()):
             if isinstance(follower, base.Follower) and follower.before == number:
                 number = following
                 self._handed_in([one.drop(number)])
 
-    def _bury(self, one: Handle) -> None:
-        """Deal with the death of a worker: what it was at is lost, what it had not begun is not."""
-        if not one.is_dead(TO_END):  # a call has closed its line
+    def _reap(self, one: Handle) -> None:
+        """Reap a dead worker: its running call is lost, the calls that it had not started are requeued."""
+        if not one.is_dead(TO_END):  # a call has closed its socket
             one.kill()
             one.is_dead(TO_END)
         self._hear(one, everything=True)
@@ -332,39 +332,39 @@ class ProcessesExecutor(base.Executor):
         self._pending.extendleft(reversed(self._handed_in(one.take_back())))
         code = one.exit_code()
         lost = [one.drop(number) for number in list(one.sent)]
-        self._stillborn = 0 if one.taken else self._stillborn + 1
+        self._failed_starts = 0 if one.taken else self._failed_starts + 1
         pid = one.process.pid
         one.close()
         for call in lost:
             self._tell(call, None, Failure.from_exception(outcomes.lost(pid, code, call.atom.name)))
-        if self._unfit is not None or self._stillborn >= outcomes.STILLBORN:
+        if self._unfit is not None or self._failed_starts >= outcomes.FAILED_STARTS:
             self._refuse_pending(self._unfit or Failure.from_exception(outcomes.lost(pid, code)))
 
     def _refuse_pending(self, failure: Failure) -> None:
         while self._pending:
             self._deliver((self._pending.popleft(), base.NotBegun(failure)))
 
-    def _share_out(self) -> None:
-        """Send calls to the workers that have room for them."""
+    def _dispatch(self) -> None:
+        """Dispatch pending calls to the workers that have room."""
         pending, workers, pool = self._pending, self._workers, self._pool
-        if pool.max_tasks_per_worker is None and len(pending) == 1:  # the short way, of calls one by one
+        if pool.max_tasks_per_worker is None and len(pending) == 1:  # the fast path for single calls
             for one in workers:
                 if not one.sent:
                     self._send_alone(one, pending.popleft())
                     return
-        self._share_out_many()
+        self._dispatch_many()
 
-    def _share_out_many(self) -> None:
+    def _dispatch_many(self) -> None:
         pending, workers, pool = self._pending, self._workers, self._pool
         if pool.max_tasks_per_worker is not None:
-            self._let_go([one for one in workers if not one.sent and pool.is_worn(one)])
+            self._let_go([one for one in workers if not one.sent and pool.is_used_up(one)])
         busy = sum(len(one.sent) - one.ahead for one in workers)
         while len(workers) < min(pool.max_workers, busy + len(pending)):
             try:
                 self._add()
             except Exception as error:
                 if workers:
-                    break  # the system has no more processes: those that run do the work
+                    break  # the system has no more processes: the running workers do the work
                 self._refuse_pending(Failure.from_exception(error))
                 return
         if len(workers) > 1:
@@ -385,7 +385,7 @@ class ProcessesExecutor(base.Executor):
             self._lookout.watch(one)
 
     def _send(self, one: Handle, most: int) -> int:
-        """Send a worker as many calls as it has room for, at most that many; returns how many."""
+        """Send a worker as many calls as it has room for, at most `most`; returns how many."""
         pending, sent = self._pending, one.sent
         limit = self._pool.max_tasks_per_worker
         if limit is not None:
@@ -407,19 +407,19 @@ class ProcessesExecutor(base.Executor):
             one.load = load
             if not pending:
                 calls += self._add_followers(one)
-            self._send_off(one, calls, first + 1)
+            self._flush(one, calls, first + 1)
         return len(calls)
 
     def _send_alone(self, one: Handle, call: base.Call) -> None:
-        """Send a call to a worker that has none: the short path of `_send`."""
+        """Send a call to an idle worker: the fast path of `_send`."""
         number = one.number = one.number % _NUMBERS + 1
         kind = self._kinds.of(call)
         one.load = kind.load
         one.sent[number] = call, kind, one.load
-        self._send_off(one, [call, *self._add_followers(one)], number)
+        self._flush(one, [call, *self._add_followers(one)], number)
 
     def _add_followers(self, one: Handle) -> list[base.Call]:
-        """Note that a worker is sent what follows the last of its calls, as much as it has room for; returns that."""
+        """Record the chain of followers of a worker's last call, as far as there is room; returns them."""
         followers: list[base.Call] = []
         follower_of, sent, ahead = self.follower_of, one.sent, self.followers
         if follower_of is None or not sent:
@@ -446,12 +446,12 @@ class ProcessesExecutor(base.Executor):
         one.number = number
         return followers
 
-    def _send_off(self, one: Handle, calls: list[base.Call], first: int) -> None:
-        """Send calls that a worker has been given."""
+    def _flush(self, one: Handle, calls: list[base.Call], first: int) -> None:
+        """Send calls that are recorded as sent to a worker."""
         numbers = array.array("I", range(first, first + len(calls)))
         refused = one.send(calls, first)
         for number, call, error in refused:
-            if number in one.sent:  # it does not follow another one that cannot be sent
+            if number in one.sent:  # it does not follow another call that cannot be sent
                 one.drop(number)
                 self._drop_followers(one, number)
                 if self._handed_in([call]):
@@ -465,22 +465,22 @@ class ProcessesExecutor(base.Executor):
             self._lookout.watch_for_room(one)
         one.allow(numbers)
 
-    def _let_go(self, worn: list[Handle]) -> None:
-        """End workers that have done their share."""
-        for one in worn:
+    def _let_go(self, used_up: list[Handle]) -> None:
+        """End recycled workers."""
+        for one in used_up:
             self._forget(one)
-        end_all(worn)
+        end_all(used_up)
 
     def _forget(self, one: Handle) -> None:
         self._workers.remove(one)
         if self._lookout is not None:
             self._lookout.leave_all_of(one)
 
-    def _even_out(self) -> None:
-        """Take calls that have not begun from a worker that has been at one for long, for one that is idle."""
+    def _rebalance(self) -> None:
+        """Rebalance: requeue calls that wait behind a long call, for a worker that is idle."""
         for one in policy.burdened(self._workers):
             self._handed_in(one.take_back_followers())
-            # Those that would begin first: what is left behind is as long.
+            # The first ones: the remaining calls take as long.
             self._pending.extend(one.take_back(len(one.sent) // 2))
         if self._pending:
-            self._share_out()
+            self._dispatch()

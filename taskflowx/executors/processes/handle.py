@@ -1,9 +1,9 @@
-"""One worker process as the engine sees it: the lines to it, and the calls that it holds.
+"""The engine's handle of one worker process: the sockets to it, and the calls that it holds.
 
-A handle that nobody holds any more has let go of its lines, so that its worker ends, wherever an interrupt has come.
+A handle that is garbage collected closes its sockets, so that its worker ends, wherever an interrupt has come.
 
-What must stay true: it is known which worker holds which calls, and by its numbers (see `worker`) which of them has
-begun. Nothing here waits for a worker to take something in.
+What must stay true: the handle knows the calls of its worker, and by their numbers (see `worker`) which of them have
+started. Nothing here blocks on a worker.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
 
     from taskflowx.executors.processes.policy import Kind
 
-#: seconds that workers have to end, and to be gone once they were killed
+#: seconds for workers to end by themselves, and to be dead after a kill
 TO_END, _TO_DIE = 5.0, 5.0
-#: seconds after the end of a worker in which its exit code has to be known
+#: seconds after the end of a worker within which its exit code must be known
 _FOR_CODE = 1.0
-#: how many calls a worker is sent ahead at most, whatever they take
+#: the maximum number of calls that a worker is sent ahead, however short
 MOST_AHEAD = 1024
-#: our ends of the lines to workers: of no use to a process that is forked from this one
+#: our ends of the sockets to workers, which a forked process must close
 lines: weakref.WeakSet[socket.socket] = weakref.WeakSet()
 
 
 class Handle:
-    """A worker process as the engine sees it."""
+    """The engine's handle of a worker process."""
 
     __slots__ = (
         "_alive",
@@ -60,17 +60,17 @@ class Handle:
     )
 
     def __del__(self) -> None:
-        # An interrupt has come before somebody knew of this worker, or while it was closed.
+        # An interrupt has come before the handle was stored, or while it was closed.
         if hasattr(self, "channel"):
             self._let_go()
 
     def __init__(self, context: Any, initializer: Callable[..., Any] | None, initargs: tuple[Any, ...]) -> None:
-        #: a descriptor that can be read from once the process has ended, where there is one
+        #: a descriptor that becomes readable when the process has ended, where the system has one
         self._deaths: list[int] = []
         ours, theirs = socket.socketpair()
         self._alive, their_end = socket.socketpair()
         tokens_in, tokens = socket.socketpair()
-        #: what numbers go into, and can be taken out of
+        #: the two ends of the queue of numbers: one to put them in, one to take them out
         self.tokens = (tokens_in, tokens)
         their_tokens = tokens.dup()
         pipe, their_pipe = context.Pipe(duplex=False)
@@ -94,55 +94,55 @@ class Handle:
         self.channel = wire.EngineEnd(ours, os.dup(pipe.fileno()))
         pipe.close()
         # The sentinel may stay open while a process lives that was forked from this one.
-        with contextlib.suppress(OSError, AttributeError):  # it has ended already, or there is none
+        with contextlib.suppress(OSError, AttributeError):  # it has ended already, or the system has none
             self._deaths.extend(map(os.pidfd_open, (self.process.pid,)))
-        #: the number of the last call that it was sent; never used again while it lives
+        #: the number of the last call that was sent; not reused while the worker lives
         self.number = 0
-        #: number -> call, its kind and the seconds that it is thought to take, in the order in which they were sent
+        #: number -> call, its kind and its estimated seconds, in the order of sending
         self.sent: dict[int, tuple[base.Call, Kind, float]] = {}
-        #: how many of these are followers that have not been handed in
+        #: how many of these are followers that are not dispatched yet
         self.ahead = 0
-        #: identity of a class -> the number under which the worker has what its atoms share, 0 for nothing, their
-        #: signature, and the class, which may go: what the worker has of it goes, too
+        #: id of a class -> the number under which the worker has the data that its atoms share (0 for none), their
+        #: signature, and a weak reference to the class; when the class is collected, the worker forgets the data
         self._known: dict[int, tuple[int, Any, weakref.ref[type]]] = {}
         self._numbers_of_classes = itertools.count(1)
         self._gone: list[int] = []
         #: the sum of the seconds in `sent`
         self.load = 0.0
-        #: how many calls it has been given, less those that were taken back
+        #: how many calls it was sent, less those that were cancelled
         self.taken = 0
-        #: when it has last sent something
+        #: when it last sent something
         self.heard_at = time.monotonic()
         #: numbers for which there was no room yet
         self._to_allow = b""
 
     @property
     def holds_back(self) -> bool:
-        """Whether there was no room for the numbers of calls that may begin."""
+        """Whether there was no room for the numbers of calls that may start."""
         return bool(self._to_allow)
 
     def allow(self, numbers: array.array[int]) -> None:
-        """Let calls begin that have been sent, as soon as there is room for their numbers."""
+        """Allow calls that have been sent to start, as soon as there is room for their numbers."""
         self._to_allow += numbers.tobytes()
         try:
             sent = self.tokens[0].send(self._to_allow, socket.MSG_DONTWAIT)
         except (
             BlockingIOError
-        ):  # it is at one call for long, and many small lots wait: it is tried again when it answers
+        ):  # it is busy with a long call, and many small batches wait: it is tried again when the worker answers
             return
-        except OSError:  # it has died, and will be buried
+        except OSError:  # it has died, and will be reaped
             return
         self._to_allow = self._to_allow[sent:]
 
     @property
     def death(self) -> int:
-        """A descriptor that can be read from once the process has ended."""
+        """A descriptor that becomes readable when the process has ended."""
         return self._deaths[0] if self._deaths else self.process.sentinel
 
     def adopt(self, now: surroundings.Surroundings) -> None:
-        """Have the surroundings of the engine become those of its calls from now on.
+        """Apply the surroundings of the engine to its calls from now on.
 
-        :param now: what they are
+        :param now: the current surroundings
         """
         changes = surroundings.changes(self._surroundings, now)
         if changes:
@@ -150,9 +150,9 @@ class Handle:
         self._surroundings = now
 
     def send(self, calls: list[base.Call], first: int) -> list[tuple[int, base.Call, Exception]]:
-        """Have calls sent, with consecutive numbers; they begin when these are allowed.
+        """Queue calls for sending, with consecutive numbers; they start when `allow` gets these.
 
-        Returns those that cannot be, with the reason.
+        Returns the calls that cannot be sent, each with its number and the error.
         """
         refused = []
         while self._gone:
@@ -167,7 +167,7 @@ class Handle:
         return refused
 
     def _send_one(self, number: int, call: base.Call, plain: list[tuple[Any, ...]]) -> None:
-        """Have a call sent, or add it to those of which nothing in one can be part of another."""
+        """Queue a call for sending, or add it to `plain` if its values share no object with another call."""
         atom, kwargs = call.atom, call.kwargs
         known, signature, _ = self._known.get(id(atom.__class__)) or self._get_to_know(atom)
         attributes = values.own_attributes(atom, signature) if known else None
@@ -183,11 +183,11 @@ class Handle:
             plain.append(entry)
             return
         body, descriptor = values.pack(entry)
-        self._send_plain(plain)  # calls arrive in the order in which they may begin
+        self._send_plain(plain)  # calls must arrive in the order in which they may start
         self.channel.put(wire.CALL, number, body, descriptor)
 
     def _get_to_know(self, atom: Any) -> tuple[int, Any, weakref.ref[type]]:
-        """Send what plain atoms of a class share; returns its number, 0 if they are none, and the signature of most."""
+        """Send the data shared by plain atoms of a class; returns its number (0 for none) and their usual signature."""
         cls, known, gone, key = atom.__class__, self._known, self._gone, id(atom.__class__)
         number, signature = 0, None
         if values.is_plain(cls):
@@ -209,13 +209,13 @@ class Handle:
             plain.clear()
 
     def take_back(self, most: int = MOST_AHEAD) -> list[base.Call]:
-        """Return calls that have not begun, and now will not; the first of them that would have."""
+        """Cancel the next calls that have not started, at most `most`, and return them."""
         calls = [self.drop(number) for number in self._take_numbers(most)]
         self.taken -= len(calls)
         return calls
 
     def take_back_followers(self) -> list[base.Call]:
-        """Return the followers that have not begun, and now will not; other calls begin as they would have."""
+        """Cancel the followers that have not started, and return them; other calls stay queued."""
         followers, others = [], array.array("I")
         for number in self._take_numbers(MOST_AHEAD):
             if isinstance(self.sent[number][0], base.Follower):
@@ -228,17 +228,17 @@ class Handle:
         return followers
 
     def _take_numbers(self, most: int) -> list[int]:
-        """Take out the numbers of calls that have not begun."""
+        """Take out the numbers of calls that have not started."""
         size, taken = worker.TOKEN.size * most, b""
         with contextlib.suppress(BlockingIOError):
             taken = self.tokens[1].recv(size, socket.MSG_DONTWAIT)
         if len(taken) < size:
             taken, self._to_allow = taken + self._to_allow, b""
-        # That of a follower which was dropped is passed over, as the worker would.
+        # The number of a dropped follower is skipped, as the worker would do.
         return [number for (number,) in worker.TOKEN.iter_unpack(taken) if number in self.sent]
 
     def drop(self, number: int) -> base.Call:
-        """Return a call that this worker holds no more."""
+        """Forget a call of this worker, and return it."""
         call, _, seconds = self.sent.pop(number)
         self.load = self.load - seconds if self.sent else 0.0
         if self.ahead and isinstance(call, base.Follower):
@@ -246,37 +246,37 @@ class Handle:
         return call
 
     def tell_to_end(self) -> None:
-        """Let the process end when it has done what it was sent."""
+        """Let the process end when it has run the calls that it was sent."""
         self.allow(array.array("I", [worker.STOP]))
 
     def is_dead(self, seconds: float = 0.0) -> bool:
-        """Wait for the end of the process, so long at most; tells whether it has ended."""
+        """Wait for the end of the process, for at most `seconds`; returns whether it has ended."""
         poll = select.poll()
         poll.register(self.death, select.POLLIN)
         return bool(poll.poll(seconds * 1000))
 
     def exit_code(self) -> int | None:
-        """Return the exit code of a process that has ended; None where nobody can tell."""
+        """Return the exit code of a process that has ended; None if it is unknown."""
         if self.process.exitcode is None:
-            self.process.join(_FOR_CODE)  # the fork server tells it a moment later
+            self.process.join(_FOR_CODE)  # the fork server reports it a moment later
         code: int | None = self.process.exitcode
         return code
 
     def kill(self) -> None:
-        """End the process, whatever it does."""
+        """Kill the process."""
         with contextlib.suppress(ProcessLookupError):
             self.process.kill()
 
     def close(self) -> None:
-        """Let go of all that belongs to a process that has ended, or that has been killed."""
+        """Release all resources of a process that has ended or was killed."""
         self.is_dead(_TO_DIE)
         self.exit_code()
-        with contextlib.suppress(ValueError):  # who ignores SIGCHLD is not told that it has ended
+        with contextlib.suppress(ValueError):  # if SIGCHLD is ignored, the end of the process is never reported
             self.process.close()
         self._let_go()
 
     def _let_go(self) -> None:
-        """Close what is still open."""
+        """Close the sockets and descriptors that are still open."""
         for line in (*self.tokens, self._alive):
             lines.discard(line)
             line.close()
@@ -287,11 +287,11 @@ class Handle:
 
 
 def end_all(workers: collections.deque[Handle] | list[Handle], *, seconds: float = TO_END) -> None:
-    """Tell workers that there will be no more calls, and wait for them to end; who does not is killed.
+    """End workers: let them finish, wait, and kill those that are left after `seconds`.
 
-    What they print meanwhile is shown.
+    Their output meanwhile is shown.
 
-    :param seconds: how long they may take, all of them together
+    :param seconds: the time limit for all of them together
     """
     ending: list[Handle] = []
     try:
@@ -322,7 +322,7 @@ def end_all(workers: collections.deque[Handle] | list[Handle], *, seconds: float
 
 
 def _show_what_comes(one: Handle) -> None:
-    """Show what a worker prints that has no call any more."""
+    """Show the output of a worker that has no call any more."""
     received = wire.CHUNK
     while received == wire.CHUNK:
         received = one.channel.receive()

@@ -1,4 +1,4 @@
-"""What the thread of the engine waits on: the lines of all workers, their deaths, and a bell by which it is woken."""
+"""The poller of the engine's thread: the sockets of all workers, their deaths, and a wake-up socket."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from taskflowx.executors.processes.handle import Handle
 
-#: milliseconds: `poll` takes no more
+#: milliseconds: the maximum of `poll`
 _LONGEST = 2**31 - 1
 
 
 class Lookout:
-    """Waits on any number of descriptors; each belongs to a worker."""
+    """Polls any number of descriptors; each belongs to a worker."""
 
     def __init__(self) -> None:
         self._poll = select.poll()
@@ -27,12 +27,12 @@ class Lookout:
         self._poll.register(self._bell, select.POLLIN)
 
     def watch(self, one: Handle) -> None:
-        """Wait for what a worker sends, and for its end."""
+        """Poll the frames of a worker, and its death."""
         for line in (one.channel.pipe, one.death):
             self._add(line, one, select.POLLIN)
 
     def watch_for_room(self, one: Handle) -> None:
-        """Wait until there is room for what is to be sent to a worker."""
+        """Poll for room in the socket to a worker."""
         self._add(one.channel.socket.fileno(), one, select.POLLOUT)
 
     def _add(self, line: int, one: Handle, events: int) -> None:
@@ -40,23 +40,23 @@ class Lookout:
         self._poll.register(line, events)
 
     def leave(self, *lines: int) -> None:
-        """Wait for descriptors no more, where they were waited for."""
+        """Stop polling descriptors; unknown ones are ignored."""
         for line in lines:
             if self._workers.pop(line, None) is not None:
                 self._poll.unregister(line)
 
     def leave_all_of(self, one: Handle) -> None:
-        """Wait for nothing of a worker any more."""
+        """Stop polling a worker."""
         self.leave(one.channel.pipe, one.death, one.channel.socket.fileno())
 
     def worker_at(self, line: int) -> Handle | None:
-        """Return the worker of a descriptor that is waited for."""
+        """Return the worker of a descriptor that is polled, or None."""
         return self._workers.get(line)
 
     def wait(self, seconds: float | None) -> list[tuple[int, bool]]:
-        """Wait until something happens; returns the descriptors of workers at which it has, and which have room.
+        """Wait for an event; returns the descriptors of workers that are ready, each with whether it has room.
 
-        :param seconds: how long at most; None for any time
+        :param seconds: the time limit; None for no limit
         """
         happened = self._poll.poll(None if seconds is None else min(math.ceil(seconds * 1000), _LONGEST))
         bell = self._bell.fileno()
@@ -66,11 +66,11 @@ class Lookout:
         return [(line, bool(events & select.POLLOUT)) for line, events in happened if line != bell]
 
     def ring(self) -> None:
-        """Wake who waits; may be called from any thread."""
-        with contextlib.suppress(OSError):  # it is full, or gone: nobody needs to be woken
+        """Wake the waiting thread; may be called from any thread."""
+        with contextlib.suppress(OSError):  # it is full or closed: no wake-up is needed
             self._cord.send(b"!")
 
     def close(self) -> None:
-        """Let go of the bell."""
+        """Close the wake-up sockets."""
         self._bell.close()
         self._cord.close()

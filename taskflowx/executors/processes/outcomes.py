@@ -1,4 +1,4 @@
-"""What came of a call in a worker process; where it was lost or could not travel, an error that names the atom."""
+"""Outcomes of calls in worker processes; a lost or unreadable outcome becomes an error that names the atom."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from taskflowx.executors.processes import values
 from taskflowx.types.failure import Failure
 from taskflowx.types.failure_parts import text_of
 
-#: so many workers in a row may die before they have done anything
-STILLBORN = 3
+#: the number of workers in a row that may fail to start
+FAILED_STARTS = 3
 
 
 def exit_of(value: Any) -> Any:
-    """Return the outcome of a call out of which came what is no `Exception`."""
+    """Return the outcome of a call that raised something other than an `Exception`."""
     return base.Interrupt(value) if isinstance(value, BaseException) else value
 
 
 def outcome(call: base.Call, body: bytes, descriptor: int) -> Any:
-    """Return what came of a call; a Failure where it cannot be read."""
+    """Return the outcome of a call; a Failure if it cannot be read."""
     note = f"The result of atom '{call.atom.name}' was sent by its process, and could not be read here"
     try:
         return values.unpack(body, descriptor)
@@ -36,7 +36,7 @@ def outcome(call: base.Call, body: bytes, descriptor: int) -> Any:
 
 
 def _is_raised_by(body: bytes, kind: type[BaseException]) -> bool:
-    """Tell whether an exception came of what was read, and not of a signal handler: then it comes again."""
+    """Tell whether an exception came from unpickling, and not from a signal handler: then it is repeatable."""
     try:
         values.unpack(body, -1)
     except BaseException as error:
@@ -45,7 +45,7 @@ def _is_raised_by(body: bytes, kind: type[BaseException]) -> bool:
 
 
 def lost(pid: int | None, code: int | None, name: str | None = None) -> exceptions.WorkerLost:
-    """Return the error for a worker that has ended by itself."""
+    """Return the error for a worker that has died."""
     if code is not None and code < 0:
         with contextlib.suppress(ValueError):
             killed_by = signal.Signals(-code).name
@@ -60,6 +60,6 @@ def _while(name: str | None) -> str:
     if name is not None:
         return f", while it ran atom '{name}'"
     return (
-        f" before its first call, as {STILLBORN - 1} others did before it. What it wrote to stderr says more; a main "
+        f" before its first call, as {FAILED_STARTS - 1} others did before it. What it wrote to stderr says more; a main "
         "module that starts runs when it is imported must do so under `if __name__ == '__main__':`"
     )

@@ -1,8 +1,8 @@
-"""What tasks print and log in a worker process: sent from there, and passed on by the engine.
+"""The output and log records of tasks in a worker process: sent to the engine, which passes them on.
 
-A record of the log goes through the handlers of the worker first, except those of the root logger, and then through
-those of the engine, except those of loggers whose handlers in the worker had it: so each handler of a module that both
-have imported has it once.
+A log record goes through the handlers of the worker first, except those of the root logger. Then it goes through those
+of the engine, except those of loggers whose handlers in the worker had it. So each handler of a module that both have
+imported gets it once.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
     from taskflowx.executors.processes.worker import Worker
 
-#: the names of the loggers whose handlers have had a record, in what is sent of it
+#: the attribute of a sent record with the names of the loggers whose handlers have had it
 _HAD_BY = "taskflowx_had_by"
 
 LOG = logs.calm(__name__)
 
 
 def logger() -> logging.Logger:
-    """Return the logger to which goes what workers print: that of the package, whatever its name is."""
+    """Return the logger for the output of workers: that of the package, whatever its name is."""
     return logging.getLogger(__name__.rpartition(".")[0])
 
 
@@ -38,8 +38,8 @@ def logger() -> logging.Logger:
 
 
 def take_over(worker: Worker) -> list[Output]:
-    """Let what is printed and logged in this process go to the engine; returns the new streams."""
-    # To ask for the name of the process, logging swallows whatever is raised meanwhile, as by a time limit of the task.
+    """Redirect the output and log records of this process to the engine; returns the new streams."""
+    # For the name of the process, logging swallows any exception, such as that of a task's time limit.
     logging.logMultiprocessing = False
     logging.getLogger().handlers[:] = [Records(worker)]
     outputs = [Output(worker, "stdout", sys.stdout), Output(worker, "stderr", sys.stderr)]
@@ -48,7 +48,7 @@ def take_over(worker: Worker) -> list[Output]:
 
 
 def give_back(outputs: list[Output]) -> None:
-    """In a process that was forked from the worker: print to the process's own streams, and log nothing."""
+    """In a process forked from the worker: restore the process's own streams, and log nothing."""
     for output in outputs:
         if getattr(sys, output.stream) is output:
             setattr(sys, output.stream, output.instead_of)
@@ -57,12 +57,12 @@ def give_back(outputs: list[Output]) -> None:
 
 
 class Output(io.TextIOWrapper):
-    """Takes the place of `sys.stdout` or `sys.stderr`: what is written goes to the engine.
+    """Replaces `sys.stdout` or `sys.stderr`: written text goes to the engine.
 
-    It goes when a line has ended or begins again, when it is flushed, and when there is much of it.
+    Text is sent when a line ends or restarts, on a flush, and when there is much of it.
 
     :param stream: 'stdout' or 'stderr'
-    :param instead_of: the stream that was there; what asks for a descriptor gets that one's
+    :param instead_of: the stream that is replaced; its descriptor is returned by `fileno`
     """
 
     def __init__(self, worker: Worker, stream: str, instead_of: Any) -> None:
@@ -73,12 +73,12 @@ class Output(io.TextIOWrapper):
             newline="",
             line_buffering=True,
         )
-        vars(self)["mode"] = "w"  # as the interpreter gives its own
+        vars(self)["mode"] = "w"  # as the interpreter sets it
         self.stream = stream
         self.instead_of = instead_of
 
     def end_line(self) -> None:
-        """Send what is left of the call that has ended."""
+        """Send the rest of the output of the call that has ended."""
         if not self.closed:
             self.flush()
 
@@ -114,7 +114,7 @@ class _Bytes(io.RawIOBase):
 
 
 class Records(logging.Handler):
-    """Sends records of the log to the engine."""
+    """Sends log records to the engine."""
 
     def __init__(self, worker: Worker) -> None:
         super().__init__()
@@ -122,7 +122,7 @@ class Records(logging.Handler):
         self._process_name = multiprocessing.current_process().name
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Send a record as it is, without what does not travel; its traceback goes as text."""
+        """Send a record without its unpicklable parts; its traceback is sent as text."""
         facts = {**record.__dict__, "processName": self._process_name, _HAD_BY: list(_had_by(record))}
         if record.exc_info:
             facts["exc_text"] = record.exc_text or _FORMATTER.formatException(record.exc_info)
@@ -134,7 +134,7 @@ class Records(logging.Handler):
 
 
 _FORMATTER = logging.Formatter()
-#: what is raised for values that cannot be pickled
+#: errors of values that cannot be pickled
 _NO_PICKLE = (pickle.PicklingError, AttributeError, TypeError, NotImplementedError, RecursionError)
 
 
@@ -148,7 +148,7 @@ def _had_by(record: logging.LogRecord) -> Iterator[str]:
 
 
 def _that_travels(facts: dict[str, Any], record: logging.LogRecord) -> dict[str, Any]:
-    """Return what of a record can be pickled; its message as text where what it is made of cannot."""
+    """Return the parts of a record that can be pickled; its message as text if its arguments cannot."""
     left = {name: value for name, value in facts.items() if _can_be_pickled(value)}
     if "msg" not in left or "args" not in left:
         left["msg"], left["args"] = record.getMessage(), None
@@ -167,7 +167,7 @@ def _can_be_pickled(value: Any) -> bool:
 
 
 def show(kind: int, value: Any, atom: Any) -> None:
-    """Pass on what was printed or logged in a worker; what cannot be shown is left out, with a warning."""
+    """Pass on output or a log record of a worker; an item that cannot be shown is skipped, with a warning."""
     name = None if atom is None else atom.name
     try:
         if kind == wire.LOGGED:
@@ -205,7 +205,7 @@ def _print(stream: str, text: str, name: str | None) -> None:
         for line in text.splitlines():
             logger().log(level, "%s: %s", name, line, extra={"atom_name": name})
         return
-    target = getattr(sys, stream)  # nobody would see it otherwise
+    target = getattr(sys, stream)  # it would be lost otherwise
     if target is not None:
         encoding = getattr(target, "encoding", None) or "utf-8"
         target.write(text.encode(encoding, "backslashreplace").decode(encoding))
@@ -213,17 +213,17 @@ def _print(stream: str, text: str, name: str | None) -> None:
 
 
 def warn_of_unread(atom: Any, error: Exception) -> None:
-    """Tell that a message of a worker is left out."""
+    """Warn that a message of a worker is skipped."""
     name = None if atom is None else atom.name
     LOG.warning(
-        "Something that atom '%s' has told from its process could not be read, and is left out: %r",
+        "A message of atom '%s' from its process could not be read, and is skipped: %r",
         name,
         error,
     )
 
 
 def warn_of_end(pid: int | None, error: str) -> None:
-    """Tell that a worker ends between two calls."""
+    """Warn that a worker ends between two calls."""
     LOG.warning(
         "Worker process %s ends, as this was raised in it between two calls (by a signal handler or a thread that a "
         "task has left behind): %s",
@@ -233,7 +233,7 @@ def warn_of_end(pid: int | None, error: str) -> None:
 
 
 def warn_of_kill(pids: list[int | None], seconds: float) -> None:
-    """Tell that workers are killed that have not ended by themselves."""
+    """Warn that workers are killed that have not ended by themselves."""
     LOG.warning(
         "Worker processes %s have not ended %g seconds after their last call, as a thread or an exit handler of a task "
         "keeps them; they are killed",

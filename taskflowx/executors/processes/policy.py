@@ -1,8 +1,8 @@
-"""Which worker gets which call, and how long calls are thought to take.
+"""Dispatch policy: which worker gets which call, and estimates of how long calls take.
 
-Short calls are sent ahead, as many as take about `AHEAD` seconds by what calls of their kind have taken so far; long
-ones, and those of a kind that has not been seen, one by one. So a worker has something to do while the engine is busy.
-What has been sent and has not begun can be taken back: for a worker that is idle, and when the run stops.
+Short calls are sent ahead: as many as take about `AHEAD` seconds, estimated from earlier calls of their kind. Long
+calls, and those of an unknown kind, are sent one by one. So a worker has something to do while the engine is busy.
+Calls that have not started can be cancelled: for an idle worker, and when the run stops.
 """
 
 from __future__ import annotations
@@ -20,33 +20,33 @@ if TYPE_CHECKING:
 
 #: seconds of work that a worker is sent ahead
 AHEAD = 0.01
-#: how many calls go to a worker at once
+#: the maximum number of calls in one batch
 IN_ONE_GO = 256
-#: seconds after which calls that wait behind another one are taken from a worker for one that is idle
+#: seconds after which calls that wait behind another one are moved to an idle worker
 PATIENCE = 0.002
-#: while each worker has so many calls, what they send is gathered for so many seconds at least before it is read
+#: coalescing: while each worker has so many calls, reading their frames is delayed by at least so many seconds
 _MANY, _GATHER = 16, 0.0003
 
 
 class Kind:
-    """What is known of calls that are thought to be alike."""
+    """Statistics of calls that are assumed to be alike."""
 
     __slots__ = ("followed", "seconds")
 
     def __init__(self) -> None:
-        #: how many seconds one is thought to take; None while none has ended
+        #: the estimated duration of a call; None until one has ended
         self.seconds: float | None = None
-        #: whether what follows one is sent with it; not where results are not flat
+        #: whether followers are sent with these calls; false after a result that is not flat
         self.followed = True
 
     @property
     def load(self) -> float:
-        """How many seconds of work one is: one that is not known fills a worker, as a long one does."""
+        """The estimated seconds of work of a call; an unknown call fills a worker, as a long one does."""
         seconds = self.seconds
         return AHEAD if seconds is None or seconds > AHEAD else seconds
 
     def learn(self, seconds: float) -> None:
-        """Note how long one has taken: one is thought to take as long as the slowest, and soon less again."""
+        """Update the estimate with a duration: it rises to the slowest at once, and falls gradually."""
         before = self.seconds or 0.0
         self.seconds = seconds if seconds > before else before + (seconds - before) / 8
 
@@ -58,9 +58,9 @@ class Kinds:
         self._kinds: dict[str, dict[Any, Kind]] = {states.EXECUTE: {}, states.REVERT: {}}
 
     def of(self, call: base.Call) -> Kind:
-        """Return what is known of calls like this one."""
+        """Return the kind of a call."""
         kinds, atom = self._kinds[call.verb], call.atom
-        alike = atom.__dict__.get("_execute") or atom.__class__  # tasks of functions differ by these
+        alike = atom.__dict__.get("_execute") or atom.__class__  # distinguishes tasks of functions
         kind = kinds.get(alike)
         if kind is None:
             kind = kinds[alike] = Kind()
@@ -68,12 +68,12 @@ class Kinds:
 
 
 def by_load(one: Handle) -> float:
-    """Return by what workers are sorted: who has least to do is given calls first."""
+    """Return the sort key of workers: the least loaded gets calls first."""
     return one.load
 
 
 def seconds_to_gather(workers: Sequence[Handle]) -> float:
-    """Return for how long no worker waits for us: the more has come then, the less each costs."""
+    """Return the seconds for which no worker needs the engine: reading more frames at once makes each cheaper."""
     if workers and all(len(one.sent) >= _MANY for one in workers):
         return max(_GATHER, min(map(by_load, workers)) / 8)
     return 0.0
@@ -85,14 +85,14 @@ def is_behind(workers: Sequence[Handle]) -> bool:
         return False
     idle = waits = False
     for one in workers:
-        count = len(one.sent) - one.ahead  # a follower waits for the call before it
+        count = len(one.sent) - one.ahead  # a follower waits for its predecessor
         idle |= not count
         waits |= count > 1
     return idle and waits
 
 
 def burdened(workers: Iterable[Handle]) -> list[Handle]:
-    """Return the workers that have been at one call for long, while others wait behind it."""
+    """Return the workers with a long call that others wait behind."""
     now = time.monotonic()
     return [
         one

@@ -1,4 +1,4 @@
-"""Worker processes that are kept from run to run."""
+"""A pool of worker processes that are kept from run to run."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 _pools: weakref.WeakSet[ProcessPool] = weakref.WeakSet()
 _forked = False
-#: modules that the modules of tasks import, if the engine's process has imported them
+#: modules that tasks' modules import, preloaded if the engine's process has imported them
 _OFTEN_IMPORTED = ("taskflowx.engines", "taskflowx.patterns", "taskflowx.retry")
 
 
 def _begin_anew() -> None:
-    """In a process that was forked: let go of what belongs to the one that it was forked from."""
-    global _forked  # noqa: PLW0603 - it is about the process
+    """In a forked process: release the resources that belong to the parent."""
+    global _forked  # noqa: PLW0603 - it is state of the process
     _forked = True
     while handle.lines:
         os.close(handle.lines.pop().detach())
@@ -38,7 +38,7 @@ def _begin_anew() -> None:
 
 
 def _end_with_interpreter() -> None:
-    """Have all workers end when the interpreter does: it waits for processes, and these wait for calls."""
+    """End all workers with the interpreter: it waits for processes, and these wait for calls."""
     util.Finalize(None, _end_everything, exitpriority=20)
 
 
@@ -56,16 +56,16 @@ os.register_at_fork(after_in_child=_begin_anew)
 class ProcessPool:
     """Worker processes that are kept from run to run: `engines.load(flow, executor=pool)`.
 
-    Each run takes the workers that it needs, and starts those that are not there; after it as many as `max_workers` are
-    kept. Several engines may use a pool at the same time, each with as many workers. `executor='processes'` uses a pool
-    that is closed with the run.
+    Each run takes the workers that it needs, and starts missing ones; after it at most `max_workers` are kept. Several
+    engines may use a pool at the same time, each with that many workers. `executor='processes'` uses a pool that is
+    closed with the run.
 
-    :param max_workers: how many calls of a run may run at once; as many as there are CPUs by default
-    :param max_tasks_per_worker: after so many calls a worker is replaced by a new one
+    :param max_workers: the maximum number of concurrent calls of a run; by default the number of CPUs
+    :param max_tasks_per_worker: a worker is recycled after so many calls
     :param initializer: is called in each worker before its first call, with `initargs`
-    :param start_method: 'forkserver' (the default where there is one: it is safe with threads), 'spawn' or 'fork'
+    :param start_method: 'forkserver' (the default where available: it is safe with threads), 'spawn' or 'fork'
     :raises ValueError: when a number is not positive, or there is no such start method
-    :raises TypeError: when the initializer cannot reach a worker
+    :raises TypeError: when the initializer cannot be pickled for a worker
     :raises RuntimeError: where eventlet or gevent has monkey-patched sockets
     """
 
@@ -111,11 +111,11 @@ class ProcessPool:
         _pools.add(self)
 
     def taskflowx_executor(self) -> ProcessesExecutor:
-        """Return what an engine hands its calls to."""
+        """Return an executor that sends an engine's calls to the workers of this pool."""
         return ProcessesExecutor(self)
 
     def take(self) -> Handle:
-        """Return a worker that nobody else uses."""
+        """Return a worker for exclusive use."""
         with contextlib.suppress(IndexError):
             while True:
                 kept = self._idle.popleft()
@@ -125,24 +125,24 @@ class ProcessPool:
         return Handle(self._context, self._initializer, self._initargs)
 
     def give_back(self, workers: Iterable[Handle], *, keep: bool) -> None:
-        """Take workers that have nothing to do.
+        """Take back idle workers.
 
         :param keep: whether they may be kept for another run
         """
         ended = []
         for one in workers:
-            if keep and len(self._idle) < self.max_workers and not self.is_worn(one):
+            if keep and len(self._idle) < self.max_workers and not self.is_used_up(one):
                 self._idle.append(one)
             else:
                 ended.append(one)
         end_all(ended)
 
-    def is_worn(self, one: Handle) -> bool:
-        """Tell whether a worker has had its share of calls."""
+    def is_used_up(self, one: Handle) -> bool:
+        """Tell whether a worker has run its maximum number of calls."""
         return self.max_tasks_per_worker is not None and one.taken >= self.max_tasks_per_worker
 
     def forget(self) -> None:
-        """Let go of workers that belong to the process that this one was forked from."""
+        """Forget the workers of the process that this one was forked from."""
         self._idle = collections.deque()
         self._finalizer.cancel()
         self._finalizer = util.Finalize(self, end_all, (self._idle,))
@@ -161,7 +161,7 @@ class ProcessPool:
 
 
 def _patched_by() -> str | None:
-    """Return the name of the library that has taken the place of this process's sockets."""
+    """Return the name of the library that has replaced this process's sockets."""
     patcher, monkey = sys.modules.get("eventlet.patcher"), sys.modules.get("gevent.monkey")
     if patcher is not None and patcher.is_monkey_patched("socket"):
         return "eventlet"
@@ -169,13 +169,13 @@ def _patched_by() -> str | None:
 
 
 def _preload(context: Any) -> None:
-    """Have the fork server import what all workers need, unless it has been told what to import."""
+    """Preload the modules that all workers need in the fork server, unless the program has configured it."""
     server = getattr(forkserver, "_forkserver", None)
-    if getattr(server, "_preload_modules", None) == ["__main__"]:  # as it is by default
+    if getattr(server, "_preload_modules", None) == ["__main__"]:  # the default
         ours = [name for name in list(sys.modules) if name.startswith(_OFTEN_IMPORTED)]
         context.set_forkserver_preload(["__main__", worker.__name__, *ours])
 
 
 def _default_start_method() -> str:
-    """Return what is safe with threads: not 'fork'. A forked process cannot use the fork server of its parent."""
+    """Return a start method that is safe with threads. A forked process cannot use its parent's fork server."""
     return "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() and not _forked else "spawn"

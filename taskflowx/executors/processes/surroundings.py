@@ -1,8 +1,7 @@
-"""What a task finds around it in its process: as in the engine, when the run begins.
+"""The surroundings of a task in its process: as in the engine, when the run starts.
 
-These are the environment variables, the working directory, the path along which modules are found, the levels of
-loggers, and what context variables go along. A worker is started with the first four, and one that is kept from run to
-run is told what has changed.
+These are the environment variables, the working directory, the module search path, the levels of loggers, and the
+carried context variables. A worker is started with the first four, and a kept worker gets the changes.
 """
 
 from __future__ import annotations
@@ -22,13 +21,13 @@ _starting = threading.Lock()
 
 
 class Surroundings(NamedTuple):
-    """What they are at one moment.
+    """The surroundings at one moment.
 
     :param environment: all variables
-    :param folder: the working directory, None if it is not there any more
+    :param folder: the working directory, None if it does not exist any more
     :param path: `sys.path`
     :param levels: level by the name of a logger, of those that have one
-    :param variables: context variables, as `carried.pack` gives them
+    :param variables: context variables, as `carried.pack` returns them
     """
 
     environment: dict[str, str]
@@ -39,9 +38,9 @@ class Surroundings(NamedTuple):
 
 
 def look(variables: dict[str, bytes]) -> Surroundings:
-    """Return the surroundings as they are now.
+    """Return the current surroundings.
 
-    :param variables: the context variables that go along
+    :param variables: the carried context variables
     """
     try:
         folder = str(Path.cwd())
@@ -54,7 +53,7 @@ def look(variables: dict[str, bytes]) -> Surroundings:
 
 
 def changes(before: Surroundings, now: Surroundings) -> dict[str, Any]:
-    """Return what has changed: the new value by the name of a field, of variables and levels those that differ."""
+    """Return the changes: the new value by field name; of variables and levels only those that differ."""
     changed: dict[str, Any] = {}
     for field in ("environment", "levels"):
         old, new = getattr(before, field), getattr(now, field)
@@ -70,11 +69,11 @@ def changes(before: Surroundings, now: Surroundings) -> dict[str, Any]:
 
 
 def take_over(changed: dict[str, Any]) -> None:
-    """Make the surroundings of this process what they are in the engine, but for context variables.
+    """Apply the surroundings of the engine to this process, except context variables.
 
-    What cannot be is logged.
+    An error is logged.
 
-    :param changed: what `changes` gives
+    :param changed: the result of `changes`
     """
     for name, value in changed.get("environment", {}).items():
         if value is None:
@@ -93,7 +92,7 @@ def take_over(changed: dict[str, Any]) -> None:
 
 
 def start(process: Any) -> None:
-    """Start a process of `multiprocessing`, also where the main module is no file, but was typed in or piped in.
+    """Start a `multiprocessing` process, even when the main module is no file, but was typed or piped in.
 
     The process would look for the file.
     """

@@ -1,10 +1,10 @@
-"""Values on their way to another process, and back.
+"""Pickles values for another process, and unpickles them.
 
 A value whose pickle, or a buffer in it, is large goes through memory that both sides map: the sender writes it to an
-anonymous file and sends the file's descriptor. Such memory has no name, so it is freed when the last of both sides lets
-go of it, however that side ends. Small buffers stay in the stream, and so do all where no descriptor is left.
+anonymous file and sends the file's descriptor. Such memory has no name, so it is freed when the last side releases it,
+however that side ends. Small buffers stay in the stream; so do all buffers where no descriptor is left.
 
-What must stay true: a descriptor is closed by whoever has it when it has been sent, mapped or dropped.
+What must stay true: the owner of a descriptor closes it when it has been sent, mapped or dropped.
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ from typing import Any
 from taskflowx.executors import pickling
 from taskflowx.signature import Signature, Wiring
 
-#: bytes from which on a buffer or a pickle goes through shared memory
+#: the size in bytes from which a buffer or a pickle goes through shared memory
 LARGE = 64 * 1024
-#: in place of a descriptor: one that could not be received
+#: in place of a descriptor that could not be received
 LOST = -2
 
-_ALIGNED = 64  # bytes: what arrays like to begin at
-#: how many mappings may be alive at once, and as what part of the descriptors that a process may have: each holds one
+_ALIGNED = 64  # bytes: the alignment of arrays
+#: the maximum number of live mappings, also as a fraction of the process's descriptor limit: each holds a descriptor
 _MAPPINGS, _PART = 256, 8
 _NONE_LEFT = frozenset((errno.EMFILE, errno.ENFILE))
 _mapped: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
 
 
 def pack(value: Any) -> tuple[bytes, int]:
-    """Return the body of a frame that carries a value, and the descriptor that goes with it or -1."""
+    """Return the body of a frame with a value, and the descriptor that is sent with it or -1."""
     if value.__class__ in ATOMIC:
         return pack_plain(value)
-    large: dict[int, memoryview] = {}  # by address: a pickle that fails is made anew
+    large: dict[int, memoryview] = {}  # by address: a failed pickling is repeated
 
     def keep(buffer: pickle.PickleBuffer) -> bool:
         try:
             raw = buffer.raw()
-        except BufferError:  # it has gaps
+        except BufferError:  # it is not contiguous
             return True
         if raw.nbytes < LARGE:
             return True
@@ -57,7 +57,7 @@ def pack(value: Any) -> tuple[bytes, int]:
 
 
 def pack_plain(value: Any) -> tuple[bytes, int]:
-    """As `pack`, for values that are made of nothing but plain ones: there is no buffer to look for."""
+    """As `pack`, for values that consist of plain ones: they have no buffers."""
     if value is None:
         return b"", -1
     stream = pickle.dumps(value, pickling.PROTOCOL)
@@ -65,13 +65,13 @@ def pack_plain(value: Any) -> tuple[bytes, int]:
 
 
 def pack_exit(error: BaseException) -> tuple[bytes, int]:
-    """As `pack`, for what is no `Exception`; a SystemExit that names it where it cannot be made again on the way."""
+    """As `pack`, for an exception that is no `Exception`; a SystemExit that names it when it cannot be unpickled."""
     body = pickle.dumps(pickling.exit_that_travels(error), pickling.PROTOCOL)
     return (body, -1) if len(body) < LARGE else _apart([memoryview(body)]) or (body, -1)
 
 
 def _apart(parts: list[memoryview]) -> tuple[bytes, int] | None:
-    """Write a pickle and its buffers to memory of their own; None where no descriptor is left for that."""
+    """Write a pickle and its buffers to shared memory; None where no descriptor is left for it."""
     try:
         return _write_out(parts)
     except OSError as error:
@@ -81,7 +81,7 @@ def _apart(parts: list[memoryview]) -> tuple[bytes, int] | None:
 
 
 def _write_out(parts: list[memoryview]) -> tuple[bytes, int]:
-    """Write a pickle and its buffers to an anonymous file; returns where each of them is, and the descriptor."""
+    """Write a pickle and its buffers to an anonymous file; returns their positions, and the descriptor."""
     descriptor = _anonymous_file()
     try:
         places = []
@@ -109,7 +109,7 @@ def _anonymous_file() -> int:
 
 
 def unpack(body: bytes, descriptor: int) -> Any:
-    """Return what `pack` has packed; its large buffers are mapped, not copied. An empty body is None."""
+    """Return the value that `pack` has packed; large buffers are mapped, not copied. An empty body is None."""
     if descriptor == LOST:
         raise OSError(errno.EMFILE, f"{os.strerror(errno.EMFILE)}: there is none left to receive a large value by")
     if descriptor < 0:
@@ -132,7 +132,7 @@ def unpack(body: bytes, descriptor: int) -> Any:
 
 
 def _map(descriptor: int) -> mmap.mmap | bytes:
-    """Return the memory behind a descriptor; a copy where none is left for a mapping, which has one of its own."""
+    """Map the memory behind a descriptor; a copy where no descriptor is left, as a mapping holds one."""
     try:
         return mmap.mmap(descriptor, 0)
     except OSError as error:
@@ -149,12 +149,12 @@ def _most_mapped() -> int:
 
 # -- atoms -----------------------------------------------------------------------------------------
 
-# Most atoms of a class differ in a few plain values. What they share, the class and its signature, goes to a worker
-# once; what is left is a tenth of the work for pickle.
+# Most atoms of a class differ in a few plain values. The data that they share, the class and its signature, is sent to
+# a worker once; the rest is a tenth of the work for pickle.
 
 
 def is_plain(cls: type) -> bool:
-    """Tell whether an instance is its class and its attributes, for pickle as well."""
+    """Tell whether an instance consists of its class and its attributes, for pickle as well."""
     return cls not in copyreg.dispatch_table and all(
         getattr(cls, name, None) is getattr(object, name, None) for name in _HOOKS
     )
@@ -172,7 +172,7 @@ _HOOKS = (
 
 
 def own_attributes(atom: Any, shared: Any) -> dict[str, Any] | None:
-    """Return what sets a plain atom apart from others of its class; None when it is more than plain values.
+    """Return the attributes in which a plain atom differs from others of its class; None if some are not plain.
 
     :param shared: the signature of atoms that have none of their own
     """
@@ -185,17 +185,17 @@ def own_attributes(atom: Any, shared: Any) -> dict[str, Any] | None:
         outputs, execute, revert, *flags = signature
         if not ATOMIC.issuperset([type(key) for _, key in outputs]):
             return None
-        # As tuples without names, which pickle knows by itself.
+        # As plain tuples, which pickle supports natively.
         attributes["_tfx_signature"] = (outputs, execute[:], revert[:], *flags)
     return attributes
 
 
-#: classes of values of which it does not matter whether two have one object in common
+#: classes of values whose identity does not matter
 ATOMIC = frozenset((str, int, float, bool, bytes, type(None)))
 
 
 def is_flat(value: Any) -> bool:
-    """Tell whether a value is plain, or a list, tuple or dict of plain ones, so that it is the same when unpickled."""
+    """Tell whether a value is plain, or a list, tuple or dict of plain ones: its unpickled copy is identical."""
     cls = value.__class__
     if cls in ATOMIC:
         return True
@@ -205,7 +205,7 @@ def is_flat(value: Any) -> bool:
 
 
 def make_atom(shared: tuple[Any, Any], attributes: dict[str, Any]) -> Any:
-    """Return an atom that was taken apart by `own_attributes`."""
+    """Return the atom from the result of `own_attributes`."""
     cls, signature = shared
     own = attributes.get("_tfx_signature")
     if own is not None:

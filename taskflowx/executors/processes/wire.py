@@ -1,8 +1,8 @@
-"""The line between an engine and a worker process: frames, and the descriptors that go with them.
+"""The connection between an engine and a worker process: frames, and the descriptors sent with them.
 
-A frame is a header and a body. A descriptor, of memory with a large value, goes through a socket beside it.
+A frame is a header and a body. A descriptor of memory with a large value goes through a socket beside it.
 
-What must stay true: a descriptor is closed by whoever has it when it has been sent or dropped.
+What must stay true: the owner of a descriptor closes it when it has been sent or dropped.
 """
 
 from __future__ import annotations
@@ -20,31 +20,31 @@ from taskflowx.executors.processes import values
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: kinds of frames: to a worker, and what it answers
+#: kinds of frames: to a worker, and from it
 CALL, PLAIN_CALLS, KNOWN, FORGET, SURROUNDINGS = range(5)
 ENDED, NOT_BEGUN, EXITED, GIVEN_BACK, PROGRESS, EVENT, WROTE, LOGGED, UNFIT, ENDS = range(5, 15)
 
 _HEADER = struct.Struct("=BBIII")  # kind, whether a descriptor comes with it, number of the call, microseconds, length
-#: bytes that are received at once
+#: the number of bytes that are received at once
 CHUNK = 64 * 1024
 _FOR_DESCRIPTORS = socket.CMSG_SPACE(16 * array.array("i").itemsize) if hasattr(socket, "CMSG_SPACE") else 0
 _CLOSED_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
-#: in place of a descriptor: one that is still to be received
+#: in place of a descriptor that is still to be received
 AWAITED = -3
 
-#: kind, number of the call, microseconds that it took, body, and the descriptor that came with it or -1
+#: kind, number of the call, its duration in microseconds, body, and the descriptor that came with it or -1
 Frame = tuple[int, int, int, bytes, int]
 
 
 class _Spare:
-    """A descriptor that is kept, so that there is one left to receive another by."""
+    """A reserve descriptor, so that another one can always be received."""
 
     def __init__(self) -> None:
         self._held = -1
 
     @contextlib.contextmanager
     def free(self) -> Iterator[None]:
-        """Leave it to what is received in the block."""
+        """Release it for the block, so that a descriptor can be received."""
         if self._held >= 0:
             os.close(self._held)
             self._held = -1
@@ -54,7 +54,7 @@ class _Spare:
             self.hold()
 
     def hold(self) -> None:
-        """Take one, if there is one."""
+        """Open the reserve descriptor, if one is available."""
         with contextlib.suppress(OSError):
             self._held = os.open(os.devnull, os.O_RDONLY)
 
@@ -63,10 +63,10 @@ _spare = _Spare()
 
 
 class _End:
-    """One end of the line between an engine and a worker.
+    """One end of the connection between an engine and a worker.
 
     Frames go to the worker through a stream socket, and come back through a pipe, where small writes cost least;
-    descriptors go through the socket both ways.
+    descriptors go through the socket in both directions.
 
     :param line: the socket
     :param pipe: the descriptor of the pipe
@@ -79,14 +79,14 @@ class _End:
         self.pipe = pipe
         #: the pipe, until it is closed
         self._held = [pipe]
-        #: what was received and has not been taken
+        #: received frames that have not been taken
         self.frames: deque[Frame] = deque()
-        #: whether the other end is gone
+        #: whether the other end is closed
         self.closed = False
         self._rest = b""
 
     def _take_in(self, data: bytes) -> None:
-        """Take the frames out of what was received."""
+        """Parse the frames in received data."""
         if self._rest:
             data = self._rest + data
         frames, unpack_from, size = self.frames, _HEADER.unpack_from, _HEADER.size
@@ -105,16 +105,16 @@ class _End:
         raise NotImplementedError
 
     def close(self) -> None:
-        """Let go of the line, and of what came with frames that nobody has taken; may be done again."""
+        """Close the connection, and the descriptors of frames that were not taken; may be repeated."""
         while self.frames:
             _close(self.frames.popleft()[4])
         self.socket.close()
         while self._held:
-            os.close(self._held.pop())  # in one line: an interrupt before it leaves it to be done again
+            os.close(self._held.pop())  # in one line: after an interrupt before it, `close` can be repeated
 
 
 class EngineEnd(_End):
-    """The end of the engine, which never waits for the other one."""
+    """The engine's end, which never blocks on the other one."""
 
     __slots__ = ("_unsent",)
 
@@ -128,7 +128,7 @@ class EngineEnd(_End):
         self._unsent.append((_HEADER.pack(kind, descriptor >= 0, call, 0, len(body)) + body, descriptor))
 
     def flush(self) -> bool:
-        """Send what the worker has room for; returns whether that was all."""
+        """Send as much as the worker has room for; returns whether that was everything."""
         unsent = self._unsent
         while unsent:
             data, descriptor = unsent.popleft()
@@ -150,7 +150,7 @@ class EngineEnd(_End):
         return True
 
     def receive(self) -> int:
-        """Take in what has come; returns how many bytes that were. At the end of the line it is `closed`."""
+        """Receive what has arrived; returns the number of bytes. At the end of the stream it is `closed`."""
         try:
             data = os.read(self.pipe, CHUNK)
         except BlockingIOError:
@@ -162,10 +162,10 @@ class EngineEnd(_End):
         return len(data)
 
     def _next_descriptor(self) -> int:
-        return AWAITED  # of many frames at once there may be more than a process can have
+        return AWAITED  # many frames may bring more descriptors than a process can have
 
     def receive_descriptor(self) -> int:
-        """Return the descriptor that came with a frame that was taken; they are received in the order of the frames."""
+        """Return the descriptor of a frame that was taken; descriptors are received in the order of the frames."""
         with _spare.free():
             received = _receive(self.socket, 1)[1]  # it was sent before the frame
         return received[0] if received else values.LOST
@@ -175,16 +175,16 @@ class EngineEnd(_End):
             _close(self._unsent.popleft()[1])
 
     def close(self) -> None:
-        """Let go of the line, and of what was to be sent."""
+        """Close the connection, and drop unsent frames."""
         self._drop_unsent()
         super().close()
 
 
 class _Outgoing:
-    """A frame on its way out, with what has been done of that.
+    """A frame that is being sent, with the progress of that.
 
     Each step is done, and noted, by functions of C alone: after any step of Python in between a signal handler may
-    raise, and nobody would know then how much of the frame has gone out.
+    raise, and it would be unknown how much of the frame has been sent.
     """
 
     __slots__ = ("_closed", "_descriptor", "_frame", "_passed", "_written")
@@ -197,7 +197,7 @@ class _Outgoing:
         self._closed: list[None] = []
 
     def go_on(self, line: socket.socket, pipe: int) -> None:
-        """Do what is left to do; may be called again after an exception."""
+        """Do the remaining steps; may be called again after an exception."""
         if self._descriptor >= 0:
             if not self._passed:
                 rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [self._descriptor]))]
@@ -208,16 +208,16 @@ class _Outgoing:
             written.extend(map(os.write, (pipe,), (memoryview(frame)[done:] if done else frame,)))
 
     def drop(self) -> None:
-        """Let go of the descriptor."""
+        """Close the descriptor."""
         if self._descriptor >= 0 and not self._closed:
             self._closed.extend(map(os.close, (self._descriptor,)))
 
 
 class WorkerEnd(_End):
-    """The end of a worker, which waits for the engine to send and to take.
+    """The worker's end, which blocks until the engine sends or receives.
 
-    Whatever a signal handler raises meanwhile, a frame goes out whole, or not at all: what was begun is ended before
-    the next one goes out.
+    Whatever a signal handler raises meanwhile, a frame is sent completely or not at all: a partly sent frame is
+    completed before the next one.
     """
 
     __slots__ = ("_descriptors", "_outgoing")
@@ -228,16 +228,16 @@ class WorkerEnd(_End):
         self._outgoing: deque[_Outgoing] = deque()
 
     def send(self, kind: int, call: int, body: bytes, descriptor: int = -1, microseconds: int = 0) -> None:
-        """Send a frame; `microseconds` are at most as many as four bytes hold."""
+        """Send a frame; `microseconds` must fit in four bytes."""
         if self.pipe < 0:
             _close(descriptor)
             return
         frame = _HEADER.pack(kind, descriptor >= 0, call, microseconds, len(body)) + body
-        self._outgoing.append(_Outgoing(frame, descriptor))  # from here on it will go out
+        self._outgoing.append(_Outgoing(frame, descriptor))  # from here on it will be sent
         self.flush()
 
     def flush(self) -> None:
-        """Send what is left of frames whose sending was interrupted."""
+        """Complete the frames whose sending was interrupted."""
         outgoing = self._outgoing
         try:
             while outgoing:
@@ -247,14 +247,14 @@ class WorkerEnd(_End):
             self.closed = True
 
     def abandon(self) -> None:
-        """In a process that was forked from the worker: let go of the line, and send nothing any more."""
+        """In a process forked from the worker: close the connection, and send nothing any more."""
         self._outgoing.clear()
         for descriptor in (self.socket.detach(), self.pipe):
             _close(descriptor)
         self.pipe = -1
 
     def receive(self) -> None:
-        """Wait for something to come, and take it in. At the end of the line it is `closed`."""
+        """Block until data arrives, and parse it. At the end of the stream it is `closed`."""
         try:
             data, descriptors = _receive(self.socket, CHUNK)
         except ConnectionResetError:

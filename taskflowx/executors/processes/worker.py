@@ -1,21 +1,21 @@
-"""What a worker process does: it takes calls one after another, and sends back what comes of them.
+"""The worker process: it takes calls one after another, and sends their outcomes back.
 
     engine ── frames with calls ──→ channel ┐
     engine ── their numbers ──────→ tokens  ┴→ one call at a time ── result, progress, events, text, logs ──→ engine
 
-Calls may be sent ahead. To begin one, a worker takes its number from `tokens`, a queue in the kernel from which the
-engine takes numbers, too: so whoever has taken a number knows that the other one has not, and when a worker has died,
-the numbers that are left are those of calls that have not begun.
+Calls may be sent ahead. To start one, a worker takes its number from `tokens`, a queue in the kernel from which the
+engine takes numbers, too: a number is taken by exactly one of them, and when a worker has died, the numbers that are
+left are those of calls that have not started.
 
-A follower is sent together with the call before it, and begins when that has succeeded: it takes the result of that
-call, as it was before it was pickled, so this must be flat. Where it does not begin, the engine knows that by the same
-rule, and nothing is sent.
+A follower is sent together with its predecessor, and starts when that has succeeded: it takes the result of that call,
+as it was before it was pickled, so this must be flat. If it does not start, the engine concludes that by the same rule,
+and nothing is sent.
 
-A worker ends when it is told to, and at once when the engine is gone: nobody would hear of what it does.
+A worker ends when it is told to, and at once when the engine is dead: its work would be lost.
 
-A task may leave a signal handler behind that raises, and that may be between any two lines here. While a task runs, it
-is the task's; between tasks the worker ends, once it has sent what came of its last call, or given back the one that it
-was about to begin. What a task has forked is no worker: it answers nothing, and ends with its task.
+A task may leave a signal handler behind that raises, between any two lines here. While a task runs, the exception is
+the task's. Between tasks the worker ends, once it has sent the outcome of its last call, or given back the call that it
+was about to start. A process that a task has forked is no worker: it answers nothing, and ends with its task.
 """
 
 from __future__ import annotations
@@ -45,22 +45,22 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
 TOKEN = struct.Struct("=I")
-#: in place of the number of a call: there will be no more
+#: in place of the number of a call: there will be no more calls
 STOP = 0xFFFFFFFF
 _LONGEST = 0xFFFFFFFF  # microseconds
-#: as long is what was sent of a call that has not been unpickled, and of one that follows no other
+#: the lengths of an entry that is still pickled, and of one that is not a follower
 _UNREAD, _CALL = 3, 6
-#: so often the end is tried when an exception comes between calls, and others come then
+#: the most attempts to end after an exception between calls, as others may follow
 _TRIES = 5
 #: in place of the last call: nothing may follow it
 _NOBODY = (STOP, None)
 
 
 class Setup(NamedTuple):
-    """What a worker does before its first call.
+    """The setup of a worker before its first call.
 
     :param initializer: is called with `initargs`, if there is one
-    :param surroundings: what the engine finds around it
+    :param surroundings: the surroundings of the engine
     """
 
     initializer: Callable[..., Any] | None
@@ -71,12 +71,12 @@ class Setup(NamedTuple):
 def main(
     line: socket.socket, pipe: Connection, tokens: socket.socket, engine_is_alive: socket.socket, setup: Setup
 ) -> None:
-    """Work until there is no more to do.
+    """Run calls until there are no more.
 
-    :param engine_is_alive: nothing is ever sent on it, and it is closed when the engine is gone
+    :param engine_is_alive: nothing is ever sent on it, and it is closed when the engine is dead
     """
-    # A terminal sends it to all processes, and the engine decides about them. A function, as programs that tasks start
-    # would inherit that it is ignored.
+    # A terminal sends SIGINT to all processes, and the engine decides about them. A function, as programs that tasks
+    # start would inherit SIG_IGN.
     signal.signal(signal.SIGINT, _pass_over)
     _end_with(engine_is_alive)
     worker = Worker(wire.WorkerEnd(line, pipe.fileno()), tokens)
@@ -93,23 +93,23 @@ def main(
 
 
 def _pass_over(number: int, frame: Any) -> None:
-    """Do nothing about a signal."""
+    """Ignore a signal."""
 
 
 def _end_with(line: socket.socket) -> None:
-    """End the process when the other end of a line is closed, also while a call keeps the interpreter to itself."""
+    """End the process when the other end of a socket is closed, even while a call holds the interpreter's lock."""
     if hasattr(fcntl, "F_SETSIG"):
         with contextlib.suppress(OSError):
             fcntl.fcntl(line, fcntl.F_SETOWN, os.getpid())
             fcntl.fcntl(line, fcntl.F_SETSIG, signal.SIGKILL)
             fcntl.fcntl(line, fcntl.F_SETFL, fcntl.fcntl(line, fcntl.F_GETFL) | os.O_ASYNC)
-    # And where signals are not to be had for that, and since the engine may have been gone before.
+    # For systems without such signals, and for an engine that died before.
     threading.Thread(target=_wait_for_end, args=(line,), name="taskflowx-lifeline", daemon=True).start()
 
 
 def _wait_for_end(line: socket.socket) -> None:
     poll = select.poll()
-    poll.register(line, 0)  # a hang-up is always told
+    poll.register(line, 0)  # a hang-up is always reported
     poll.poll()
     os._exit(1)
 
@@ -117,31 +117,31 @@ def _wait_for_end(line: socket.socket) -> None:
 class Worker:
     """Runs calls.
 
-    :param channel: the line to the engine
-    :param tokens: numbers of calls that may begin
+    :param channel: the connection to the engine
+    :param tokens: numbers of calls that may start
     """
 
     def __init__(self, channel: wire.WorkerEnd, tokens: socket.socket) -> None:
         self._channel = channel
         self._tokens = tokens
-        #: held while something is sent: tasks print and log from threads of their own
+        #: held while a frame is sent: tasks print and log from threads of their own
         self.sending = threading.RLock()
         self.outputs: list[Any] = []
         self._process = os.getpid()
         self._call = STOP
         self._atom: Any = None
-        #: the number that was taken last, as it came, until the call is done with
+        #: the raw number that was taken last, until its call is completed
         self._taken: list[bytes] = []
-        #: what came of that call, and since when it is begun: nanoseconds of the clock
+        #: the outcome of that call, and its start in nanoseconds of the performance counter
         self._made: list[Any] = []
         self._begun = 0
-        #: calls that were sent and have not begun: plain ones as they are, others as number, body and descriptor
+        #: calls that were sent and have not started: plain ones unpickled, others as number, body and descriptor
         self._ahead: deque[tuple[Any, ...]] = deque()
-        #: number -> what atoms of a class share: pickled, and when that was needed
+        #: number -> data that atoms of a class share: pickled, and unpickled once it was needed
         self._known: dict[int, tuple[bytes, Any]] = {}
-        #: the context of which each call gets a copy, and that without the variables of the run
+        #: the context that each call gets a copy of, and the same without the variables of the run
         self._context = self._untouched = contextvars.copy_context()
-        #: number and result of the last call, if something may follow it
+        #: number and result of the last call, if a follower may start
         self._last: tuple[int, Any] = _NOBODY
 
     def run(self) -> None:
@@ -151,9 +151,9 @@ class Worker:
         self._untouched = self._context = contextvars.copy_context()
         try:
             self._work()
-        except BaseException as error:  # of a signal handler that a task has left behind
+        except BaseException as error:  # from a signal handler that a task has left behind
             for _ in range(_TRIES):
-                with contextlib.suppress(BaseException):  # another one
+                with contextlib.suppress(BaseException):  # another exception
                     self._end_early(error)
             os._exit(1)
 
@@ -171,7 +171,7 @@ class Worker:
             taken.clear()
 
     def _end_early(self, error: BaseException) -> None:
-        """Answer for the call that was taken, and end the process: what is known here may not be so any more."""
+        """Answer for the call that was taken, and end the process: its state may be inconsistent."""
         with self.sending:
             self._channel.flush()
             if self._taken and len(self._taken[0]) == TOKEN.size:
@@ -186,7 +186,7 @@ class Worker:
         os._exit(1)
 
     def _sent_as(self, number: int) -> tuple[Any, ...]:
-        """Return what was sent of a call, and forget those before it: the engine has taken these back."""
+        """Return the entry of a call, and drop the entries before it: the engine has cancelled those calls."""
         ahead, channel = self._ahead, self._channel
         while True:
             while ahead:
@@ -202,7 +202,7 @@ class Worker:
                 self._take_in(*channel.frames.popleft())
 
     def _take_in(self, kind: int, number: int, _: int, body: bytes, descriptor: int) -> None:
-        """Take in a frame."""
+        """Handle a frame."""
         if kind == wire.PLAIN_CALLS:
             self._ahead.extend(values.unpack(body, descriptor))
         elif kind == wire.CALL:
@@ -219,7 +219,7 @@ class Worker:
                 self._context.run(carried.put, changed["variables"])
 
     def _shared_by(self, number: int) -> Any:
-        """Return what atoms of a class share; unpickled when the first of them comes, as that may fail."""
+        """Return the data that atoms of a class share; unpickled for the first of them, as that may fail."""
         body, shared = self._known[number]
         if shared is None:
             shared = values.unpack(body, -1)
@@ -243,9 +243,9 @@ class Worker:
         self._atom = atom
         self._begun = started
         try:
-            made.extend(map(self._context.copy().run, (base.perform,), (atom,), (verb,), (kwargs,)))  # as above
+            made.extend(map(self._context.copy().run, (base.perform,), (atom,), (verb,), (kwargs,)))  # in C, as above
         except BaseException as error:
-            if not made:  # else it has come out of a signal handler, after the call
+            if not made:  # otherwise it came from a signal handler, after the call
                 made.append(Failure.from_exception(error) if isinstance(error, Exception) else base.Interrupt(error))
         if os.getpid() != self._process:
             _leave()
@@ -255,7 +255,7 @@ class Worker:
         self._atom = None
 
     def _opened(self, sent: tuple[Any, ...]) -> tuple[Any, str, dict[str, Any]] | None:
-        """Return the atom, the verb and the arguments of what was sent; None for a follower that does not begin."""
+        """Return the atom, the verb and the arguments of an entry; None for a follower that does not start."""
         if len(sent) == _UNREAD:
             sent = values.unpack(sent[1], sent[2])
         if len(sent) > _CALL:
@@ -270,7 +270,7 @@ class Worker:
         return atom, verb, kwargs
 
     def _deliver(self, number: int, atom: Any, outcome: Any) -> None:
-        """Send what came of a call."""
+        """Send the outcome of a call."""
         self._last = _NOBODY
         if type(outcome) is base.Interrupt:
             kind, (body, descriptor) = wire.EXITED, values.pack_exit(outcome.exception)
@@ -283,14 +283,14 @@ class Worker:
             os._exit(1)
 
     def _follow(self, sent: tuple[Any, ...]) -> bool:
-        """Give a follower the result of the call before it; returns whether that was the last one, and succeeded."""
+        """Give a follower the result of its predecessor; returns whether that was the last call, and succeeded."""
         kwargs, before, awaited = sent[4], sent[_CALL], sent[_CALL + 1]
         number, result = self._last
         kwargs.update(dict.fromkeys(awaited, result))
         return bool(before == number)
 
     def _packed(self, number: int, atom: Any, outcome: Any) -> tuple[bytes, int]:
-        """Return what came of a call as the body of a frame, or why it cannot be that; notes what may be followed."""
+        """Return the body of a frame with an outcome, or with an error if it cannot be sent; notes a flat result."""
         unsent: BaseException | None = None
         for _ in range(2):
             try:
@@ -299,7 +299,7 @@ class Worker:
                     self._last = number, outcome
                 return body, descriptor
             except BaseException as error:
-                unsent = error  # the first may have come out of a signal handler
+                unsent = error  # the first may have come from a signal handler
         return values.pack(Failure.from_exception(pickling.unsendable_result(atom.name, outcome, unsent)))
 
     def _forward(self, event: base.Event) -> None:
@@ -310,7 +310,7 @@ class Worker:
             self.send(wire.PROGRESS, details)
 
     def send(self, kind: int, value: Any) -> None:
-        """Send a value that belongs to the call that runs."""
+        """Send a value that belongs to the running call."""
         body, descriptor = values.pack(value)
         with self.sending:
             self._channel.send(kind, self._call, body, descriptor)
@@ -318,14 +318,14 @@ class Worker:
             os._exit(1)
 
     def forget(self) -> None:
-        """In a process that a task has forked: it is no worker, and nobody hears what it says."""
-        self.sending = threading.RLock()  # somebody may have held it
+        """In a process that a task has forked: it is no worker, and sends nothing."""
+        self.sending = threading.RLock()  # another thread may have held it
         self._channel.abandon()
         output.give_back(self.outputs)
 
 
 def _leave() -> None:
-    """End a process that a task has forked, and that has come back from the task."""
+    """End a process that a task has forked, and that has returned from the task."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()

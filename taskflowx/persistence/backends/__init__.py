@@ -1,7 +1,6 @@
-"""The stores there are: `fetch` makes one from its settings, `backend` makes it ready and closes it again.
+"""The available stores: `fetch` makes one from its settings, `backend` also prepares and closes it.
 
-Ours are looked up in a table, and imported when they are asked for; others are what installed packages register as
-entry points.
+Our stores are in a table, and are imported on demand; others are registered by installed packages as entry points.
 """
 
 from __future__ import annotations
@@ -41,23 +40,23 @@ _BACKENDS: dict[str, tuple[str, str, str | None]] = {
 def fetch(conf: Mapping[str, Any] | str, namespace: str = BACKEND_NAMESPACE, **kwargs: Any) -> Backend:
     """Make a store from its settings.
 
-    :param conf: a dict whose key `connection` names the store, such as `memory`, `dir:///path`, `sqlite:///path` or
-        `zookeeper://host:port`, or that name alone. What an address says beside it (`username`, `password`, `hostname`,
-        `port`, `key=value` after `?`) is added to the settings, which go before it. A key of the dict that the store
-        does not know is named in a warning
-    :param namespace: the group of entry points in which stores are looked up that are not ours
+    :param conf: a dict whose key `connection` selects the store, such as `memory`, `dir:///path`, `sqlite:///path` or
+        `zookeeper://host:port`, or that address alone. Other parts of an address (`username`, `password`, `hostname`,
+        `port`, `key=value` after `?`) are added to the settings, which take precedence. An unknown key of the dict is
+        named in a warning
+    :param namespace: the group of entry points of stores that are not ours
     :param kwargs: further arguments of the store's class
     :raises NotFound: when there is no such store, or its driver is not installed
-    :raises ValueError: when an address has a setting that the store does not know
+    :raises ValueError: when an address has an unknown setting
     """
     settings = _settings(conf)
     scheme = settings["connection"].partition(":")[0].strip().lower()
-    name = scheme.partition("+")[0]  # what stands after it names the driver
+    name = scheme.partition("+")[0]  # the part after it names the driver
     made_by = _backend_class(name, namespace)
     known: frozenset[str] | None = getattr(made_by, "SETTINGS", None)
     if known is not None:
         _check_settings(name, settings, known)
-        if name in _BACKENDS and _BACKENDS[name] is not _SQL:  # after "?" these have options of the driver
+        if name in _BACKENDS and _BACKENDS[name] is not _SQL:  # their settings after "?" are options of the driver
             settings = _refined(settings, known)
     for key, value in _parts(settings["connection"]).items():
         settings.setdefault(key, value)
@@ -66,7 +65,7 @@ def fetch(conf: Mapping[str, Any] | str, namespace: str = BACKEND_NAMESPACE, **k
 
 
 def _check_settings(name: str, settings: dict[str, Any], known: frozenset[str]) -> None:
-    """Warn of settings that a store does not know: others may have put them there, so they are not refused."""
+    """Warn of unknown settings: they may be meant for another program, so they are no error."""
     for key in settings:
         if key not in known and key != "connection":
             LOG.warning(
@@ -75,9 +74,9 @@ def _check_settings(name: str, settings: dict[str, Any], known: frozenset[str]) 
 
 
 def _refined(settings: dict[str, Any], known: frozenset[str]) -> dict[str, Any]:
-    """Return settings with those that stand after "?" in the address, which has a "#" as any other letter.
+    """Return the settings, those after "?" in the address included; "#" has no special meaning there.
 
-    :raises ValueError: when there is one that the store does not know
+    :raises ValueError: when a setting is unknown
     """
     address, _, query = settings["connection"].partition("?")
     given: dict[str, Any] = {}
@@ -94,7 +93,7 @@ def _refined(settings: dict[str, Any], known: frozenset[str]) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def backend(conf: Mapping[str, Any] | str, namespace: str = BACKEND_NAMESPACE, **kwargs: Any) -> Iterator[Backend]:
-    """Make a store as `fetch` does, ready to be written to, and close it at the end of the block."""
+    """Make a store as `fetch` does, upgrade it, and close it at the end of the block."""
     with contextlib.closing(fetch(conf, namespace, **kwargs)) as made:
         with contextlib.closing(made.get_connection()) as connection:
             connection.upgrade()
@@ -102,9 +101,9 @@ def backend(conf: Mapping[str, Any] | str, namespace: str = BACKEND_NAMESPACE, *
 
 
 def _settings(conf: Mapping[str, Any] | str) -> dict[str, Any]:
-    """Return the settings as a dict of their own.
+    """Return the settings as a new dict.
 
-    :raises TypeError, ValueError: when they do not say what store is meant
+    :raises TypeError, ValueError: when they do not select a store
     """
     settings = {"connection": conf} if isinstance(conf, str) else dict(conf) if hasattr(conf, "keys") else None
     if settings is None:
@@ -116,19 +115,19 @@ def _settings(conf: Mapping[str, Any] | str) -> dict[str, Any]:
 
 
 def _parts(address: str) -> dict[str, Any]:
-    """Return what an address says, but for its scheme and path."""
+    """Return the parts of an address, except its scheme and path."""
     try:
         parts = urllib.parse.urlsplit(address)
-    except ValueError:  # a driver may know addresses that are no URL; it reads them itself
+    except ValueError:  # a driver may accept addresses that are no URL; it parses them itself
         return {}
     try:
         port = parts.port
-    except ValueError:  # several servers, each with a port of its own
+    except ValueError:  # several servers, each with its own port
         port = None
     found = {
         "username": parts.username and urllib.parse.unquote(parts.username),
         "password": parts.password and urllib.parse.unquote(parts.password),
-        "hostname": parts.netloc.rpartition("@")[2],  # with its port, as drivers take it
+        "hostname": parts.netloc.rpartition("@")[2],  # with its port, as drivers expect it
         "port": port,
         **dict(urllib.parse.parse_qsl(parts.query)),
     }

@@ -1,23 +1,22 @@
-"""Runs kept in a folder, as files of JSON.
+"""Runs kept in a folder, as JSON files.
 
     <path>/books/<uuid>/metadata           the record of a book; beside it a link to the folder of each of its flows
     <path>/flow_details/<uuid>/metadata    the record of a flow; beside it a link to the folder of each of its atoms
     <path>/atom_details/<uuid>/metadata    the record of an atom
 
-TaskFlow reads what is written here, and the other way round. Links are relative, so the folder can be moved.
+TaskFlow can read these files, and its files can be read here. Links are relative, so the folder can be moved.
 
 What must stay true:
 
-- A record is replaced as a whole: it is written to a file of its own, brought to the disk, and then renamed. So a
-  reader finds the old one or the new one, whenever the writer dies; what a dead writer leaves behind is never read.
-- What one step of a run writes is written as a whole: where it is more than one record, all of them go to the file
-  `journal` of the flow first. Whoever reads or writes the flow next finishes what a dead writer has left there.
-- What a method has written is on the disk when it returns. A folder of which the system could not say so is asked for
-  again before the next write.
+- A record is replaced atomically: it is written to a temporary file, synced to the disk, and then renamed. So a reader
+  finds the old one or the new one, whenever the writer dies; leftovers of a dead writer are never read.
+- A step of a run is written atomically: if it has more than one record, all of them go to the file `journal` of the
+  flow first. The next reader or writer of the flow completes the journal of a dead writer.
+- When a method returns, its writes are on the disk. A failed sync of a folder is repeated before the next write.
 - While a method writes a book, a flow or an atom, no other method writes the same one, and none reads it as a whole:
-  the file `lock` beside its record is locked, which keeps out other processes and other threads. That of a flow says
-  how often its run was written, and who runs it now. A process that is forked meanwhile does not keep the lock.
-- Nobody else may read what is made here: files are 0600, folders 0700.
+  the file `lock` beside its record is locked, which excludes other processes and other threads. That of a flow also
+  holds the claim of its run. A forked process does not keep the lock.
+- Only the owner may read these files: files are 0600, folders 0700.
 """
 
 from __future__ import annotations
@@ -51,17 +50,17 @@ _UNFINISHED = tuple(f".{name}." for name in _OURS)
 _LONGEST_NAME = 255  # bytes, on nearly all file systems
 _FILE_MODE = 0o600
 _FOLDER_MODE = 0o700
-_BINARY = getattr(os, "O_BINARY", 0)  # Windows changes the ends of lines without it
+_BINARY = getattr(os, "O_BINARY", 0)  # Windows translates line ends without it
 
 
 class DirBackend(path_based.PathBasedBackend):
     """Keeps runs in a folder.
 
-    :param conf: `path` is the folder, made when it is first written to; it can stand in the `connection` too, as in
+    :param conf: `path` is the folder, made by the first write; it can be given in the `connection` too, as in
         `dir:///path`, `dir://~/path` or `dir://path`, which is relative to the working directory. `encoding` is that of
-        the files, UTF-8 by default. With `sync` false, what has been written may be lost when the machine (not only the
+        the files, UTF-8 by default. With `sync` false, recent writes may be lost when the machine (not only the
         process) dies, and writing is much faster
-    :raises ValueError: when there is no path, or it begins with a home folder that is not known
+    :raises ValueError: when there is no path, or it begins with an unknown home folder
     """
 
     SETTINGS: ClassVar[frozenset[str] | None] = frozenset(
@@ -82,7 +81,7 @@ class DirBackend(path_based.PathBasedBackend):
             "".encode(self.encoding)
         except LookupError as error:
             raise ValueError(f"There is no encoding {self.encoding!r}") from error
-        #: folders of which it is not known whether their names are on the disk
+        #: folders that may not be synced
         self.unsynced: set[str] = set()
         self.sync: bool = arguments.to_bool("The setting 'sync'", self._conf.get("sync", True))
 
@@ -91,7 +90,7 @@ class DirBackend(path_based.PathBasedBackend):
 
         scheme, _, address = str(self._conf.get("connection") or "").partition(":")
         path = urllib.parse.unquote(address.partition("?")[0]).removeprefix("//")
-        if scheme.strip().lower() == "file":  # where files are is said in such addresses
+        if scheme.strip().lower() == "file":  # such an address contains the path
             path = path.removeprefix("localhost") if path.startswith("localhost/") else path
         return path
 
@@ -100,7 +99,7 @@ class DirBackend(path_based.PathBasedBackend):
         return Connection(self)
 
     def close(self) -> None:
-        """Nothing is shared by connections, so there is nothing to let go of."""
+        """Do nothing: connections share nothing."""
 
 
 class Connection(path_based.PathBasedConnection):
@@ -152,8 +151,8 @@ class Connection(path_based.PathBasedConnection):
         self._replace(path, _RECORD, value)
 
     def _replace(self, path: str, name: str, value: str) -> None:
-        """Put text into a file, as a whole and on the disk."""
-        # Nobody else writes to this file, and what an earlier process of this number has left in it is of no use.
+        """Replace a file atomically, and sync it to the disk."""
+        # No other thread writes to this file, and a leftover of an earlier process with this id is overwritten.
         unfinished = f"{path}/.{name}.{os.getpid()}-{threading.get_ident()}"
         record = f"{path}/{name}"
         data = value.encode(self._backend.encoding)
@@ -215,7 +214,7 @@ class Connection(path_based.PathBasedConnection):
         return _locked(path, alone=False, patience=self._seconds_left)
 
     def save_logbook(self, book: models.LogBook) -> models.LogBook:
-        """Store a book with all that is in it, merged into what is stored of it."""
+        """Store a book with all its content, merged into the stored one."""
         arguments.check_like("book", book, ("uuid", "created_at"), "a LogBook")
         for detail in book:
             with self._reading(self._place_of(self.flow_path, detail.uuid)):
@@ -223,7 +222,7 @@ class Connection(path_based.PathBasedConnection):
         return super().save_logbook(book)
 
     def _write_turn(self, flow_path: str, changes: Any, transaction: Any) -> None:
-        if len(changes) <= 1:  # a record is replaced as a whole anyway
+        if len(changes) <= 1:  # a single record is replaced atomically anyway
             self._write(changes, transaction)
             return
         base = self._backend.path
@@ -236,9 +235,9 @@ class Connection(path_based.PathBasedConnection):
         self._end_turn(flow_path)
 
     def _finish_turn(self, path: str) -> None:
-        """Write what a writer that died half way has left to be written.
+        """Complete the journal of a writer that has died.
 
-        :raises Unreadable: when that is damaged; then nothing of it is written
+        :raises Unreadable: when it is damaged; then nothing of it is written
         """
         journal = f"{path}/{_JOURNAL}"
         try:
@@ -259,9 +258,9 @@ class Connection(path_based.PathBasedConnection):
         self._end_turn(path)
 
     def _checked_entry(self, place: str, link: str | None, kept: str) -> tuple[str, str | None, str]:
-        """Return an entry of a journal with whole paths.
+        """Return an entry of a journal with absolute paths.
 
-        :raises StorageFailure, KeyError, TypeError, ValueError: when it is none of a record in this store
+        :raises StorageFailure, KeyError, TypeError, ValueError: when it is no entry of a record in this store
         """
         base = self._backend.path
         for part in (place, kept) if link is None else (place, kept, link):
@@ -296,21 +295,21 @@ class Connection(path_based.PathBasedConnection):
     def _end_turn(self, path: str) -> None:
         with _translated(path):
             os.unlink(f"{path}/{_JOURNAL}")
-            self._bring_to_disk(path)  # it must not come back when newer records have been written
+            self._bring_to_disk(path)  # it must not reappear after newer records have been written
 
-    # A version is not brought to the disk: who knows an older one dies with the machine, too.
+    # A version is not synced to the disk: processes with an older one die with the machine, too.
 
     def _get_claim(self, flow_uuid: str) -> owners.Claim | None:
         path = f"{self.flow_path}/{flow_uuid}/{_LOCK}"
         with _translated(path), contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
             kept = file.read()
-            # A machine that dies may leave zeros, as it was not told to bring it to the disk.
+            # A crash of the machine may leave zeros, as the file is not synced.
             return self._to_claim(kept, path) if kept.strip(b"\0 ") else None
         return None
 
     def _set_claim(self, flow_uuid: str, claim: owners.Claim, transaction: Any) -> None:
         path = f"{self.flow_path}/{flow_uuid}/{_LOCK}"
-        # One write in place, of a length that stays: whoever dies here leaves the old one or the new one.
+        # One write in place, of constant length: a crash leaves the old claim or the new one.
         text = claim.to_json().ljust(_ROOM).encode()
         with _translated(path):
             number = os.open(path, os.O_WRONLY | _BINARY)
@@ -324,13 +323,13 @@ class Connection(path_based.PathBasedConnection):
             return
         parent = os.path.dirname(path)
         self._make_folder(parent)
-        with contextlib.suppress(FileExistsError):  # by somebody else, just now
+        with contextlib.suppress(FileExistsError):  # another process was faster
             os.mkdir(path, _FOLDER_MODE)
-            os.chmod(path, _FOLDER_MODE)  # the umask may have taken something away
+            os.chmod(path, _FOLDER_MODE)  # the umask may have removed bits
         self._bring_to_disk(parent)
 
     def _bring_to_disk(self, path: str) -> None:
-        """Make sure that the names in a folder survive the machine."""
+        """Sync the names in a folder to the disk."""
         if not self._backend.sync or sys.platform == "win32":
             return
         try:
@@ -346,15 +345,15 @@ class Connection(path_based.PathBasedConnection):
             raise
 
 
-_locks: set[int] = set()  # descriptors of what is locked now
-_waiting: dict[str, collections.deque[threading.Event]] = {}  # path -> those of this process who wait for its lock
+_locks: set[int] = set()  # descriptors of locked files
+_waiting: dict[str, collections.deque[threading.Event]] = {}  # path -> the waiting threads of this process
 _waiting_lock = threading.Lock()
 
 
 def _forget_locks() -> None:
-    """Close, in a process that was forked, what keeps the locks of its parent."""
+    """In a forked process, close the descriptors that hold the locks of its parent."""
     global _waiting, _waiting_lock
-    _waiting, _waiting_lock = {}, threading.Lock()  # threads that are not here may be in it, or have it
+    _waiting, _waiting_lock = {}, threading.Lock()  # a thread of the parent may have changed or locked them
     while _locks:
         with contextlib.suppress(OSError):
             os.close(_locks.pop())
@@ -366,22 +365,22 @@ if hasattr(os, "register_at_fork"):
 
 @contextlib.contextmanager
 def _locked(path: str, *, alone: bool, patience: Callable[[], float]) -> Iterator[None]:
-    """Lock a record for the time of the block; one that is not there yet has nothing to be locked.
+    """Lock a record for the block; a record that does not exist is not locked.
 
-    :param alone: whether to keep out readers as well
-    :param patience: says for how many seconds it may be waited for
+    :param alone: whether to exclude readers as well
+    :param patience: returns the maximum wait in seconds
     """
     path = f"{path}/{_LOCK}"
     number = _open_lock(path, alone=alone)
     try:
-        # Not `lockf`: it does not keep out other threads, and any thread that closes the file gives the lock up.
+        # Not `lockf`: it does not exclude other threads, and any thread that closes the file releases the lock.
         while number is not None and sys.platform != "win32":
             _locks.add(number)
             with _translated(path):
                 _lock(number, path, alone=alone, patience=patience)
                 if os.fstat(number).st_nlink:
                     break
-            _unlock(number, path)  # it was removed while it was waited for
+            _unlock(number, path)  # it was removed during the wait
             number = _open_lock(path, alone=alone)
         yield
     finally:
@@ -393,7 +392,7 @@ def _lock(number: int, path: str, *, alone: bool, patience: Callable[[], float])
     import fcntl
 
     kind = (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB
-    if not alone or path not in _waiting:  # who writes again and again must not always be the first
+    if not alone or path not in _waiting:  # a thread that writes repeatedly must not always be the first
         with contextlib.suppress(BlockingIOError):
             fcntl.flock(number, kind)
             return
@@ -404,7 +403,7 @@ def _lock(number: int, path: str, *, alone: bool, patience: Callable[[], float])
         queue.append(turn)
     _call_next(path)
     try:
-        # One of this process looks often, as the system has no wait that ends; the others wait for their turn.
+        # One thread of this process polls, as the system has no wait with a timeout; the others wait for their turn.
         turn.wait(max(ends - time.monotonic(), 0))
         while True:
             turn.clear()
@@ -414,7 +413,7 @@ def _lock(number: int, path: str, *, alone: bool, patience: Callable[[], float])
             if time.monotonic() >= ends:
                 msg = f"'{path}' is locked by {_holders(number)}, and stayed so\nEnd that process if it is stuck"
                 raise exceptions.StorageFailure(msg)
-            turn.wait(0.001)  # or until it is given up here
+            turn.wait(0.001)  # or until this process releases it
     finally:
         with _waiting_lock:
             queue.remove(turn)
@@ -424,7 +423,7 @@ def _lock(number: int, path: str, *, alone: bool, patience: Callable[[], float])
 
 
 def _call_next(path: str) -> None:
-    """Let the first one look that waits for a lock in this process."""
+    """Let the first thread that waits for a lock in this process poll it."""
     if path in _waiting:
         with _waiting_lock:
             for turn in itertools.islice(_waiting.get(path, ()), 1):
@@ -432,7 +431,7 @@ def _call_next(path: str) -> None:
 
 
 def _holders(number: int) -> str:
-    """Name the processes that keep a file locked, where the system tells."""
+    """Name the processes that hold a file lock, where the system tells."""
     inode = str(os.fstat(number).st_ino)
     found = set()
     with contextlib.suppress(OSError), open("/proc/locks", encoding="ascii", errors="replace") as file:
@@ -444,27 +443,27 @@ def _holders(number: int) -> str:
 
 def _unlock(number: int, path: str) -> None:
     if number not in _locks and sys.platform != "win32":
-        return  # this is a fork of the process that has it
+        return  # this is a fork of the process that holds it
     _locks.discard(number)
     try:
         if sys.platform != "win32":
             import fcntl
 
-            fcntl.flock(number, fcntl.LOCK_UN)  # to close it is not enough where a fork has it, too
+            fcntl.flock(number, fcntl.LOCK_UN)  # closing is not enough where a fork holds it, too
     finally:
         os.close(number)
     _call_next(path)
 
 
 def _open_lock(path: str, *, alone: bool) -> int | None:
-    """Open the file that is locked, and make it if it is to be written; None when there is nothing to be locked."""
+    """Open the lock file, and make it for a write; None when there is nothing to lock."""
     with _translated(path):
         for flags in (0, os.O_CREAT | os.O_EXCL, 0) if alone else (0,):
             try:
                 number = os.open(path, (os.O_RDWR if alone else os.O_RDONLY) | flags | _BINARY, _FILE_MODE)
             except FileNotFoundError:
                 continue
-            except FileExistsError:  # it was made just now
+            except FileExistsError:  # another process was faster
                 continue
             if flags:
                 _make_private(number)
@@ -473,16 +472,16 @@ def _open_lock(path: str, *, alone: bool) -> int | None:
 
 
 def _make_private(number: int) -> None:
-    """Give a file that was made just now its mode, whatever the umask has taken away."""
+    """Set the mode of a new file, whatever the umask has removed."""
     if hasattr(os, "fchmod"):
         os.fchmod(number, _FILE_MODE)
 
 
 @contextlib.contextmanager
 def _translated(path: str) -> Iterator[None]:
-    """Raise what goes wrong with files as errors of ours.
+    """Translate errors of files into our own.
 
-    :param path: what is looked for
+    :param path: the file in question
     """
     try:
         yield

@@ -1,8 +1,8 @@
-"""Runs kept in memory, for as long as their `MemoryBackend` lives; and the tree of paths that they are kept in.
+"""Runs kept in memory, for the lifetime of their `MemoryBackend`; and the tree of paths that they are kept in.
 
-What must stay true: values that a run takes from one atom to the next are neither copied nor serialised here. An engine
-has its record held as it is (`MemoryBackend.hold`) and writes nothing more. Everybody else gets and leaves copies, as
-with any other store; a value that cannot be copied is shared.
+What must stay true: values that a run passes from one atom to the next are neither copied nor serialised here. The
+store holds an engine's own record (`MemoryBackend.hold`), and the engine writes nothing more. All other callers pass
+and get copies, as with any other store; a value that cannot be copied is shared.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class FakeInode(tree.Node):
 
     :param item: its name
     :param path: its full path
-    :param value: what is kept there
+    :param value: its value
     """
 
     def __init__(self, item: str, path: str, value: Any = None) -> None:
@@ -39,7 +39,7 @@ class FakeInode(tree.Node):
 class FakeFilesystem:
     """A tree of paths, such as `/a/b`, that each hold a value.
 
-    :param deep_copy: whether values are copied on their way in and out
+    :param deep_copy: whether values are copied on writes and reads
     """
 
     root_path: ClassVar[str] = posixpath.sep
@@ -50,7 +50,7 @@ class FakeFilesystem:
 
     @classmethod
     def normpath(cls, path: str) -> str:
-        """Return a path in the one form in which it is known here.
+        """Return a path in its normal form.
 
         :raises ValueError: when it does not begin at the root
         """
@@ -60,7 +60,7 @@ class FakeFilesystem:
             raise ValueError(
                 f"This filesystem can only normalize paths that start with {cls.root_path}: '{path}' is not valid"
             )
-        return cls.root_path + posixpath.normpath(path).lstrip(cls.root_path)  # two at the beginning would stay
+        return cls.root_path + posixpath.normpath(path).lstrip(cls.root_path)  # two leading slashes would stay
 
     @staticmethod
     def split(p: str) -> tuple[str, str]:
@@ -73,7 +73,7 @@ class FakeFilesystem:
         return posixpath.sep.join(pieces)
 
     def ensure_path(self, path: str) -> None:
-        """Make what is missing of a path."""
+        """Make a path, and its missing parents."""
         path = self.normpath(path)
         missing = []
         while path not in self._inodes:
@@ -83,16 +83,16 @@ class FakeFilesystem:
             self._put(each, None)
 
     def get(self, path: str, default: Any = None) -> Any:
-        """Return the value at a path, where links are followed, or a default if there is none."""
+        """Return the value at a path, following links, or a default if there is none."""
         try:
             return self[path]
         except exceptions.NotFound:
             return default
 
     def ls_r(self, path: str, absolute: bool = False) -> list[str]:
-        """Return the paths of everything below a path, level by level.
+        """Return all paths below a path, level by level.
 
-        :param absolute: whether they begin at the root, and not at that path
+        :param absolute: whether they are absolute, and not relative to that path
         """
         inode = self._inode(path)
         top = inode.metadata["path"].rstrip(self.root_path) + self.root_path
@@ -100,7 +100,7 @@ class FakeFilesystem:
         return paths if absolute else [each.removeprefix(top) for each in paths]
 
     def ls(self, path: str, absolute: bool = False) -> list[str]:
-        """Return what is right below a path.
+        """Return the members right below a path.
 
         :param absolute: whether as paths, and not as names
         """
@@ -112,9 +112,9 @@ class FakeFilesystem:
         self._inodes = {self.root_path: self._root}
 
     def delete(self, path: str, recursive: bool = False) -> None:
-        """Remove a path; of a link, not what it leads to.
+        """Remove a path; a link, but not its target.
 
-        :param recursive: whether with all that is below it
+        :param recursive: whether with everything below it
         :raises NotFound: when there is no such path
         :raises ValueError: when there is something below it, or it is the root
         """
@@ -139,8 +139,8 @@ class FakeFilesystem:
     def symlink(self, src_path: str, dest_path: str) -> None:
         """Make a link.
 
-        :param src_path: where it leads; nothing need be there yet
-        :param dest_path: where it is
+        :param src_path: its target, which need not exist
+        :param dest_path: its path
         """
         target = self.normpath(src_path)
         dest_path = self.normpath(dest_path)
@@ -173,7 +173,7 @@ class FakeFilesystem:
             raise exceptions.NotFound(msg) from None
 
     def _put(self, path: str, value: Any) -> FakeInode:
-        """Put a value, as it is, at a normal path."""
+        """Put a value, uncopied, at a normalised path."""
         inode = self._inodes.get(path)
         if inode is not None:
             inode.metadata["value"] = value
@@ -195,9 +195,9 @@ def _shown(inode: Any) -> str:
 
 
 class MemoryBackend(path_based.PathBasedBackend):
-    """Keeps runs in memory; connections of one of these share what is kept, two of these share nothing.
+    """Keeps runs in memory; its connections share one store, and two backends share nothing.
 
-    :param conf: with `deep_copy` false, what is stored and read shares its values with what was given
+    :param conf: with `deep_copy` false, the store shares values with its callers
     """
 
     SETTINGS: ClassVar[frozenset[str] | None] = frozenset({"path", "deep_copy"})
@@ -217,19 +217,19 @@ class MemoryBackend(path_based.PathBasedBackend):
         return Connection(self)
 
     def close(self) -> None:
-        """Connections hold nothing, and what is kept stays, so there is nothing to let go of."""
+        """Do nothing: connections hold no resources, and the records stay."""
 
     def hold(self, flow_detail: models.FlowDetail) -> None:
-        """Keep the detail of a flow as it is: what happens to it, or is added to it, is stored at once.
+        """Hold the detail of a flow itself: a change to it is stored at once.
 
-        A later update by somebody else takes its place.
+        A later update from elsewhere replaces it.
 
         :param flow_detail: stored, in no book, if it is not stored yet
         """
         with self.lock:
             held = self._held.get(flow_detail.uuid)
             if held is not None and held.detail is flow_detail:
-                held.placed.clear()  # to be put in their places again, where somebody else has updated them
+                held.placed.clear()  # place them again: another caller may have updated them
                 return
             connection = self.get_connection()
             path = connection._join_path(connection.flow_path, flow_detail.uuid)
@@ -238,16 +238,16 @@ class MemoryBackend(path_based.PathBasedBackend):
 
 
 class _Held:
-    """The detail of a flow that is kept as it is."""
+    """The detail of a flow that is held itself."""
 
     __slots__ = ("detail", "placed")
 
     def __init__(self, detail: models.FlowDetail) -> None:
         self.detail = detail
-        self.placed: set[str] = set()  # uuids of those of its atoms that have been put in their places
+        self.placed: set[str] = set()  # uuids of its atoms that have been placed at their paths
 
     def version(self) -> int:
-        """Return a number that differs, as good as certainly, whenever something in the detail has changed."""
+        """Return a number that differs, almost certainly, whenever something in the detail has changed."""
         facts: list[Any] = [self.detail.state, *_told(self.detail.meta)]
         for atom in self.detail:
             facts += (atom.name, atom.state, atom.intention, *_told(atom.meta))
@@ -264,7 +264,7 @@ def _told(meta: dict[str, Any]) -> Iterator[Any]:
 
 
 class Connection(path_based.PathBasedConnection):
-    """Reads and writes what a `MemoryBackend` keeps: details, at the paths where other stores keep their text."""
+    """Reads and writes the details in a `MemoryBackend`, at the paths where other stores keep text."""
 
     _backend: MemoryBackend
 
@@ -283,7 +283,7 @@ class Connection(path_based.PathBasedConnection):
         atom_details: Iterable[models.AtomDetail],
         owner: owners.Owner | None = None,
     ) -> None:
-        """Keep the details as they are, see `MemoryBackend.hold`."""
+        """Hold the details themselves, see `MemoryBackend.hold`."""
         with self._backend.lock:
             self._get_item(self._place_of(self.flow_path, flow_detail.uuid))
             self._backend.hold(flow_detail)
@@ -344,11 +344,11 @@ class Connection(path_based.PathBasedConnection):
     def _unpack(self, kept: Any, load: Callable[[dict[str, Any]], Any]) -> tuple[Any, path_tree.Place]:
         return _copy_of(kept, self._backend.deep_copy), path_tree.Place(
             0
-        )  # children are listed in the order in which they came
+        )  # children are listed in the order of insertion
 
     def _get_claim(self, flow_uuid: str) -> owners.Claim | None:
         held = self._held.get(flow_uuid)
-        if held is not None:  # it changes without being written: its version is what it says now
+        if held is not None:  # it changes without a write: compute its version
             return owners.Claim(held.version(), None, 0.0)
         return self._claims.get(flow_uuid)
 
@@ -364,13 +364,13 @@ class Connection(path_based.PathBasedConnection):
         return self._held.get(name) if above == self.flow_path else None
 
     def _let_go(self, path: str) -> None:
-        """Stop to hold what is at a path, which is written by somebody else or removed."""
+        """Stop holding a detail that another caller writes or removes."""
         if held := self._held_at(path):
             self._place_atoms(held)
             del self._held[held.detail.uuid]
 
     def _place_atoms(self, held: _Held) -> None:
-        """Put the atoms in a held detail that are new since the last time in their places."""
+        """Place the new atoms of a held detail at their paths."""
         if len(held.placed) == len(held.detail):
             return
         flow_path = self._join_path(self.flow_path, held.detail.uuid)
@@ -384,7 +384,7 @@ class Connection(path_based.PathBasedConnection):
 
 
 def _copy_of(detail: Any, deep_copy: bool) -> Any:
-    """Return a copy of a detail or of a book, without what is in it."""
+    """Return a copy of a detail or of a book, without its content."""
     if not isinstance(detail, models.AtomDetail):
         made = detail.copy(retain_contents=False)
     else:

@@ -1,8 +1,8 @@
-"""Runs kept in a SQL database: SQLite, PostgreSQL, MySQL or MariaDB, through the drivers that SQLAlchemy knows.
+"""Runs kept in a SQL database: SQLite, PostgreSQL, MySQL or MariaDB, through SQLAlchemy's drivers.
 
 `sql_settings` reads the configuration, `sql_units` runs transactions, `sql_connection` reads and writes records in
 them, with the help of `sql` (the statements), `sql_rows` (details as rows), `sql_reader` and `sql_books`; `migrations`
-makes the tables. Here they are put together.
+makes the tables. This module combines them.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 MAX_RETRIES = 3
 _SMALL = 10_000  # bytes that every store takes
 
-# With these, each connection is to come from the pool.
+# With these, each transaction takes its connection from the pool.
 _OWN_RULES = ("checkout_ping", "engine_args", "max_pool_size")
 
 _STRICT = "SET SESSION sql_mode = CONCAT(@@SESSION.sql_mode, ',STRICT_ALL_TABLES')"
 
-# What the columns of values take, which is little in tables that TaskFlow has made.
+# The size of the columns of values, which is small in tables that TaskFlow has made.
 _COLUMNS = """SELECT MIN(character_octet_length) FROM information_schema.columns
 WHERE table_schema = DATABASE() AND table_name = 'atomdetails' AND column_name IN ('results', 'revert_results')"""
 
@@ -46,14 +46,14 @@ class SQLAlchemyBackend(base.Backend):
 
     :param conf: `connection` is the address, such as `sqlite:///path`, `sqlite://` (in memory),
         `postgresql://user@host/database` or `mysql+pymysql://user@host/database`. `max_pool_size`, `max_overflow`,
-        `pool_timeout` (seconds) set the pool of connections, `idle_timeout` (seconds) when an old one is replaced,
-        `max_retries` how often a unit of work is run again after the database was lost, `connect_timeout` (10 seconds)
-        how long it may take to connect, and `read_timeout` (60 seconds, 0 for any time) how long a server may take to
-        answer a statement. `isolation_level`, `mysql_sql_mode`, `checkout_ping` (ask a connection whether it lives
-        before each use) and `engine_args` (a dict for `sqlalchemy.create_engine`) are for special needs. All but the
-        last may stand in the address as well: `postgresql://user@host/database?max_pool_size=3`
+        `pool_timeout` (seconds) set the pool of connections, `idle_timeout` (seconds) the age at which a connection is
+        replaced, `max_retries` how often a transaction is retried after the database was lost, `connect_timeout` (10
+        seconds) the time limit for connecting, and `read_timeout` (60 seconds, 0 for no limit) that for the answer to a
+        statement. `isolation_level`, `mysql_sql_mode`, `checkout_ping` (ping a connection before each use) and
+        `engine_args` (a dict for `sqlalchemy.create_engine`) are for special needs. All but the last may be given in
+        the address as well: `postgresql://user@host/database?max_pool_size=3`
     :param engine: used instead of a new one, as it is, and left open
-    :raises ValueError: when the address or a number cannot be read, or the address has a setting that nobody knows
+    :raises ValueError: when the address or a number cannot be parsed, or the address has an unknown setting
     :raises NotFound: when the driver for the database is not installed
     """
 
@@ -87,28 +87,28 @@ class SQLAlchemyBackend(base.Backend):
         self.histories = sql_histories.Histories()
         self.reader = Reader(self._family, self.histories)
         self.statements = sql.statements(self._family)
-        #: uuid of a flow -> its state and metadata that a run has written last; they change seldom
+        #: uuid of a flow -> its state and metadata as a run last wrote them; they change seldom
         self.written: dict[str, tuple[Any, ...]] = {}
-        #: whether the database refuses an atom whose flow is not there; SQLite does if it is told to
+        #: whether the database rejects an atom without its flow; SQLite does if it is configured to
         self.checks_parents = self._owns_engine or self._family != "sqlite"
 
     @property
     def engine(self) -> sa.Engine:
-        """The engine of SQLAlchemy through which the database is reached."""
+        """The SQLAlchemy engine of the database."""
         return self._units.engine
 
     @property
     def family(self) -> str:
-        """Which of `sql.FAMILIES` the database belongs to."""
+        """The family of the database, one of `sql.FAMILIES`."""
         return self._family
 
     @property
     def units(self) -> Units:
-        """What runs units of work."""
+        """Runs transactions."""
         return self._units
 
     def get_connection(self) -> Connection:
-        """Return a new connection; the database is not asked before it is used."""
+        """Return a new connection; the database is contacted at its first use."""
         return Connection(self, self._upgrade_lock)
 
     def close(self) -> None:
@@ -118,17 +118,17 @@ class SQLAlchemyBackend(base.Backend):
             self.engine.dispose()
 
     def forget_file(self) -> None:
-        """Take the file that is there now for the database, whichever was opened before."""
+        """Accept the current file as the database, whichever was opened before."""
         if self._file is not None:
             self._units.let_go()
             self.engine.dispose()
             self._file.forget()
 
     def check_value(self, value: Any, what: str) -> None:
-        """Check that the database can hold a value as a part of a record; it is asked for its limits once.
+        """Check that the database can hold a value as a part of a record; its limits are read once.
 
         :param what: names the value in errors, such as "result of atom 'x'"
-        :raises Unstorable: when it cannot; says what it was and why
+        :raises Unstorable: when it cannot; says what the value is and why
         """
         text = codec.dumps(value, what)
         if len(text) <= _SMALL and self._family != "postgresql":
@@ -149,7 +149,7 @@ class SQLAlchemyBackend(base.Backend):
         """
         what = f"the record of atom '{atom_detail.name}'"
         if isinstance(atom_detail, RetryDetail) and self.histories.usable and self.histories.concerns(atom_detail):
-            # More than these are never in its row, unless all of them have room there.
+            # The row has no more than these, unless there is room for all of them.
             texts = [self.rows.of_attempts(atom_detail, max(0, len(atom_detail.results) - MOST), MOST)[-1]]
         else:
             texts = [text for text in self.rows.of_atom(atom_detail, "") if isinstance(text, str)]
@@ -174,7 +174,7 @@ class SQLAlchemyBackend(base.Backend):
             raise exceptions.Unstorable(f"{msg}\nMake the columns LONGTEXT, or keep large values elsewhere")
 
     def _limits(self) -> tuple[int, int]:
-        """Return how many bytes MariaDB takes in a value, and in a statement."""
+        """Return the maximum sizes in bytes of a value, and of a statement, in MariaDB."""
         if self._column_limit is None or self._units.limit is None:
             failed = "Failed asking the database for its limits"
             rows = self._units.run(failed, lambda unit: unit.rows(_COLUMNS), writes=False)
@@ -182,7 +182,7 @@ class SQLAlchemyBackend(base.Backend):
         return self._column_limit, self._units.limit or 0
 
     def _prepare(self, pooled: Any) -> int:
-        """Set up a new connection; returns how many bytes its server takes in one statement, 0 for any number."""
+        """Set up a new connection; returns the server's maximum size of a statement in bytes, 0 for no limit."""
         raw = pooled.dbapi_connection
         if self._family == "sqlite":
             if self._owns_engine:
@@ -192,13 +192,13 @@ class SQLAlchemyBackend(base.Backend):
         limit = 0
         if self._family == "postgresql":
             if self._owns_engine and getattr(raw, "prepare_threshold", None) is not None:
-                # Between us and the server is a pooler if the process that we talk to is none of the server's. What was
-                # prepared on one of its connections is not there on the next one.
+                # If the process id is not the server's, a pooler is in between. A statement prepared on one of its
+                # connections does not exist on the next one.
                 cursor.execute("SELECT pg_backend_pid()")
                 if cursor.fetchone()[0] != raw.info.backend_pid:
                     raw.prepare_threshold = None
         else:
-            # Without the strict mode, a text that is too long would be cut.
+            # Without the strict mode, a text that is too long would be truncated.
             mode = self._sql_mode
             cursor.execute(_STRICT) if mode is None else cursor.execute("SET SESSION sql_mode = %s", (mode,))
             cursor.execute("SELECT @@max_allowed_packet")
@@ -210,8 +210,8 @@ class SQLAlchemyBackend(base.Backend):
 
 def _prepare_sqlite(pooled: Any) -> None:
     cursor = pooled.dbapi_connection.cursor()
-    # With a log that is written ahead, readers and the writer do not wait for each other; FULL syncs it at each commit.
-    # A log that is begun anew after 250 pages stays in space that the file has: to write there is faster than to grow.
+    # With a write-ahead log, readers and the writer do not wait for each other; FULL syncs it at each commit. A log
+    # that restarts after 250 pages reuses its space in the file: writing there is faster than growing the file.
     for setting in ("journal_mode = WAL", "synchronous = FULL", "wal_autocheckpoint = 250", "foreign_keys = ON"):
         cursor.execute(f"PRAGMA {setting}")
     busy = cursor.execute("PRAGMA busy_timeout").fetchone()[0]

@@ -1,13 +1,13 @@
 """Runs kept in ZooKeeper, in the layout of `path_based`: a record is the data of a node, a link an empty node.
 
-What a method writes is one transaction, unless it exceeds what the server takes in one request: then it is several, in
-the order in which `path_based` writes, of which each may be the last. A record that exceeds it by itself is refused
-before anything is sent.
+A method's writes are one transaction, unless they exceed the server's maximum request: then they are several, in the
+order of `path_based`, and a crash may come after each. A record that exceeds the maximum by itself is rejected before
+anything is sent.
 
-What must stay true: kazoo's errors are translated here; the client is shared by all connections of a back end, and one
-that the caller made is left as it is. A client that has been started reconnects by itself, also when it has expired, so
-it is never started again; nothing is asked of it while it is not connected, and no answer is waited for longer than the
-caller has time: `Connection.deadline`, or `owners.PATIENCE`.
+What must stay true: kazoo's errors are translated here; the client is shared by all connections of a back end, and a
+client of the caller is left as it is. A started client reconnects by itself, also when its session has expired, so it
+is never started again; no request is sent while it is disconnected, and the wait for an answer ends at the caller's
+deadline: `Connection.deadline`, or `owners.PATIENCE`.
 """
 
 from __future__ import annotations
@@ -36,43 +36,43 @@ if TYPE_CHECKING:
 
 _R = TypeVar("_R")
 
-#: the oldest version of the server that has what is used here
+#: the oldest supported version of the server
 MIN_ZK_VERSION = (3, 4, 0)
 
-#: bytes that a server takes in one request unless it is told otherwise
+#: the server's default maximum of a request in bytes
 JUTE_MAXBUFFER = 0xFFFFF
 
 _HOSTS = "localhost:2181"
 _CONNECTING = 15.0  # seconds
-_OPERATION = 160  # bytes of an operation beside its path and data, and more
-_REQUEST = 1024  # bytes of a request beside its operations, and more
-_LONGEST_NAME = 4096  # bytes; the server has no limit but that of a request
+_OPERATION = 160  # bytes of an operation beside its path and data, rounded up
+_REQUEST = 1024  # bytes of a request beside its operations, rounded up
+_LONGEST_NAME = 4096  # bytes; the server's only limit is that of a request
 _RECORD = 8192  # bytes of a record beside one value, and of the request around it
 _RETRY = {"max_tries": 3, "delay": 0.1}
 _RECONNECT = {"max_tries": -1, "delay": 0.1, "max_delay": 1.0}
-_AFTER_CONFLICTS = 20  # attempts at a transaction that others come before
+_AFTER_CONFLICTS = 20  # attempts at a transaction that has conflicts
 
-# What kazoo's client takes as it is, and TaskFlow lets through.
+# Options that are passed to kazoo's client, as TaskFlow does.
 _FLAGS = ("read_only", "randomize_hosts", "use_ssl", "verify_certs", "check_hostname")
 _PASSED_ON = ("keyfile", "keyfile_password", "certfile", "ca", "sasl_options", "handler")
 
-# What no name of a node may have in it: https://zookeeper.apache.org/doc/current/zookeeperProgrammers.html
+# Characters that a node's name must not have: https://zookeeper.apache.org/doc/current/zookeeperProgrammers.html
 _NOT_IN_NAMES = ((0x0, 0x1F), (0x7F, 0x9F), (0xD800, 0xF8FF), (0xFFF0, 0xFFFF))
 
 
 class ZkBackend(path_based.PathBasedBackend):
     """Keeps runs in ZooKeeper.
 
-    :param conf: `hosts` says where it is, as text, as a list of `host:port`, or as a dict of host to port, and `path`
-        where in it; both can stand in the `connection` too, as in `zookeeper://host:port/path`. `timeout` (seconds),
-        `read_only`, `randomize_hosts`, `command_retry`, `connection_retry`, `handler`, `use_ssl`, `verify_certs`,
-        `certfile`, `keyfile`, `keyfile_password`, `ca`, `check_hostname`, `sasl_options` are given to kazoo's client.
-        `username` and `password`, which can stand in the `connection` too, are digest credentials; `auth_data` has
-        others, pairs of scheme and credential. `default_acl` says who may use the nodes that are made, as kazoo's ACLs
-        or `creator`: who has these credentials. `check_compatible` false leaves out the check of the server's version.
-        `jute_maxbuffer` is the server's setting of that name, where it has one
+    :param conf: `hosts` are the servers, as text, as a list of `host:port`, or as a dict of host to port, and `path`
+        the path there; both can be given in the `connection` too, as in `zookeeper://host:port/path`. `timeout`
+        (seconds), `read_only`, `randomize_hosts`, `command_retry`, `connection_retry`, `handler`, `use_ssl`,
+        `verify_certs`, `certfile`, `keyfile`, `keyfile_password`, `ca`, `check_hostname`, `sasl_options` are passed to
+        kazoo's client. `username` and `password`, which can be given in the `connection` too, are digest credentials;
+        `auth_data` has others, pairs of scheme and credential. `default_acl` is the access control of new nodes, as
+        kazoo's ACLs or `creator`: the holder of these credentials. `check_compatible` false skips the check of the
+        server's version. `jute_maxbuffer` is the server's setting of that name, if changed there
     :param client: used instead of a new one, and left open
-    :raises ValueError: when it cannot be said which servers are meant, or the path does not begin with '/'
+    :raises ValueError: when the servers are not clear, or the path does not begin with '/'
     """
 
     DEFAULT_PATH: ClassVar[str] = "/taskflow"
@@ -132,7 +132,7 @@ class ZkBackend(path_based.PathBasedBackend):
     def check_record(self, atom_detail: models.AtomDetail) -> None:
         """Check that a node can hold the record of an atom as a whole.
 
-        Of a history only the last attempts are in it, or together in another node.
+        Of a history it has only the last attempts; the others are together in another node.
 
         :raises Unstorable: when it cannot
         """
@@ -156,7 +156,7 @@ class ZkConnection(path_based.PathBasedConnection):
     """Reads and writes nodes.
 
     :param backend: the store
-    :param client: a client that has been started
+    :param client: a started client
     :param conf: the settings of the store
     """
 
@@ -166,13 +166,13 @@ class ZkConnection(path_based.PathBasedConnection):
         super().__init__(backend)
         self._client = client
         self._conf = conf
-        # What this connection has learnt of nodes since its transaction began: path -> whether it is there.
+        # The nodes that are known in the current transaction: path -> whether it exists.
         self._known: dict[str, bool] | None = None
-        # ZooKeeper's own versions of the nodes of claims when they were read; -1 if there was none.
+        # ZooKeeper's own versions of the claim nodes that were read; -1 for none.
         self._claimed: dict[str, int] = {}
 
     def validate(self) -> None:
-        """Check that the server answers and has the nodes under which records lie.
+        """Check that the server answers and has the nodes of the collections.
 
         :raises StorageFailure: when it does not
         """
@@ -246,7 +246,7 @@ class ZkConnection(path_based.PathBasedConnection):
             raise exceptions.Unstorable(msg)
 
     def _ask(self, verb: str, path: str) -> Any:
-        """Ask the server for something, again where the answer was lost, and return the answer."""
+        """Send a request to the server, with retries after a lost answer, and return the answer."""
         ends = time.monotonic() + self._seconds_left()
         with _translated(path):
             return self._client.retry(self._once, ends, lambda: getattr(self._client, f"{verb}_async")(path))
@@ -254,13 +254,13 @@ class ZkConnection(path_based.PathBasedConnection):
     def _once(self, ends: float, send: Callable[[], Any]) -> Any:
         """Send a request when the client is connected, and return the answer.
 
-        :param ends: when it has to be here
-        :param send: sends it, and returns what the answer can be had from
-        :raises KazooTimeoutError: when it is not
+        :param ends: its deadline
+        :param send: sends it, and returns an asynchronous result
+        :raises KazooTimeoutError: when the deadline has passed
         """
         client = self._client
         while not client.connected:
-            # What is sent to a client that is not connected waits in it, and may be done long after it was given up.
+            # A disconnected client queues requests, and may send them long after the caller has given up.
             if client.client_state == KeeperState.CLOSED:
                 raise kazoo_errors.ConnectionClosedError("The client was stopped, or has given up to connect")
             left = ends - time.monotonic()
@@ -295,7 +295,7 @@ class ZkConnection(path_based.PathBasedConnection):
             transaction.add("check", self._join_path(self._run_path, flow_uuid), version=version)
 
     def _transact(self, path: str, change: Callable[[Any], _R]) -> _R:
-        """Do as the base class does, again where somebody else came before: then what was read is read again."""
+        """Do as the base class does, with retries after a conflict: then everything is read again."""
         left = _AFTER_CONFLICTS
         while True:
             try:
@@ -324,7 +324,7 @@ class ZkConnection(path_based.PathBasedConnection):
     def _commit(self, batch: list[_Operation]) -> None:
         """Send operations as one request.
 
-        :raises StorageFailure: when something was not done; then nothing was
+        :raises StorageFailure: when one has failed; then none is applied
         """
         request = self._client.transaction()
         for verb, path, data, version in batch:
@@ -332,7 +332,7 @@ class ZkConnection(path_based.PathBasedConnection):
         with _translated(batch[0][1]):
             results = self._once(time.monotonic() + self._seconds_left(), request.commit_async)
         for (_, path, _, _), result in zip(batch, results, strict=True):
-            # kazoo gives errors as results. What was rolled back was because of another one.
+            # kazoo returns errors as results. An operation that was rolled back is the victim of another one.
             if isinstance(result, Exception) and not isinstance(
                 result, (kazoo_errors.RolledBackError, kazoo_errors.RuntimeInconsistency)
             ):
@@ -352,9 +352,9 @@ _Operation = tuple[str, str, tuple[bytes, ...], dict[str, int]]
 
 
 class _Transaction:
-    """What is to be written together.
+    """The operations of a transaction.
 
-    :param limit: bytes that the server takes in one request
+    :param limit: the server's maximum request in bytes
     """
 
     def __init__(self, limit: int) -> None:
@@ -365,8 +365,8 @@ class _Transaction:
     def add(self, verb: str, path: str, *data: bytes, **version: int) -> None:
         """Add an operation.
 
-        :param verb: of kazoo's transaction
-        :param version: that the node must have, if it is to have one
+        :param verb: a method of kazoo's transaction
+        :param version: the required version of the node, if any
         :raises Unstorable: when the server cannot take it
         """
         size = _OPERATION + len(path.encode()) + sum(map(len, data))
@@ -379,12 +379,12 @@ class _Transaction:
         self._batches[-1].append((verb, path, data, version))
 
     def batches(self) -> Iterator[list[_Operation]]:
-        """Iterate over the operations of each request that is to be sent."""
+        """Iterate over the requests, each a list of operations."""
         return filter(None, self._batches)
 
 
 class _Conflict(exceptions.StorageFailure):
-    """Somebody else has changed, since it was read, what was to be written."""
+    """Another writer has changed a node since it was read."""
 
 
 def _too_large(what: str, room: int) -> exceptions.Unstorable:
@@ -395,10 +395,10 @@ def _too_large(what: str, room: int) -> exceptions.Unstorable:
 
 
 def make_client(conf: dict[str, Any]) -> kazoo_client.KazooClient:
-    """Make a client of kazoo's, which has not been started, from the settings of a store.
+    """Make a kazoo client, not started, from the settings of a store.
 
     :param conf: see `ZkBackend`
-    :raises ValueError: when they do not say which servers are meant
+    :raises ValueError: when the servers are not clear
     """
     given: dict[str, Any] = {"randomize_hosts": False}
     given |= {key: arguments.to_bool(f"The setting '{key}'", conf[key]) for key in _FLAGS if key in conf}
@@ -423,7 +423,7 @@ def make_client(conf: dict[str, Any]) -> kazoo_client.KazooClient:
 
 
 def _hosts(given: Any) -> tuple[str, str]:
-    """Return the servers, in kazoo's form, and the path after them that is before all paths."""
+    """Return the servers, in kazoo's form, and the path after them, which is the prefix of all paths."""
     if isinstance(given, dict):
         hosts = ",".join(f"{host}:{port}" if port else host for host, port in given.items())
     elif isinstance(given, str) or given is None:
@@ -435,7 +435,7 @@ def _hosts(given: Any) -> tuple[str, str]:
 
 
 def _check_version(client: kazoo_client.KazooClient, conf: dict[str, Any]) -> None:
-    """Refuse a server that is too old.
+    """Raise an error if the server is too old.
 
     :raises IncompatibleVersion: when it is
     """
@@ -444,7 +444,7 @@ def _check_version(client: kazoo_client.KazooClient, conf: dict[str, Any]) -> No
     try:
         version = tuple(client.server_version(retries=0))
     except (kazoo_errors.KazooException, OSError):
-        return  # newer servers do not tell, unless they are told to
+        return  # newer servers report their version only if configured to
     if version < MIN_ZK_VERSION:
         needed, found = (".".join(map(str, each)) for each in (MIN_ZK_VERSION, version))
         msg = f"Incompatible zookeeper version {found} detected, zookeeper >= {needed} required"
@@ -453,9 +453,9 @@ def _check_version(client: kazoo_client.KazooClient, conf: dict[str, Any]) -> No
 
 @contextlib.contextmanager
 def _translated(path: str) -> Iterator[None]:
-    """Raise what kazoo raises as errors of ours.
+    """Translate kazoo's errors into our own.
 
-    :param path: what it was asked for
+    :param path: the path of the request
     """
     try:
         yield

@@ -1,11 +1,11 @@
-"""The tables of a SQL store, and every statement that is run on them, as text for one kind of database.
+"""The tables of a SQL store, and its statements, as text for one kind of database.
 
 Names of tables and columns are TaskFlow's, but for `RUNS` and `ATTEMPTS`, which are ours. SQLAlchemy renders each
 statement once; connections run the text on the driver's own cursor, which costs a fraction of running it through
 SQLAlchemy. The tables themselves are made by the migrations.
 
-What must stay true: the parameters of a statement are in the order of the columns here, and none has a type, so that
-the database takes each for what the column is: tables that TaskFlow made have enumerations and JSON on some databases
+What must stay true: the parameters of a statement are in the order of the columns here, and have no types, so that the
+database converts each to the type of its column: tables that TaskFlow made have enumerations and JSON on some databases
 where others have text.
 """
 
@@ -21,7 +21,7 @@ from sqlalchemy.dialects import mysql, postgresql, sqlite
 if TYPE_CHECKING:
     from sqlalchemy.sql import ColumnElement, TableClause
 
-#: what differs between databases, differs between these
+#: the families of databases: every difference between dialects depends on these
 FAMILIES = ("mysql", "postgresql", "sqlite")
 
 #: columns that hold JSON text
@@ -55,14 +55,13 @@ RUNS = _table("taskflowx_runs", "flow_uuid", "version", "owner", "expires")
 ATTEMPTS = _table("taskflowx_attempts", "atom_uuid", "number", "attempts")
 TABLES = (BOOKS, FLOWS, ATOMS, RUNS, ATTEMPTS)
 
-# What changes of an atom that is written again: the time at which a row that is there would have been made is that of
-# its change.
+# The columns of an atom that an update changes: the creation time of a new row is the update time of an existing one.
 _CHANGING: dict[str, str | None] = {"version": None, "state": None, "intention": None, "updated_at": "created_at"}
 _CHANGING |= dict.fromkeys(sorted(DOCUMENTS))
 
 
 def family_of(dialect_name: str) -> str:
-    """Return which of the `FAMILIES` a dialect of SQLAlchemy belongs to.
+    """Return the family of a SQLAlchemy dialect, one of `FAMILIES`.
 
     :raises ValueError: when it is none of them
     """
@@ -78,12 +77,13 @@ class Statements:
     """The statements for one kind of database.
 
     `insert_*` and `put_*` take all columns of their table, in order; `update_flow` takes updated_at, state, meta and
-    the uuid; the queries take what they name, those for everything take nothing. `move_on` takes what a `Claim` has,
-    the uuid of the flow, and the version before; `renew` expires, the uuid and the owner. `put_and_move_on` does in one
-    statement, where the database can, what `put_atom` does with one atom, or with two, and then `move_on`; it takes
-    what these take, and fails by a division by zero, which changes nothing, where `move_on` finds no such version.
-    `has_attempts` takes the uuid of a retry and the number of an attempt, and tells whether there are
-    some in a row of their own that begin with it; `cut_attempts` takes the same, and removes these and those after it.
+    the uuid; a query takes the values that its name mentions, or none. `move_on` compares and swaps the version: it
+    takes the fields of a `Claim`, the uuid of the flow, and the version before. `renew` takes expires, the uuid and the
+    owner. `put_and_move_on` does in one statement, where the database can, the work of `put_atom` for one atom, or for
+    two, and then of `move_on`; it takes their parameters, and fails by a division by zero, which changes nothing, where
+    `move_on` finds no such version. `has_attempts` takes the uuid of a retry and the number of an attempt, and tells
+    whether a row of attempts begins with that number; `cut_attempts` takes the same, and removes the attempts from
+    that number on.
     """
 
     put_book: str
@@ -142,7 +142,7 @@ def statements(family: str) -> Statements:
         _text(family, sa.delete(BOOKS).where(BOOKS.c.uuid == _given("uuid")), "uuid"),
     )
     together: tuple[str, ...] = ()
-    if family == "postgresql":  # not as INSERT ... SELECT, which would give the values types of its own
+    if family == "postgresql":  # not as INSERT ... SELECT, which would infer types for the values
         put, moved = texts["put_atom"], f"c AS ({texts['move_on']} RETURNING 1) SELECT 1 / count(*) FROM c"  # noqa: S608
         together = (f"WITH a AS ({put}), {moved}", f"WITH a AS ({put}), b AS ({put}), {moved}")
     return Statements(**texts, put_and_move_on=together, clear=clear, destroy=destroy)
@@ -168,7 +168,7 @@ def _on_runs(family: str, of_book: Any) -> dict[str, str]:
 
 
 def _on_attempts(family: str, of_book: Any) -> dict[str, str]:
-    """Return the statements on attempts that are over, which may be run only where the table is."""
+    """Return the statements on finished attempts, for databases that have the table."""
     these, number = ATTEMPTS.c.atom_uuid == _given("uuid"), ATTEMPTS.c.number
     query = sa.select(number, ATTEMPTS.c.attempts).where(these)
     one = sa.select(number).where(these, number == _given("number"))
@@ -186,7 +186,7 @@ def _on_attempts(family: str, of_book: Any) -> dict[str, str]:
 
 
 def has_table(family: str, table: TableClause) -> str:
-    """Return the query that tells whether a table is there; ours are not in a database of TaskFlow's alone."""
+    """Return the query that tells whether a table exists; a database that only TaskFlow uses lacks ours."""
     if family == "sqlite":
         return f"SELECT 1 FROM sqlite_master WHERE name = '{table.name}'"  # noqa: S608
     if family == "postgresql":
@@ -201,7 +201,7 @@ def names(table: TableClause) -> list[str]:
 
 
 def _given(name: str) -> Any:
-    # SQLAlchemy keeps the names of columns for its own parameters.
+    # SQLAlchemy reserves the names of columns for its own parameters.
     return sa.bindparam(f"given_{name}")
 
 
@@ -214,9 +214,9 @@ def _insert(family: str, table: TableClause) -> str:
 
 
 def _upsert(family: str, table: TableClause, changing: dict[str, str | None]) -> str:
-    """Return the statement that adds a row, or changes one of that identity which is there.
+    """Return the statement that inserts a row, or updates the row with the same uuid.
 
-    :param changing: column -> the column whose new value it takes then, None for its own
+    :param changing: column -> the column whose new value it takes on an update, None for its own
     """
     statement: Any
     if family == "mysql":
@@ -249,14 +249,14 @@ def _select(family: str, table: TableClause, by: ColumnElement[Any] | None) -> s
 
 
 def _readable(family: str, column: ColumnElement[Any]) -> ColumnElement[Any]:
-    """Return a column as text where a driver would make an object of it."""
+    """Return a column as text where a driver would convert it to an object."""
     return sa.cast(column, sa.Text) if family == "postgresql" and column.name in DOCUMENTS else column
 
 
 def _text(family: str, statement: Any, *names: str) -> str:
-    """Return a statement in the words of a database.
+    """Return the text of a statement for a database.
 
-    :param names: what it is given, in order
+    :param names: its parameters, in order
     """
     dialects: dict[str, Any] = {"mysql": mysql, "postgresql": postgresql, "sqlite": sqlite}
     dialect = dialects[family].dialect(paramstyle="qmark" if family == "sqlite" else "format")

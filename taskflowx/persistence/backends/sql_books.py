@@ -1,7 +1,7 @@
-"""Writes a book, with all that is in it, into what is stored of it.
+"""Writes a book, with all its content, merged into the stored one.
 
-What must stay true: a run is written over only by a copy of its latest version, and while nobody runs it. Others are
-left as they are stored, which is no error: who saves a book to add to it does not mean the other runs in it.
+What must stay true: a run is overwritten only by a copy of its latest version, and while it is not in progress. Other
+runs stay as they are stored, which is no error: a caller that saves a book to add to it does not mean those.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _FLOW_CHANGES = slice(sql.names(sql.FLOWS).index("state"), None)
 
 @dataclasses.dataclass(frozen=True)
 class Given:
-    """The detail of a flow that is to be saved.
+    """The detail of a flow to save.
 
     :param detail: the detail
     :param row: its row
-    :param changes: what `update_flow` takes
+    :param changes: the parameters of `update_flow`
     :param atoms: the rows of its atoms
     """
 
@@ -44,7 +44,7 @@ class Given:
 
 @dataclasses.dataclass
 class Outcome:
-    """What was done: the details that have a new version, and those that were left as they are stored, and why."""
+    """The result: the details that have a new version, and those that stay as they are stored, with the reasons."""
 
     claims: list[tuple[FlowDetail, Claim]] = dataclasses.field(default_factory=list)
     left: list[tuple[FlowDetail, str]] = dataclasses.field(default_factory=list)
@@ -53,9 +53,9 @@ class Outcome:
 def save(
     unit: Unit, reader: Reader, statements: sql.Statements, row: tuple[Any, ...], flows: list[Given], writer: Owner
 ) -> Outcome:
-    """Write the row of a book, and the flows in it.
+    """Write the row of a book, and its flows.
 
-    :param writer: who is named as the one that has written a run
+    :param writer: the owner that is named as the writer of the runs
     """
     unit.run(statements.put_book, *row)
     outcome = Outcome()
@@ -78,7 +78,7 @@ def save(
         new, changed = _compare(given.atoms, stored_atoms.get(detail.uuid, {}))
         claim = claims.get(detail.uuid)
         if not new and not changed and given.row[_FLOW_CHANGES] == tuple(known[_FLOW_CHANGES]):
-            if claim is not None and claim.owner == writer.name:  # by a try whose answer was lost
+            if claim is not None and claim.owner == writer.name:  # by an attempt whose answer was lost
                 outcome.claims.append((detail, claim))
             continue
         if has_runs and not _move_on(unit, statements, given, claim, writer, outcome):
@@ -98,7 +98,7 @@ def save(
 def _move_on(
     unit: Unit, statements: sql.Statements, given: Given, claim: Claim | None, writer: Owner, outcome: Outcome
 ) -> bool:
-    """Move a run on to its next version; returns whether it may be written over."""
+    """Increment the version of a run; returns whether it may be overwritten."""
     detail = given.detail
     try:
         following = writer.checked(claim, detail, time.time())
@@ -108,7 +108,7 @@ def _move_on(
     if claim is None:
         unit.run(statements.insert_run, detail.uuid, *following)
     elif not unit.run(statements.move_on, *following, detail.uuid, claim.version).rowcount:
-        outcome.left.append((detail, "it has gone on while it was read"))
+        outcome.left.append((detail, "it was written while it was read"))
         return False
     outcome.claims.append((detail, following))
     return True
@@ -117,11 +117,11 @@ def _move_on(
 def merge_flow(
     stored: FlowDetail, given: FlowDetail, atoms: Iterable[AtomDetail], rows: Iterable[Any]
 ) -> tuple[list[Any], list[Any]]:
-    """Merge a flow's detail, with those of its atoms, into what was stored of it.
+    """Merge a flow's detail, with those of its atoms, into the stored one.
 
     :param atoms: the details of its atoms
     :param rows: a row for each atom
-    :return: the rows of atoms that were not stored, and those of the others
+    :return: the rows of new atoms, and those of the others
     """
     new, changed = [], []
     for detail, row in zip(atoms, rows, strict=True):
@@ -137,9 +137,9 @@ def merge_flow(
 
 
 def _compare(rows: Iterable[Any], stored: dict[str, Any]) -> tuple[list[Any], list[Any]]:
-    """Return the rows of atoms that are not stored, and those that differ from what is stored.
+    """Return the rows of new atoms, and those that differ from the stored ones.
 
-    :raises NotImplementedError: when an atom is stored as one of the other kind
+    :raises NotImplementedError: when an atom is stored as one of another kind
     """
     new, changed = [], []
     for row in rows:

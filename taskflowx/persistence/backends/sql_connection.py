@@ -1,11 +1,11 @@
-"""What is read from a SQL store and written to it: each method is one unit of work.
+"""Reads and writes a SQL store: each method is one transaction.
 
-A `Connection` holds nothing: each unit takes a driver's connection from the pool and gives it back, so any thread may
-use one, and to make one costs nothing.
+A `Connection` holds no resources: each transaction takes a driver's connection from the pool and returns it, so any
+thread may use it, and it costs nothing to make.
 
-What must stay true: values become text before a transaction begins, so one that cannot be stored leaves nothing half
-done; a method that writes is one transaction, and may be run again when the database was lost; it writes over no run
-that has gone on since it was read, or that somebody runs.
+What must stay true: values become text before a transaction begins, so a value that cannot be stored leaves no partial
+write. A method that writes is one transaction, which may be retried when the database was lost. It never overwrites a
+run that has been written since it was read, or that is in progress.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Connection(base.Connection):
     """Reads and writes the records in a SQL database; any number of threads may use it.
 
     :param backend: the store
-    :param upgrade_lock: held while the store is upgraded
+    :param upgrade_lock: held during an upgrade of the store
     """
 
     def __init__(self, backend: SQLAlchemyBackend, upgrade_lock: AbstractContextManager[Any]) -> None:
@@ -60,19 +60,19 @@ class Connection(base.Connection):
 
     @property
     def backend(self) -> SQLAlchemyBackend:
-        """The store that this connection is to."""
+        """The store of this connection."""
         return self._backend
 
     def close(self) -> None:
-        """End this connection; it holds nothing that would have to be let go."""
+        """Do nothing: it holds no resources."""
 
     # -- the store -------------------------------------------------------------------------------------------------
 
     def validate(self, max_retries: int = 0) -> None:
-        """Check that the database can be reached and has the tables that this version writes.
+        """Check that the database can be reached and has the tables of this version.
 
-        :param max_retries: how often to try again to reach it
-        :raises StorageFailure: when it cannot, or something is missing; says what
+        :param max_retries: how often to retry connecting
+        :raises StorageFailure: when it cannot be reached, or lacks something; names it
         """
         failed = "Failed validating the database"
         self._run(failed, lambda unit: unit.rows("SELECT 1"), writes=False, max_retries=max_retries)
@@ -85,9 +85,9 @@ class Connection(base.Connection):
             raise exceptions.StorageFailure(msg)
 
     def upgrade(self) -> None:
-        """Make the tables, or bring them to what this version writes; those that TaskFlow made are taken over.
+        """Make the tables, or upgrade them to this version; tables that TaskFlow made are reused.
 
-        :raises StorageFailure: when the database refuses it, or has been upgraded by a newer version
+        :raises StorageFailure: when the database rejects it, or has been upgraded by a newer version
         """
         from taskflowx.persistence.backends import migrations
 
@@ -99,12 +99,12 @@ class Connection(base.Connection):
             try:
                 with self._through_sqlalchemy(failed, writes=True) as connection:
                     migrations.upgrade(connection, self._backend.family)
-            except sql_units.InDoubt:  # the answer to the last word was lost: it does no harm to do it again
+            except sql_units.InDoubt:  # the answer to COMMIT was lost: the upgrade can be repeated
                 with self._through_sqlalchemy(failed, writes=True) as connection:
                     migrations.upgrade(connection, self._backend.family)
 
     def clear_all(self) -> None:
-        """Remove all books, with all that is in them."""
+        """Remove all books, with all their content."""
 
         def work(unit: Unit) -> None:
             if self._reader.has_attempts(unit):
@@ -119,13 +119,13 @@ class Connection(base.Connection):
     def save_changes(
         self, flow_detail: FlowDetail, atom_details: Iterable[AtomDetail], owner: Owner | None = None
     ) -> None:
-        """Write what has changed in one step of a run, in one transaction.
+        """Write the changes of one step of a run, in one transaction.
 
-        :param flow_detail: of which state and metadata are written
-        :param atom_details: the details in it that have changed; those that the store does not have are added
-        :param owner: who writes, see `persistence.owners`
+        :param flow_detail: whose state and metadata are written
+        :param atom_details: the details in it that have changed; new ones are added
+        :param owner: the writer, see `persistence.owners`
         :raises NotFound: when the flow's detail is not stored
-        :raises OwnershipFailure: when somebody else runs it, or has done so since it was read
+        :raises OwnershipFailure: when another owner runs it, or has done so since it was read
         """
         details = list(atom_details)
         parts = self._parts(flow_detail, details, owner)
@@ -139,7 +139,7 @@ class Connection(base.Connection):
             self._histories.wrote(part)
 
     def _parts(self, flow: FlowDetail, details: list[AtomDetail], owner: Owner | None) -> list[Part]:
-        """Return what is written beside the rows of retries with long histories, if the database has a table for it."""
+        """Return the parts of retries with long histories that are written to the table of attempts, if it exists."""
         histories = self._histories
         retries = histories.in_step(flow, details)
         if not retries:
@@ -154,10 +154,10 @@ class Connection(base.Connection):
     def _save_step(
         self, flow_detail: FlowDetail, details: list[AtomDetail], parts: list[Part], owner: Owner | None
     ) -> None:
-        """Do what `save_changes` does.
+        """Write one step of a run for `save_changes`.
 
-        :param parts: what is written beside the rows of retries
-        :raises StaleError: when attempts are missing that have to be there
+        :param parts: the attempts that are written beside the rows of retries
+        :raises StaleError: when attempts are missing that must be stored
         """
         uuid = flow_detail.uuid
         atoms = (
@@ -182,12 +182,12 @@ class Connection(base.Connection):
             except exceptions.StorageFailure as failure:
                 if owner is None or not self._units.is_conflict(failure):
                     raise
-                claim = self._run(failed, work)  # somebody else may have been the first to write this run
+                claim = self._run(failed, work)  # another process may have been the first to write this run
         except exceptions.StorageFailure as failure:
             if owner is not None and owner.running and isinstance(failure, sql_units.InDoubt):
-                owner.held = True  # the store may have us as the owner: we have to let go of it
+                owner.held = True  # the store may have recorded us as the owner: we must release the run
             if self._units.is_conflict(failure):
-                self.get_flow_details(uuid, lazy=True)  # raises if it is not there
+                self.get_flow_details(uuid, lazy=True)  # raises if it does not exist
             raise
         if owner is not None and claim is not None:
             owner.took(claim, flow_detail)
@@ -204,11 +204,11 @@ class Connection(base.Connection):
         owner: Owner | None,
         alone: bool,
     ) -> Claim | None:
-        """Write what has changed in one step of a run, and move the run on; returns the claim that it leaves.
+        """Write the changes of one step of a run, and increment its version; returns the new claim.
 
-        :param flow: what `update_flow` takes, or nothing when that is stored already
+        :param flow: the parameters of `update_flow`, or nothing when they are stored already
         :param atoms: a row for each atom
-        :param alone: whether the unit writes nothing else
+        :param alone: whether the transaction writes nothing else
         """
         together = self._sql.put_and_move_on if alone else ()
         if owner is not None and owner.held and not flow and len(atoms) <= len(together):
@@ -223,9 +223,9 @@ class Connection(base.Connection):
         return moved_to
 
     def _move_on(self, unit: Unit, detail: FlowDetail, owner: Owner) -> Claim:
-        """Move a run on to its next version, which nobody else can do before this unit has ended.
+        """Compare and swap the version of a run, and lock it until the end of the transaction.
 
-        :raises OwnershipFailure: when it has another version than the one that is known here, or another owner
+        :raises OwnershipFailure: when it has another version than the known one, or another owner
         """
         now, uuid, known = time.time(), detail.uuid, detail.revision
         claim = owner.following(detail, now)
@@ -237,22 +237,22 @@ class Connection(base.Connection):
         if stored is None:
             unit.run(self._sql.insert_run, uuid, *claim)
         elif not unit.run(self._sql.move_on, *claim, uuid, stored.version).rowcount:
-            claim = owner.checked(Claim(*unit.rows(self._sql.run, uuid)[0]), detail, now)  # it was moved just now
+            claim = owner.checked(Claim(*unit.rows(self._sql.run, uuid)[0]), detail, now)  # just incremented
         return claim
 
     def renew(self, flow_uuid: str, owner: Owner, expires: float) -> None:
-        """Note that the owner of a run is alive; one that owns it no more changes nothing.
+        """Extend the lease of a run's owner; does nothing for a former owner.
 
-        :param expires: until when it counts as alive, in seconds since 1970
+        :param expires: the end of the lease, in seconds since 1970
         """
         failed = f"Failed renewing the lease of flow '{flow_uuid}'"
         self._run(failed, lambda unit: unit.run(self._sql.renew, expires, flow_uuid, owner.name), max_retries=0)
 
     def update_atom_details(self, atom_detail: AtomDetail) -> AtomDetail:
-        """Merge an atom's detail into the stored one; returns what is stored then.
+        """Merge an atom's detail into the stored one; returns the stored detail.
 
         :raises NotFound: when it is not stored yet
-        :raises OwnershipFailure: while somebody runs its flow
+        :raises OwnershipFailure: while its flow is running
         """
         arguments.check_like("atom_detail", atom_detail, ("uuid", "intention"), "a TaskDetail or RetryDetail")
         uuid, name, _, *changes = self._rows.of_atom(atom_detail, "")
@@ -270,7 +270,7 @@ class Connection(base.Connection):
         return self._run(f"Failed updating atom details with uuid '{atom_detail.uuid}'", work)
 
     def _check_at_rest(self, unit: Unit, flow_uuid: str) -> None:
-        """Refuse to touch a run that is under way.
+        """Raise an error if a run is in progress.
 
         :raises OwnershipFailure: when it is
         """
@@ -282,13 +282,13 @@ class Connection(base.Connection):
                 Owner().checked(claim, detail, time.time())
 
     def update_flow_details(self, flow_detail: FlowDetail) -> FlowDetail:
-        """Merge a flow's detail into the stored one, and write the details of the atoms in it, new ones too.
+        """Merge a flow's detail into the stored one, and write the details of its atoms, new ones too.
 
-        Returns what is stored then.
+        Returns the stored detail.
 
         :raises NotFound: when it is not stored yet
         :raises Duplicate: when a detail in it is stored in another flow
-        :raises OwnershipFailure: when somebody runs it, or has written it since it was read
+        :raises OwnershipFailure: when another owner runs it, or has written it since it was read
         """
         arguments.check_like("flow_detail", flow_detail, ("uuid", "meta"), "a FlowDetail")
         flow = self._flow_changes(flow_detail)
@@ -317,10 +317,10 @@ class Connection(base.Connection):
         return stored
 
     def save_logbook(self, book: LogBook) -> LogBook:
-        """Store a book with all that is in it, merged into what is stored of it; returns the book.
+        """Store a book with all its content, merged into the stored one; returns the book.
 
-        A run that is stored in a later version than the one in the book, or that somebody runs, is left as it is
-        stored, with a warning.
+        A run that is stored in a later version than that in the book, or that is in progress, stays as it is stored,
+        with a warning.
 
         :raises Duplicate: when a detail in it is stored in another book or flow
         """
@@ -338,7 +338,7 @@ class Connection(base.Connection):
             writer.took(claim, detail)
         for detail, reason in outcome.left:
             LOG.warning(
-                "Flow '%s' (%s) in book '%s' is left as it is stored: %s", detail.name, detail.uuid, book.name, reason
+                "Flow '%s' (%s) in book '%s' is not overwritten: %s", detail.name, detail.uuid, book.name, reason
             )
         return book
 
@@ -355,7 +355,7 @@ class Connection(base.Connection):
 
         def work(unit: Unit) -> None:
             if unit.doubted and [one[:3] for one in unit.rows(self._sql.flow, flow_detail.uuid)] == [given.row[:3]]:
-                return  # it was added by the try whose answer was lost
+                return  # it was added by the attempt whose answer was lost
             unit.run(self._sql.put_book, *row)
             unit.many(self._sql.insert_flow, [given.row])
             unit.many(self._sql.insert_atom, given.atoms)
@@ -364,7 +364,7 @@ class Connection(base.Connection):
         self._adding(failed, f"book '{book.name}'", work)
 
     def destroy_logbook(self, book_uuid: str) -> None:
-        """Remove a book with all that is in it.
+        """Remove a book with all its content.
 
         :raises NotFound: when there is no such book
         """
@@ -383,7 +383,7 @@ class Connection(base.Connection):
     def get_logbook(self, book_uuid: str, lazy: bool = False) -> LogBook:
         """Return a book.
 
-        :param lazy: whether the details of its flows are left out
+        :param lazy: whether to omit the details of its flows
         :raises NotFound: when there is no such book
         """
 
@@ -395,11 +395,11 @@ class Connection(base.Connection):
         return self._run(f"Failed getting logbook '{book_uuid}'", work, writes=False)
 
     def get_logbooks(self, lazy: bool = False) -> Iterator[LogBook]:
-        """Iterate over all books, in the order in which they were made; what is in one is read when it is its turn.
+        """Iterate over all books, in the order of their creation; each book is read when its turn comes.
 
-        What cannot be read is left out; an error is logged that names it.
+        An unreadable book is skipped, and an error that names it is logged.
 
-        :param lazy: whether the details of their flows are left out
+        :param lazy: whether to omit the details of their flows
         """
         failed = "Failed getting logbooks"
 
@@ -413,9 +413,9 @@ class Connection(base.Connection):
     def get_flows_for_book(self, book_uuid: str, lazy: bool = False) -> Iterator[FlowDetail]:
         """Iterate over the details of the flows in a book, in the order in which they were added.
 
-        What cannot be read is left out; an error is logged that names it.
+        An unreadable one is skipped, and an error that names it is logged.
 
-        :param lazy: whether the details of their atoms are left out
+        :param lazy: whether to omit the details of their atoms
         :raises NotFound: when there is no such book
         """
 
@@ -429,7 +429,7 @@ class Connection(base.Connection):
     def get_flow_details(self, fd_uuid: str, lazy: bool = False) -> FlowDetail:
         """Return the detail of a flow.
 
-        :param lazy: whether the details of its atoms are left out
+        :param lazy: whether to omit the details of its atoms
         :raises NotFound: when there is no such detail
         """
         failed = f"Failed getting flow details with uuid '{fd_uuid}'"
@@ -462,7 +462,7 @@ class Connection(base.Connection):
         return self._units.run(failed, work, deadline=self.deadline, **how)
 
     def _flow_changes(self, detail: FlowDetail) -> tuple[Any, ...]:
-        """Return what `update_flow` is given for a detail."""
+        """Return the parameters of `update_flow` for a detail."""
         return self._rows.now(), *self._rows.of_changes(detail), detail.uuid
 
     def _given(self, book: LogBook, detail: FlowDetail) -> sql_books.Given:
@@ -470,7 +470,7 @@ class Connection(base.Connection):
         return sql_books.Given(detail, self._rows.of_flow(detail, book.uuid), self._flow_changes(detail), atoms)
 
     def _adding(self, failed: str, what: str, work: Callable[[Unit], T]) -> T:
-        """Run a unit that adds rows, and say so if one of them is there already.
+        """Run a transaction that adds rows; raises a `Duplicate` if one of them exists.
 
         :param what: what they are added to
         """
@@ -480,14 +480,14 @@ class Connection(base.Connection):
             except exceptions.StorageFailure as failure:
                 if not self._units.is_conflict(failure):
                     raise
-                if last:  # another one may have been a moment faster; what is in its place is there the second time too
+                if last:  # a concurrent transaction may have been faster; its rows are found by the second attempt
                     msg = f"A detail in {what} is stored already, in something else"
                     raise exceptions.Duplicate(msg, failure.cause) from failure
         raise AssertionError
 
     @contextlib.contextmanager
     def _through_sqlalchemy(self, failed: str, *, writes: bool) -> Iterator[sa.Connection]:
-        """Return a connection of SQLAlchemy's, for what is done with the tables themselves."""
+        """Return a SQLAlchemy connection, for operations on the tables themselves."""
         try:
             self._units.let_go()
             with self._units.turn(writes), self._backend.engine.connect() as connection:

@@ -1,11 +1,11 @@
-"""Limits of time on a database server that says nothing: no driver has them for all that it may wait for.
+"""Timeouts for an unresponsive database server: no driver has one for each of its waits.
 
-`Watch` closes the socket under a connection whose server has not answered in time, which any driver turns into the
-error of a lost connection. `connect` gives up on a connection that is not made in time, names and handshakes included.
-`BoundedPool` does not wait longer for a connection than who asks for it may wait.
+`Watch` closes the socket of a connection whose server has not answered in time; any driver turns that into the error of
+a lost connection. `connect` gives up a connection that is not made in time, name resolution and handshakes included.
+`BoundedPool` waits for a connection no longer than the caller's deadline.
 
 Times are those of `time.monotonic`. What must stay true: a connection that was closed here is not used again, and one
-that was left is not closed.
+that is no longer watched is not closed.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from sqlalchemy.pool import QueuePool
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-_LOOKS_EVERY = 0.2  # seconds between looks at what is watched
-_LINGERS = 10.0  # seconds without anything to watch after which the thread ends
+_LOOKS_EVERY = 0.2  # seconds between two checks of the watched connections
+_LINGERS = 10.0  # seconds without watched connections after which the thread ends
 
 
 class Asking(threading.local):
-    """What the thread that asks for a connection may wait for."""
+    """The limits of the current thread's request for a connection."""
 
-    #: when it has to have it; None when it may wait as long as the settings say
+    #: its deadline; None for the limit of the settings
     at: float | None = None
-    #: the connections that are made for it, and are set up; None for one that sees to that itself
+    #: new connections during their setup; None if the thread handles these itself
     made: list[Watched] | None = None
 
 
@@ -39,7 +39,7 @@ asking = Asking()
 
 
 class BoundedPool(QueuePool):
-    """A pool that asks `asking` how long the caller may wait for a connection."""
+    """A pool that waits no longer than `asking.at`."""
 
     @property
     def _timeout(self) -> float:
@@ -52,11 +52,11 @@ class BoundedPool(QueuePool):
 
 
 class Watched:
-    """A connection from which an answer is awaited.
+    """A connection that waits for an answer.
 
     :param raw: the driver's connection
-    :param seconds: how long it may take to answer one statement; 0 for any time
-    :param deadline: when all has to be over
+    :param seconds: the timeout of one statement; 0 for none
+    :param deadline: the deadline of everything
     """
 
     __slots__ = ("_deadline", "_raw", "_seconds", "ends")
@@ -69,7 +69,7 @@ class Watched:
         self.asks()
 
     def asks(self) -> None:
-        """Note that the next statement begins."""
+        """Record that the next statement begins."""
         deadline = self._deadline
         if self._seconds:
             ends = time.monotonic() + self._seconds
@@ -78,9 +78,9 @@ class Watched:
             self.ends = float("inf") if deadline is None else deadline
 
     def cut(self) -> None:
-        """Close the socket under the connection, which wakes up whoever waits for an answer on it."""
+        """Close the socket of the connection, which wakes up the waiting thread."""
         try:
-            own = getattr(self._raw, "_sock", None)  # PyMySQL's; the others tell their number
+            own = getattr(self._raw, "_sock", None)  # PyMySQL's; other drivers have `fileno`
             number = self._raw.fileno() if own is None else own.fileno()
             with socket.fromfd(number, socket.AF_INET, socket.SOCK_STREAM) as end:
                 end.shutdown(socket.SHUT_RDWR)
@@ -89,19 +89,19 @@ class Watched:
 
 
 class Watch:
-    """A thread that looks at the connections from which answers are awaited; it ends when there is nothing to see."""
+    """A thread that checks the connections that wait for answers; it ends when there are none."""
 
     def __init__(self) -> None:
         self.forget()
 
     def forget(self) -> None:
-        """Begin anew, as in a process that was forked."""
+        """Restart, as in a forked process."""
         self._entries: dict[int, Watched] = {}
         self._starting = threading.Lock()
         self._runs = False
 
     def enter(self, watched: Watched) -> None:
-        """Begin to look at a connection."""
+        """Start to watch a connection."""
         self._entries[id(watched)] = watched
         if not self._runs:
             with self._starting:
@@ -110,7 +110,7 @@ class Watch:
                     threading.Thread(target=self._work, name="taskflowx-database-watch", daemon=True).start()
 
     def leave(self, watched: Watched) -> bool:
-        """Look at a connection no more; returns whether it may be used on."""
+        """Stop watching a connection; returns whether it may still be used."""
         return self._entries.pop(id(watched), None) is not None
 
     def _work(self) -> None:
@@ -154,7 +154,7 @@ class _Connecting:
     def result(self, seconds: float) -> Any:
         """Return the connection.
 
-        :raises TimeoutError: when it is not there in time; it is closed if it comes later
+        :raises TimeoutError: when it is not made in time; it is closed if it is made later
         """
         threading.Thread(target=self._work, name="taskflowx-database-connect", daemon=True).start()
         try:
@@ -184,10 +184,10 @@ class _Connecting:
 def connect(make: Callable[[], Any], seconds: float) -> Any:
     """Return a driver's connection.
 
-    What is said on it before it is given out is watched as well.
+    Its setup is watched as well.
 
     :param make: makes it; called in a thread of its own
-    :param seconds: how long it may take; 0 for any time
+    :param seconds: the timeout; 0 for none
     :raises TimeoutError: when it takes longer
     """
     ends = asking.at
@@ -204,9 +204,9 @@ def connect(make: Callable[[], Any], seconds: float) -> Any:
 
 @contextlib.contextmanager
 def asking_until(deadline: float | None) -> Iterator[None]:
-    """Let what the block asks for, a connection, be there in time.
+    """Limit the wait for a connection in the block.
 
-    :param deadline: when it has to be there; None for as long as the settings say
+    :param deadline: its deadline; None for the limit of the settings
     """
     asking.at, asking.made = deadline, []
     try:

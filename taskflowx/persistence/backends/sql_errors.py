@@ -1,7 +1,7 @@
-"""What an error of a database driver means, told by its code: SQLSTATE, a number of MariaDB's, or one of SQLite's.
+"""Classifies errors of database drivers by code: SQLSTATE, a number of MariaDB's, or one of SQLite's.
 
-The class of an error says little: drivers sort the same fault into different classes, and one class has faults that
-pass and faults that do not. It is asked only where an error has no code, since the driver itself has refused the data.
+The exception class says little: drivers put the same fault into different classes, and one class has transient and
+permanent faults. It is used only for errors without a code, which the driver itself has raised for the data.
 """
 
 from __future__ import annotations
@@ -11,21 +11,21 @@ from typing import Any
 
 
 class Meaning(enum.Enum):
-    """What can be done about an error."""
+    """The possible reactions to an error."""
 
-    #: the database can never hold this data
+    #: permanent: the database can never hold this data
     DATA = enum.auto()
-    #: a row is there already, or the one that it belongs to is not
+    #: a row exists already, or its parent does not
     CLASH = enum.auto()
     #: a table is missing
     NO_TABLE = enum.auto()
-    #: the layout, a right, or the file is wrong: the same will fail again
+    #: permanent: the layout, a privilege, or the file is wrong
     FINAL = enum.auto()
-    #: others were in the way: the same transaction may succeed now
+    #: a conflict with other transactions: a retry may succeed
     CONFLICT = enum.auto()
-    #: the connection is of no use any more, another one may be
+    #: the connection is unusable, a new one may work
     LOST = enum.auto()
-    #: anything else; it may pass
+    #: any other error; it may be transient
     PASSING = enum.auto()
 
 
@@ -37,7 +37,7 @@ _SQLSTATES = {
     "23": Meaning.DATA,
     "23503": Meaning.CLASH,
     "23505": Meaning.CLASH,
-    "25006": Meaning.LOST,  # a server that only reads, as after a failover
+    "25006": Meaning.LOST,  # a read-only server, as after a failover
     "25P03": Meaning.LOST,
     "26000": Meaning.LOST,  # a prepared statement that a pooler left on another server's connection
     "3F": Meaning.FINAL,
@@ -64,7 +64,7 @@ _MARIADB = {
     **dict.fromkeys((1053, 1290, 1836, 1927, 2006, 2013, 2055, 4031), Meaning.LOST),
 }
 
-# Primary codes: what `sqlite_errorcode` has in its lowest eight bits.
+# Primary codes: the lowest eight bits of `sqlite_errorcode`.
 _SQLITE = {
     1: Meaning.FINAL,  # SQLITE_ERROR
     11: Meaning.FINAL,  # SQLITE_CORRUPT
@@ -78,17 +78,17 @@ _SQLITE = {
 # Extended codes: SQLITE_CONSTRAINT_FOREIGNKEY, _PRIMARYKEY, _UNIQUE
 _SQLITE_CLASHES = frozenset((787, 1555, 2067))
 
-# What drivers refuse by themselves, without a code.
+# Exceptions that drivers raise by themselves, without a code.
 _REFUSED = frozenset(("DataError", "NotSupportedError", "ProgrammingError"))
 
-#: those that the same data always leads to
+#: errors that the same data always causes
 OF_THE_DATA = frozenset((Meaning.DATA, Meaning.CLASH))
-#: those that do not pass
+#: permanent errors
 LASTING = frozenset((*OF_THE_DATA, Meaning.NO_TABLE, Meaning.FINAL))
 
 
 def meaning_of(error: Any) -> Meaning:
-    """Return what an error of a driver means."""
+    """Classify an error of a driver."""
     code = getattr(error, "sqlite_errorcode", None)
     if isinstance(code, int):
         if "no such table" in str(error):
@@ -96,11 +96,11 @@ def meaning_of(error: Any) -> Meaning:
         return Meaning.CLASH if code in _SQLITE_CLASHES else _SQLITE.get(code & 0xFF, Meaning.PASSING)
     number = error.args[0] if error.args else None
     if isinstance(number, int) and number in _MARIADB:
-        return _MARIADB[number]  # says more than its SQLSTATE
+        return _MARIADB[number]  # more specific than its SQLSTATE
     state = _sqlstate_of(error)
     if isinstance(state, str):
         if state == "0A000" and "cached plan" in str(error):
-            return Meaning.LOST  # the layout was changed since the statement was prepared
+            return Meaning.LOST  # the layout has changed since the statement was prepared
         return _SQLSTATES.get(state) or _SQLSTATES.get(state[:2], Meaning.PASSING)
     if isinstance(number, int) or _REFUSED.isdisjoint(cls.__name__ for cls in type(error).__mro__):
         return Meaning.PASSING
@@ -108,7 +108,7 @@ def meaning_of(error: Any) -> Meaning:
 
 
 def is_division_by_zero(error: Any) -> bool:
-    """Tell whether a statement has divided by zero, as `sql.Statements` have some do that find nothing to change."""
+    """Tell whether a statement has divided by zero, as some of `sql.Statements` do if they find nothing to change."""
     return bool(_sqlstate_of(error) == "22012")
 
 

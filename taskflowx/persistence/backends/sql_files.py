@@ -1,10 +1,10 @@
-"""The file of a SQLite database: who may read it, and whether it is still the one that was opened.
+"""The file of a SQLite database: its mode, and whether it is still the one that was opened.
 
 SQLite gives the files that it makes beside a database (`-wal`, `-shm`, `-journal`) the mode of the database itself, so
-it is enough to make that one. A file that was there already keeps its mode.
+it is enough to set that. An existing file keeps its mode.
 
-What must stay true: a run ends, and is told to have ended, only in the file that the path names. A database that was
-moved, deleted or replaced lives on for those who have it open, and nobody would find what they write.
+What must stay true: a run is reported as ended only if it has ended in the file that the path names. A database that
+was moved, deleted or replaced still exists for processes that have it open, and their writes would be lost.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
 _MODE = 0o600
-_GLANCE = 0.02  # seconds between looks at the path while steps of a run are written one after another
+_GLANCE = 0.02  # seconds between two checks of the path during consecutive steps of a run
 
 
 class DatabaseFile:
     """The file of one database.
 
-    :param path: where it is
+    :param path: its path
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
         self._known: tuple[int, int] | None = None
-        self._looks_at = 0.0  # when it is time to look at the path again
+        self._looks_at = 0.0  # the time of the next check of the path
 
     def open(self) -> None:
-        """Make the file if there is none, before SQLite does; one that was there before must be there.
+        """Make the file if there is none, before SQLite does; a file that existed before must still exist.
 
-        :raises StorageFailure: when it is another one than before, or there is no folder for it
+        :raises StorageFailure: when it was replaced, or there is no folder for it
         """
         if self._known is not None:
             self.check()
@@ -52,35 +52,35 @@ class DatabaseFile:
             msg = f"unable to open the database '{self.path}': there is no folder '{folder}'\nMake the folder first"
             raise _lasting(msg, error) from error
         except OSError:
-            return  # SQLite says what is wrong with it
+            return  # SQLite reports the error
         else:
             with contextlib.suppress(OSError, AttributeError):
-                os.fchmod(made, _MODE)  # whatever the umask has taken away
+                os.fchmod(made, _MODE)  # whatever the umask has removed
             os.close(made)
         with contextlib.suppress(OSError):
             found = Path(self.path).stat()
             self._known = found.st_dev, found.st_ino
 
     def check(self) -> None:
-        """Make sure that the path still names the file that was opened.
+        """Check that the path still names the file that was opened.
 
         :raises StorageFailure: when it does not
         """
         problem, cause = "has been replaced by another file", None
         try:
-            found = os.stat(self.path)  # noqa: PTH116 - many commits ask, and a Path would cost more than the question
+            found = os.stat(self.path)  # noqa: PTH116 - many commits call it, and a Path would cost more than the call
             if self._known is None or self._known == (found.st_dev, found.st_ino):
                 return
         except OSError as error:
             problem, cause = "is not there any more", error
         msg = (
             f"The database '{self.path}' {problem}; nothing is written to the one that was opened\n"
-            "Put the file back, or open the store anew (backends.fetch)"
+            "Put the file back, or reopen the store (backends.fetch)"
         )
         raise _lasting(msg, cause) from cause
 
     def glance(self) -> None:
-        """Do as `check` does, but not more often than is worth its price, which is that of a small transaction.
+        """Do as `check` does, at limited frequency: a check costs as much as a small transaction.
 
         :raises StorageFailure: as `check` does
         """
@@ -90,12 +90,12 @@ class DatabaseFile:
             self.check()
 
     def forget(self) -> None:
-        """Take the file that is there next for the right one."""
+        """Accept the next file at the path."""
         self._known = None
 
 
 def file_of(url: sa.URL) -> DatabaseFile | None:
-    """Return the file of a database; None for one in memory, and where only SQLite can tell which file is meant."""
+    """Return the file of a database; None for one in memory, and where only SQLite can tell the path."""
     path = url.database
     if url.get_backend_name() != "sqlite" or not path or path == ":memory:" or path.startswith("file:"):
         return None

@@ -1,12 +1,13 @@
-"""Long histories of retries in a SQL store: attempts that are over are written once, in a table of their own.
+"""Long histories of retries in a SQL store: finished attempts are written once, in a table of their own.
 
-Else each attempt would write all attempts before it again. While a run is under way, the row of a retry with many
-attempts has the last ones only, and its metadata say, under the name of the table, how many are there. The metadata,
-as they are a column of the same row: whoever writes one writes both, in one statement, and TaskFlow, to which the key
-says nothing, keeps it and adds attempts to those that it sees. When the run comes to rest, its row has all of them.
+Otherwise each attempt would write all attempts before it again. While a run is in progress, the row of a retry with
+many attempts has only the last ones, and its metadata say, under the name of the table, how many are in the table. They
+are in the metadata as these are a column of the same row: both are written in one statement, and TaskFlow, which
+ignores the key, keeps it and appends attempts to those that it sees. When the run comes to rest, its row has all of
+them.
 
-What must stay true: a row, and the attempts that it counts on, are written in one transaction. What is known here of
-what was written last is only a hint: the transaction asks for the last of the attempts that have to be there.
+What must stay true: a row, and the attempts that it counts on, are written in one transaction. The cache of what was
+last written is only a hint: the transaction checks the last of the attempts that must be stored.
 """
 
 from __future__ import annotations
@@ -26,15 +27,15 @@ if TYPE_CHECKING:
 
 MARK = sql.ATTEMPTS.name
 _KIND, _META = map(sql.names(sql.ATOMS).index, ("atom_type", "meta"))
-#: how many attempts the row of a retry has at most while its run is under way
+#: the maximum number of attempts in the row of a retry while its run is in progress
 MOST = 2 * CHUNK
 _MOST_KNOWN = 1000  # retries
 
 
 class StaleError(Exception):
-    """Attempts that were written are not there any more.
+    """Attempts that were written do not exist any more.
 
-    :param uuid: of the retry
+    :param uuid: that of the retry
     """
 
     def __init__(self, uuid: str) -> None:
@@ -43,26 +44,26 @@ class StaleError(Exception):
 
 
 class _Written(NamedTuple):
-    """What was written last of a retry, or read."""
+    """The last written, or read, state of a retry."""
 
     past: int  # how many attempts are not in its row
-    last: Any  # the last of these, by which the history is known again
+    last: Any  # the last of these, which identifies the history
 
 
 class Part(NamedTuple):
-    """What is written beside the row of a retry."""
+    """The attempts of a retry to write beside its row."""
 
     uuid: str
     what: str  # names it in errors
-    kept: int  # how many attempts have to be there, and stay
-    past: int  # how many are there then
+    kept: int  # how many attempts must be stored, and stay
+    past: int  # how many are stored then
     chunks: list[tuple[Any, ...]]  # rows to add
     last: Any
 
     def write(self, unit: Unit, statements: sql.Statements) -> None:
-        """Write it.
+        """Write the attempts.
 
-        :raises StaleError: when attempts are missing that have to be there
+        :raises StaleError: when attempts are missing that must be stored
         """
         if self.kept and not unit.rows(statements.has_attempts, self.uuid, self.kept - CHUNK):
             raise StaleError(self.uuid)
@@ -72,17 +73,17 @@ class Part(NamedTuple):
 
 
 class Histories:
-    """Knows what a process has written, or read, of long histories in one store."""
+    """Caches the written, or read, states of long histories in one store."""
 
     def __init__(self) -> None:
-        #: whether the database has the table; None while nobody has asked
+        #: whether the database has the table; None if unknown
         self.usable: bool | None = None
         self._known: dict[str, _Written] = {}  # by uuid of the retry
 
     def in_step(self, flow: models.FlowDetail, details: list[models.AtomDetail]) -> list[models.RetryDetail]:
-        """Return the retries that a step of a run has to write, of which attempts are, or may be, elsewhere.
+        """Return the retries among the changed details of a step that have, or may have, attempts in the table.
 
-        :param details: those that have changed
+        :param details: the details that have changed
         """
         found: list[models.RetryDetail] = []
         for detail in details:  # nearly always one or two
@@ -93,7 +94,7 @@ class Histories:
         return found
 
     def concerns(self, detail: models.AtomDetail) -> bool:
-        """Tell whether attempts of it are, or may be, elsewhere than in its row."""
+        """Tell whether a retry has, or may have, attempts in the table."""
         return isinstance(detail, models.RetryDetail) and (len(detail.results) > MOST or detail.uuid in self._known)
 
     def _part(self, rows: Rows, detail: models.RetryDetail, *, appends: bool) -> Part:
@@ -118,9 +119,9 @@ class Histories:
         versioned: bool,
         fits: Callable[[tuple[Any, ...]], bool],
     ) -> list[Part]:
-        """Return what a step of a run writes beside the rows of retries.
+        """Return the attempts that a step of a run writes beside the rows of retries.
 
-        :param versioned: whether the step is refused when another one has come before it
+        :param versioned: whether the step is rejected when another one has come before it
         :param fits: tells whether the database can hold a row
         """
 
@@ -130,18 +131,18 @@ class Histories:
         return [self._part(rows, detail, appends=appends(detail)) for detail in retries]
 
     def wrote(self, part: Part) -> None:
-        """Note what was written."""
+        """Record a part as written."""
         self.forget(part.uuid)
         if part.past:
             self._note(part.uuid, _Written(part.past, part.last))
 
     def has_read(self, detail: models.AtomDetail, past: int) -> None:
-        """Note what was read, if it is news."""
+        """Record what was read, if it is new."""
         if past and detail.uuid not in self._known:
             self._note(detail.uuid, _Written(past, detail.results[past - 1]))
 
     def forget(self, uuid: str) -> None:
-        """Know nothing of a retry any more: all of it is written again."""
+        """Forget a retry: all of it is written again."""
         self._known.pop(uuid, None)
 
     def _note(self, uuid: str, written: _Written) -> None:
@@ -153,19 +154,19 @@ class Histories:
 def rows(
     make: Rows, flow: models.FlowDetail, details: list[models.AtomDetail], parts: list[Part]
 ) -> list[tuple[Any, ...]]:
-    """Return the rows of the atoms that a step of a run writes, those of all retries with such a part included."""
+    """Return the rows of the atoms of a step, including those of all retries with a part."""
     pasts = {part.uuid: part.past for part in parts}
     others = [detail for detail in flow if detail.uuid in pasts and detail not in details]
     return [make.of_atom(detail, flow.uuid, pasts.get(detail.uuid, 0)) for detail in (*details, *others)]
 
 
 def is_parted(row: Sequence[Any]) -> bool:
-    """Tell whether attempts may be elsewhere than in the row of an atom."""
+    """Tell whether an atom, by its row, may have attempts in the table."""
     return isinstance(row[_META], str) and MARK in row[_META] and row[_KIND] == "RETRY_DETAIL"
 
 
 def past_of(row: Sequence[Any]) -> Any:
-    """Return how many attempts are elsewhere than in the row of a retry, as it is stored.
+    """Return how many attempts of a retry are in the table, by its stored row.
 
     :raises Unreadable: when its metadata are damaged
     """
@@ -174,9 +175,9 @@ def past_of(row: Sequence[Any]) -> Any:
 
 
 def missing(past: Any, chunks: dict[Any, Any]) -> str | None:
-    """Return what is missing of the attempts that are elsewhere than in their row.
+    """Return a description of the attempts that are missing from the table, or None.
 
-    :param chunks: what is there, by the number of the first attempt
+    :param chunks: the stored attempts, by the number of the first one
     """
     if type(past) is not int or past < 0 or past % CHUNK:
         return f"its metadata have {MARK!r}: {str(past)[:80]}, which is no number of attempts of ours"
@@ -185,7 +186,7 @@ def missing(past: Any, chunks: dict[Any, Any]) -> str | None:
 
 
 def joined(past: int, chunks: dict[int, Any]) -> list[Any]:
-    """Return the attempts that are elsewhere than in their row.
+    """Return the attempts in the table.
 
     :raises Unreadable: when some are damaged
     """

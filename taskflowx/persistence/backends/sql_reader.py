@@ -1,7 +1,7 @@
-"""Reads records out of a SQL store, within a unit of work of whoever asks.
+"""Reads records from a SQL store, within the caller's transaction.
 
-A record that cannot be read raises an error that names it. Where several are listed, it is left out, with an error in
-the log, so that it does not hide the others.
+An unreadable record raises an error that names it. In a listing it is skipped, and an error is logged, so that it does
+not hide the others.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ T = TypeVar("T")
 class Reader:
     """Reads records of one kind of database.
 
-    :param family: which of `sql.FAMILIES`
-    :param histories: is told of long ones that are read
+    :param family: one of `sql.FAMILIES`
+    :param histories: is notified of long histories that are read
     """
 
     def __init__(self, family: str, histories: sql_histories.Histories) -> None:
@@ -39,21 +39,21 @@ class Reader:
         self._has_attempts = False
 
     def has_runs(self, unit: Unit) -> bool:
-        """Tell whether versions are kept, which they are not in a database that only TaskFlow has written."""
+        """Tell whether versions are kept; a database that only TaskFlow has written has none."""
         if not self._has_runs:
             self._has_runs = bool(unit.rows(sql.has_table(self._family, sql.RUNS)))
         return self._has_runs
 
     def has_attempts(self, unit: Unit) -> bool:
-        """Tell whether attempts may be elsewhere than in the rows of their retries; not so in an older layout."""
+        """Tell whether attempts may be in a table of their own; not in an older layout."""
         if not self._has_attempts:
             self._has_attempts = bool(unit.rows(sql.has_table(self._family, sql.ATTEMPTS)))
         return self._has_attempts
 
     def atom(self, unit: Unit, row: Any) -> AtomDetail:
-        """Return the detail of an atom, with the attempts that are elsewhere than in its row.
+        """Return the detail of an atom, with its attempts in the table.
 
-        :raises NotFound: when it is not there any more
+        :raises NotFound: when it does not exist any more
         :raises Unreadable: when it is damaged
         """
         try:
@@ -72,27 +72,27 @@ class Reader:
                     raise no_atom(row[0])
                 if tuple(found[0]) == tuple(row):
                     raise codec.Unreadable(lacks)  # noqa: TRY301 - as those below may say
-                row = found[0]  # the run has come to rest in between, and the row has all of them
+                row = found[0]  # the run has come to rest meanwhile, and the row has all of them
         except codec.Unreadable as error:
             msg = f"Cannot read what is stored of atom '{row[1]}' ({row[0]})"
             raise codec.Unreadable(msg, error) from error
         return sql_rows.atom(row)
 
     def claim(self, unit: Unit, uuid: str) -> Claim | None:
-        """Return who has written a run last; None when nobody has."""
+        """Return the claim of a run; None if it was never written."""
         rows = unit.rows(self._sql.run, uuid) if self.has_runs(unit) else ()
         return Claim(*rows[0]) if rows else None
 
     def claims(self, unit: Unit, book_uuid: str) -> dict[str, Claim]:
-        """Return flow's uuid -> who has written it last, for the flows in a book that have been written at all."""
+        """Return flow's uuid -> claim, for the flows in a book that have one."""
         rows = unit.rows(self._sql.runs_of_book, book_uuid) if self.has_runs(unit) else ()
         return {uuid: Claim(*claim) for uuid, *claim in rows}
 
     def flow(self, unit: Unit, uuid: str, lazy: bool = False) -> FlowDetail:
         """Return the detail of a flow.
 
-        :param lazy: whether the details of its atoms are left out
-        :raises NotFound: when it is not there
+        :param lazy: whether to omit the details of its atoms
+        :raises NotFound: when it does not exist
         """
         claim = self.claim(unit, uuid)  # first: what is read after it may be newer, never older
         for row in unit.rows(self._sql.flow, uuid):
@@ -106,8 +106,8 @@ class Reader:
     def flows(self, unit: Unit, book_uuid: str, *, lazy: bool, strict: bool) -> list[FlowDetail]:
         """Return the details of the flows in a book.
 
-        :param lazy: whether the details of their atoms are left out
-        :param strict: whether one that cannot be read is an error; else it is left out
+        :param lazy: whether to omit the details of their atoms
+        :param strict: whether an unreadable one is an error; otherwise it is skipped
         """
         claims = self.claims(unit, book_uuid)
         atoms: dict[str, list[Any]] = {}
@@ -127,36 +127,36 @@ class Reader:
     def book(self, unit: Unit, row: Any, *, lazy: bool, strict: bool) -> LogBook:
         """Return the book of a row.
 
-        :param lazy: whether the details of its flows are left out
-        :param strict: whether a flow that cannot be read is an error; else it is left out
+        :param lazy: whether to omit the details of its flows
+        :param strict: whether an unreadable flow is an error; otherwise it is skipped
         """
         book = sql_rows.book(row)
         updated_at = book.updated_at
         for detail in () if lazy else self.flows(unit, book.uuid, lazy=False, strict=strict):
             book.add(detail)
-        book.updated_at = updated_at  # to be read is no update
+        book.updated_at = updated_at  # reading is no update
         return book
 
 
 def readable(make: Callable[[Any], T], rows: Iterable[Any]) -> Iterator[T]:
-    """Iterate over what is made of rows; what cannot be read is left out, and an error is logged that names it."""
+    """Iterate over the objects made from rows; an unreadable row is skipped, and an error that names it is logged."""
     for row in rows:
         try:
             yield make(row)
         except exceptions.StorageFailure as error:
-            LOG.error("A record is left out of what is listed: %s", error)  # noqa: TRY400 - the error says it all
+            LOG.error("A record is skipped in a listing: %s", error)  # noqa: TRY400 - the error says it all
 
 
 def no_book(uuid: str) -> exceptions.NotFound:
-    """Return the error for a book that is not there."""
+    """Return the error for a missing book."""
     return exceptions.NotFound(f"No logbook found with uuid '{uuid}'")
 
 
 def no_flow(uuid: str) -> exceptions.NotFound:
-    """Return the error for the detail of a flow that is not there."""
+    """Return the error for a missing flow detail."""
     return exceptions.NotFound(f"No flow details found with uuid '{uuid}'")
 
 
 def no_atom(uuid: str) -> exceptions.NotFound:
-    """Return the error for the detail of an atom that is not there."""
+    """Return the error for a missing atom detail."""
     return exceptions.NotFound(f"No atom details found with uuid '{uuid}'")

@@ -1,8 +1,8 @@
-"""Details and books as rows of a SQL store, and back.
+"""Converts details and books to rows of a SQL store, and back.
 
-What must stay true: a row has the columns of its table in `sql`, in their order; times of rows that one process adds
-increase, so their order is that in which they were added. A text that its column does not take is refused here, with
-its name, before anything is written.
+What must stay true: a row has the columns of its table in `sql`, in their order. Times of rows that one process adds
+increase, so they show the order of insertion. A text that its column cannot hold is rejected here, with its name,
+before anything is written.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# What the columns of text take, in characters; SQLite takes any length.
+# The lengths of text columns, in characters; SQLite has no limit.
 _LONGEST = {"name": 255, "uuid": 64, "version": 64}
 _SHORT = 64
 _TYPES = {models.TaskDetail: "TASK_DETAIL", models.RetryDetail: "RETRY_DETAIL"}
-# What a value may have, in bytes of ASCII, with some room for the rest of its row.
+# The maximum size of a value in bytes of ASCII, with some room for the rest of its row.
 _LARGEST = {"postgresql": 1_000_000_000, "sqlite": 990_000_000}
 
 _EPOCH = dt.datetime(1970, 1, 1)  # noqa: DTZ001 - stored times name no zone, they are UTC
 
 
 class Clock:
-    """Tells the time, in UTC, and never the same time twice.
+    """A UTC clock that never returns the same time twice.
 
-    :param as_text: whether it is told as text
+    :param as_text: whether times are text
     """
 
     def __init__(self, as_text: bool) -> None:
@@ -46,7 +46,7 @@ class Clock:
         self._second_text = ""
 
     def now(self) -> Any:
-        """Return the time, at least a microsecond after the last one that was told."""
+        """Return the time, at least a microsecond after the last one that was returned."""
         now = time.time_ns() // 1000
         if now <= self._last:
             now = self._last + 1
@@ -55,7 +55,7 @@ class Clock:
             return _EPOCH + dt.timedelta(microseconds=now)
         second, rest = divmod(now, 1_000_000)
         if second != self._second:
-            # Text first: another thread may look between the two.
+            # Text first: another thread may read between the two.
             self._second_text = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(second))
             self._second = second
         return f"{self._second_text}.{rest:06d}"
@@ -64,7 +64,7 @@ class Clock:
 class Rows:
     """Makes rows for one kind of database.
 
-    :param family: which of `sql.FAMILIES`
+    :param family: one of `sql.FAMILIES`
     """
 
     def __init__(self, family: str) -> None:
@@ -91,7 +91,7 @@ class Rows:
         return detail.uuid, detail.name, parent, self.now(), None, *self.of_changes(detail)
 
     def of_changes(self, detail: models.FlowDetail) -> tuple[Any, ...]:
-        """Return what changes in the row of a flow: its state, and its metadata as text.
+        """Return the changing columns of a flow's row: its state, and its metadata as text.
 
         :raises StorageFailure: when its metadata cannot be stored
         """
@@ -100,7 +100,7 @@ class Rows:
     def of_atom(self, detail: models.AtomDetail, parent: str, past: int = 0) -> tuple[Any, ...]:
         """Return the row of an atom.
 
-        :param past: of a retry, how many of its attempts are elsewhere
+        :param past: of a retry, how many of its attempts are in the table of attempts
         :raises StorageFailure: when a value in it cannot be stored; names the atom and the part
         """
         uuid, name = detail.uuid, detail.name
@@ -139,18 +139,18 @@ class Rows:
         )
 
     def of_attempts(self, detail: models.RetryDetail, begin: int, count: int) -> tuple[Any, ...]:
-        """Return the row of some attempts of a retry.
+        """Return the row of a range of attempts of a retry.
 
-        :raises Unstorable: when the database does not take them
+        :raises Unstorable: when the database cannot hold them
         """
         text = codec.dump_attempts(detail, begin, begin + count)
         self.check_value(text, codec.what_of(detail, "results"))
         return detail.uuid, begin, text
 
     def check_value(self, text: str, what: str) -> None:
-        """Refuse the JSON text of a value that the database does not take.
+        """Raise an error for the JSON text of a value that the database cannot hold.
 
-        :raises Unstorable: when it does not; says what it was and why
+        :raises Unstorable: when it cannot; says what the value is and why
         """
         if self._refuses_nan and ("NaN" in text or "Infinity" in text):
             _check_numbers(text, what)
@@ -166,9 +166,9 @@ class Rows:
                 self._check_text(text, field, kind)
 
     def _check_text(self, text: str, field: str, kind: str) -> None:
-        """Refuse a text that its column does not take.
+        """Raise an error for a text that its column cannot hold.
 
-        :raises Unstorable: when it does not; shows it, and says what is wrong with it
+        :raises Unstorable: when it cannot; shows the text, and the reason
         """
         problem, most = "", _LONGEST[field]
         try:
@@ -190,7 +190,7 @@ class Rows:
         return self._text(detail, "meta", meta) if meta else "{}"
 
     def _meta_of_retry(self, detail: models.RetryDetail, past: int) -> str:
-        """Return the metadata of a retry as text, with the number of its attempts that are elsewhere."""
+        """Return the metadata of a retry as text, with the number of its attempts in the table of attempts."""
         if sql.ATTEMPTS.name in detail.meta:
             msg = f"Cannot store {codec.what_of(detail, 'meta')}: the key '{sql.ATTEMPTS.name}' is the store's own"
             raise exceptions.Unstorable(f"{msg}\nChoose another key")
@@ -211,26 +211,26 @@ class Rows:
 
 
 def book(row: Sequence[Any]) -> models.LogBook:
-    """Make a book, without its flows, of a row.
+    """Make a book, without its flows, from a row.
 
-    :raises Unreadable: when the row is damaged, or that of no book
+    :raises Unreadable: when the row is damaged, or is no book
     """
     return _made("book", _book, row)
 
 
 def flow(row: Sequence[Any]) -> models.FlowDetail:
-    """Make the detail of a flow, without its atoms, of a row.
+    """Make the detail of a flow, without its atoms, from a row.
 
-    :raises Unreadable: when the row is damaged, or that of no flow
+    :raises Unreadable: when the row is damaged, or is no flow
     """
     return _made("flow", _flow, row)
 
 
 def atom(row: Sequence[Any], before: Sequence[Any] = ()) -> models.AtomDetail:
-    """Make the detail of an atom of a row.
+    """Make the detail of an atom from a row.
 
     :param before: of a retry, its attempts before those in the row
-    :raises Unreadable: when the row is damaged, or that of no atom
+    :raises Unreadable: when the row is damaged, or is no atom
     """
     return _made("atom", functools.partial(_atom, before=before) if before else _atom, row)
 
@@ -285,7 +285,7 @@ def _value(text: str | None) -> Any:
 
 
 def _check_numbers(text: str, what: str) -> None:
-    """Refuse JSON that only Python reads."""
+    """Raise an error for JSON that only Python can parse."""
 
     def refuse(number: str) -> None:
         msg = (

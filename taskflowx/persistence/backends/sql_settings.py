@@ -1,7 +1,7 @@
-"""The settings of a SQL store: what the configuration and the address say, and the engine of SQLAlchemy made of it.
+"""The settings of a SQL store: parses the configuration and the address, and makes the SQLAlchemy engine.
 
-What must stay true: an error here shows no password; a setting of ours never reaches a driver, and one of a driver's
-that nobody knows is refused before anything connects.
+What must stay true: an error here shows no password; our settings never reach a driver, and an unknown setting of a
+driver is rejected before anything connects.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from taskflowx.persistence.backends import sql, sql_deadlines
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-IDLE_TIMEOUT = 3600  # seconds after which a connection is replaced when it is needed again
+IDLE_TIMEOUT = 3600  # seconds after which an idle connection is replaced
 BUSY_TIMEOUT = 30  # seconds for which SQLite waits for another process to end its transaction
-CONNECT_TIMEOUT = 10.0  # seconds for a connection to be made
+CONNECT_TIMEOUT = 10.0  # seconds for connecting
 READ_TIMEOUT = 60.0  # seconds for a server to answer a statement
 
-# Drivers for an address that names none, the first that is there: its name in addresses, and the module.
+# Drivers for an address that names none, in order of preference: the name in addresses, and the module.
 _DRIVERS = {
     "mariadb": (("pymysql", "pymysql"), ("mysqldb", "MySQLdb")),
     "mysql": (("pymysql", "pymysql"), ("mysqldb", "MySQLdb")),
@@ -34,7 +34,7 @@ _DRIVERS = {
 
 _POOL = {"max_pool_size": "pool_size", "max_overflow": "max_overflow", "pool_timeout": "pool_timeout"}
 
-#: settings that may also stand after the `?` of an address
+#: settings that may also be given after the `?` of an address
 IN_ADDRESSES = (
     *_POOL,
     "checkout_ping",
@@ -64,7 +64,7 @@ sql_mode ssl ssl_ca ssl_capath ssl_cert ssl_check_hostname ssl_cipher ssl_disabl
 ssl_mode ssl_verify_cert ssl_verify_identity unix_socket use_unicode user write_timeout
 """
 _SQLITE = "cache cached_statements detect_types immutable mode nolock psow timeout uri vfs"
-# What the drivers know after the `?` of an address; one that is not here is given what it says.
+# The settings after the `?` of an address that each driver knows; a driver that is not listed gets all of them.
 _OF_DRIVERS = {
     driver: frozenset(known.split())
     for driver, known in {
@@ -78,21 +78,21 @@ _OF_DRIVERS = {
 
 
 class Settings:
-    """What a configuration says, each value as what it is meant to be.
+    """The parsed settings.
 
     :param conf: the configuration
-    :raises ValueError: when a number cannot be read
+    :raises ValueError: when a number cannot be parsed
     """
 
     def __init__(self, conf: Mapping[str, Any]) -> None:
         self._conf = conf
 
     def get(self, key: str) -> Any:
-        """Return a setting as it was given, or None."""
+        """Return the raw value of a setting, or None."""
         return self._conf.get(key)
 
     def number(self, key: str, default: int) -> int:
-        """Return a whole number."""
+        """Return an integer."""
         given = self._conf.get(key)
         if given is None:
             return default
@@ -117,15 +117,15 @@ class Settings:
         raise ValueError(msg)
 
     def flag(self, key: str) -> bool:
-        """Return a yes or no, which an address has as text."""
+        """Return a boolean, which an address has as text."""
         given = self._conf.get(key)
         return bool(given) and str(given).lower() not in {"0", "false", "no", "off"}
 
 
 def read(conf: Mapping[str, Any]) -> tuple[Settings, sa.URL]:
-    """Return the settings, those in the address included, and the address without them.
+    """Return the settings, including those in the address, and the address without them.
 
-    :raises ValueError: when the address cannot be read, or has a setting that nobody knows
+    :raises ValueError: when the address cannot be parsed, or has an unknown setting
     :raises NotFound: when no driver for it is installed
     """
     url = url_of(conf.get("connection"))
@@ -137,13 +137,13 @@ def read(conf: Mapping[str, Any]) -> tuple[Settings, sa.URL]:
 def url_of(address: Any) -> sa.URL:
     """Return a database's address, with the name of a driver that is installed.
 
-    :raises ValueError: when it is no address, or lacks what it needs
+    :raises ValueError: when it is no address, or is incomplete
     :raises NotFound: when no driver is installed
     """
     try:
         url = sa.make_url(address)
     except (sa_errors.ArgumentError, ValueError):
-        # The address stays out of it, as it may have a password.
+        # The address is not shown, as it may have a password.
         msg = "'connection' must be an address such as 'sqlite:///path' or 'postgresql://user@host/database'"
         raise ValueError(msg) from None
     kind = url.drivername.partition("+")[0]
@@ -162,12 +162,12 @@ def url_of(address: Any) -> sa.URL:
 
 
 def shown(url: sa.URL) -> str:
-    """Return an address as it may be shown: without its password, and what else may be one."""
+    """Return an address without its password, and other parts that may be secret."""
     return url.set(query={}).render_as_string(hide_password=True)
 
 
 def _with_whole_path(url: sa.URL) -> sa.URL:
-    """Return the address with the path that it means now, whatever folder the process changes to later."""
+    """Return the address with an absolute path, so that a later change of the working directory has no effect."""
     path = url.database
     if not path or path == ":memory:" or path.startswith("file:"):
         return url
@@ -200,9 +200,9 @@ def _no_driver(kind: str, needed: str, family: str) -> exceptions.NotFound:
 
 
 def make_engine(settings: Settings, url: sa.URL) -> sa.Engine:
-    """Return an engine of SQLAlchemy.
+    """Return a SQLAlchemy engine.
 
-    :raises NotFound: when the driver that the address names is not there
+    :raises NotFound: when the driver that the address names is not installed
     """
     kind = url.get_backend_name()
     try:
@@ -234,8 +234,8 @@ def _limit_connecting(engine: sa.Engine, seconds: float) -> None:
 
 
 def _engine_args(settings: Settings, url: sa.URL) -> dict[str, Any]:
-    """Return what `sqlalchemy.create_engine` is given."""
-    # What a unit leaves behind it has committed or rolled back: to reset it once more is a round trip for nothing.
+    """Return the arguments of `sqlalchemy.create_engine`."""
+    # A transaction is always committed or rolled back: a reset would be a needless round trip.
     made: dict[str, Any] = {
         "pool_reset_on_return": None,
         "pool_recycle": settings.number("idle_timeout", IDLE_TIMEOUT),
@@ -256,12 +256,12 @@ def _engine_args(settings: Settings, url: sa.URL) -> dict[str, Any]:
 
 
 def _connect_args(settings: Settings, url: sa.URL) -> dict[str, Any]:
-    """Return what a driver is given with the address."""
+    """Return the arguments that a driver gets beside the address."""
     kind, driver = url.get_backend_name(), url.drivername.partition("+")[2]
     made: dict[str, Any] = {}
     if kind == "sqlite":
         made["timeout"] = BUSY_TIMEOUT
-        made["check_same_thread"] = False  # a unit has its connection for itself
+        made["check_same_thread"] = False  # a transaction has exclusive use of its connection
     elif driver in {"psycopg", "psycopg2", "pymysql", "mysqldb"}:
         connecting = settings.seconds("connect_timeout", CONNECT_TIMEOUT)
         reading = settings.seconds("read_timeout", READ_TIMEOUT)
@@ -272,7 +272,7 @@ def _connect_args(settings: Settings, url: sa.URL) -> dict[str, Any]:
             if reading:
                 made["tcp_user_timeout"] = round(reading * 1000)
         elif driver == "pymysql":
-            # The first is for the handshake, and is taken back when that is done.
+            # The first is for the handshake, and is removed after it.
             made |= {"read_timeout": connecting or None, "write_timeout": reading or None}
         elif reading:
             made |= {"read_timeout": max(1, round(reading)), "write_timeout": max(1, round(reading))}

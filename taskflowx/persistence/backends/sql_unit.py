@@ -1,4 +1,4 @@
-"""One transaction on a driver's connection: the statements that are run in it, and how large they may be."""
+"""One transaction on a driver's connection: it runs statements, and checks their size."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from taskflowx.persistence.backends import sql_deadlines
 
-_STATEMENT = 4096  # bytes of a statement beside its values, and more
+_STATEMENT = 4096  # bytes of a statement beside its values, rounded up
 _ESCAPED = ("\\", '"', "'", "\0", "\n", "\r", "\x1a")
 
 
@@ -20,9 +20,9 @@ class Unit:
     """One transaction.
 
     :param raw: the driver's connection
-    :param limit: bytes that the database takes in one statement, 0 if there is no such limit
-    :param doubted: whether the same may have been committed already, by a try whose answer was lost
-    :param watched: what is told of each statement, if somebody watches how long its answer takes
+    :param limit: the database's maximum size of a statement in bytes, 0 for none
+    :param doubted: whether an attempt whose answer was lost may have committed the same already
+    :param watched: is notified of each statement, if answers have a timeout
     """
 
     __slots__ = ("_alone", "_limit", "_raw", "_watched", "doubted", "ending")
@@ -34,11 +34,11 @@ class Unit:
         self._limit = limit
         self._watched = watched
         self.doubted = doubted
-        self.ending = False  # whether COMMIT has been sent, or what needs none
+        self.ending = False  # whether COMMIT, or a statement that needs none, was sent
         self._alone = False  # whether the next statement is a transaction by itself
 
     def run(self, statement: str, *given: Any) -> Any:
-        """Run a statement that writes no more of a detail than its metadata; returns the driver's cursor."""
+        """Run a statement whose only large value is metadata; returns the driver's cursor."""
         if self._limit:
             self._check_size(given, "the metadata")
         if self._watched is not None:
@@ -63,7 +63,7 @@ class Unit:
         return found
 
     def _rows_as_they_are(self, statement: str, given: Sequence[Any]) -> list[Any]:
-        """Return the rows of SQLite, with bytes in the place of what is no text: one such row would hide all others."""
+        """Return the rows of SQLite, with bytes in place of undecodable text, which would hide all other rows."""
         usual, self._raw.text_factory = self._raw.text_factory, _text_or_bytes
         try:
             return self._raw.execute(statement, given).fetchall()  # type: ignore[no-any-return]
@@ -71,9 +71,9 @@ class Unit:
             self._raw.text_factory = usual
 
     def many(self, statement: str, rows: Sequence[tuple[Any, ...]], what: str | None = None) -> None:
-        """Run a statement for each row, in as few round trips as the driver can.
+        """Run a statement for each row, in as few round trips as the driver supports.
 
-        :param what: names the rows in errors; else each is named by its second value
+        :param what: names the rows in errors; by default each is named by its second value
         """
         if not rows:
             return
@@ -83,7 +83,7 @@ class Unit:
         if self._limit:
             for row in rows:
                 self._check_size(row, what or f"'{row[1]}'")
-            # PyMySQL joins rows up to a length that does not ask what the server takes.
+            # PyMySQL joins rows up to a length that ignores the server's limit.
             room = self._limit - _STATEMENT
             cursor.max_stmt_length = min(getattr(cursor, "max_stmt_length", room), room)
         if len(rows) == 1:
@@ -93,12 +93,12 @@ class Unit:
         cursor.close()
 
     def at_once(self, statement: str, *given: Any) -> bool:
-        """Run a statement that is all of the transaction, and needs neither BEGIN nor COMMIT.
+        """Run a statement that is the whole transaction, and needs neither BEGIN nor COMMIT.
 
-        Whether it has been done is in doubt if this raises.
+        Its result is in doubt if this raises.
 
         :param statement: it divides by zero where there is nothing to change
-        :returns: whether it has been done; if not, nothing has
+        :returns: whether it was applied; if not, nothing was changed
         """
         self._raw.autocommit = self._alone = self.ending = True
         try:
@@ -111,13 +111,13 @@ class Unit:
         return self.ending
 
     def roll_back(self) -> None:
-        """Undo what has been done and not committed."""
+        """Roll back the transaction."""
         self._raw.rollback()
         if self._alone:
             self._raw.autocommit = self._alone = False
 
     def commit(self) -> None:
-        """End the transaction; whether that has been done is in doubt if it raises."""
+        """Commit the transaction; the result is in doubt if it raises."""
         if self._watched is not None:
             self._watched.asks()
         self.ending = True
@@ -128,13 +128,13 @@ class Unit:
 
 
 def check_size(texts: Sequence[str], limit: int, what: str) -> None:
-    """Refuse texts that do not fit into one statement.
+    """Raise an error for texts that do not fit into one statement.
 
-    :param limit: bytes that the server takes
+    :param limit: the server's maximum in bytes
     :param what: names them in the error
     :raises Unstorable: when they are too long
     """
-    if 4 * sum(map(len, texts)) + _STATEMENT < limit:  # a character has four bytes at most, and what is escaped has two
+    if 4 * sum(map(len, texts)) + _STATEMENT < limit:  # a character has four bytes at most, and an escaped one has two
         return
     size = _STATEMENT + sum(len(text.encode()) + sum(map(text.count, _ESCAPED)) for text in texts)
     if size > limit:

@@ -1,14 +1,15 @@
-"""Units of work on a SQL database: one transaction each, on the driver's own connection, from SQLAlchemy's pool.
+"""Transactions on a SQL database, each on the driver's own connection, from SQLAlchemy's pool.
 
-What must stay true: a unit is committed as a whole or leaves nothing; drivers' errors end here; a unit is run again
-when the database was lost, or asks for it, unless it may have been committed and would not do the same once more.
+What must stay true: a transaction is committed as a whole or changes nothing; drivers' errors are translated here; a
+transaction is retried when the database was lost, or requests it, unless it may have been committed and cannot be
+repeated.
 
-A unit may have a deadline, a time of `time.monotonic`. All that it may wait for ends then: its turn, a connection, the
-lock of another process, and the answer of a server.
+A transaction may have a deadline, a time of `time.monotonic`. It limits every wait: for a turn, a connection, the lock
+of another process, and the answer of a server.
 
-SQLite has one writer. Units that write take turns in this process, and ask for the database's own lock when they
-begin, so none fails half way because another one was faster. A database in memory has one connection, and all units
-take turns.
+SQLite has one writer. Transactions that write take turns in this process, and acquire the database's own lock when they
+begin, so none fails half way because another one was faster. A database in memory has one connection, and all
+transactions take turns.
 """
 
 from __future__ import annotations
@@ -37,22 +38,22 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_FIRST_WAIT, _LONGEST_WAIT = 0.05, 2.0  # seconds between tries
-_AT_HAND = 1.0  # seconds for which a connection is used again without asking the pool, which would take its time
-_PATIENT = 25.0  # seconds: who can wait so long for its turn waits for it without a limit
+_FIRST_WAIT, _LONGEST_WAIT = 0.05, 2.0  # seconds between retries
+_AT_HAND = 1.0  # seconds for which a connection stays cached: it is reused without the cost of the pool
+_PATIENT = 25.0  # seconds: a longer time limit is treated as none for the wait for a turn
 
-_ANY = (0, 0)  # milliseconds for which SQLite waits, on a connection of which nobody has said so
+_ANY = (0, 0)  # SQLite's wait in milliseconds, of a connection on which it was not set
 
 
 class InDoubt(exceptions.StorageFailure):
-    """A unit may have been committed: its answer was lost."""
+    """A transaction may have been committed: its answer was lost."""
 
 
 class _LostError(Exception):
-    """The database went away, or asks to do the same once more.
+    """The database was lost, or requests a retry.
 
     :param cause: the driver's error
-    :param in_doubt: whether the unit may have been committed
+    :param in_doubt: whether the transaction may have been committed
     """
 
     def __init__(self, cause: BaseException, in_doubt: bool = False) -> None:
@@ -62,16 +63,16 @@ class _LostError(Exception):
 
 
 class Units:
-    """Runs units of work.
+    """Runs transactions.
 
-    :param engine: where connections come from
-    :param max_retries: how often a unit is run again after the database was lost
+    :param engine: the source of connections
+    :param max_retries: how often a transaction is retried after the database was lost
     :param in_memory: whether all share one connection
-    :param keeps: whether a connection may be kept for the next unit, which the pool then does not see in between
-    :param prepare: what is done with a connection of the pool before its first use; returns the limit of a statement
-    :param reading: seconds that a server may take to answer a statement, 0 for any time
-    :param pings: whether a connection of the pool is asked whether it lives before it is used
-    :param file: of the database, if it is to be seen that it stays where it is
+    :param keeps: whether a connection may stay cached for the next transaction, hidden from the pool in between
+    :param prepare: sets up a connection of the pool before its first use; returns the limit of a statement
+    :param reading: the timeout of a statement in seconds, 0 for none
+    :param pings: whether a connection of the pool is pinged before it is used
+    :param file: that of the database, if its path is to be checked
     """
 
     def __init__(
@@ -86,13 +87,13 @@ class Units:
         file: DatabaseFile | None = None,
     ) -> None:
         self.engine = engine
-        #: bytes that the database takes in one statement, as the last connection was told; None before the first one
+        #: the database's maximum size of a statement in bytes, as of the last connection; None before the first one
         self.limit: int | None = None
         self._max_retries = max_retries
         self._in_memory = in_memory
         self._keeps = keeps
-        self._at_hand: tuple[Any, float] | None = None  # a connection, and when it was used last
-        self._waiting = 0  # units that ask the pool, and need what is put back
+        self._at_hand: tuple[Any, float] | None = None  # the cached connection, and when it was used last
+        self._waiting = 0  # transactions that wait for the pool, and need returned connections
         self._hands = threading.Lock()
         self._free: AbstractContextManager[Any] = contextlib.nullcontext()
         self._prepare = prepare
@@ -103,7 +104,7 @@ class Units:
         self._driver: Any = engine.dialect.loaded_dbapi
         self._process = os.getpid()
         self._inherited: list[Any] = []
-        #: who waits for a turn until some moment knows by its owner whether it is to be given back
+        #: a wait with a timeout knows by the lock's owner whether it must release the turn
         self._turns = threading.RLock()
 
     def run(
@@ -117,16 +118,16 @@ class Units:
         deadline: float | None = None,
         step: bool = False,
     ) -> T:
-        """Run a unit of work, and return what it returns.
+        """Run a transaction, and return the result of `work`.
 
-        :param failed: what to say when it fails
-        :param work: is given the unit; may be called several times
+        :param failed: the message of a failure
+        :param work: is called with the transaction; may be called several times
         :param writes: whether it changes anything
-        :param repeatable: whether it does the same once more when it has been committed already
-        :param deadline: when it has to be over
-        :param step: whether it is a step of a run, in which others follow
-        :raises Unstorable: when the database can never hold what it writes
-        :raises StorageFailure: when the database refuses it, or stays lost
+        :param repeatable: whether it has the same effect when it has been committed already
+        :param deadline: its deadline
+        :param step: whether it is a step of a run, which others follow
+        :raises Unstorable: when the database can never hold the data
+        :raises StorageFailure: when the database rejects it, or stays lost
         """
         tries = self._max_retries if max_retries is None else max_retries
         try:
@@ -137,11 +138,11 @@ class Units:
             return self._again(failed, work, writes, repeatable, tries, deadline, lost.in_doubt)
 
     def is_conflict(self, failure: exceptions.StorageFailure) -> bool:
-        """Tell whether a unit failed since a row that it added is there already, or belongs to none that is there."""
+        """Tell whether a transaction failed since a row that it added exists already, or has no parent."""
         return sql_errors.meaning_of(failure.cause) is Meaning.CLASH if failure.cause else False
 
     def turn(self, writes: bool) -> AbstractContextManager[Any]:
-        """Return what a unit holds while it runs: a lock where units take turns."""
+        """Return the turn that a transaction holds while it runs: a lock where transactions take turns."""
         return self._turns if self._in_memory or (writes and self._is_sqlite) else self._free
 
     def _again(
@@ -202,7 +203,7 @@ class Units:
                     self._turns.release()
                     return self._in_turn(failed, work, writes, deadline, doubted, step)
         except BaseException:
-            with contextlib.suppress(RuntimeError):  # it is not ours, but for an interrupt behind `acquire`
+            with contextlib.suppress(RuntimeError):  # it is held only if an interrupt came right after `acquire`
                 self._turns.release()
             raise
         raise exceptions.StorageFailure(f"{failed}: other threads of this process have kept the database busy")
@@ -226,7 +227,7 @@ class Units:
         return result
 
     def _take(self, failed: str, deadline: float | None) -> Any:
-        """Return a connection: the one at hand, or one of the pool, which sees to those that have grown old."""
+        """Return a connection: the cached one, or one of the pool, which replaces old ones."""
         with self._hands:
             taken, self._at_hand = self._at_hand, None
             if taken is not None and time.monotonic() - taken[1] < _AT_HAND:
@@ -249,7 +250,7 @@ class Units:
         pooled.close()
 
     def let_go(self) -> None:
-        """Give the pool back what is kept of it."""
+        """Return the cached connection to the pool."""
         with self._hands:
             taken, self._at_hand = self._at_hand, None
         if taken is not None:
@@ -284,19 +285,19 @@ class Units:
                 self._file.glance() if step else self._file.check()
             unit.commit()
             if watched is not None and not sql_deadlines.watch.leave(watched):
-                pooled.invalidate()  # it was cut a moment after it had answered
+                pooled.invalidate()  # it was closed a moment after it had answered
         except self._driver.Error as error:
             is_cut = watched is not None and not sql_deadlines.watch.leave(watched)
             self._undo(failed, error, unit, pooled, is_cut)
         except Exception as error:
             self._leave(unit, pooled, watched)
-            if isinstance(error, (UnicodeError, OverflowError)):  # what a driver cannot put into a statement
+            if isinstance(error, (UnicodeError, OverflowError)):  # a value that a driver cannot put into a statement
                 raise exceptions.Unstorable(failed, error) from error
             raise
         except BaseException:
-            if self._is_sqlite:  # a closed file stays locked while somebody holds the traceback, and with it a cursor
+            if self._is_sqlite:  # a closed file stays locked while a traceback refers to a cursor
                 self._roll_back(unit, pooled)
-            pooled.invalidate()  # it may have been interrupted in the middle of an answer
+            pooled.invalidate()  # an interrupt may have come in the middle of an answer
             if watched is not None:
                 sql_deadlines.watch.leave(watched)
             raise
@@ -306,20 +307,20 @@ class Units:
     def _set_busy(self, pooled: Any, deadline: float | None) -> None:
         """Let SQLite wait for other processes no longer than until the deadline.
 
-        `pooled.info["busy"]` has the milliseconds that the settings allow, and those that hold now; the engine of a
+        `pooled.info["busy"]` has the milliseconds that the settings allow, and those that are set now; the engine of a
         caller has none.
         """
         allowed, now = pooled.info.get("busy", _ANY)
         wanted = allowed
         if deadline is not None:
-            tenths = max(1, round((deadline - time.monotonic()) * 10))  # who always waits as long is to be told once
+            tenths = max(1, round((deadline - time.monotonic()) * 10))  # rounded, so that equal waits are set once
             wanted = min(allowed, 100 * tenths)
         if wanted != now:
             pooled.dbapi_connection.execute(f"PRAGMA busy_timeout = {wanted}").close()
             pooled.info["busy"] = allowed, wanted
 
     def _leave(self, unit: Unit, pooled: Any, watched: sql_deadlines.Watched | None) -> None:
-        """Undo what a unit has done that was broken off by an error of its own."""
+        """Roll back a transaction that was ended by an error of its own."""
         self._roll_back(unit, pooled)
         if watched is not None and not sql_deadlines.watch.leave(watched):
             pooled.invalidate()
@@ -386,7 +387,7 @@ class Units:
         self._roll_back(unit, pooled)
         if meaning is Meaning.CONFLICT:
             raise _LostError(error) from error
-        if unit.ending and meaning is Meaning.PASSING:  # SQLite may fail to sync what it has written: nobody knows then
+        if unit.ending and meaning is Meaning.PASSING:  # SQLite may fail to sync its writes: the result is unknown then
             raise _LostError(error, in_doubt=True) from error
         if meaning is Meaning.NO_TABLE:
             failed += ": its tables are not there, Connection.upgrade() makes them"
@@ -399,11 +400,11 @@ class Units:
             pooled.invalidate(error)
 
     def _after_fork(self) -> None:
-        """Leave connections and locks to the process that made them."""
+        """In a forked process: leave connections and locks to the parent."""
         if self._process != os.getpid():
             self._process = os.getpid()
             self._turns, self._hands, self._waiting = threading.RLock(), threading.Lock(), 0
-            # Not even to be closed: the parent is at the other end.
+            # They must not even be closed: the parent still uses them.
             self._inherited += (self.engine.pool, self._at_hand)
             self._at_hand = None
             self.engine.dispose(close=False)

@@ -559,8 +559,8 @@ def test_a_run_that_waits_for_its_store_can_be_suspended(tmp_path):
 @pytest.mark.parametrize("executor", ["serial", "threads", "asyncio"])
 @pytest.mark.parametrize("turns", [1, 2, 3])
 def test_an_arun_that_is_cancelled_at_once_is_left_suspended(executor, turns, monkeypatch):
-    log = []
-    engine = engines.load(steps(log), executor=executor)
+    log, was_cancelled = [], threading.Event()
+    engine = engines.load(steps(log, a=lambda: was_cancelled.wait(WAIT)), executor=executor)
     there, go_on = held_in("compile", monkeypatch, engine)
     if executor == "asyncio":  # all of it takes place in the loop, which nothing may hold
         go_on.set()
@@ -570,6 +570,7 @@ def test_an_arun_that_is_cancelled_at_once_is_left_suspended(executor, turns, mo
         for _ in range(turns):
             await asyncio.sleep(0)
         running.cancel("enough")
+        was_cancelled.set()
         await asyncio.sleep(0)
         go_on.set()
         with pytest.raises(asyncio.CancelledError):

@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from taskflowx import deciders, retry, states, task
-from taskflowx.engines import refusals, resolve
+from taskflowx.engines import resolve, vetoes
 from taskflowx.engines.compile import compile_flow
 from taskflowx.patterns import graph_flow, linear_flow, unordered_flow
 from taskflowx.persistence import models
@@ -196,7 +196,7 @@ def voting(*links, ignored=()):
         detail.state = states.IGNORE if atom.name in ignored else states.SUCCESS
         detail.results = None if atom.name in ignored else f"result of {atom.name}"
         details.append(detail)
-    return resolve.refusal(plan, plan.names["v"], details), [link.seen for link in asked]
+    return resolve.veto(plan, plan.names["v"], details), [link.seen for link in asked]
 
 
 def test_when_all_deciders_agree_there_is_no_refusal():
@@ -238,7 +238,7 @@ def test_a_flow_before_contributes_nothing_to_the_history():
     plan = compile_flow(graph_flow.Flow("g").add(before, v).link(before, v, decider=link))
     details = [models.TaskDetail("a"), models.TaskDetail("v")]
     details[0].state = states.SUCCESS
-    assert resolve.refusal(plan, 1, details) == Depth.ALL
+    assert resolve.veto(plan, 1, details) == Depth.ALL
     assert link.seen == [{}]
 
 
@@ -256,7 +256,7 @@ def wide():
 
 
 def left_out(plan, name, depth):
-    found, _ = refusals.Refusals(plan).left_out(plan.names[name], depth)
+    found, _ = vetoes.Vetoes(plan).skipped_by(plan.names[name], depth)
     assert found[0] == plan.names[name]
     assert found == sorted(found)
     return {plan.atoms[i].name for i in found}
@@ -300,10 +300,10 @@ def test_what_follows_many_refused_branches_is_walked_over_once():
     for one, other in itertools.pairwise(tail):
         flow.link(one, other)
     plan = compile_flow(flow)
-    found = refusals.Refusals(plan)
+    found = vetoes.Vetoes(plan)
     sizes, all_left_out = [], set()
     for branch in branches:
-        atoms, passed = found.left_out(plan.names[branch.name], Depth.ALL)
+        atoms, passed = found.skipped_by(plan.names[branch.name], Depth.ALL)
         found.note(plan.names[branch.name], Depth.ALL, passed)
         sizes.append(len(atoms))
         all_left_out.update(atoms)
@@ -312,6 +312,6 @@ def test_what_follows_many_refused_branches_is_walked_over_once():
 
 
 def test_a_refusal_that_was_not_noted_is_found_whole_again(wide):
-    found = refusals.Refusals(wide)
-    first, _ = found.left_out(wide.names["a"], Depth.ALL)
-    assert found.left_out(wide.names["a"], Depth.ALL)[0] == first
+    found = vetoes.Vetoes(wide)
+    first, _ = found.skipped_by(wide.names["a"], Depth.ALL)
+    assert found.skipped_by(wide.names["a"], Depth.ALL)[0] == first

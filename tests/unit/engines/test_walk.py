@@ -39,7 +39,7 @@ def work(*names):
     return [Work(name) for name in names]
 
 
-COUNTERS = ("need", "hold", "ready", "undo", "turned", "failed", "cut_off", "plain")
+COUNTERS = ("unmet", "standing", "ready", "undo", "rolling_back", "failed", "interrupted", "plain")
 
 
 class Board:
@@ -107,14 +107,14 @@ class Board:
         self.put(name, states.RUNNING)
 
     def turn_all(self):
-        self.walk.turn(0, len(self.plan))
+        self.walk.roll_back(0, len(self.plan))
 
     def same_as_rebuilt(self):
         """What a new Walk over the same details has must be what this one has come to, if nothing is under way."""
         again = walks.Walk(self.plan, copy.deepcopy(self.details), go_on=self.go_on)
         again.open()
-        assert again.need == self.walk.need
-        assert again.hold == self.walk.hold
+        assert again.unmet == self.walk.unmet
+        assert again.standing == self.walk.standing
         assert sorted(again.ready) == sorted(self.walk.ready)
         assert sorted(again.undo) == sorted(self.walk.undo)
         assert again.plain == self.walk.plain
@@ -126,8 +126,8 @@ class Board:
 def test_at_first_what_nothing_precedes_is_ready_and_nothing_turns_round():
     board = Board(graph("g", *(m := work("a", "b", "c")), links=[(m[0], m[2])]))
     assert board.ready == ["a", "b"]
-    assert (board.undo, board.walk.turned, board.walk.failed) == ([], [], [])
-    assert set(board.walk.hold) == {CLEAR}
+    assert (board.undo, board.walk.rolling_back, board.walk.failed) == ([], [], [])
+    assert set(board.walk.standing) == {CLEAR}
 
 
 def test_ran_releases_what_waited_for_it_alone():
@@ -135,7 +135,7 @@ def test_ran_releases_what_waited_for_it_alone():
     board = Board(graph("g", a, b, c, d, links=[(a, c), (a, d), (b, d)]))
     board.ran("a")
     assert board.ready == ["b", "c"]
-    assert board.of(board.walk.need) == {"a": 0, "b": 0, "c": 0, "d": 1}
+    assert board.of(board.walk.unmet) == {"a": 0, "b": 0, "c": 0, "d": 1}
     board.ran("b")
     assert board.ready == ["c", "d"]
     board.same_as_rebuilt()
@@ -179,7 +179,7 @@ def test_ignore_passes_the_first_at_once_and_the_others_when_they_are_reached():
     board.same_as_rebuilt()
     board.ran("d")
     assert board.ready == []
-    assert board.walk.need == [0, 0, 0, 0]
+    assert board.walk.unmet == [0, 0, 0, 0]
     board.same_as_rebuilt()
 
 
@@ -194,9 +194,9 @@ def test_turn_makes_ready_to_undo_what_nothing_that_stands_follows():
     board.turn_all()
     assert board.undo == ["b", "c"]
     assert board.ready == []
-    assert board.of(board.walk.hold) == {"a": 2, "b": 0, "c": 0, "d": CLEAR}
+    assert board.of(board.walk.standing) == {"a": 2, "b": 0, "c": 0, "d": CLEAR}
     assert {detail.intention for detail in board.details} == {states.REVERT}
-    assert board.walk.turned == [(0, 4)]
+    assert board.walk.rolling_back == [(0, 4)]
     board.same_as_rebuilt()
 
 
@@ -210,7 +210,7 @@ def test_what_never_ran_is_cleared_and_never_undone():
     assert board.undo == ["a"]
     board.reverted("a")
     assert (board.undo, board.ready) == ([], [])
-    assert set(board.walk.hold) == {CLEAR}
+    assert set(board.walk.standing) == {CLEAR}
     board.same_as_rebuilt()
 
 
@@ -243,7 +243,7 @@ def test_what_is_running_holds_its_predecessors_until_it_has_finished_and_is_und
     board.failed("c")
     board.turn_all()
     assert board.undo == ["c"]
-    assert board.of(board.walk.hold) == {"a": 2, "b": 0, "c": 0}
+    assert board.of(board.walk.standing) == {"a": 2, "b": 0, "c": 0}
     board.put("b", states.SUCCESS, states.REVERT)
     board.walk.finished(board.at("b"))
     assert board.undo == ["b", "c"]
@@ -270,7 +270,7 @@ def test_a_failed_revert_holds_what_precedes_it_and_nothing_else():
     assert board.undo == ["c"]
     board.reverted("c")
     assert board.undo == []
-    assert board.walk.hold[board.at("a")] == 1
+    assert board.walk.standing[board.at("a")] == 1
 
 
 def inner_revert_failed(*, go_on):
@@ -279,7 +279,7 @@ def inner_revert_failed(*, go_on):
     board = Board(unordered("u", linear("f", *work("a"), inner), *work("y")), go_on=go_on)
     board.ran("a", "r", "b")
     board.failed("x")
-    board.walk.turn(*board.plan.region(board.at("r")))
+    board.walk.roll_back(*board.plan.region(board.at("r")))
     board.walk.undo.remove(board.at("b"))
     board.put("b", states.REVERT_FAILURE, states.REVERT)
     if go_on:
@@ -301,7 +301,7 @@ def test_a_run_that_halts_waits_for_a_revert_that_failed_before_the_turn():
     assert board.undo == ["x", "y"]
     board.reverted("x", "y")
     assert board.undo == []
-    assert board.of(board.walk.hold) == {"a": 1, "r": 1, "b": 0, "x": CLEAR, "y": CLEAR}
+    assert board.of(board.walk.standing) == {"a": 1, "r": 1, "b": 0, "x": CLEAR, "y": CLEAR}
 
 
 # -- regions ---------------------------------------------------------------------------------------
@@ -317,16 +317,16 @@ def test_a_region_turns_round_alone_and_what_it_had_released_is_taken_back():
     a, e = work("a", "e")
     board = Board(graph("g", a, inner, d, e, links=[(inner, d), (inner, e), (a, e)]))
     board.ran("a", "r", "b")
-    before = board.of(board.walk.need)
+    before = board.of(board.walk.unmet)
     board.failed("c")
     lo, hi = region(board, "r")
-    board.walk.turn(lo, hi, restart=lo)
-    assert before["e"] == board.of(board.walk.need)["e"]
+    board.walk.roll_back(lo, hi, restart=lo)
+    assert before["e"] == board.of(board.walk.unmet)["e"]
     assert board.undo == ["b", "c"]
     assert board.details[board.at("r")].intention == states.RETRY
     assert board.details[board.at("a")].intention == states.EXECUTE
-    assert board.walk.turned_with(0, len(board.plan)) is None
-    assert board.walk.turned_with(lo, hi) == (lo, hi)
+    assert board.walk.rolling_back_around(0, len(board.plan)) is None
+    assert board.walk.rolling_back_around(lo, hi) == (lo, hi)
     board.same_as_rebuilt()
     board.reverted("b", "c")
     assert board.undo == ["r"]
@@ -337,10 +337,10 @@ def test_successors_outside_are_held_again_when_one_exit_of_the_region_had_run()
     inner = unordered("inner", *work("b", "c"), controller=retry.Times(2, "r"))
     board = Board(linear("f", inner, Work("d")))
     board.ran("r", "b")
-    assert board.walk.need[board.at("d")] == 1
+    assert board.walk.unmet[board.at("d")] == 1
     board.failed("c")
-    board.walk.turn(*region(board, "r"), restart=board.at("r"))
-    assert board.walk.need[board.at("d")] == 2
+    board.walk.roll_back(*region(board, "r"), restart=board.at("r"))
+    assert board.walk.unmet[board.at("d")] == 2
     assert board.ready == []
     board.same_as_rebuilt()
 
@@ -348,17 +348,17 @@ def test_successors_outside_are_held_again_when_one_exit_of_the_region_had_run()
 def test_restart_brings_the_region_back_to_its_beginning():
     inner = unordered("inner", *work("b", "c"), controller=retry.Times(2, "r"))
     board = Board(linear("f", *work("a"), inner, *work("d")))
-    fresh = list(board.walk.need)
+    fresh = list(board.walk.unmet)
     board.ran("a", "r", "b")
     board.failed("c")
     lo, hi = region(board, "r")
-    board.walk.turn(lo, hi, restart=lo)
+    board.walk.roll_back(lo, hi, restart=lo)
     board.reverted("b", "c")
     board.walk.undo.remove(lo)
     assert board.names(board.walk.restart(lo)) == ["b", "c"]
-    assert board.walk.turned == []
-    assert set(board.walk.hold) == {CLEAR}
-    assert board.walk.need[lo:] == [0, *fresh[lo + 1 :]]
+    assert board.walk.rolling_back == []
+    assert set(board.walk.standing) == {CLEAR}
+    assert board.walk.unmet[lo:] == [0, *fresh[lo + 1 :]]
     for name in ("b", "c"):
         board.put(name, states.PENDING)
     board.put("r", states.SUCCESS)
@@ -372,7 +372,7 @@ def test_an_atom_that_was_ignored_can_be_plain_again_after_a_restart():
     board = Board(linear("f", inner), r="SUCCESS", b="IGNORE IGNORE", c="FAILURE")
     assert board.walk.plain[board.at("b")] == 0
     lo, hi = region(board, "r")
-    board.walk.turn(lo, hi, restart=lo)
+    board.walk.roll_back(lo, hi, restart=lo)
     board.reverted("c")
     board.walk.restart(lo)
     assert board.walk.plain[board.at("b")] == 1
@@ -383,10 +383,10 @@ def test_a_wider_region_takes_up_a_narrower_one_as_it_stands():
     board = Board(linear("f", *work("a"), inner))
     board.ran("a", "r", "b")
     board.failed("c")
-    board.walk.turn(*region(board, "r"), restart=board.at("r"))
+    board.walk.roll_back(*region(board, "r"), restart=board.at("r"))
     board.reverted("b")
     board.turn_all()
-    assert board.walk.turned == [(0, len(board.plan))]
+    assert board.walk.rolling_back == [(0, len(board.plan))]
     assert board.undo == ["c"]
     assert board.details[board.at("r")].intention == states.REVERT
     board.reverted("c")
@@ -400,7 +400,7 @@ def test_a_region_in_a_wider_one_that_turns_round_counts_as_turned():
     board.ran("a", "r")
     board.failed("b")
     board.turn_all()
-    assert board.walk.turned_with(*region(board, "r")) == (0, len(board.plan))
+    assert board.walk.rolling_back_around(*region(board, "r")) == (0, len(board.plan))
 
 
 def test_two_regions_that_turn_round_stay_apart():
@@ -409,12 +409,12 @@ def test_two_regions_that_turn_round_stay_apart():
     board.ran("r0", "r1")
     for k in range(2):
         board.failed(f"t{k}")
-        board.walk.turn(*region(board, f"r{k}"), restart=board.at(f"r{k}"))
-    assert board.walk.turned == [(0, 2), (2, 4)]
+        board.walk.roll_back(*region(board, f"r{k}"), restart=board.at(f"r{k}"))
+    assert board.walk.rolling_back == [(0, 2), (2, 4)]
     board.same_as_rebuilt()
     again = walks.Walk(board.plan, board.details)
     again.open()
-    assert again.turned == [(0, 2), (2, 4)]
+    assert again.rolling_back == [(0, 2), (2, 4)]
 
 
 # -- opening over a record -------------------------------------------------------------------------
@@ -453,19 +453,19 @@ def test_open_runs_a_retry_again_that_was_to_run_again(state):
     inner = linear("inner", *work("b"), controller=retry.Times(2, "r"))
     board = Board(linear("f", *work("a"), inner), a="SUCCESS", r=f"{state} RETRY", b="REVERTED REVERT")
     assert (board.ready, board.undo) == ([], ["r"])
-    assert board.walk.turned == [region(board, "r")]
+    assert board.walk.rolling_back == [region(board, "r")]
 
 
 def test_open_twice_gives_the_same():
     board = Board(linear("f", unordered("u", *work("a", "b")), unordered("v", *work("c", "d"))), a="SUCCESS")
-    kept = copy.deepcopy((board.walk.need, board.walk.hold, board.walk.ready, board.walk.undo))
+    kept = copy.deepcopy((board.walk.unmet, board.walk.standing, board.walk.ready, board.walk.undo))
     board.walk.open()
-    assert (board.walk.need, board.walk.hold, board.walk.ready, board.walk.undo) == kept
+    assert (board.walk.unmet, board.walk.standing, board.walk.ready, board.walk.undo) == kept
 
 
 def test_open_of_a_flow_that_has_run_has_nothing_to_do():
     board = Board(linear("f", *work("a", "b")), a="SUCCESS", b="IGNORE IGNORE")
-    assert (board.ready, board.undo, board.walk.failed, board.walk.need) == ([], [], [], [0, 0])
+    assert (board.ready, board.undo, board.walk.failed, board.walk.unmet) == ([], [], [], [0, 0])
 
 
 class Fragile(models.TaskDetail):
@@ -489,22 +489,22 @@ def test_the_cause_of_a_turn_that_was_interrupted_is_found_again(turned_before):
         inner = unordered("inner", *work("b", "c", "d"), controller=retry.Times(2, "r"))
         board = Board(linear("all", *work("a"), inner), a="SUCCESS", r="SUCCESS", b="SUCCESS", c="FAILURE", d="SUCCESS")
         if turned_before:
-            board.walk.turn(*board.plan.region(board.at("r")))
+            board.walk.roll_back(*board.plan.region(board.at("r")))
         Fragile.left = 100
         for i, detail in enumerate(board.details):
             board.details[i] = fragile = Fragile(detail.name)
             fragile.state, fragile.intention = detail.state, detail.intention
         Fragile.left = count
         try:
-            board.walk.turn(0, len(board.plan), cause=board.at("c"))
+            board.walk.roll_back(0, len(board.plan), cause=board.at("c"))
             complete = True
         except KeyboardInterrupt:
             Fragile.left = 100
         again = walks.Walk(board.plan, board.details)
         again.open()
-        turned = {detail.intention for detail in board.details} == {states.REVERT}
+        rolling_back = {detail.intention for detail in board.details} == {states.REVERT}
         begun = bool(count) or not turned_before
-        assert turned == complete
+        assert rolling_back == complete
         assert board.names(again.failed) == ([] if complete or not begun else ["c"])
         count += 1
     assert count > len(board.details)

@@ -104,11 +104,11 @@ def test_registering_twice_is_registering_once():
 def test_nothing_is_registered_before_and_after_the_block():
     engine = sample.load()
     listener = Note(engine)
-    assert engine.atom_notifier._topics == {}
+    assert engine.atom_notifier._tfx_topics == {}
     with listener:
-        assert engine.atom_notifier._topics
-        assert engine.notifier._topics
-    assert engine.atom_notifier._topics == engine.notifier._topics == {}
+        assert engine.atom_notifier._tfx_topics
+        assert engine.notifier._tfx_topics
+    assert engine.atom_notifier._tfx_topics == engine.notifier._tfx_topics == {}
 
 
 def test_a_listener_can_be_registered_again():

@@ -33,7 +33,7 @@ def lines(drawn):
 
 def detail(state, name="t", **meta):
     made = models.TaskDetail(name)
-    made.state, made._meta = state, meta or None
+    made.state, made.own_meta = state, meta or None
     return made
 
 
@@ -110,7 +110,7 @@ def test_running_tasks_that_report_progress_are_named_up_to_a_number():
 def test_looking_changes_no_record():
     one = detail(states.RUNNING)
     progress._look_at([one], 5)
-    assert one._meta is None
+    assert one.own_meta is None
 
 
 # -- drawing ---------------------------------------------------------------------------------------
@@ -527,7 +527,7 @@ def test_runs_of_two_engines_at_once_do_not_disturb_each_other(at_once):
 def test_atoms_are_not_listened_to():
     engine = sample.load()
     with progress.ProgressBarListener(engine, console()):
-        assert engine.atom_notifier._topics == {}
+        assert engine.atom_notifier._tfx_topics == {}
 
 
 @pytest.mark.parametrize("at", ["_look", "_draw"])

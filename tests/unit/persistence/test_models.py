@@ -61,7 +61,7 @@ def test_a_new_detail_records_nothing():
 
 def test_an_identity_is_made_when_it_is_asked_for(cls):
     made = cls("a")
-    assert made._uuid is None
+    assert made.own_uuid is None
     assert made.uuid == made.uuid
     assert str(uuid.UUID(made.uuid)) == made.uuid
     assert cls("a").uuid != made.uuid
@@ -425,7 +425,7 @@ def test_details_are_added_without_asking_for_their_identity():
     details = [models.TaskDetail(str(n)) for n in range(3)]
     for detail in details:
         made.add(detail)
-    assert [detail._uuid for detail in made] == [None] * 3
+    assert [detail.own_uuid for detail in made] == [None] * 3
 
 
 def test_update_of_a_flow_detail_takes_its_atoms_over_too():

@@ -506,11 +506,11 @@ def test_is_listened_to_tells_whether_anybody_would_be_called():
 )
 def test_topics_are_empty_again_when_the_last_listener_has_gone(leave):
     notifier = Notifier()
-    assert not notifier._topics
+    assert not notifier._tfx_topics
     notifier.register("a", module_callback)
-    assert notifier._topics
+    assert notifier._tfx_topics
     leave(notifier)
-    assert not notifier._topics
+    assert not notifier._tfx_topics
 
 
 def test_a_notifier_takes_any_event():
@@ -694,7 +694,7 @@ def test_a_pickle_leaves_those_behind_who_cannot_be_pickled(caplog):
 def test_a_notifier_whose_listeners_all_stay_behind_is_one_without_listeners():
     notifier = Notifier()
     notifier.register("a", collect([]))
-    assert not through_pickle(notifier)._topics
+    assert not through_pickle(notifier)._tfx_topics
 
 
 def test_an_owner_with_a_listener_that_cannot_be_pickled_keeps_its_own():
@@ -793,7 +793,7 @@ def test_no_registration_of_another_thread_is_lost():
 def test_topics_that_somebody_looks_at_never_change():
     notifier = Notifier()
     notifier.register("a", module_callback)
-    topics = notifier._topics
+    topics = notifier._tfx_topics
     before = dict(topics)
     notifier.register("a", collect([]))
     notifier.register("b", module_callback)

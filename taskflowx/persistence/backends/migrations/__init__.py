@@ -1,10 +1,10 @@
-"""The layout of a SQL store, and how a database is brought to it.
+"""The layout of a SQL store, and its migrations.
 
-Alembic runs the files in `versions/`, in the order of their `down_revision`, and notes in a table of our own how far a
-database is. A new file goes there for each change of the layout; a released one is never changed.
+Alembic runs the files in `versions/`, in the order of their `down_revision`, and records the version of a database in a
+table of our own. Each change of the layout is a new file there; a released one is never changed.
 
-What must stay true: TaskFlow goes on reading and writing the tables that it made, for which it has a version table of
-its own. What we add to them is indexes, and columns that may be null; types stay.
+What must stay true: TaskFlow can still read and write the tables that it made, for which it has a version table of its
+own. We add only indexes, and columns that may be null; types stay.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from taskflowx.persistence.backends import sql
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: the table in which Alembic notes the version of the layout
+#: the table in which Alembic records the version of the layout
 VERSION_TABLE = "taskflowx_version"
 
 _WAITING = 60  # seconds to wait for another process that upgrades the same database
 
-# Alembic hands the connection to its scripts through a module of its own: one upgrade at a time in a process.
+# Alembic passes the connection to its scripts through a global module: one upgrade at a time in a process.
 _upgrading = threading.Lock()
 
 
 def upgrade(connection: sa.Connection, family: str) -> None:
-    """Bring a database to the layout that this version writes; one that has it already is left as it is.
+    """Upgrade a database to the layout of this version; does nothing if it has that already.
 
-    :param connection: nothing has been run on it yet
-    :param family: which of `sql.FAMILIES` it is to
-    :raises StorageFailure: when a newer version has been here, or another process does not end its upgrade
+    :param connection: a connection on which nothing has been run yet
+    :param family: its family, one of `sql.FAMILIES`
+    :raises StorageFailure: when a newer version has upgraded it, or another process does not end its upgrade
     """
     config = _config()
     config.attributes["connection"] = connection
@@ -56,7 +56,7 @@ def upgrade(connection: sa.Connection, family: str) -> None:
 
 
 def missing(connection: sa.Connection) -> list[str]:
-    """Return what a database lacks of the layout, in words; nothing if it is complete."""
+    """Return the missing parts of a database's layout, in words; empty if it is complete."""
     inspector = sa.inspect(connection)
     lacks = []
     for table in sql.TABLES:
@@ -81,7 +81,7 @@ def _config() -> Config:
 
 @contextlib.contextmanager
 def _alone(connection: sa.Connection, family: str) -> Iterator[None]:
-    """Keep other processes from upgrading the same database; what they wait for is released by a commit."""
+    """Exclude other processes from upgrading the same database; a commit releases their wait."""
     if family == "sqlite":
         connection.exec_driver_sql("BEGIN IMMEDIATE")
         yield

@@ -1,4 +1,4 @@
-"""What Alembic runs to run migrations: on the connection, and in the transaction, of whoever asked for them."""
+"""Alembic's environment script: it runs migrations on the caller's connection, and in its transaction."""
 
 from __future__ import annotations
 

@@ -316,7 +316,7 @@ def test_to_hold_copies_no_value_and_makes_no_identity(backend, connection):
     backend.hold(flow)
     connection.save_changes(flow, [detail])
     connection.update_flow_details(flow)
-    assert detail._uuid is None or detail.results is value
+    assert detail.own_uuid is None or detail.results is value
     flow.meta["value"] = value
     connection.save_changes(flow, [detail])
     backend.hold(flow)
@@ -327,7 +327,7 @@ def test_to_hold_makes_no_identity(backend):
     flow = models.FlowDetail("flow", "f")
     flow.add(models.TaskDetail("t"))
     backend.hold(flow)
-    assert [detail._uuid for detail in flow] == [None]
+    assert [detail.own_uuid for detail in flow] == [None]
 
 
 def test_changes_are_held(connection):

@@ -1,1 +1,1 @@
-"""Every change that the layout of a SQL store has seen, one a file."""
+"""The changes of the layout of a SQL store, one per file."""

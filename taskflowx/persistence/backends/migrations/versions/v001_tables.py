@@ -1,7 +1,7 @@
-"""The three tables of TaskFlow, where it has not made them, and an index for what is in a book or in a flow.
+"""The three tables of TaskFlow, where they do not exist, and an index for the content of a book or of a flow.
 
-TaskFlow's types, but for MariaDB and MySQL: there its TEXT ends at 65,535 bytes, its character set lacks what is beyond
-the basic plane, and its times have no fractions, which tell the order in which rows were added.
+TaskFlow's types, except for MariaDB and MySQL: there its TEXT ends at 65,535 bytes, its character set lacks characters
+beyond the basic plane, and its times have no fractions, which show the order of insertion.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _ON_MYSQL: dict[str, Any] = {
 
 
 def upgrade() -> None:
-    """Make what is not there."""
+    """Make the missing tables and indexes."""
     _make("logbooks", sa.Column("meta", _DOCUMENT))
     _make("flowdetails", _parent("logbooks"), sa.Column("meta", _DOCUMENT), sa.Column("state", sa.String(255)))
     _make(

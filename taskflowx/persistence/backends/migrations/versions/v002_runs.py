@@ -1,7 +1,7 @@
-"""A table of our own beside TaskFlow's: how often each run has been written, and who runs it now.
+"""A table of our own beside TaskFlow's: the claim of each run.
 
-It refers to no row of the others: TaskFlow's tables may be of a kind that a reference to them is refused, and what is
-left of a flow that TaskFlow has removed does no harm.
+It has no foreign keys: the database may reject those to TaskFlow's tables, and leftovers of a flow that TaskFlow has
+removed are harmless.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Make the table where it is not there."""
+    """Make the table if it does not exist."""
     if sa.inspect(op.get_bind()).has_table("taskflowx_runs"):
         return
     op.create_table(

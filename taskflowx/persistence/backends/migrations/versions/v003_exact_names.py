@@ -1,7 +1,7 @@
-"""In MariaDB and MySQL, identities and names are compared as they are written: 'a' is neither 'A' nor 'a '.
+"""In MariaDB and MySQL, uuids and names are compared exactly: 'a' is neither 'A' nor 'a '.
 
 Their usual collations take these for equal. The columns of TaskFlow's tables are changed as well: they keep their
-types, so that it goes on reading and writing them.
+types, so TaskFlow can still read and write them.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ _COLUMNS = {
     },
     "taskflowx_runs": {"flow_uuid": ("VARCHAR(64)", False), "owner": ("VARCHAR(255)", True)},
 }
-# table -> the table to which its `parent_uuid` refers, in TaskFlow's layout as in ours
+# table -> the table to which its `parent_uuid` refers, in TaskFlow's layout and in ours
 _PARENTS = {"flowdetails": "logbooks", "atomdetails": "flowdetails"}
 
 
 def upgrade() -> None:
-    """Change what compares otherwise."""
+    """Change the columns that compare otherwise."""
     connection = op.get_bind()
     if connection.dialect.name not in {"mysql", "mariadb"}:
         return
@@ -49,8 +49,8 @@ def upgrade() -> None:
     lack_keys = any(not sa.inspect(connection).get_foreign_keys(table) for table in _PARENTS)
     if not any(wrong.values()) and not lack_keys:
         return
-    # A column with a foreign key cannot be changed. No statement here can be taken back, and the next one may fail:
-    # what is done then is found when the upgrade is run again, keys that are missing included.
+    # A column with a foreign key cannot be changed. No statement here can be rolled back, and the next one may fail: a
+    # second upgrade finds the incomplete state, missing keys included.
     checks = op.get_bind().scalar(sa.text("SELECT @@SESSION.foreign_key_checks"))
     op.execute("SET SESSION foreign_key_checks = 0")
     try:

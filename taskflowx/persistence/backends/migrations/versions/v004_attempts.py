@@ -1,7 +1,6 @@
-"""A table of our own for attempts of retries that are over, which a row of `atomdetails` with a long history lacks.
+"""A table of our own for finished attempts of retries, which a row of `atomdetails` with a long history lacks.
 
-It refers to no row of the others, as `taskflowx_runs` does not: what is left of an atom that TaskFlow has removed does
-no harm.
+It has no foreign keys, as `taskflowx_runs` has none: leftovers of an atom that TaskFlow has removed are harmless.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ WHERE table_schema = DATABASE() AND table_name = 'atomdetails' AND column_name =
 
 
 def upgrade() -> None:
-    """Make the table where it is not there."""
+    """Make the table if it does not exist."""
     connection = op.get_bind()
     if sa.inspect(connection).has_table("taskflowx_attempts"):
         return

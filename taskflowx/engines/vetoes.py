@@ -1,7 +1,7 @@
-"""Whom the refusals of deciders leave out, and who is let in again when a region begins anew.
+"""The atoms that the vetoes of deciders skip, and that are readmitted when a region restarts.
 
-The record has, of an atom that was refused, how far that reaches; what it leaves out follows from the flow. What must
-stay true: each edge is followed once for each reach, however many deciders refuse what comes before it.
+The record of a vetoed atom says how far the veto reaches; the atoms that it skips follow from the flow. What must stay
+true: each edge is followed once for each reach, however many deciders veto what comes before it.
 """
 
 from __future__ import annotations
@@ -15,30 +15,30 @@ if TYPE_CHECKING:
 
     from taskflowx.engines.plan import Plan
 
-#: in the metadata of an atom that was refused: how far that reaches
+#: in the metadata of an atom that a decider has vetoed: how far that reaches
 META_REFUSED = "refused"
-#: in records of earlier versions: the names of the refused atoms that leave this one out
+#: in records of earlier versions: the names of the vetoed atoms that have skipped this one
 _META_LEFT_OUT_BY = "left_out_by"
 METAS = (META_REFUSED, _META_LEFT_OUT_BY)
 
 
 def is_known(detail: Any) -> bool:
-    """Tell whether the record of an ignored atom says whose refusal that was."""
+    """Tell whether the record of an ignored atom says which veto that was."""
     return any(key in detail.meta for key in METAS)
 
 
-class Refusals:
-    """The refusals in one run.
+class Vetoes:
+    """The vetoes in one run.
 
     :param plan: what must happen
     """
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._passed: dict[int, set[int]] = {}  # end of a reach -> the nodes of which all that follows is left out
+        self._passed: dict[int, set[int]] = {}  # end of a reach -> the nodes of which all successors are skipped
 
-    def left_out(self, i: int, depth: deciders.Depth) -> tuple[list[int], set[int]]:
-        """Return the atoms that a refusal leaves out and no earlier one has, the refused one first, and what it passes.
+    def skipped_by(self, i: int, depth: deciders.Depth) -> tuple[list[int], set[int]]:
+        """Return the atoms that a veto skips and no earlier one has, the vetoed one first, and the nodes passed.
 
         What it passes is given to `note` when all of these are on record.
         """
@@ -67,34 +67,34 @@ class Refusals:
         return -1, len(self._plan)
 
     def note(self, i: int, depth: deciders.Depth, passed: set[int]) -> None:
-        """Note that what a refusal leaves out is on record."""
+        """Note that the atoms which a veto skips are on record."""
         if passed:
             self._passed.setdefault(self._reach(i, depth)[0], set()).update(passed)
 
-    def _all_left_out(self, refused: Iterable[tuple[int, deciders.Depth]]) -> set[int]:
-        anew = Refusals(self._plan)
+    def _all_skipped_by(self, refused: Iterable[tuple[int, deciders.Depth]]) -> set[int]:
+        anew = Vetoes(self._plan)
         found: set[int] = set()
         for i, depth in refused:
-            atoms, passed = anew.left_out(i, depth)
+            atoms, passed = anew.skipped_by(i, depth)
             found.update(atoms)
             anew.note(i, depth, passed)
         return found
 
-    def let_in(self, lo: int, hi: int, details: list[Any]) -> list[int]:
-        """Forget the refusals in a region; returns the atoms after it that nothing else leaves out."""
+    def readmitted(self, lo: int, hi: int, details: list[Any]) -> list[int]:
+        """Forget the vetoes in a region; returns the atoms after it that no other veto skips."""
         plan = self._plan
         self._passed.clear()
         ignored = [(i, details[i]) for i in plan.votes if details[i].state == states.IGNORE]
         within = [(i, _depth_of(plan, i, one) or _widest(plan, i)) for i, one in ignored if lo <= i < hi]
-        after = [s for s in self._all_left_out(within) if s >= hi and details[s].state == states.IGNORE]
+        after = [s for s in self._all_skipped_by(within) if s >= hi and details[s].state == states.IGNORE]
         if not after:
             return []
         others = ((i, _depth_of(plan, i, one)) for i, one in ignored if not lo <= i < hi)
-        return sorted(set(after) - self._all_left_out((i, depth) for i, depth in others if depth is not None))
+        return sorted(set(after) - self._all_skipped_by((i, depth) for i, depth in others if depth is not None))
 
 
 def _depth_of(plan: Plan, i: int, detail: Any) -> deciders.Depth | None:
-    """Return how far the refusal of an ignored atom reaches, None if it is not known to have been refused itself."""
+    """Return how far the veto on an ignored atom reaches; None if it is not known to have been vetoed itself."""
     kept = detail.meta.get(META_REFUSED)
     if kept in deciders.Depth.__members__.values():
         return deciders.Depth(kept)
