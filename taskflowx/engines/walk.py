@@ -11,9 +11,10 @@ at any moment a new Walk that is opened over the same details has the same count
 thread of the engine comes here.
 
 A record may not be closed under predecessors: the flow was changed between two runs, one atom was reset by hand, or
-another program was killed between two of its writes. An atom that is done is then passed, as an ignored one is, once its
-predecessors have run, and is never executed again. A region that is rolled back takes along the atoms that have run
-after it. For such a record, and for no other, `unclosed` makes all counters again whenever a region is rolled back.
+another program was killed between two of its writes. An atom that is done is then passed, as an ignored one is, once
+its predecessors have run, and is never executed again. A region that is rolled back takes along the atoms that have
+run after it. For such a record, and for no other, `unclosed` makes all counters again whenever a region is rolled
+back.
 
 What must stay true: a region that is rolled back is closed under successors that have run; an atom that never ran is
 never in `undo`; an atom that is on record as done is never in `ready`.
@@ -281,8 +282,8 @@ class Walk:
     def roll_back(self, lo: int, hi: int, restart: int = -1, cause: int = -1) -> list[int]:
         """Roll a region back: all of it gets the intention REVERT, and the atoms that can be undone first go to `undo`.
 
-        A region inside of it that is rolled back already is taken up as it stands. Returns the atoms after the region that
-        are rolled back with it, as they have run in spite of it.
+        A region inside of it that is rolled back already is taken up as it stands. Returns the atoms after the region
+        that are rolled back with it, as they have run in spite of it.
 
         :param restart: index of the retry at `lo` if it is to run again when the rest has been undone, or -1
         :param cause: index of the atom of which the failure is the cause; it is the last to get its intention: when

@@ -312,8 +312,8 @@ class Late(Exception):
 
 
 def ring(number, frame):
-    """Raise; in the engine's process not where that leaves a lock of Python's locked, but a moment later."""
-    while frame is not None and multiprocessing.parent_process() is None:
+    """Raise; not where that leaves a lock of Python's locked, for later calls in the process, but a moment later."""
+    while frame is not None:
         if frame.f_code.co_filename in _WITH_LOCKS:
             signal.setitimer(signal.ITIMER_REAL, 0.001)
             return

@@ -412,8 +412,8 @@ class _Run:
     def _refuse_pending(self, error: BaseException | None) -> None:
         """Fail the pending calls, as no pump can run them."""
         lost = exceptions.WorkerLost(
-            f"{_FAILED_STARTS} Dask tasks in a row that were to make calls have failed before the first one, the last with "
-            f"{error!r}. The workers of the cluster must be able to import the same version of taskflowx"
+            f"{_FAILED_STARTS} Dask tasks in a row that were to make calls have failed before the first one, the last "
+            f"with {error!r}. The workers of the cluster must be able to import the same version of taskflowx"
         )
         self._failed_starts = 0
         for number in self._ask("recall", numbers=list(self._pending)) or ():

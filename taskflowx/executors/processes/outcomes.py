@@ -60,6 +60,6 @@ def _while(name: str | None) -> str:
     if name is not None:
         return f", while it ran atom '{name}'"
     return (
-        f" before its first call, as {FAILED_STARTS - 1} others did before it. What it wrote to stderr says more; a main "
-        "module that starts runs when it is imported must do so under `if __name__ == '__main__':`"
+        f" before its first call, as {FAILED_STARTS - 1} others did before it. What it wrote to stderr says more; a "
+        "main module that starts runs when it is imported must do so under `if __name__ == '__main__':`"
     )
