@@ -398,14 +398,13 @@ class _Run:
         """Give up pumps that have ended without a report."""
         for key, future in list(self._pumps.items()):
             status = future.status
-            if status == "pending":
+            if status == "pending" or self._pumps.pop(key, None) is None:  # its report has come just now
                 continue
             if status == "error":
                 self._failed_starts += 1
                 error = future.exception(timeout=LIMIT)
                 if self._failed_starts >= _FAILED_STARTS:
                     self._refuse_pending(error)
-            del self._pumps[key]
             if status in ("error", "finished"):
                 self._ask("over", pump=key)
 
