@@ -158,7 +158,7 @@ class Run:
             self.cuts += self.error is not None and not isinstance(self.error, Exception)
             state: str = self.engine.storage.get_flow_state()
             again = state == states.FAILURE and not self.spec.never_resolve
-            if again and isinstance(self.error, Cut):
+            if again and isinstance(self.error, (Cut, asyncio.CancelledError)):
                 continue  # it may have come before anything was undone
             if again and reruns < stuck:
                 reruns += 1
