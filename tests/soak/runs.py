@@ -158,8 +158,8 @@ class Run:
             self.cuts += self.error is not None and not isinstance(self.error, Exception)
             state: str = self.engine.storage.get_flow_state()
             again = state == states.FAILURE and not self.spec.never_resolve
-            if again and isinstance(self.error, (Cut, asyncio.CancelledError)):
-                continue  # it may have come before anything was undone
+            if again and way is not _by_itself:
+                continue  # it may have been cut before anything was undone
             if again and reruns < stuck:
                 reruns += 1
             elif state in ENDED:
