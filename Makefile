@@ -59,9 +59,10 @@ check: $(INSTALLED)-check docs ## check format, rules, types, layers and pages
 	$(BIN)/lint-imports --no-logo
 	$(PY) .ci/house.py
 
-format: $(INSTALLED)-check ## format the code and repair what can be repaired by rule
+format: $(INSTALLED)-check ## format the code, repair what can be repaired by rule, and draw its map
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
+	$(PY) .ci/map.py
 
 bench: $(INSTALLED)-bench ## measure, and print each figure as a ratio
 	$(PY) -m benchmarks $(ARGS)

@@ -4,6 +4,7 @@
 - No module reads private names of another one, but for those that are listed with their reason. Names that begin with
   `_tfx_` are the package's own, on objects of users.
 - Words that the glossary has replaced do not come back.
+- The map of the code, `docs/house.svg`, is that of today.
 
 Numbers in the lists of exceptions may only fall: one that is too high is a fault, too.
 """
@@ -11,6 +12,7 @@ Numbers in the lists of exceptions may only fall: one that is too high is a faul
 from __future__ import annotations
 
 import ast
+import importlib.util
 import pathlib
 import re
 import sys
@@ -128,9 +130,20 @@ def retired() -> Iterator[str]:
             yield f"{name} has {count} retired phrases: LEFT may be lower"
 
 
+def old_map() -> Iterator[str]:
+    """Find out whether the map is another one than that of today."""
+    spec = importlib.util.spec_from_file_location("map", ROOT / ".ci" / "map.py")
+    assert spec is not None
+    assert spec.loader is not None
+    drawing = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(drawing)
+    if not drawing.MAP.exists() or drawing.MAP.read_text(encoding="utf-8") != drawing.draw():
+        yield "docs/house.svg is not the map of today's code: `make format` draws it"
+
+
 def main() -> int:
     """Run the checks; returns 1 when one has found something."""
-    problems = [*too_long(), *private(), *retired()]
+    problems = [*too_long(), *private(), *retired(), *old_map()]
     for problem in problems:
         sys.stdout.write(f"{problem}\n")
     sys.stdout.write(f"{len(CODE)} files of code, {len(PAGES)} pages: {len(problems) or 'no'} problems\n")

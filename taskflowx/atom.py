@@ -94,7 +94,7 @@ class Atom:
         if rebind is None and cls.rebind is not Atom.rebind:
             rebind = self.rebind
         if (
-            requires is rebind is inject is ignore_list is revert_rebind is revert_requires is None
+            rebind is inject is ignore_list is revert_rebind is revert_requires is None
             and auto_extract
             and self._tfx_shares_signature
         ):
@@ -104,8 +104,14 @@ class Atom:
                 shared = (cls.execute, cls.revert, self._tfx_declare())
                 if not self._tfx_has_own_methods():
                     cls._tfx_shared = shared
-            self._tfx_signature = shared[2] if provides is None else shared[2]._replace(outputs=outputs_of(provides))
-            return
+            signature: Signature | None = shared[2]
+            if requires is not None:
+                signature = self._tfx_requiring(shared[2], requires)
+            if signature is not None:
+                self._tfx_signature = (
+                    signature if provides is None else Signature(outputs_of(provides), *signature[1:])
+                )
+                return
         self._tfx_signature = self._tfx_declare(
             outputs_of(provides),
             names_of(requires, "requires"),
@@ -115,6 +121,27 @@ class Atom:
             revert_rebind=revert_rebind,
             revert_requires=names_of(revert_requires, "revert_requires"),
         )
+
+    def _tfx_requiring(self, shared: Signature, requires: Any) -> Signature | None:
+        """Return the signature of the class with further names that `execute` requires; None where there is more to do.
+
+        The short path of `_tfx_declare`, for methods that take these names as `**kwargs`.
+        """
+        takes = self._tfx_parameters()
+        if not takes.execute.open_ended or self.inject is not None:
+            return None
+        outputs, forward, backward, *rest = shared
+        names = given = names_of(requires, "requires")
+        if forward.args:
+            if not set(names).isdisjoint(forward.args):
+                return None
+            names = (*forward.args[: forward.needed], *names, *forward.args[forward.needed :])
+        forward = Wiring(names, names, len(given) + forward.needed)
+        if takes.revert is not None and takes.revert.open_ended:  # it gets these names too, if they still have a value
+            if backward.args:
+                given = (*backward.args, *[name for name in given if name not in backward.args])
+            backward = Wiring(given, given, backward.needed)
+        return Signature(outputs, forward, backward, *rest)
 
     def _tfx_inspected(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
         """Return the two callables whose signatures determine the requirements of this atom."""

@@ -179,12 +179,17 @@ def _in_order(names: Iterable[Any]) -> Iterable[Any]:
     return sorted(names, key=str) if isinstance(names, (set, frozenset)) else names
 
 
+_STR = {str}
+
+
 def names_of(given: Any, what: str) -> Names:
     """Return a declaration of names (one str, or an iterable of them) as a tuple without duplicates."""
     if not given:
         return ()
     if isinstance(given, str):
         return (given,)
+    if type(given) in (list, tuple) and set(map(type, given)) == _STR and len(set(given)) == len(given):
+        return tuple(given)  # the everyday case
     try:
         names = tuple(dict.fromkeys(_in_order(given)))
     except TypeError:  # it is not iterable, or has an unhashable element

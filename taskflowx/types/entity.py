@@ -1,4 +1,4 @@
-"""Participants that register themselves somewhere, such as a conductor or a worker."""
+"""Participants that register themselves, such as a conductor; a type of TaskFlow's, which nothing here uses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A latch that opens after a number of countdowns."""
+"""A latch that opens after a number of countdowns; a type of TaskFlow's, which nothing in this package uses."""
 
 from __future__ import annotations
 

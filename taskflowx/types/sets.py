@@ -1,4 +1,4 @@
-"""An immutable set that keeps the insertion order of its members.
+"""An immutable set that keeps the insertion order of its members: the type of `Atom.provides` and its like in TaskFlow.
 
 Atoms describe with it what they require and provide. As it is immutable it can be hashed, and shared by all atoms of a
 class. What must stay true: it equals any set that has the same members, in whatever order, and then hashes alike.

@@ -1,4 +1,4 @@
-"""A wait with a timeout that another thread can end.
+"""A wait with a timeout that another thread can end; a type of TaskFlow's, which nothing in this package uses.
 
 Job boards and conductors wait with a `Timeout`; `convert_to_timeout` makes one from a user's configuration.
 """

@@ -1,4 +1,4 @@
-"""A tree of nodes that each hold an item."""
+"""A tree of nodes that each hold an item: TaskFlow's type of `compilation.hierarchy`; the memory store is one, too."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+import itertools
 import pickle
 import sys
 from unittest import mock
@@ -655,3 +656,31 @@ def test_full_name_is_dotted_for_classes_functions_and_objects():
     assert atom.full_name(Methods().plain) == f"{__name__}.Methods.plain"
     assert atom.full_name(len) == "builtins.len"
     assert atom.full_name(functools.partial(len)) == "functools.partial"
+
+
+EXECUTES = ["", ", a", ", a, b=1", ", **k", ", a, **k", ", a, b=1, **k", ", a=1, **k", ", *, c, **k"]
+REVERTS = [None, "", ", result", ", result, **k", ", **k", ", a, **k", ", b=2, **k", ", result, flow_failures, q, **k"]
+REQUIRES = [[], ["x"], ["a"], ["x", "y", "x"], ("z", "a"), "x", {"m", "n"}, ["b", "w"], ["q"], ["result"], [3], 5]
+
+
+@pytest.mark.parametrize("revert", REVERTS)
+@pytest.mark.parametrize("execute", EXECUTES)
+def test_names_that_are_required_in_addition_have_one_meaning_on_the_short_and_the_long_way(
+    execute, revert, monkeypatch
+):
+    made = {}
+    source = f"class Made(atom.Atom):\n    def execute(self{execute}): pass\n"
+    if revert is not None:
+        source += f"    def revert(self{revert}): pass\n"
+    exec(source, {"atom": atom}, made)  # noqa: S102 - it is written above
+
+    def declared(requires, provides):
+        try:
+            return made["Made"]("n", provides=provides, requires=requires)._tfx_signature
+        except (TypeError, ValueError) as error:
+            return type(error), str(error)
+
+    cases = list(itertools.product(REQUIRES, (None, "p", ("p", "q"))))
+    short = [declared(*case) for case in cases]
+    monkeypatch.setattr(atom.Atom, "_tfx_requiring", lambda *_: None)
+    assert [declared(*case) for case in cases] == short
