@@ -108,9 +108,7 @@ class Atom:
             if requires is not None:
                 signature = self._tfx_requiring(shared[2], requires)
             if signature is not None:
-                self._tfx_signature = (
-                    signature if provides is None else Signature(outputs_of(provides), *signature[1:])
-                )
+                self._tfx_signature = signature if provides is None else Signature(outputs_of(provides), *signature[1:])
                 return
         self._tfx_signature = self._tfx_declare(
             outputs_of(provides),
