@@ -282,8 +282,7 @@ class Handle:
             line.close()
         lines.discard(self.channel.socket)
         self.channel.close()
-        while self._deaths:
-            os.close(self._deaths.pop())
+        wire.close_all(self._deaths)
 
 
 def end_all(workers: collections.deque[Handle] | list[Handle], *, seconds: float = TO_END) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import itertools
 import os
 import socket
 import struct
@@ -109,8 +110,7 @@ class _End:
         while self.frames:
             _close(self.frames.popleft()[4])
         self.socket.close()
-        while self._held:
-            os.close(self._held.pop())  # in one line: after an interrupt before it, `close` can be repeated
+        close_all(self._held)
 
 
 class EngineEnd(_End):
@@ -283,6 +283,14 @@ def _receive(line: socket.socket, most: int) -> tuple[bytes, array.array[int]]:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             descriptors.frombytes(payload[: len(payload) - len(payload) % descriptors.itemsize])
     return data, descriptors
+
+
+def close_all(descriptors: list[int]) -> None:
+    """Close descriptors and remove them from their list; may be repeated after an interrupt.
+
+    It is one step of C: an interrupt between `pop` and `close` would leave a descriptor that nothing knows.
+    """
+    deque(map(os.close, map(list.pop, itertools.repeat(descriptors, len(descriptors)))), 0)
 
 
 def _close(descriptor: int) -> None:

@@ -33,15 +33,16 @@ def opened():
 
 
 class Interrupt:
-    """Raises at the n-th line of what closes a worker."""
+    """Raises at the n-th line, or the n-th instruction, of what closes a worker."""
 
-    def __init__(self, at):
-        self.left = at
+    def __init__(self, at, event):
+        self.left, self.event = at, event
 
     def __call__(self, frame, event, arg):
         if frame.f_code.co_filename not in FILES or frame.f_code.co_name == "__del__":
             return None
-        if event == "line":
+        frame.f_trace_opcodes = self.event == "opcode"
+        if event == self.event:
             self.left -= 1
             if self.left == 0:
                 raise KeyboardInterrupt
@@ -57,11 +58,12 @@ def test_a_worker_that_nobody_holds_ends_and_leaves_nothing(pool):
     assert opened() == before
 
 
-def test_a_worker_whose_end_was_interrupted_leaves_nothing(pool):
+@pytest.mark.parametrize("event", ["line", "opcode"])
+def test_a_worker_whose_end_was_interrupted_leaves_nothing(pool, event):
     before = opened()
     for at in itertools.count(1):
         one = pool.take()
-        process, interrupt = one.process, Interrupt(at)
+        process, interrupt = one.process, Interrupt(at, event)
         one.kill()
         kept = sys.gettrace()
         sys.settrace(interrupt)
