@@ -128,7 +128,7 @@ class Atom:
         takes = self._tfx_parameters()
         if not takes.execute.open_ended or self.inject is not None:
             return None
-        outputs, forward, backward, *rest = shared
+        outputs, forward, backward, takes_result, takes_failures, asynchronous = shared
         names = given = names_of(requires, "requires")
         if forward.args:
             if not set(names).isdisjoint(forward.args):
@@ -139,7 +139,7 @@ class Atom:
             if backward.args:
                 given = (*backward.args, *[name for name in given if name not in backward.args])
             backward = Wiring(given, given, backward.needed)
-        return Signature(outputs, forward, backward, *rest)
+        return Signature(outputs, forward, backward, takes_result, takes_failures, asynchronous)
 
     def _tfx_inspected(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
         """Return the two callables whose signatures determine the requirements of this atom."""
