@@ -83,9 +83,10 @@ def test_on_a_cluster(address, tmp_path, scenario):
     run(scenario, address, tmp_path)
 
 
-def test_a_request_that_is_lost_changes_nothing(tmp_path):
+@pytest.mark.parametrize("program", ["dask_faults.py", "dask_pumps.py"])
+def test_requests_that_are_lost_and_reports_that_come_at_a_bad_moment_change_nothing(program, tmp_path):
     ran = subprocess.run(
-        [sys.executable, str(FOLDER / "dask_faults.py")],
+        [sys.executable, str(FOLDER / program)],
         capture_output=True, text=True, timeout=50, check=False, cwd=tmp_path, env=ENVIRONMENT,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr[-4000:]

@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import itertools
+import logging
 import os
 import random
 import signal
@@ -316,18 +317,19 @@ def _with_a_deadline(run: Run) -> None:
 def _cut(number: int, frame: Any) -> None:
     """Raise, unless Python's own modules would lose something then.
 
-    A process is being started, and what has been opened for it would stay behind; or the loop of asyncio has taken out
-    what it is about to call.
+    A process is being started, and what has been opened for it would stay behind; the loop of asyncio has taken out
+    what it is about to call; or logging has just taken a lock, which it would not give back.
     """
     if frame is not None and frame.f_code.co_filename in _LOOP:
         return
     while frame is not None:
-        if "/multiprocessing/" in frame.f_code.co_filename or frame.f_code.co_filename == socket.__file__:
+        if "/multiprocessing/" in frame.f_code.co_filename or frame.f_code.co_filename in _WITH_LOCKS:
             return
         frame = frame.f_back
     raise Cut("a signal")
 
 
+_WITH_LOCKS = frozenset((logging.__file__, socket.__file__))
 _LOOP = frozenset((asyncio.base_events.__file__, asyncio.events.__file__))
 
 
