@@ -1,6 +1,6 @@
 """Runs calls on any `concurrent.futures.Executor`.
 
-Each call is one `submit` of a `Carrier`, which can be pickled. A carrier that arrives without having been pickled
+Each call is one `submit` of a `RemoteCall`, which can be pickled. One that arrives without having been pickled
 shares memory with the engine, runs in the context of the run and reports progress at once; otherwise it collects
 progress and returns it with the outcome.
 """
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 LOG = logs.calm(__name__)
 
 
-class Brought:
+class RemoteOutcome:
     """The outcome of a call in another process, with the progress and events that were published on the way."""
 
     __slots__ = ("outcome", "progress")
@@ -36,19 +36,19 @@ class Brought:
         self.progress = progress
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Brought, (self.outcome, self.progress)
+        return RemoteOutcome, (self.outcome, self.progress)
 
 
 _NOTHING: Mapping[str, bytes] = types.MappingProxyType({})
 
-#: the first event in the life of a carrier: it left for its worker, or it was revoked and never runs
+#: the first event in the life of a remote call: it left for its worker, or it was revoked and never runs
 _LEFT, _REVOKED = "left", "revoked"
 
 
-class Carrier:
+class RemoteCall:
     """A call on its way to its worker.
 
-    An executor may keep a carrier and fail all the same. So the carrier records its own fate, which is decided once, by
+    An executor may keep a remote call and fail all the same. So the call records its own fate, which is decided once, by
     one `setdefault`: it is revoked, or it starts, or it is pickled, after which its fate is unknown here.
     """
 
@@ -75,7 +75,7 @@ class Carrier:
         if self._fate.setdefault("way", _LEFT) is _REVOKED:
             raise pickle.PicklingError(f"The call of {self.atom} was cancelled")
         listened = getattr(self.atom, "_tfx_listened", None) is not None
-        return Carrier, (self.atom, self.verb, self.kwargs, None, self.carried, listened)
+        return RemoteCall, (self.atom, self.verb, self.kwargs, None, self.carried, listened)
 
     def revoke(self) -> bool:
         """Prevent the call from ever starting; returns whether that succeeded."""
@@ -83,7 +83,7 @@ class Carrier:
 
     @property
     def begun(self) -> bool:
-        """Whether this carrier has started, and not a pickled copy of it."""
+        """Whether this call has started, and not a pickled copy of it."""
         return "begun" in self._fate and self._fate.get("way") is not _REVOKED
 
     @property
@@ -128,7 +128,7 @@ class Carrier:
             end(outcome)
         if self.context is None and type(outcome) is base.Interrupt:
             outcome = base.Interrupt(pickling.exit_that_travels(outcome.exception))
-        return Brought(outcome, progress) if progress else outcome
+        return RemoteOutcome(outcome, progress) if progress else outcome
 
     def _get_ready_apart(self, progress: list[Any]) -> None:
         """Collect the progress and events of a task, in another process."""
@@ -188,51 +188,51 @@ class FuturesExecutor(base.Executor):
         """Submit each call by itself."""
         run, context, carried_along = self._run, self._context, self._carried
         for call in calls:
-            carrier = Carrier(call.atom, call.verb, call.kwargs, context, carried_along)
-            run.pending[call] = None, carrier
+            remote = RemoteCall(call.atom, call.verb, call.kwargs, context, carried_along)
+            run.pending[call] = None, remote
             try:
-                future = self._submit(carrier)
+                future = self._submit(remote)
                 if not all(callable(getattr(future, name, None)) for name in _OF_A_FUTURE):
                     raise TypeError(
                         f"{type(self._running).__name__}.submit returned {future!r} for atom '{call.atom.name}', "
                         "expected a future as those of concurrent.futures"
                     )
-                run.pending[call] = future, carrier
+                run.pending[call] = future, remote
                 future.add_done_callback(functools.partial(run.ended, call))
                 run.expected += 1  # last: a call whose submission was interrupted is not waited for
             except Exception as error:  # a pool that is broken or shut down fails the call
-                run.refused(call, carrier, error)
+                run.refused(call, remote, error)
 
-    def _submit(self, carrier: Carrier) -> concurrent.futures.Future[Any]:
+    def _submit(self, remote: RemoteCall) -> concurrent.futures.Future[Any]:
         try:
-            return self._running.submit(carrier)  # type: ignore[union-attr]
+            return self._running.submit(remote)  # type: ignore[union-attr]
         except concurrent.futures.BrokenExecutor:
             if self._make is None:
                 raise
             # A worker has died. Its calls have failed; the others, above all a rollback, run in a new pool.
             self._running.shutdown(wait=True)  # type: ignore[union-attr]
             self._running = self._make()
-            return self._running.submit(carrier)
+            return self._running.submit(remote)
 
     def recall(self) -> list[base.Call]:
         """Cancel the calls that can still be cancelled and have not left this process, and return them."""
         run, left = self._run, []
-        for call, (future, carrier) in list(run.pending.items()):
+        for call, (future, remote) in list(run.pending.items()):
             # Removed first: whichever thread removes a call decides its fate.
             if run.pending.pop(call, None) is None:
                 continue
             if future is None:  # its `submit` was interrupted
-                if carrier.revoke():
+                if remote.revoke():
                     left.append(call)
-                elif carrier.begun:
+                elif remote.begun:
                     run.expected += 1
-                    carrier.when_ended(functools.partial(run.tell, call))
-            elif carrier.sent or not _cancelled(future, call):
-                run.pending[call] = future, carrier
+                    remote.when_ended(functools.partial(run.tell, call))
+            elif remote.sent or not _cancelled(future, call):
+                run.pending[call] = future, remote
                 if future.done():
                     run.ended(call, future)
-            elif not carrier.revoke() and carrier.begun:  # so the result of `cancel` is wrong
-                carrier.when_ended(functools.partial(run.tell, call))
+            elif not remote.revoke() and remote.begun:  # so the result of `cancel` is wrong
+                remote.when_ended(functools.partial(run.tell, call))
             else:
                 run.expected -= 1
                 left.append(call)
@@ -265,7 +265,7 @@ class _Run:
 
     def __init__(self, deliver: Callable[[tuple[Any, Any]], None], woken: Any) -> None:
         self.deliver = deliver
-        self.pending: dict[base.Call, tuple[Any, Carrier]] = {}  # each with its future, or None
+        self.pending: dict[base.Call, tuple[Any, RemoteCall]] = {}  # each with its future, or None
         self.expected = 0  # how many were submitted, less those cancelled
         self.delivered: list[None] = []  # one element for each delivery; any thread may append
         self.woken = woken  # a queue of `make_queue`: gets an item after each delivery
@@ -278,7 +278,7 @@ class _Run:
         outcome: Any
         try:
             outcome = future.result()
-            if isinstance(outcome, Brought):
+            if isinstance(outcome, RemoteOutcome):
                 for details in outcome.progress:
                     self.deliver((call.atom, details))
                 outcome = outcome.outcome
@@ -289,23 +289,23 @@ class _Run:
         else:
             self.tell(call, outcome)
 
-    def refused(self, call: base.Call, carrier: Carrier, error: Exception) -> None:
+    def refused(self, call: base.Call, remote: RemoteCall, error: Exception) -> None:
         """Deliver that `submit` failed; the executor may have kept the call all the same."""
         if self.pending.pop(call, None) is None:
             return  # it has ended meanwhile
         self.expected += 1
-        self._failed(call, carrier, error, known=True)
+        self._failed(call, remote, error, known=True)
 
-    def _failed(self, call: base.Call, carrier: Carrier, error: Exception, *, known: bool) -> None:
+    def _failed(self, call: base.Call, remote: RemoteCall, error: Exception, *, known: bool) -> None:
         """Deliver an executor's failure, once no part of the call is known to run.
 
         :param known: whether a call that did not start here has not started at all
         """
         failure = Failure.from_exception(error)
-        if carrier.revoke():
+        if remote.revoke():
             self.tell(call, base.NotBegun(failure) if known else failure)
-        elif carrier.begun:
-            carrier.when_ended(lambda outcome: self.tell(call, _after_all(call, outcome, failure)))
+        elif remote.begun:
+            remote.when_ended(lambda outcome: self.tell(call, _after_all(call, outcome, failure)))
         else:
             self.tell(call, failure)
 

@@ -56,7 +56,7 @@ class _Gathering(base.Delivered):
 
     def __init__(self, executor: ThreadsExecutor) -> None:
         super().__init__()
-        self._seconds_to_gather, self._help_out = executor.seconds_to_gather, executor.help_out
+        self._seconds_to_gather, self._help_out = executor.seconds_to_coalesce, executor.help_out
 
     def get(self, block: bool = True, timeout: float | None = None) -> tuple[Any, Any]:
         """Take the first item out; wait for one if there is none.
@@ -131,7 +131,7 @@ class ThreadsExecutor(base.Executor):
         self._waits_here = base.may_wait_natively()
         return _Gathering(self) if self._waits_here else super().make_queue()
 
-    def seconds_to_gather(self) -> float:
+    def seconds_to_coalesce(self) -> float:
         """Return the seconds for which the workers have enough to do, at their recent speed."""
         queued = self._calls.qsize()
         taken = self._submitted + self._followed - queued

@@ -162,26 +162,26 @@ class Journal:
         :param patience: the retry budget of a commit, in seconds
         """
         owner = self._owner
-        pulse = owners.Pulse(owner, functools.partial(self._renew, owner))
+        heartbeat = owners.Heartbeat(owner, functools.partial(self._renew, owner))
         ended = False
         try:
             try:
                 owner.lease, owner.running, self.patience = lease, True, patience
                 self._impatient = patience == 0
-                pulse.start()
+                heartbeat.start()
                 yield
             finally:
-                self._disown(owner, pulse)
+                self._disown(owner, heartbeat)
                 ended = True
         finally:
             if not ended:  # an interrupt came before the assignment, or in it
-                self._disown(owner, pulse)
+                self._disown(owner, heartbeat)
 
-    def _disown(self, owner: owners.Owner, pulse: owners.Pulse) -> None:
+    def _disown(self, owner: owners.Owner, heartbeat: owners.Heartbeat) -> None:
         """Undo what `owned` has set up; may be repeated."""
         self._forget_reports()
         owner.running, self.patience, self._impatient = False, None, False
-        pulse.stop()
+        heartbeat.stop()
         if owner.held or owner.may_hold:
             self._let_go(owner)
         self._silent = None

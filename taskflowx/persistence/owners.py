@@ -226,7 +226,7 @@ def _start_of(pid: int) -> str:
     return "alive"
 
 
-class Pulse:
+class Heartbeat:
     """The lease heartbeat: a thread that renews the lease of an owner whose run has not written for a while.
 
     :param renew: called in the thread, with the new end of the lease

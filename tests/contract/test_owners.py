@@ -225,9 +225,9 @@ def test_a_pulse_renews_what_is_held_and_outlives_a_store_that_fails():
         ended.set()
 
     ended = threading.Event()
-    pulse = owners.Pulse(owner, renew)
+    heartbeat = owners.Heartbeat(owner, renew)
     owner.held = True
-    pulse.start()
+    heartbeat.start()
     assert ended.wait(10)
-    pulse.stop()
+    heartbeat.stop()
     assert owner.expires >= renewed[1] > renewed[0]

@@ -202,7 +202,7 @@ class ProcessesExecutor(base.Executor):
 
     def _wait(self, timeout: float | None) -> bool:
         """Manage the workers while the scheduler waits."""
-        self._mailbox.wake = None if self._lookout is None else self._lookout.ring
+        self._mailbox.wake = None if self._lookout is None else self._lookout.wake
         if not self._mailbox:
             self._manage(timeout)
         self._mailbox.wake = None
@@ -215,7 +215,7 @@ class ProcessesExecutor(base.Executor):
         behind = not self._pending and policy.is_behind(workers)
         if behind:
             timeout = policy.PATIENCE if timeout is None else min(timeout, policy.PATIENCE)
-        elif timeout != 0.0 and (seconds := policy.seconds_to_gather(workers)):
+        elif timeout != 0.0 and (seconds := policy.seconds_to_coalesce(workers)):
             time.sleep(seconds)  # noqa: TID251 - the workers run meanwhile, and none waits for the engine yet
         happened = lookout.wait(timeout)
         self._mailbox.wake = None

@@ -21,10 +21,10 @@ class Lookout:
     def __init__(self) -> None:
         self._poll = select.poll()
         self._workers: dict[int, Handle] = {}
-        self._bell, self._cord = socket.socketpair()
-        for end in (self._bell, self._cord):
+        self._woken, self._waker = socket.socketpair()
+        for end in (self._woken, self._waker):
             end.setblocking(False)
-        self._poll.register(self._bell, select.POLLIN)
+        self._poll.register(self._woken, select.POLLIN)
 
     def watch(self, one: Handle) -> None:
         """Poll the frames of a worker, and its death."""
@@ -59,18 +59,18 @@ class Lookout:
         :param seconds: the time limit; None for no limit
         """
         happened = self._poll.poll(None if seconds is None else min(math.ceil(seconds * 1000), _LONGEST))
-        bell = self._bell.fileno()
+        own = self._woken.fileno()
         for line, _ in happened:
-            if line == bell:
-                self._bell.recv(4096)
-        return [(line, bool(events & select.POLLOUT)) for line, events in happened if line != bell]
+            if line == own:
+                self._woken.recv(4096)
+        return [(line, bool(events & select.POLLOUT)) for line, events in happened if line != own]
 
-    def ring(self) -> None:
+    def wake(self) -> None:
         """Wake the waiting thread; may be called from any thread."""
         with contextlib.suppress(OSError):  # it is full or closed: no wake-up is needed
-            self._cord.send(b"!")
+            self._waker.send(b"!")
 
     def close(self) -> None:
         """Close the wake-up sockets."""
-        self._bell.close()
-        self._cord.close()
+        self._woken.close()
+        self._waker.close()

@@ -72,7 +72,7 @@ def by_load(one: Handle) -> float:
     return one.load
 
 
-def seconds_to_gather(workers: Sequence[Handle]) -> float:
+def seconds_to_coalesce(workers: Sequence[Handle]) -> float:
     """Return the seconds for which no worker needs the engine: reading more frames at once makes each cheaper."""
     if workers and all(len(one.sent) >= _MANY for one in workers):
         return max(_GATHER, min(map(by_load, workers)) / 8)

@@ -166,7 +166,7 @@ class Connection(path_based.PathBasedConnection):
                 with contextlib.suppress(OSError):  # it may fill a disk that is full
                     os.unlink(unfinished)
                 raise
-            self._bring_to_disk(path)
+            self._fsync_directory(path)
 
     def _write_file(self, path: str, data: bytes) -> None:
         number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _BINARY, _FILE_MODE)
@@ -182,7 +182,7 @@ class Connection(path_based.PathBasedConnection):
     def _del_tree(self, path: str, transaction: Any) -> None:
         with _translated(path), contextlib.suppress(FileNotFoundError):
             shutil.rmtree(path)
-            self._bring_to_disk(os.path.dirname(path))
+            self._fsync_directory(os.path.dirname(path))
 
     def _get_children(self, path: str) -> list[str]:
         with _translated(path), os.scandir(path) as entries:
@@ -195,7 +195,7 @@ class Connection(path_based.PathBasedConnection):
         with _translated(dest_path), contextlib.suppress(FileExistsError):
             self._make_folder(folder)
             os.symlink(os.path.relpath(src_path, folder), dest_path, target_is_directory=True)
-            self._bring_to_disk(folder)
+            self._fsync_directory(folder)
 
     @contextlib.contextmanager
     def _transaction(self, path: str) -> Iterator[None]:
@@ -203,7 +203,7 @@ class Connection(path_based.PathBasedConnection):
             for folder in list(self._backend.unsynced):
                 with contextlib.suppress(exceptions.NotFound), _translated(folder):
                     self._backend.unsynced.discard(folder)
-                    self._bring_to_disk(folder)
+                    self._fsync_directory(folder)
             self._finish_turn(path)
             yield
 
@@ -295,7 +295,7 @@ class Connection(path_based.PathBasedConnection):
     def _end_turn(self, path: str) -> None:
         with _translated(path):
             os.unlink(f"{path}/{_JOURNAL}")
-            self._bring_to_disk(path)  # it must not reappear after newer records have been written
+            self._fsync_directory(path)  # it must not reappear after newer records have been written
 
     # A version is not synced to the disk: processes with an older one die with the machine, too.
 
@@ -326,9 +326,9 @@ class Connection(path_based.PathBasedConnection):
         with contextlib.suppress(FileExistsError):  # another process was faster
             os.mkdir(path, _FOLDER_MODE)
             os.chmod(path, _FOLDER_MODE)  # the umask may have removed bits
-        self._bring_to_disk(parent)
+        self._fsync_directory(parent)
 
-    def _bring_to_disk(self, path: str) -> None:
+    def _fsync_directory(self, path: str) -> None:
         """Sync the names in a folder to the disk."""
         if not self._backend.sync or sys.platform == "win32":
             return

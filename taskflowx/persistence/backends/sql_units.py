@@ -94,7 +94,7 @@ class Units:
         self._keeps = keeps
         self._at_hand: tuple[Any, float] | None = None  # the cached connection, and when it was used last
         self._waiting = 0  # transactions that wait for the pool, and need returned connections
-        self._hands = threading.Lock()
+        self._cached = threading.Lock()
         self._free: AbstractContextManager[Any] = contextlib.nullcontext()
         self._prepare = prepare
         self._reading = reading
@@ -228,7 +228,7 @@ class Units:
 
     def _take(self, failed: str, deadline: float | None) -> Any:
         """Return a connection: the cached one, or one of the pool, which replaces old ones."""
-        with self._hands:
+        with self._cached:
             taken, self._at_hand = self._at_hand, None
             if taken is not None and time.monotonic() - taken[1] < _AT_HAND:
                 return taken[0]
@@ -238,12 +238,12 @@ class Units:
                 taken[0].close()
             return self._connect(failed, deadline)
         finally:
-            with self._hands:
+            with self._cached:
                 self._waiting -= 1
 
     def _put_back(self, pooled: Any) -> None:
         if self._keeps:
-            with self._hands:
+            with self._cached:
                 if self._at_hand is None and not self._waiting:
                     self._at_hand = pooled, time.monotonic()
                     return
@@ -251,7 +251,7 @@ class Units:
 
     def let_go(self) -> None:
         """Return the cached connection to the pool."""
-        with self._hands:
+        with self._cached:
             taken, self._at_hand = self._at_hand, None
         if taken is not None:
             taken[0].close()
@@ -403,7 +403,7 @@ class Units:
         """In a forked process: leave connections and locks to the parent."""
         if self._process != os.getpid():
             self._process = os.getpid()
-            self._turns, self._hands, self._waiting = threading.RLock(), threading.Lock(), 0
+            self._turns, self._cached, self._waiting = threading.RLock(), threading.Lock(), 0
             # They must not even be closed: the parent still uses them.
             self._inherited += (self.engine.pool, self._at_hand)
             self._at_hand = None

@@ -168,7 +168,7 @@ def test_what_was_sent_elsewhere_is_not_given_back_though_its_future_is_cancelle
 
 def test_a_call_is_made_once():
     notes = []
-    carrier = futures.Carrier(Note("a", notes), states.EXECUTE, {})
+    carrier = futures.RemoteCall(Note("a", notes), states.EXECUTE, {})
     assert carrier() is None
     with pytest.raises(RuntimeError, match="a second time"):
         carrier()
