@@ -48,8 +48,8 @@ _LEFT, _REVOKED = "left", "revoked"
 class RemoteCall:
     """A call on its way to its worker.
 
-    An executor may keep a remote call and fail all the same. So the call records its own fate, which is decided once, by
-    one `setdefault`: it is revoked, or it starts, or it is pickled, after which its fate is unknown here.
+    An executor may keep a remote call and fail all the same. So the call records its own fate, which is decided once,
+    by one `setdefault`: it is revoked, or it starts, or it is pickled, after which its fate is unknown here.
     """
 
     __slots__ = ("_fate", "atom", "carried", "context", "kwargs", "listened", "verb")
