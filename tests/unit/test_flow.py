@@ -15,17 +15,7 @@ import pytest
 
 from taskflowx import exceptions, flow, retry, task
 from taskflowx.patterns import graph_flow, linear_flow, unordered_flow
-
-
-class Work(task.Task):
-    """A task that takes whatever it is declared to require."""
-
-    def execute(self, **kwargs):
-        return kwargs
-
-
-def work(name, requires=(), provides=()):
-    return Work(name, requires=requires, provides=provides)
+from tests.support.flows import Open as Work, work
 
 
 @pytest.fixture(params=[linear_flow, unordered_flow, graph_flow], ids=lambda module: module.__name__.split(".")[-1])

@@ -8,17 +8,13 @@ from typing import ClassVar
 
 import pytest
 
-from taskflowx import exceptions, retry, states, task
+from taskflowx import exceptions, retry, states
 from taskflowx.persistence import base, models
 from taskflowx.persistence.backends import impl_dir, impl_memory
 from taskflowx.storage import Storage
 from taskflowx.types.failure import Failure
 from taskflowx.utils import persistence_utils
-
-
-class Work(task.Task):
-    def execute(self):
-        return None
+from tests.support.flows import Plain as Work
 
 
 def woot():

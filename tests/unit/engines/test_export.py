@@ -5,15 +5,11 @@ from __future__ import annotations
 import networkx as nx
 import pytest
 
-from taskflowx import engines, retry, task
+from taskflowx import engines, retry
 from taskflowx.engines import export
 from taskflowx.engines.action_engine import compiler
 from taskflowx.patterns import graph_flow, linear_flow, unordered_flow
-
-
-class Work(task.Task):
-    def execute(self, **kwargs):
-        return kwargs
+from tests.support.flows import Open as Work
 
 
 def work(*names):

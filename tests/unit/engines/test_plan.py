@@ -14,30 +14,11 @@ from taskflowx.engines import plan as plans
 from taskflowx.engines.builders import add_member
 from taskflowx.engines.compile import compile_flow
 from taskflowx.patterns import graph_flow, linear_flow, unordered_flow
-
-
-class Work(task.Task):
-    def execute(self):
-        return None
+from tests.support.flows import Plain as Work, graph, linear, unordered
 
 
 def work(*names):
     return [Work(name) for name in names]
-
-
-def linear(name, *members, controller=None):
-    return linear_flow.Flow(name, controller).add(*members)
-
-
-def unordered(name, *members, controller=None):
-    return unordered_flow.Flow(name, controller).add(*members)
-
-
-def graph(name, *members, links=(), controller=None):
-    made = graph_flow.Flow(name, controller).add(*members)
-    for u, v in links:
-        made.link(u, v)
-    return made
 
 
 def names(plan):

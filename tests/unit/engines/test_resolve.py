@@ -6,22 +6,14 @@ import itertools
 
 import pytest
 
-from taskflowx import deciders, retry, states, task
+from taskflowx import deciders, retry, states
 from taskflowx.engines import resolve, vetoes
 from taskflowx.engines.compile import compile_flow
-from taskflowx.patterns import graph_flow, linear_flow, unordered_flow
+from taskflowx.patterns import graph_flow, unordered_flow
 from taskflowx.persistence import models
+from tests.support.flows import Plain as Work, linear
 
 Depth = deciders.Depth
-
-
-class Work(task.Task):
-    def execute(self):
-        return None
-
-
-def linear(name, *members, controller=None):
-    return linear_flow.Flow(name, controller).add(*members)
 
 
 def nested(depth):

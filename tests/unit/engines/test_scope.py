@@ -7,34 +7,15 @@ import random
 
 import pytest
 
-from taskflowx import retry, task
+from taskflowx import retry
 from taskflowx.engines import plan as plans, scope as scopes
 from taskflowx.engines.compile import compile_flow
 from taskflowx.patterns import graph_flow, linear_flow, unordered_flow
-
-
-class Work(task.Task):
-    def execute(self, **kwargs):
-        return kwargs
+from tests.support.flows import Open as Work, graph, linear, unordered
 
 
 def gives(name, *provides):
     return Work(name, provides=provides)
-
-
-def linear(name, *members, controller=None):
-    return linear_flow.Flow(name, controller).add(*members)
-
-
-def unordered(name, *members, controller=None):
-    return unordered_flow.Flow(name, controller).add(*members)
-
-
-def graph(name, *members, links=(), controller=None):
-    made = graph_flow.Flow(name, controller).add(*members)
-    for u, v in links:
-        made.link(u, v)
-    return made
 
 
 class Seen:

@@ -6,33 +6,13 @@ import copy
 
 import pytest
 
-from taskflowx import retry, states, task
+from taskflowx import retry, states
 from taskflowx.engines import walk as walks
 from taskflowx.engines.compile import compile_flow
-from taskflowx.patterns import graph_flow, linear_flow, unordered_flow
 from taskflowx.persistence import models
+from tests.support.flows import Plain as Work, graph, linear, unordered
 
 CLEAR = walks.CLEAR
-
-
-class Work(task.Task):
-    def execute(self):
-        return None
-
-
-def linear(name, *members, controller=None):
-    return linear_flow.Flow(name, controller).add(*members)
-
-
-def unordered(name, *members, controller=None):
-    return unordered_flow.Flow(name, controller).add(*members)
-
-
-def graph(name, *members, links=()):
-    made = graph_flow.Flow(name).add(*members)
-    for u, v in links:
-        made.link(u, v)
-    return made
 
 
 def work(*names):

@@ -17,19 +17,9 @@ from hypothesis import given, settings, strategies as st
 from taskflowx import exceptions, flow, retry, task
 from taskflowx.deciders import Depth
 from taskflowx.patterns import graph_flow, linear_flow, members as keeping, order as ordering, unordered_flow
+from tests.support.flows import Open as Work, work
 
 CYCLE = "No path through the node(s) in the graph produces an ordering that will allow for logical edge traversal"
-
-
-class Work(task.Task):
-    """A task that takes whatever it is declared to require."""
-
-    def execute(self, **kwargs):
-        return kwargs
-
-
-def work(name, requires=(), provides=()):
-    return Work(name, requires=requires, provides=provides)
 
 
 def names(members):

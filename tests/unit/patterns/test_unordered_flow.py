@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-from taskflowx import retry, task
+from taskflowx import retry
 from taskflowx.patterns import linear_flow, unordered_flow
-
-
-class Work(task.Task):
-    def execute(self, **kwargs):
-        return kwargs
-
-
-def work(name, requires=(), provides=()):
-    return Work(name, requires=requires, provides=provides)
+from tests.support.flows import work
 
 
 def test_members_are_not_linked():
