@@ -104,20 +104,30 @@ class GraphBuilder(Builder):
         before, pred, succ = self.before, plan.pred, plan.succ
         first = add_atoms(plan, members, self.home)
         plan.ranges[self.home].starts.extend(range(first, first + len(members)))
+        starting: list[int] = []
+        counts = [0] * len(before)
         for i, positions in enumerate(before, first):
-            if not positions:
+            if positions:
+                pred.append(tuple([first + position for position in positions]) if first else positions)
+                for position in positions:
+                    counts[position] += 1
+            else:
                 pred.append(self.entry)
-                follow(plan, self.entry, (i,))
-                continue
-            previous = tuple([first + position for position in positions]) if first else positions
-            pred.append(previous)
-            for p in previous:
-                after = succ[p]
-                if type(after) is list:
-                    after.append(i)
-                else:
-                    succ[p] = [i]
-        self.exits = tuple([i for i in range(first, len(succ)) if not succ[i]])
+                starting.append(i)
+        follow(plan, self.entry, tuple(starting))
+        # All successors in one list, node after node, and then a tuple for each: lists that live on cost collections of
+        # garbage.
+        ends = list(itertools.accumulate(counts))
+        places = [end - count for end, count in zip(ends, counts, strict=True)]
+        successors = [0] * (ends[-1] if ends else 0)
+        for i, positions in enumerate(before, first):
+            for position in positions:
+                successors[places[position]] = i
+                places[position] += 1
+        for node, end, count in zip(range(first, len(succ)), ends, counts, strict=True):
+            if count:
+                succ[node] = tuple(successors[end - count : end])
+        self.exits = tuple([node for node, count in enumerate(counts, first) if not count])
 
     def closed(self, plan: Plan, exits: Nodes) -> None:
         """Take note that the flow that `advance` returned has been compiled."""
