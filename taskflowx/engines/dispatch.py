@@ -58,12 +58,10 @@ class Dispatch:
         if failpoints.on:
             failpoints.hit("before submit")
         self._run.got_ready = ()
-        try:
-            self._run.in_flight += len(calls)
-            self._executor.submit(calls)
-        except BaseException:
-            self.in_doubt = True
-            raise
+        in_doubt, self.in_doubt = self.in_doubt, True  # until it is done, also where an interrupt comes
+        self._run.in_flight += len(calls)
+        self._executor.submit(calls)
+        self.in_doubt = in_doubt
         if failpoints.on:
             failpoints.hit("after submit")
 
@@ -203,16 +201,14 @@ class Dispatch:
 
     def cancel(self) -> None:
         """Cancel the calls that have not begun."""
+        in_doubt, self.in_doubt = self.in_doubt, True  # until it is done, also where an interrupt comes
         cancelled = self._cancelled
-        try:
-            cancelled += self._executor.recall()
-        except BaseException:
-            self.in_doubt = True
-            raise
+        cancelled += self._executor.recall()
         while cancelled:
             self._transitions.requeue(cancelled[-1])
             cancelled.pop()
             self._run.in_flight -= 1
+        self.in_doubt = in_doubt
 
     def cancel_to_stop(self) -> None:
         """Cancel the calls that have not begun, as the run is to stop; one that was published may have to be made."""

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import pathlib
 import signal
 import sqlite3
+import sys
 import threading
 
 import pytest
 
 from taskflowx import engines, exceptions, states, task
-from taskflowx.engines import life
+from taskflowx.engines import dispatch, life
 from taskflowx.engines.preparation import Preparation
 from taskflowx.patterns import linear_flow, unordered_flow
 from taskflowx.persistence import backends, models
@@ -710,3 +712,51 @@ def test_results_of_worker_processes_are_on_record_when_each_of_them_interrupts_
             break
     assert state(engine) == "SUCCESS"
     assert sorted((tmp_path / "marks").read_text().split()) == ["t0", "t1", "t2", "t3"]
+
+
+class Holds(task.Task):
+    begun: asyncio.Event
+    go_on: asyncio.Event
+
+    async def execute(self):
+        self.begun.set()
+        await self.go_on.wait()
+
+
+def test_an_arun_that_is_interrupted_as_it_cancels_calls_waits_for_none_that_it_has_cancelled():
+    for at in itertools.count(1):
+        engine = engines.load(unordered_flow.Flow("f").add(*map(Holds, "abcdef")), executor="asyncio", max_workers=2)
+        left = at
+
+        def interrupt(frame, event, arg):
+            nonlocal left
+            if frame.f_code is not dispatch.Dispatch.cancel.__code__:
+                return None
+            left -= event == "line"
+            if not left:
+                left = -1
+                raise KeyboardInterrupt
+            return interrupt
+
+        async def cancelled(engine=engine, interrupt=interrupt, at=at):
+            Holds.begun, Holds.go_on = asyncio.Event(), asyncio.Event()
+            running = asyncio.ensure_future(engine.arun())
+            await Holds.begun.wait()
+            kept = sys.gettrace()
+            sys.settrace(interrupt)
+            try:
+                running.cancel()
+                Holds.go_on.set()
+                await asyncio.wait([running], timeout=WAIT)
+            finally:
+                sys.settrace(kept)
+            assert running.done(), at
+            running.cancelled() or running.exception()
+
+        asyncio.run(cancelled())
+        assert state(engine) == "SUSPENDED", at
+        engine.run()
+        assert state(engine) == "SUCCESS", at
+        if left > 0:
+            break
+    assert at > 10
