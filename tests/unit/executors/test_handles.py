@@ -66,6 +66,7 @@ def test_a_worker_whose_end_was_interrupted_leaves_nothing(pool, event):
         process, interrupt = one.process, Interrupt(at, event)
         one.kill()
         kept = sys.gettrace()
+        sys._getframe().f_trace_opcodes = event == "opcode"  # Python 3.12 tells of none unless a frame has asked before
         sys.settrace(interrupt)
         try:
             one.close()
