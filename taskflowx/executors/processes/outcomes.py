@@ -25,7 +25,12 @@ def outcome(call: base.Call, body: bytes, descriptor: int) -> Any:
     """Return the outcome of a call; a Failure if it cannot be read."""
     note = f"The result of atom '{call.atom.name}' was sent by its process, and could not be read here"
     try:
-        return values.unpack(body, descriptor)
+        value = values.unpack(body, descriptor)
+        kind = type(value)
+        if kind.__name__ == "Failure" and kind is not Failure and kind.__module__ == Failure.__module__:
+            # A task has removed modules of its process, which has sent the class along: no result, but a failure.
+            return Failure.from_dict(value.to_dict())
+        return value
     except Exception as error:
         error.add_note(note)
         return Failure.from_exception(error)
