@@ -44,7 +44,7 @@ class Dispatch:
         self._transitions = transitions
         self._progress = progress
         self._inlinable = inlinable
-        #: calls that the executor has given back, and that are not requeued yet
+        #: calls that the executor has returned, and that are not requeued yet
         self._cancelled: list[base.Call] = []
         #: calls that were published when a subscriber stopped the run: one of them is made
         self.published: list[base.Call] = []

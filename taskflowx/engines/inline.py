@@ -95,7 +95,7 @@ class Inline:
         run = self._run
         run.got_ready = ([call],)
         self._transitions.commit()
-        if run.deadline is not None and self._stops():  # those who subscribe to its beginning took too long
+        if run.deadline is not None and self._stops():  # the subscribers to its beginning took too long
             self._transitions.requeue_all()
             return
         run.got_ready = ()
@@ -160,7 +160,7 @@ class Inline:
                     if notifier._tfx_topics is not topics:
                         topics, on_running, on_success = self._subscribers()
                     if on_running is not None:
-                        # looked at before anything is told
+                        # checked before anything is published
                         if detail.state == running or (caller is not None and caller.fill(sources[i]) is None):
                             self._make_one(self._prepare.execute(i))
                             continue

@@ -178,7 +178,7 @@ class Scheduler:
                 if call is not None:
                     (retries if isinstance(call.atom, retry.Retry) else calls).append(call)
         self._transitions.commit()
-        if shared.deadline is not None and self._stops():  # those who subscribe to their beginning took too long
+        if shared.deadline is not None and self._stops():  # the subscribers to their beginning took too long
             self._transitions.requeue_all()
             return
         retries.reverse()

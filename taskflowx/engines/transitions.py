@@ -1,4 +1,4 @@
-"""The place where an atom changes state: its record, the counters of the Walk, and those who subscribe to it.
+"""The place where an atom changes state: its record, the counters of the Walk, and its subscribers.
 
 The two hot loops of `inline` make the same changes for a plain task, unfolded.
 """
@@ -71,7 +71,7 @@ class Transitions:
                 raise
 
     def publish(self, i: int, old: str | None, state: str, result: Any = None) -> None:
-        """Tell those who subscribe to atoms that one has moved to a state."""
+        """Notify the subscribers to atoms of a move to a state."""
         subscribers = self._notifier._tfx_listeners_of(state)
         if subscribers:
             detail = self._details[i]

@@ -164,7 +164,7 @@ def test_a_run_goes_on_when_its_session_has_expired(backend):
         (host, port), *_ = mine.hosts
         other = KazooClient(f"{host}:{port}", client_id=mine.client_id)
         other.start()
-        other.stop()  # ends the ZooKeeper session of both
+        other.stop()  # the server drops both
         other.close()
 
     engine = load(backend, did, expire)

@@ -273,7 +273,7 @@ class ProcessesExecutor(base.Executor):
         under_way = one.sent[number][0] if number in one.sent else None
         atom = None if under_way is None else under_way.atom
         try:
-            value = values.unpack(body, descriptor)
+            value = outcomes.recognized(values.unpack(body, descriptor))
         except Exception as error:
             if kind in _ENDS_CALL or kind == wire.UNFIT:
                 value = Failure.from_exception(error)

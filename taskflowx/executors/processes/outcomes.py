@@ -21,16 +21,21 @@ def exit_of(value: Any) -> Any:
     return base.Interrupt(value) if isinstance(value, BaseException) else value
 
 
+def recognized(value: Any) -> Any:
+    """Return a value that a worker has sent; a failure of a class that was sent along becomes one of the class here.
+
+    A task that removes modules of its process has it send classes along, which are others than those here.
+    """
+    if hasattr(type(value), "_tfx_derived") and not isinstance(value, Failure):
+        return Failure.from_dict(value.to_dict())
+    return value
+
+
 def outcome(call: base.Call, body: bytes, descriptor: int) -> Any:
     """Return the outcome of a call; a Failure if it cannot be read."""
     note = f"The result of atom '{call.atom.name}' was sent by its process, and could not be read here"
     try:
-        value = values.unpack(body, descriptor)
-        kind = type(value)
-        if kind.__name__ == "Failure" and kind is not Failure and kind.__module__ == Failure.__module__:
-            # A task has removed modules of its process, which has sent the class along: no result, but a failure.
-            return Failure.from_dict(value.to_dict())
-        return value
+        return recognized(values.unpack(body, descriptor))
     except Exception as error:
         error.add_note(note)
         return Failure.from_exception(error)

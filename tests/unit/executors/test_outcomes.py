@@ -10,21 +10,37 @@ from taskflowx.executors.processes import outcomes
 from taskflowx.types import failure
 
 
-def test_a_failure_of_a_class_that_was_sent_along_is_no_result():
-    """As from a process of which a task has removed the modules: its class is another one, of the same name."""
-    cloudpickle = pytest.importorskip("cloudpickle")
-    fail = failure.Failure.from_exception(ValueError("v"))
-    told = fail.to_dict()
+def sent_along(derived):
+    """Return a failure as a process sends it of which a task has removed the modules: its class comes along."""
+    told = failure.Failure.from_exception(ValueError("v")).to_dict()
 
     class Sent:
+        _tfx_derived = set()
+
         def to_dict(self):
             return told
 
     Sent.__name__ = Sent.__qualname__ = "Failure"
     Sent.__module__ = failure.__name__
+    return type("Derived", (Sent,), {})() if derived else Sent()
+
+
+@pytest.mark.parametrize("derived", [False, True])
+def test_a_failure_of_a_class_that_was_sent_along_is_no_result(derived):
+    cloudpickle = pytest.importorskip("cloudpickle")
     call = base.Call(0, task.FunctorTask(dict, name="a"), states.EXECUTE, {})
-    body = cloudpickle.dumps(Sent())
-    assert type(pickle.loads(body)) is not failure.Failure
+    body = cloudpickle.dumps(sent_along(derived))
+    assert not isinstance(pickle.loads(body), failure.Failure)
     outcome = outcomes.outcome(call, body, -1)
     assert type(outcome) is failure.Failure
-    assert outcome.matches(fail)
+    assert outcome.matches(failure.Failure.from_exception(ValueError("v")))
+
+
+@pytest.mark.parametrize("value", [None, 5, "text", [1], {"a": 1}, ValueError("v"), object, failure.Failure])
+def test_other_values_stay_as_they_are(value):
+    assert outcomes.recognized(value) is value
+
+
+def test_a_failure_stays_as_it_is():
+    fail = failure.Failure.from_exception(ValueError("v"))
+    assert outcomes.recognized(fail) is fail
