@@ -291,7 +291,7 @@ class Storage(AtomsByName):
         :param args_mapping: argument -> stored name
         :param atom_name: the atom that the arguments are for
         :param scope_walker: rows of names of atoms that are looked at instead of what the atom sees
-        :param optional_args: arguments that are left out when there is no value
+        :param optional_args: arguments that are omitted when there is no value
         :raises NotFound: when there is no value for another argument
         """
         arguments.check_mapping("args_mapping", args_mapping, "a dict of argument -> stored name")

@@ -1,6 +1,6 @@
 """`ForEach`: a retry that tries one value after another until its flow succeeds with one of them.
 
-After the run, storage has its history: what was tried, and what came of it.
+After the run, storage has its history: each attempt, and its outcome.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How far a decider's no reaches: the four depths.
 
-A train stops at its stations in a line; one of them is closed. The depth says who else is left out with it.
+A train stops at its stations in a line; one of them is closed. The depth says which others are skipped with it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A listener of one's own: a class that is told what happens in one engine, and counts.
+"""A listener of one's own: a class that subscribes to one engine, and counts.
 
 `_flow_receiver`, `_task_receiver` and `_retry_receiver` are to be overridden. The states to be told of are given to
 the constructor.

@@ -224,7 +224,7 @@ class Binder:
     def _search_sources(
         self, i: int, wiring: Wiring, injected: Collection[str] | None
     ) -> tuple[tuple[str, ...], tuple[Any, ...], Sources]:
-        """As `_bind`; an optional argument that nobody provides is left out.
+        """As `_bind`; an optional argument without a provider is omitted.
 
         What is found ends before a required argument that nobody provides: it is then shorter than `wiring.needed`.
         """

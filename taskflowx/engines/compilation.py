@@ -20,7 +20,7 @@ NAMED_IN_FULL = 30
 
 
 class Compilation:
-    """A compiled flow: the lists that the engine runs, and what there is for those who want to look at it."""
+    """A compiled flow: the lists that the engine runs, and the views of it for callers."""
 
     def __init__(self, compiled: Plan) -> None:
         self.plan = compiled

@@ -162,7 +162,7 @@ class ActionEngine(base.Engine):
     def reset(self, force: bool = False) -> None:
         """Bring a flow that has ended back to its beginning: all atoms PENDING, no results.
 
-        All of it is done before anybody is told, and an interrupt is raised when it is done.
+        All of it is done before it is published, and an interrupt is raised when it is done.
 
         :param force: whether effects that stand although the flow was reverted are forgotten, to be made once more
         :raises InvalidState: when the flow has not been prepared, or is in a state that has no way back, or runs;
@@ -401,7 +401,7 @@ class ActionEngine(base.Engine):
         yield self._conclude(current)
 
     def _take_late(self) -> None:
-        """Put on record what has come of the calls of an interrupted run since it was left."""
+        """Put on record the outcomes of the calls of an interrupted run since it was left."""
         if self._left is not None:
             self._left.finish_late()
             self._left = None

@@ -1,4 +1,4 @@
-"""A flow as a graph and as a tree, for those who want to look at it or analyse it.
+"""A flow as a graph and as a tree, for callers who look at it or analyse it.
 
 Nothing in a run uses them; they are made when somebody asks for them, and networkx is imported then.
 """

@@ -1,4 +1,4 @@
-"""Which results are let go of while a run goes on, where its engine is told not to keep them.
+"""Which results are let go of while a run goes on, with the option `keep_results`.
 
 A result is of no use any more once each task that takes it has ended, if no `revert` takes it, its own one included, no
 decider sees it, and no retry can have one of those tasks run again without the one that gave it. All of this is known

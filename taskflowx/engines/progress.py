@@ -1,4 +1,4 @@
-"""The progress that tasks report: into the record, into the store, and to those who subscribe to it.
+"""The progress that tasks report: into the record, into the store, and to its subscribers.
 
 A report comes from where the task runs: from the mailbox, as outcomes do; from the task itself, when it runs in the
 thread of the engine; or from a thread that it has started.

@@ -125,7 +125,7 @@ class ProcessPool:
         return Handle(self._context, self._initializer, self._initargs)
 
     def give_back(self, workers: Iterable[Handle], *, keep: bool) -> None:
-        """Take back idle workers.
+        """Take idle workers.
 
         :param keep: whether they may be kept for another run
         """
