@@ -95,8 +95,8 @@ class Dispatch:
 
     # -- chains ------------------------------------------------------------------------------------
 
-    def follower_of(self, call: base.Call) -> base.Follower | None:
-        """Return the call that follows one for certain once it has succeeded: a plain task that waits for nothing else.
+    def next_of(self, call: base.Call) -> base.Call | None:
+        """Return the next call of a chain: it is certain once this one has succeeded, and waits for nothing else.
 
         None where there is no such call.
         """
@@ -117,7 +117,7 @@ class Dispatch:
         ):
             return None
         if caller is None:
-            return base.Follower(s, atom, {}, ())
+            return base.Call(s, atom, states.EXECUTE, {}, ())
         arguments, awaited = {}, []
         try:
             for arg, key, source in zip(caller.args, caller.keys, binder.sources[s], strict=True):
@@ -129,35 +129,26 @@ class Dispatch:
                     return None
         except Exception:  # a result has no such part: that is an error of the atom, when it is to begin
             return None
-        return base.Follower(s, atom, arguments, tuple(awaited))
+        return base.Call(s, atom, states.EXECUTE, arguments, tuple(awaited))
 
-    def _hand_in(self, i: int) -> None:
-        """Note that a follower is under way, as it is ready, and take what would have been delivered of it by now."""
+    def _note_begun(self, i: int) -> None:
+        """Note that a chained call is under way, as its predecessor has succeeded."""
         detail = self._details[i]
         old, detail.state = detail.state, states.RUNNING
         self._run.in_flight += 1
-        call = base.Call(i, self._plan.atoms[i], states.EXECUTE, self._binder.execute_arguments(i))
-        self._run.delivered.extend(self._executor.hand_in(call))
+        self._executor.chained.discard(i)
         if self._notifier._tfx_topics:
             self._transitions.publish(i, old, states.RUNNING)
 
-    def _hand_in_late(self) -> bool:
-        """Hand in the followers of calls that have succeeded; tells whether there was one."""
-        details, pred = self._details, self._plan.pred
-        late = [i for i in list(self._executor.followers) if details[pred[i][0]].state == states.SUCCESS]
-        for i in late:
-            self._hand_in(i)
-        return bool(late)
-
-    def withdraw(self) -> None:
-        """Cancel the followers that have not begun; those that have are under way, as all that we have begun."""
+    def unchain(self) -> None:
+        """Cancel the chained calls that have not begun; those that have are under way, as all that we have begun."""
         executor = self._executor
-        follower_of, executor.follower_of = executor.follower_of, None
-        executor.withdraw()
-        if executor.followers:
+        next_of, executor.next_of = executor.next_of, None
+        executor.unchain()
+        if executor.chained:
             self._run.take_delivered()
             self.record()
-        executor.follower_of = None if self._run.stopping else follower_of
+        executor.next_of = None if self._run.stopping else next_of
 
     # -- back from the executor --------------------------------------------------------------------
 
@@ -167,7 +158,7 @@ class Dispatch:
         :raises BaseException: what came out of a call and is no `Exception`
         """
         run, walk, details, notifier = self._run, self._walk, self._details, self._notifier
-        plain, ran, ready, followers = self._inlinable or walk.plain, walk.ran, walk.ready, self._executor.followers
+        plain, ran, ready, chained = self._inlinable or walk.plain, walk.ran, walk.ready, self._executor.chained
         execute, delivered = states.EXECUTE, run.delivered
         interrupt: base.Interrupt | None = None
         while delivered:
@@ -190,8 +181,8 @@ class Dispatch:
                     interrupt = interrupt or outcome
                 else:
                     self._transitions.end(i, call.verb, outcome)
-                if followers and ready and ready[-1] in followers:
-                    self._hand_in(ready.pop())
+                if chained and ready and ready[-1] in chained:
+                    self._note_begun(ready.pop())
                 run.in_flight -= 1
             elif call is not None:
                 self._progress.learn(call, outcome)
@@ -218,7 +209,7 @@ class Dispatch:
                 # Who suspends the run at each step gets one step further each time, as in place.
                 self._submit_again(self.published[0])
             self.published = []
-        self.withdraw()
+        self.unchain()
 
     def _submit_again(self, call: base.Call) -> None:
         """Submit a call that was cancelled, as it has been published."""
@@ -239,38 +230,37 @@ class Dispatch:
         return self.in_doubt or len(self.ended()) >= self._run.in_flight
 
     def ended(self) -> list[base.Call]:
-        """Return the calls that were delivered and are not on record."""
-        return [call for call, _ in self._run.delivered if type(call) is base.Call]
+        """Return the calls in flight that were delivered and are not on record."""
+        chained = self._executor.chained
+        return [call for call, _ in self._run.delivered if type(call) is base.Call and call.index not in chained]
 
     def salvage(self) -> None:
         """Put on record what was delivered; a failure among it is resolved when the run goes on."""
-        run = self._run
+        run, details, chained = self._run, self._details, self._executor.chained
         run.take_delivered()
         delivered = run.delivered
-        while True:
-            while delivered:
-                call, outcome = delivered[0]
-                if type(call) is base.Call:
-                    try:
-                        self._put_on_record(call, outcome)
-                    except BaseException as error:  # a subscriber's, or one that has come while it is dealt with
-                        run.interrupts.note(error)
-                        self._put_on_record(call, outcome)
-                    delivered.popleft()
-                    self._hand_in_late()
-                else:
-                    delivered.popleft()  # first: it is published once
-                    if call is not None:
-                        self._progress.learn(call, outcome)
-            if not self._hand_in_late():
-                break
-        for i in self._executor.followers:  # the outcome of the call before is lost: both were interrupted
-            if self._details[i].state in states.FRESH:
-                self._details[i].state = states.RUNNING
+        while delivered:
+            call, outcome = delivered[0]
+            if type(call) is base.Call:
+                try:
+                    self._put_on_record(call, outcome)
+                except BaseException as error:  # a subscriber's, or one that has come while it is dealt with
+                    run.interrupts.note(error)
+                    self._put_on_record(call, outcome)
+                delivered.popleft()
+            else:
+                delivered.popleft()  # first: it is published once
+                if call is not None:
+                    self._progress.learn(call, outcome)
+        for i in list(chained):  # they have begun, or may have, where the outcome of the one before is lost
+            if details[i].state in states.FRESH:
+                self._note_begun(i)
 
     def _put_on_record(self, call: base.Call, outcome: Any) -> None:
         """Record the outcome of a call, unless that has been done."""
         detail = self._details[call.index]
+        if call.index in self._executor.chained and detail.state in states.FRESH:
+            self._note_begun(call.index)
         under_way = states.RUNNING if call.verb == states.EXECUTE else states.REVERTING
         if detail.state == under_way and type(outcome) is not base.Interrupt:
             if type(outcome) is tuple and outcome and outcome[0] is RAISED:

@@ -135,7 +135,7 @@ class Scheduler:
         shared.context = base.context_of_calls(self._progress.report_in_place)
         shared.context.run(RUN.set, (shared.storage.flow_name, shared.storage.flow_uuid))
         alone = self._commits.dirty is None and not stepwise and shared.plan.rank is None
-        executor.follower_of = self._dispatch.follower_of if alone else None
+        executor.next_of = self._dispatch.next_of if alone else None
         executor.check_progress = self._progress.check
         executor.deadline = shared.deadline
         self._started = True
@@ -194,7 +194,7 @@ class Scheduler:
         shared = self.shared
         if shared.is_late():
             shared.stopping = shared.timed_out = True
-            self._executor.follower_of = None
+            self._executor.next_of = None
             self._dispatch.cancel()  # before it is published that the run stops, as that may take its time
         return shared.stopping
 
@@ -235,7 +235,7 @@ class Scheduler:
             self._resolve_failures()
 
     def _resolve_failures(self) -> None:
-        self._dispatch.withdraw()
+        self._dispatch.unchain()
         self._rollback.resolve_failures()
 
     # -- its end -----------------------------------------------------------------------------------
@@ -270,7 +270,7 @@ class Scheduler:
         if self._progress.reporter_of in task.REPORTERS:
             task.REPORTERS.remove(self._progress.reporter_of)
         self._progress.in_place = -1
-        self._executor.follower_of = None
+        self._executor.next_of = None
         self._commits.unpublished.clear()
         self._transitions.requeue_all()
         if self._started and not self._stopped:

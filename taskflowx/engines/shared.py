@@ -81,7 +81,7 @@ class Run:
     def stop(self) -> None:
         """Start nothing new; what runs is let finish. May be called from any thread."""
         self.stopping = True
-        self.executor.follower_of = None
+        self.executor.next_of = None
         self.mailbox.put(base.WAKE)
 
     def is_late(self) -> bool:

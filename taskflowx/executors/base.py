@@ -24,7 +24,7 @@ from taskflowx.logging import RUN
 from taskflowx.types.failure import Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Mapping
 
 
 #: delivered to wake the scheduler, which then looks for work
@@ -34,37 +34,31 @@ WAKE = (None, None)
 class Call:
     """One verb on one atom: `verb` is `states.EXECUTE` or `states.REVERT`, `index` the atom's index in the Plan.
 
-    `outcome` is unset, except by an executor that keeps the outcome of the call there until it is delivered.
+    Calls form a chain when each is the certain successor of the one before: see `Executor.next_of`.
+
+    :param awaited: the names of the arguments that take the result of the predecessor in the chain; None if there is
+        none, or when it has succeeded
     """
 
-    __slots__ = ("atom", "index", "kwargs", "outcome", "verb")
+    __slots__ = ("atom", "awaited", "index", "kwargs", "outcome", "verb")
 
+    #: unset, except by an executor that keeps the outcome of the call here until it is delivered
     outcome: Any
 
-    def __init__(self, index: int, atom: Any, verb: str, kwargs: dict[str, Any]) -> None:
+    def __init__(
+        self, index: int, atom: Any, verb: str, kwargs: dict[str, Any], awaited: tuple[str, ...] | None = None
+    ) -> None:
         self.index = index
         self.atom = atom
         self.verb = verb
         self.kwargs = kwargs
-
-
-class Follower(Call):
-    """A call that is sent together with its predecessor, and starts as soon as that has succeeded.
-
-    The scheduler dispatches it when it learns of that success. Until then worker processes keep its outcome.
-
-    :param awaited: the names of the arguments that take the result of the predecessor
-    """
-
-    __slots__ = ("awaited", "before", "kept")
-
-    def __init__(self, index: int, atom: Any, kwargs: dict[str, Any], awaited: tuple[str, ...]) -> None:
-        super().__init__(index, atom, states.EXECUTE, kwargs)
         self.awaited = awaited
-        #: the number of the predecessor, for the executor
-        self.before = -1
-        #: deliveries kept back, in order: (task, details) for progress, (None, outcome) for the outcome
-        self.kept: list[tuple[Any, Any]] = []
+
+    def follow(self, result: Any) -> None:
+        """Give the call the result of its predecessor."""
+        if self.awaited:
+            self.kwargs.update(dict.fromkeys(self.awaited, result))
+        self.awaited = None
 
 
 class Interrupt:
@@ -303,11 +297,14 @@ class Executor:
     can_cancel = True
     #: whether running calls can be killed from outside: they are when the wait for them is interrupted
     can_kill = False
-    #: returns the certain successor of a call once it has succeeded, or None. The scheduler sets it before `start`; to
-    #: None when no call may start before it is dispatched. Only our own threads and processes use it.
-    follower_of: Callable[[Call], Follower | None] | None = None
-    #: the indices of the followers that were sent and are not dispatched yet
-    followers: Collection[int] = ()
+    #: returns the next call of a chain, which may start as soon as this one has succeeded; None at the end of a chain.
+    #: The scheduler sets it before `start`; from any thread to None, when nothing new is to start. It is called in the
+    #: thread of the scheduler, by our own threads and processes
+    next_of: Callable[[Call], Call | None] | None = None
+    #: the indices of the calls that came from `next_of`. The scheduler removes one when it records the success of its
+    #: predecessor: it is then as if it had been submitted. The executor removes one that it drops, which it does before
+    #: it delivers any other outcome of its predecessor
+    chained: set[int] = set()  # noqa: RUF012 - stays empty where there are no chains
     #: rejects progress that a store cannot hold, in the task that reports it; the scheduler sets it before `start`
     check_progress: Callable[[Any, dict[str, Any]], None] | None = None
     #: the context variables that are carried to calls in other processes, by path; the engine sets it
@@ -377,12 +374,8 @@ class Executor:
         """Cancel the calls that have not started, and return them; they are not delivered."""
         raise NotImplementedError
 
-    def hand_in(self, call: Call) -> list[tuple[Any, Any]]:
-        """Confirm that the follower of this call is dispatched; returns the deliveries that were kept back for it."""
-        raise NotImplementedError
-
-    def withdraw(self) -> None:
-        """Cancel the followers that have not started; the outcomes of the predecessors of the others are delivered."""
+    def unchain(self) -> None:
+        """Drop the `chained` calls that have not started; the outcomes before the others are delivered."""
 
     def stop(self) -> None:
         """Return when all calls have ended and every resource of this executor is released."""

@@ -5,11 +5,11 @@ takes the next. Threads are started when there are more calls than threads, up t
 the system has no more threads, the running threads do the work; when there is none, the engine's thread does it, one
 call whenever it would wait.
 
-A call is queued with the chain of its followers, if there is a worker for it. When it has succeeded and every other
-call has a worker, its worker continues with the follower. The worker decides this before it delivers the outcome, so
-that the scheduler confirms the followers that will start, and starts the others itself. The follower is taken from its
-row after that. Until then the scheduler may cancel it; whichever of the two takes it out of the row owns it. A
-confirmed follower is the first in its row, and only the worker takes that one.
+A call is queued with the rest of its chain, if there is a worker for it. When it has succeeded and every other call has
+a worker, its worker continues with the next call of the chain. The worker decides this before it delivers the outcome:
+the calls that it will not continue with are no longer `chained`, and the scheduler dispatches them. The next call is
+taken from the chain after that. Until then the scheduler may drop it; whichever of the two takes it out of the chain
+owns it. A call that the scheduler counts as begun is the first in its chain, and only the worker takes that one.
 
 While the workers have much to do, the scheduler's thread sleeps for a part of the time that this will take, and then
 finds many outcomes at once (coalescing): a wake-up for each would take the interpreter's lock from the workers as
@@ -34,14 +34,14 @@ from taskflowx.types.failure import Failure
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    #: the followers of a call that have not started, in order
-    _Row = collections.deque[base.Follower]
-    _Calls = queue.SimpleQueue[tuple[base.Call, _Row | None] | None]
+    #: the calls of a chain that have not started, in order
+    _Chain = collections.deque[base.Call]
+    _Calls = queue.SimpleQueue[tuple[base.Call, _Chain | None] | None]
 
 
 LOG = logs.calm(__name__)
 
-#: the most followers that are queued with a call
+#: the most calls of a chain that are queued with its first
 _AHEAD = 32
 #: coalescing: at most this many seconds, and this fraction of the queue, pass before outcomes are read
 _AT_MOST, _PART = 0.002, 1 / 4
@@ -98,33 +98,35 @@ class ThreadsExecutor(base.Executor):
         self._calls: _Calls = queue.SimpleQueue()
         #: calls that a worker took after the deadline
         self._late: list[base.Call] = []
-        self.followers: set[int] = set()
-        #: the rows that may have followers
-        self._rows: list[_Row] = []
+        self.chained: set[int] = set()
+        #: the chains that may have calls left
+        self._chains: list[_Chain] = []
         self._deliver: Callable[[tuple[Any, Any]], None] | None = None
         self._lacks_threads = False  # whether the system has refused a thread in this run
         self._waits_here = False  # whether the waiting thread runs calls by `help_out`
         self._context = contextvars.copy_context()
         self._submitted = 0
-        self._ended: list[int] = []  # for each worker, how many submitted calls it has ended, each with its chain
-        self._followed = 0  # how many followers are confirmed
+        # for each worker, how many submitted calls it has ended, each with its chain, and how many others it has begun
+        self._ended: list[int] = []
+        self._followed: list[int] = []
         self._interval = 0.0  # estimated seconds between the starts of two calls
         self._looked_at, self._taken = 0.0, 0  # when that was last estimated, and how many calls had started then
 
     def start(self, deliver: Callable[[tuple[Any, Any]], None]) -> None:
         """Prepare to take calls; threads are started on demand."""
-        follower_of, self.follower_of = self.follower_of, None
+        next_of, self.next_of = self.next_of, None
         self.stop()  # discards a run whose end was interrupted
-        self.follower_of = follower_of
+        self.next_of = next_of
         self._deliver = deliver
         self._lacks_threads = False
         self._submitted = 0
         self._ended = []
+        self._followed = []
         self._context = base.context_of_calls(self.reporter(deliver))
         self._calls = queue.SimpleQueue()
         self._late = []
-        self.followers = set()
-        self._rows = []
+        self.chained = set()
+        self._chains = []
 
     def make_queue(self) -> Any:
         """Return the queue that the scheduler waits on."""
@@ -134,35 +136,35 @@ class ThreadsExecutor(base.Executor):
     def seconds_to_coalesce(self) -> float:
         """Return the seconds for which the workers have enough to do, at their recent speed."""
         queued = self._calls.qsize()
-        taken = self._submitted + self._followed - queued
+        taken = self._submitted + sum(self._followed) - queued
         if taken - self._taken >= _EVIDENCE:
             now = time.monotonic()
             self._interval = (now - self._looked_at) / (taken - self._taken)
             self._looked_at, self._taken = now, taken
         steps = queued
-        if not queued and self.followers:
-            lengths = [length for length in map(len, self._rows) if length]
+        if not queued and self.chained:
+            lengths = [length for length in map(len, self._chains) if length]
             if len(lengths) >= self._submitted - sum(self._ended):  # every worker runs along a chain
                 steps = min(lengths, default=0) * len(lengths)  # until one chain has ended
         return min(steps * self._interval * _PART, _AT_MOST)
 
     def submit(self, calls: list[base.Call]) -> None:
         """Queue calls for the workers."""
-        if self._calls.empty() and not self.followers:  # the idle time before says nothing of their speed
-            self._looked_at, self._taken = time.monotonic(), self._submitted + self._followed
+        if self._calls.empty() and not self.chained:  # the idle time before says nothing of their speed
+            self._looked_at, self._taken = time.monotonic(), self._submitted + sum(self._followed)
             self._interval = 0.0
         self._submitted += len(calls)
         while len(self._threads) < min(self._max_workers, self._submitted):
             if not self._start_thread():
                 break
-        put, follower_of = self._calls.put, self.follower_of
-        if follower_of is None or not self._threads or self._lacks_workers():
+        put, next_of = self._calls.put, self.next_of
+        if next_of is None or not self._threads or self._lacks_workers():
             for call in calls:
                 put((call, None))
         else:
-            self._rows = [row for row in self._rows if row]
+            self._chains = [chain for chain in self._chains if chain]
             for call in calls:
-                put((call, self._row_after(call, follower_of)))
+                put((call, self._chain_after(call, next_of)))
         if not (self._threads or self._waits_here):
             while self.help_out():
                 pass
@@ -178,6 +180,7 @@ class ThreadsExecutor(base.Executor):
         )
         self._threads.append(thread)
         self._ended.append(0)
+        self._followed.append(0)
         try:
             thread.start()
         except RuntimeError as error:
@@ -185,6 +188,7 @@ class ThreadsExecutor(base.Executor):
                 raise error.__context__ from None
             self._threads.pop()
             self._ended.pop()
+            self._followed.pop()
             if not self._lacks_threads:
                 self._lacks_threads = True
                 who = f"the {len(self._threads)} threads that it has" if self._threads else "the thread of the engine"
@@ -220,18 +224,18 @@ class ThreadsExecutor(base.Executor):
         """Tell whether a call waits for a worker that is busy with another one."""
         return self._submitted - sum(self._ended) > len(self._threads)
 
-    def _row_after(self, call: base.Call, follower_of: Callable[[base.Call], base.Follower | None]) -> _Row | None:
-        """Return the chain of followers of a call; None if there is none."""
-        row: _Row = collections.deque()
-        follower = follower_of(call)
-        if follower is None:
+    def _chain_after(self, call: base.Call, next_of: Callable[[base.Call], base.Call | None]) -> _Chain | None:
+        """Return the calls of the chain after a call; None if there are none."""
+        following = next_of(call)
+        if following is None:
             return None
-        self._rows.append(row)
-        while follower is not None and len(row) < _AHEAD:
-            row.append(follower)
-            self.followers.add(follower.index)
-            follower = follower_of(follower)
-        return row
+        chain: _Chain = collections.deque()
+        self._chains.append(chain)
+        while following is not None and len(chain) < _AHEAD:
+            self.chained.add(following.index)
+            chain.append(following)
+            following = next_of(following)
+        return chain
 
     def _work(
         self,
@@ -246,11 +250,11 @@ class ThreadsExecutor(base.Executor):
         :param context: the context of which each call gets a copy
         :param within: the copy of it in which the thread runs
         """
-        take, perform, ended = calls.get, base.perform, self._ended
+        take, perform, ended, followed = calls.get, base.perform, self._ended, self._followed
         deadline, late = self.deadline, self._late
         apart = False  # until a call has changed a context variable, which must stay its own
         while (taken := take()) is not None:
-            call, row = taken
+            call, chain = taken
             del taken
             if deadline is not None and time.monotonic() >= deadline:
                 late.append(call)
@@ -265,15 +269,19 @@ class ThreadsExecutor(base.Executor):
                 except BaseException as error:
                     outcome = base.Interrupt(error)
                 apart = apart or within != context
-                if row and (issubclass(type(outcome), _FAILED) or self.follower_of is None or self._lacks_workers()):
-                    _drop(row, self.followers)
+                if chain and (issubclass(type(outcome), _FAILED) or self.next_of is None or self._lacks_workers()):
+                    _drop(chain, self.chained)
                 deliver((call, outcome))
-                follower = _take(row, outcome) if row else None
-                if follower is None:
+                if not chain:
                     break
-                call = follower
+                try:
+                    call = chain.popleft()
+                except IndexError:  # the scheduler has dropped it
+                    break
+                followed[number] += 1
+                call.follow(outcome)
             ended[number] += 1
-            del call, row, outcome  # break the reference: objects of this call must not live until the next call
+            del call, chain, outcome  # break the reference: objects of this call must not live until the next call
         calls.put(None)  # for the next worker
 
     def recall(self) -> list[base.Call]:
@@ -285,21 +293,15 @@ class ThreadsExecutor(base.Executor):
         while self._late:
             left.append(self._late.pop())
         self._submitted -= len(left)
-        self.withdraw()
+        self.unchain()
         return left
 
-    def hand_in(self, call: base.Call) -> list[tuple[Any, Any]]:
-        """Confirm the follower of this call; its outcome is delivered after that of its predecessor."""
-        self.followers.remove(call.index)
-        self._followed += 1
-        return []
-
-    def withdraw(self) -> None:
-        """Cancel the followers that no worker has taken."""
-        for row in self._rows:
+    def unchain(self) -> None:
+        """Drop the chained calls that no worker has taken."""
+        for chain in self._chains:
             with contextlib.suppress(IndexError):  # a worker was faster
-                while row and row[-1].index in self.followers:  # the first may be confirmed
-                    self.followers.discard(row.pop().index)
+                while chain and chain[-1].index in self.chained:  # the first may count as begun
+                    self.chained.discard(chain.pop().index)
 
     def stop(self) -> None:
         """Run the queued calls, and join the workers."""
@@ -315,18 +317,8 @@ class ThreadsExecutor(base.Executor):
 _FAILED = (Failure, base.Interrupt)
 
 
-def _drop(row: _Row, followers: set[int]) -> None:
-    """Drop the followers that the worker will not continue with."""
+def _drop(chain: _Chain, chained: set[int]) -> None:
+    """Drop the calls that the worker will not continue with."""
     with contextlib.suppress(IndexError):  # the scheduler was faster
-        while row:
-            followers.discard(row.pop().index)
-
-
-def _take(row: _Row, result: Any) -> base.Call | None:
-    """Return the follower as a call with this result; None when the scheduler has cancelled it."""
-    try:
-        follower = row.popleft()
-    except IndexError:
-        return None
-    arguments = {**follower.kwargs, **dict.fromkeys(follower.awaited, result)}
-    return base.Call(follower.index, follower.atom, follower.verb, arguments)
+        while chain:
+            chained.discard(chain.pop().index)

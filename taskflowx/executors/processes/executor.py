@@ -8,9 +8,9 @@ There is no thread: waiting on the mailbox polls the sockets of all workers, and
 true:
 
 - When a worker dies, the one call that it had started is lost, and becomes a Failure; its other calls are requeued.
-- The certain successor of a call, its follower, is sent with it, if nothing else waits to be sent: a worker runs a
-  chain of short calls without waiting for the engine. The outcome of a follower is kept until the scheduler dispatches
-  the call. A follower that has not started can be cancelled, as any call can.
+- The calls of a chain are sent with its first, if nothing else waits to be sent: a worker runs a chain of short calls
+  without waiting for the engine. They have consecutive numbers. When a call has succeeded, the next one is as if it had
+  been submitted; when it has not, or its result is not flat, those after it are dropped, here and in the worker.
 - Nothing here blocks on a worker. A worker may block on the engine, which always returns to its sockets.
 """
 
@@ -27,7 +27,7 @@ from taskflowx.executors import base, pickling
 from taskflowx.executors.processes import outcomes, output, policy, surroundings, values, wire
 from taskflowx.executors.processes.handle import MOST_AHEAD, TO_END, Handle, end_all
 from taskflowx.executors.processes.lookout import Lookout
-from taskflowx.executors.processes.policy import AHEAD, Kind, Kinds
+from taskflowx.executors.processes.policy import AHEAD, Kinds
 from taskflowx.types.failure import Failure
 
 if TYPE_CHECKING:
@@ -72,8 +72,7 @@ class ProcessesExecutor(base.Executor):
         self._context = contextvars.copy_context()
         #: whether the state of the workers is consistent: false during a change, and after an interrupt in one
         self._sound = True
-        #: index of the atom -> a follower that is not dispatched yet, its worker and its number
-        self.followers: dict[int, tuple[base.Follower, Handle, int]] = {}
+        self.chained: set[int] = set()
 
     @staticmethod
     def _refuse(item: tuple[Any, Any]) -> None:
@@ -95,9 +94,9 @@ class ProcessesExecutor(base.Executor):
         self._failed_starts = 0
         self._unfit = None
         self._sound = True
-        self.followers.clear()
+        self.chained.clear()
         if self._pool.max_tasks_per_worker is not None:
-            self.follower_of = None
+            self.next_of = None
         self._lookout = Lookout()
         self._surroundings = surroundings.look(self.carry())
         self._context = contextvars.copy_context()
@@ -112,49 +111,29 @@ class ProcessesExecutor(base.Executor):
         if self._pending:  # more calls may come, and the workers need something to do until then
             self._manage(0.0)
 
-    def hand_in(self, call: base.Call) -> list[tuple[Any, Any]]:
-        """Confirm the follower of this call as dispatched; returns its deliveries so far."""
-        sound, self._sound = self._sound, False
-        follower, one, number = self.followers.pop(call.index)
-        if number in one.sent:
-            one.sent[number] = call, *one.sent[number][1:]
-            one.ahead -= 1
-            if not self._pending and len(one.sent) <= policy.IN_ONE_GO // 2 and one.load <= AHEAD / 2:
-                one.number %= _NUMBERS
-                first = one.number + 1
-                followers = self._add_followers(one)
-                if followers:
-                    self._flush(one, followers, first)
-        self._sound = sound
-        return [(call if reporting is None else reporting, what) for reporting, what in follower.kept]
-
     def recall(self) -> list[base.Call]:
         """Cancel the calls that no worker has started, and return them."""
         sound, self._sound = self._sound, False
-        left = [call for one in self._workers for call in self._handed_in(one.take_back())]
+        left = [call for one in self._workers for call in self._unchained(one.take_back())]
         left.extend(self._pending)
         self._pending.clear()
         self._sound = sound
         return left
 
-    def withdraw(self) -> None:
-        """Cancel the followers that have not started, and deliver the outcomes of the predecessors of the others."""
-        sound, self._sound = self._sound, False
-        for one in self._workers:
-            if one.ahead:
-                self._handed_in(one.take_back_followers())
+    def unchain(self) -> None:
+        """Drop the chained calls that have not started, and deliver the outcomes of the predecessors of the others."""
+        if self.chained:
+            sound, self._sound = self._sound, False
+            for one in self._workers:
+                self._unchained(one.take_back(of=self.chained))
                 self._hear(one, everything=True)
-        self._sound = sound
+            self._sound = sound
 
-    def _handed_in(self, calls: list[base.Call]) -> list[base.Call]:
-        """Return the calls without the followers among them, which are forgotten."""
-        handed_in = []
-        for call in calls:
-            if isinstance(call, base.Follower):
-                del self.followers[call.index]
-            else:
-                handed_in.append(call)
-        return handed_in
+    def _unchained(self, calls: list[base.Call]) -> list[base.Call]:
+        """Return the calls without the chained ones among them, which are dropped."""
+        submitted = [call for call in calls if call.index not in self.chained]
+        self.chained.difference_update([call.index for call in calls])
+        return submitted
 
     def stop(self) -> None:
         """Wait until all calls have been delivered, and end the workers or return them to the pool.
@@ -193,8 +172,8 @@ class ProcessesExecutor(base.Executor):
         while self._workers:
             one = self._workers.pop()
             one.is_dead(TO_END)
-            self._hear(one, everything=True)  # a follower may have started: record the outcome of its predecessor
-            self._handed_in(one.take_back())
+            self._hear(one, everything=True)  # a chained call may have started: deliver the outcome of the one before
+            self._unchained(one.take_back())
             one.close()
         self._pending.clear()
 
@@ -204,6 +183,8 @@ class ProcessesExecutor(base.Executor):
         """Manage the workers while the scheduler waits."""
         self._mailbox.wake = None if self._lookout is None else self._lookout.wake
         if not self._mailbox:
+            if self.chained and not self._pending:
+                self._extend_chains()
             self._manage(timeout)
         self._mailbox.wake = None
         return True
@@ -257,14 +238,16 @@ class ProcessesExecutor(base.Executor):
                 descriptor = one.channel.receive_descriptor()
             if kind == wire.ENDED and number in one.sent:
                 call, alike, _ = one.sent[number]
-                ahead = one.ahead
                 one.drop(number)
                 alike.learn(microseconds * 1e-6)
                 outcome = outcomes.outcome(call, body, descriptor) if body else None
-                if ahead:
-                    self._learn_ahead(one, number, call, alike, outcome, flat=descriptor < 0)
-                else:
-                    deliver((call, outcome))
+                if one.ahead:
+                    if descriptor < 0 and values.is_flat(outcome):
+                        one.follow(number + 1, outcome)
+                    else:
+                        self._drop_chain(one, number)
+                        alike.followed = isinstance(outcome, Failure)
+                deliver((call, outcome))
                 continue
             self._read_other(one, kind, number, body, descriptor)
 
@@ -287,40 +270,22 @@ class ProcessesExecutor(base.Executor):
         elif kind == wire.ENDS:
             output.warn_of_end(one.process.pid, value)
         elif under_way is None:
-            return  # an unreadable follower that was dropped, or a thread that a task has left behind
+            return  # an unreadable chained call that was dropped, or a thread that a task has left behind
         elif kind == wire.GIVEN_BACK:
-            self._pending.extendleft(self._handed_in([one.drop(number)]))
-            self._drop_followers(one, number)
+            self._pending.extendleft(self._unchained([one.drop(number)]))
+            self._drop_chain(one, number)
         elif kind in _ENDS_CALL:
-            call = one.drop(number)
-            self._drop_followers(one, number)
-            self._tell(call, None, base.NotBegun(value) if kind == wire.NOT_BEGUN else outcomes.exit_of(value))
+            one.drop(number)
+            self._drop_chain(one, number)
+            outcome = base.NotBegun(value) if kind == wire.NOT_BEGUN else outcomes.exit_of(value)
+            self._deliver((under_way, outcome))
         elif kind != wire.ENDED:
-            self._tell(under_way, atom, value)
+            self._deliver((atom, value))
 
-    def _learn_ahead(self, one: Handle, number: int, call: base.Call, kind: Kind, outcome: Any, *, flat: bool) -> None:
-        """Handle the outcome of a call in a worker that has followers."""
-        if not (flat and values.is_flat(outcome)):
-            self._drop_followers(one, number)
-            kind.followed = isinstance(outcome, Failure)
-        self._tell(call, None, outcome)
-
-    def _tell(self, call: base.Call, reporting: Any, what: Any) -> None:
-        """Deliver an item of a call; that of a follower is kept until the follower is dispatched.
-
-        :param reporting: the task that reports progress, None for the outcome of the call
-        """
-        if isinstance(call, base.Follower):
-            call.kept.append((reporting, what))
-        else:
-            self._deliver((call if reporting is None else reporting, what))
-
-    def _drop_followers(self, one: Handle, number: int) -> None:
-        """Forget the followers of a call that do not start, as it has failed or its result is not flat."""
-        for following, (follower, *_) in list(one.sent.items()):
-            if isinstance(follower, base.Follower) and follower.before == number:
-                number = following
-                self._handed_in([one.drop(number)])
+    def _drop_chain(self, one: Handle, number: int) -> None:
+        """Drop the calls of a chain after one: they do not start, as it has failed or its result is not flat."""
+        while one.awaits(number := number + 1):
+            self._unchained([one.drop(number)])
 
     def _reap(self, one: Handle) -> None:
         """Reap a dead worker: its running call is lost, the calls that it had not started are requeued."""
@@ -329,14 +294,14 @@ class ProcessesExecutor(base.Executor):
             one.is_dead(TO_END)
         self._hear(one, everything=True)
         self._forget(one)
-        self._pending.extendleft(reversed(self._handed_in(one.take_back())))
+        self._pending.extendleft(reversed(self._unchained(one.take_back())))
         code = one.exit_code()
         lost = [one.drop(number) for number in list(one.sent)]
         self._failed_starts = 0 if one.taken else self._failed_starts + 1
         pid = one.process.pid
         one.close()
         for call in lost:
-            self._tell(call, None, Failure.from_exception(outcomes.lost(pid, code, call.atom.name)))
+            self._deliver((call, Failure.from_exception(outcomes.lost(pid, code, call.atom.name))))
         if self._unfit is not None or self._failed_starts >= outcomes.FAILED_STARTS:
             self._refuse_pending(self._unfit or Failure.from_exception(outcomes.lost(pid, code)))
 
@@ -406,7 +371,7 @@ class ProcessesExecutor(base.Executor):
             one.number = first + len(calls)
             one.load = load
             if not pending:
-                calls += self._add_followers(one)
+                calls += self._continue_chain(one)
             self._flush(one, calls, first + 1)
         return len(calls)
 
@@ -416,45 +381,53 @@ class ProcessesExecutor(base.Executor):
         kind = self._kinds.of(call)
         one.load = kind.load
         one.sent[number] = call, kind, one.load
-        self._flush(one, [call, *self._add_followers(one)], number)
+        self._flush(one, [call, *self._continue_chain(one)], number)
 
-    def _add_followers(self, one: Handle) -> list[base.Call]:
-        """Record the chain of followers of a worker's last call, as far as there is room; returns them."""
-        followers: list[base.Call] = []
-        follower_of, sent, ahead = self.follower_of, one.sent, self.followers
-        if follower_of is None or not sent:
-            return followers
-        number, before = one.number, next(reversed(sent))
-        call, kind, _ = sent[before]
-        load = one.load
+    def _extend_chains(self) -> None:
+        """Send more calls of the chains that workers run along."""
+        sound, self._sound = self._sound, False
+        for one in self._workers:
+            if one.ahead and len(one.sent) <= policy.IN_ONE_GO // 2 and one.load <= AHEAD / 2:
+                one.number %= _NUMBERS
+                first = one.number + 1
+                calls = self._continue_chain(one)
+                if calls:
+                    self._flush(one, calls, first)
+        self._sound = sound
+
+    def _continue_chain(self, one: Handle) -> list[base.Call]:
+        """Record the next calls of the chain of a worker's last call as sent, as far as there is room; returns them."""
+        calls: list[base.Call] = []
+        next_of, sent, number = self.next_of, one.sent, one.number
+        if next_of is None or number not in sent:
+            return calls
+        (call, kind, _), load = sent[number], one.load
         while len(sent) < policy.IN_ONE_GO and kind.followed:
-            follower = follower_of(call)
-            if follower is None:
+            following = next_of(call)
+            if following is None:
                 break
-            kind = self._kinds.of(follower)
+            call, kind = following, self._kinds.of(following)
             if kind.seconds is None or load + kind.seconds > AHEAD:
                 break
             load += kind.seconds
             number += 1
-            follower.before = before
-            sent[number] = follower, kind, kind.seconds
-            ahead[follower.index] = follower, one, number
-            followers.append(follower)
-            call, before = follower, number
+            sent[number] = call, kind, kind.seconds
+            self.chained.add(call.index)
+            calls.append(call)
         one.load = load
-        one.ahead += len(followers)
+        one.ahead += len(calls)
         one.number = number
-        return followers
+        return calls
 
     def _flush(self, one: Handle, calls: list[base.Call], first: int) -> None:
         """Send calls that are recorded as sent to a worker."""
         numbers = array.array("I", range(first, first + len(calls)))
         refused = one.send(calls, first)
         for number, call, error in refused:
-            if number in one.sent:  # it does not follow another call that cannot be sent
+            if number in one.sent:  # the calls before it in its chain can be sent
                 one.drop(number)
-                self._drop_followers(one, number)
-                if self._handed_in([call]):
+                self._drop_chain(one, number)
+                if self._unchained([call]):
                     self._deliver((call, base.NotBegun(Failure.from_exception(pickling.unsendable(call, error)))))
         if refused:
             numbers = array.array("I", [number for number in numbers if number in one.sent])
@@ -479,7 +452,7 @@ class ProcessesExecutor(base.Executor):
     def _rebalance(self) -> None:
         """Rebalance: requeue calls that wait behind a long call, for a worker that is idle."""
         for one in policy.burdened(self._workers):
-            self._handed_in(one.take_back_followers())
+            self._unchained(one.take_back(of=self.chained))
             # The first ones: the remaining calls take as long.
             self._pending.extend(one.take_back(len(one.sent) // 2))
         if self._pending:

@@ -23,7 +23,7 @@ from taskflowx.executors.processes import output, surroundings, values, wire, wo
 
 if TYPE_CHECKING:
     import collections
-    from collections.abc import Callable
+    from collections.abc import Callable, Container
 
     from taskflowx.executors.processes.policy import Kind
 
@@ -100,7 +100,7 @@ class Handle:
         self.number = 0
         #: number -> call, its kind and its estimated seconds, in the order of sending
         self.sent: dict[int, tuple[base.Call, Kind, float]] = {}
-        #: how many of these are followers that are not dispatched yet
+        #: how many of these await another one
         self.ahead = 0
         #: id of a class -> the number under which the worker has the data that its atoms share (0 for none), their
         #: signature, and a weak reference to the class; when the class is collected, the worker forgets the data
@@ -177,8 +177,8 @@ class Handle:
             entry = (number, atom, 0, call.verb, kwargs, listened)
         else:
             entry = (number, attributes, known, call.verb, kwargs, listened)
-        if isinstance(call, base.Follower):
-            entry += (call.before, call.awaited)
+        if call.awaited is not None:
+            entry += (call.awaited,)
         if attributes is not None and (not kwargs or values.ATOMIC.issuperset(map(type, kwargs.values()))):
             plain.append(entry)
             return
@@ -208,24 +208,21 @@ class Handle:
             self.channel.put(wire.PLAIN_CALLS, 0, *values.pack_plain(plain))
             plain.clear()
 
-    def take_back(self, most: int = MOST_AHEAD) -> list[base.Call]:
-        """Cancel the next calls that have not started, at most `most`, and return them."""
-        calls = [self.drop(number) for number in self._take_numbers(most)]
-        self.taken -= len(calls)
-        return calls
+    def take_back(self, most: int = MOST_AHEAD, *, of: Container[int] | None = None) -> list[base.Call]:
+        """Cancel the next calls that have not started, at most `most`, and return them.
 
-    def take_back_followers(self) -> list[base.Call]:
-        """Cancel the followers that have not started, and return them; other calls stay queued."""
-        followers, others = [], array.array("I")
-        for number in self._take_numbers(MOST_AHEAD):
-            if isinstance(self.sent[number][0], base.Follower):
-                followers.append(self.drop(number))
+        :param of: the indices of the calls that may be cancelled; other calls stay queued
+        """
+        calls, others = [], array.array("I")
+        for number in self._take_numbers(most):
+            if of is None or self.sent[number][0].index in of:
+                calls.append(self.drop(number))
             else:
                 others.append(number)
-        self.taken -= len(followers)
+        self.taken -= len(calls)
         if others:
             self.allow(others)
-        return followers
+        return calls
 
     def _take_numbers(self, most: int) -> list[int]:
         """Take out the numbers of calls that have not started."""
@@ -234,16 +231,26 @@ class Handle:
             taken = self.tokens[1].recv(size, socket.MSG_DONTWAIT)
         if len(taken) < size:
             taken, self._to_allow = taken + self._to_allow, b""
-        # The number of a dropped follower is skipped, as the worker would do.
+        # The number of a dropped call is skipped, as the worker would do.
         return [number for (number,) in worker.TOKEN.iter_unpack(taken) if number in self.sent]
 
     def drop(self, number: int) -> base.Call:
         """Forget a call of this worker, and return it."""
         call, _, seconds = self.sent.pop(number)
         self.load = self.load - seconds if self.sent else 0.0
-        if self.ahead and isinstance(call, base.Follower):
+        if self.ahead and call.awaited is not None:
             self.ahead -= 1
         return call
+
+    def awaits(self, number: int) -> bool:
+        """Tell whether a call was sent and awaits the one before it."""
+        return number in self.sent and self.sent[number][0].awaited is not None
+
+    def follow(self, number: int, result: Any) -> None:
+        """Note that the call before one of a chain has succeeded."""
+        if self.awaits(number):
+            self.sent[number][0].follow(result)
+            self.ahead -= 1
 
     def tell_to_end(self) -> None:
         """Let the process end when it has run the calls that it was sent."""

@@ -77,11 +77,6 @@ class Output(io.TextIOWrapper):
         self.stream = stream
         self.instead_of = instead_of
 
-    def end_line(self) -> None:
-        """Send the rest of the output of the call that has ended."""
-        if not self.closed:
-            self.flush()
-
 
 class _Bytes(io.RawIOBase):
     """The bytes of an output."""

@@ -36,7 +36,7 @@ class Kind:
     def __init__(self) -> None:
         #: the estimated duration of a call; None until one has ended
         self.seconds: float | None = None
-        #: whether followers are sent with these calls; false after a result that is not flat
+        #: whether the next calls of a chain are sent with these; false after a result that is not flat
         self.followed = True
 
     @property
@@ -85,7 +85,7 @@ def is_behind(workers: Sequence[Handle]) -> bool:
         return False
     idle = waits = False
     for one in workers:
-        count = len(one.sent) - one.ahead  # a follower waits for its predecessor
+        count = len(one.sent) - one.ahead  # the others await one of these
         idle |= not count
         waits |= count > 1
     return idle and waits

@@ -180,39 +180,6 @@ class EngineEnd(_End):
         super().close()
 
 
-class _Outgoing:
-    """A frame that is being sent, with the progress of that.
-
-    Each step is done, and noted, by functions of C alone: after any step of Python in between a signal handler may
-    raise, and it would be unknown how much of the frame has been sent.
-    """
-
-    __slots__ = ("_closed", "_descriptor", "_frame", "_passed", "_written")
-
-    def __init__(self, frame: bytes, descriptor: int) -> None:
-        self._frame = frame
-        self._descriptor = descriptor
-        self._written: list[int] = []
-        self._passed: list[int] = []
-        self._closed: list[None] = []
-
-    def go_on(self, line: socket.socket, pipe: int) -> None:
-        """Do the remaining steps; may be called again after an exception."""
-        if self._descriptor >= 0:
-            if not self._passed:
-                rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [self._descriptor]))]
-                self._passed.extend(map(line.sendmsg, ([b"!"],), (rights,)))
-            self.drop()
-        frame, written = self._frame, self._written
-        while (done := sum(written)) < len(frame):
-            written.extend(map(os.write, (pipe,), (memoryview(frame)[done:] if done else frame,)))
-
-    def drop(self) -> None:
-        """Close the descriptor."""
-        if self._descriptor >= 0 and not self._closed:
-            self._closed.extend(map(os.close, (self._descriptor,)))
-
-
 class WorkerEnd(_End):
     """The worker's end, which blocks until the engine sends or receives.
 
@@ -225,7 +192,10 @@ class WorkerEnd(_End):
     def __init__(self, line: socket.socket, pipe: int) -> None:
         super().__init__(line, pipe)
         self._descriptors: deque[int] = deque()
-        self._outgoing: deque[_Outgoing] = deque()
+        #: frame, descriptor, the numbers of bytes that were written, and the results of passing the descriptor on. Each
+        #: step is done, and noted, by functions of C alone: after any step of Python in between a signal handler may
+        #: raise, and it would be unknown how much of the frame has been sent
+        self._outgoing: deque[tuple[bytes, int, list[int], list[int | None]]] = deque()
 
     def send(self, kind: int, call: int, body: bytes, descriptor: int = -1, microseconds: int = 0) -> None:
         """Send a frame; `microseconds` must fit in four bytes."""
@@ -233,7 +203,18 @@ class WorkerEnd(_End):
             _close(descriptor)
             return
         frame = _HEADER.pack(kind, descriptor >= 0, call, microseconds, len(body)) + body
-        self._outgoing.append(_Outgoing(frame, descriptor))  # from here on it will be sent
+        outgoing = self._outgoing
+        written: list[int] = []
+        outgoing.append((frame, descriptor, written, []))  # from here on it will be sent
+        if descriptor < 0 and len(outgoing) == 1:  # the short path of `flush`
+            try:
+                written.extend(map(os.write, (self.pipe,), (frame,)))
+                if written[0] == len(frame):
+                    outgoing.popleft()
+                    return
+            except (BrokenPipeError, ConnectionResetError):
+                self.closed = True
+                return
         self.flush()
 
     def flush(self) -> None:
@@ -241,10 +222,22 @@ class WorkerEnd(_End):
         outgoing = self._outgoing
         try:
             while outgoing:
-                outgoing[0].go_on(self.socket, self.pipe)
+                frame, descriptor, written, passed = outgoing[0]
+                if descriptor >= 0:
+                    self._pass_on(descriptor, passed)
+                while (done := sum(written)) < len(frame):
+                    written.extend(map(os.write, (self.pipe,), (memoryview(frame)[done:],)))
                 outgoing.popleft()
         except (BrokenPipeError, ConnectionResetError):
             self.closed = True
+
+    def _pass_on(self, descriptor: int, passed: list[int | None]) -> None:
+        """Send a descriptor, and close it."""
+        if not passed:
+            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [descriptor]))]
+            passed.extend(map(self.socket.sendmsg, ([b"!"],), (rights,)))
+        if len(passed) == 1:
+            passed.extend(map(os.close, (descriptor,)))
 
     def abandon(self) -> None:
         """In a process forked from the worker: close the connection, and send nothing any more."""

@@ -7,9 +7,9 @@ Calls may be sent ahead. To start one, a worker takes its number from `tokens`, 
 engine takes numbers, too: a number is taken by exactly one of them, and when a worker has died, the numbers that are
 left are those of calls that have not started.
 
-A follower is sent together with its predecessor, and starts when that has succeeded: it takes the result of that call,
-as it was before it was pickled, so this must be flat. If it does not start, the engine concludes that by the same rule,
-and nothing is sent.
+A call of a chain is sent together with its predecessor, whose number is one less, and starts when that has succeeded.
+It takes the result of that call, as it was before it was pickled, so this must be flat. If it does not start, the
+engine concludes that by the same rule, and nothing is sent.
 
 A worker ends when it is told to, and at once when the engine is dead: its work would be lost.
 
@@ -48,7 +48,7 @@ TOKEN = struct.Struct("=I")
 #: in place of the number of a call: there will be no more calls
 STOP = 0xFFFFFFFF
 _LONGEST = 0xFFFFFFFF  # microseconds
-#: the lengths of an entry that is still pickled, and of one that is not a follower
+#: the lengths of an entry that is still pickled, and of one that awaits no other call
 _UNREAD, _CALL = 3, 6
 #: the most attempts to end after an exception between calls, as others may follow
 _TRIES = 5
@@ -141,7 +141,7 @@ class Worker:
         self._known: dict[int, tuple[bytes, Any]] = {}
         #: the context that each call gets a copy of, and the same without the variables of the run
         self._context = self._untouched = contextvars.copy_context()
-        #: number and result of the last call, if a follower may start
+        #: number and result of the last call, if the next of its chain may start
         self._last: tuple[int, Any] = _NOBODY
 
     def run(self) -> None:
@@ -250,12 +250,13 @@ class Worker:
         if os.getpid() != self._process:
             _leave()
         for stream in self.outputs:
-            stream.end_line()
+            if not stream.closed:
+                stream.flush()
         self._deliver(number, atom, made[0])
         self._atom = None
 
     def _opened(self, sent: tuple[Any, ...]) -> tuple[Any, str, dict[str, Any]] | None:
-        """Return the atom, the verb and the arguments of an entry; None for a follower that does not start."""
+        """Return the atom, the verb and the arguments of an entry; None for a chained call that does not start."""
         if len(sent) == _UNREAD:
             sent = values.unpack(sent[1], sent[2])
         if len(sent) > _CALL:
@@ -283,11 +284,10 @@ class Worker:
             os._exit(1)
 
     def _follow(self, sent: tuple[Any, ...]) -> bool:
-        """Give a follower the result of its predecessor; returns whether that was the last call, and succeeded."""
-        kwargs, before, awaited = sent[4], sent[_CALL], sent[_CALL + 1]
+        """Give a call the result of the one before in its chain; returns whether that was the last, and succeeded."""
         number, result = self._last
-        kwargs.update(dict.fromkeys(awaited, result))
-        return bool(before == number)
+        sent[4].update(dict.fromkeys(sent[_CALL], result))
+        return bool(sent[0] == number + 1)
 
     def _packed(self, number: int, atom: Any, outcome: Any) -> tuple[bytes, int]:
         """Return the body of a frame with an outcome, or with an error if it cannot be sent; notes a flat result."""

@@ -10,6 +10,7 @@ from taskflowx import engines, retry, states, task
 from taskflowx.executors import base, threads
 from taskflowx.patterns import linear_flow, unordered_flow
 from taskflowx.types.failure import Failure
+from tests.support.chains import chained_calls
 
 
 @pytest.fixture
@@ -93,17 +94,16 @@ def test_results_of_rows_are_gathered_until_the_first_of_them_is_near_its_end(cl
     crew = Crew(clock)
     executor = crew.executor
     executor._threads, executor._ended = [None] * 2, [0] * 2
-    executor.follower_of = lambda call: base.Follower(call.index + 1, None, {}, ()) if call.index % 100 < 20 else None
+    executor.next_of = lambda call: base.Call(call.index + 1, None, "", {}, ()) if call.index % 100 < 20 else None
     executor.submit([base.Call(index, None, states.EXECUTE, {}) for index in (100, 200)])
-    assert len(executor.followers) == 40
-    for index in range(101, 109):
-        executor.hand_in(base.Call(index, None, states.EXECUTE, {}))
+    assert len(executor.chained) == 40
+    executor._followed = [8]
     for _ in range(16):
-        executor._rows[0].popleft()
+        executor._chains[0].popleft()
     crew.take(2, 0.005)  # 10 in 5 ms, and 2 * 4 before a worker has nothing to do
     assert crew.slept() == pytest.approx([8 * 0.0005 / 4])
     for _ in range(4):
-        executor._rows[0].popleft()
+        executor._chains[0].popleft()
     crew.take(0, 0.001)
     assert crew.slept() == []
 
@@ -118,7 +118,7 @@ def test_no_sleep_is_longer_than_the_time_that_is_left(clock):
     assert clock[1:] == [0.0005]
 
 
-# -- followers -------------------------------------------------------------------------------------
+# -- chains ----------------------------------------------------------------------------------------
 
 
 class Step(task.Task):
@@ -146,12 +146,14 @@ class Line:
         self.chain = chain
         self.executor = threads.ThreadsExecutor(max_workers)
         self.delivered = self.executor.make_queue()
-        self.executor.follower_of = self.follower_of
+        self.executor.next_of = self.next_of
         self.executor.start(self.delivered.put)
 
-    def follower_of(self, call):
+    def next_of(self, call):
         following = call.index + 1
-        return base.Follower(following, self.chain[following], {}, ("before",)) if following < len(self.chain) else None
+        if following >= len(self.chain):
+            return None
+        return base.Call(following, self.chain[following], states.EXECUTE, {}, ("before",))
 
     def begin(self):
         self.executor.submit([self.call(0)])
@@ -188,14 +190,11 @@ def line():
         one.executor.stop()
 
 
-def test_a_worker_goes_along_a_row_with_each_result(line):
+def test_a_worker_goes_along_a_chain_with_each_result(line):
     one = line(Step("a"), Step("b"), Step("c"))
     one.begin()
     assert [one.hear(), one.hear(), one.hear()] == [(0, "a"), (1, "ab"), (2, "abc")]
-    assert sorted(one.executor.followers) == [1, 2]
-    for index in (1, 2):
-        assert one.executor.hand_in(one.call(index)) == []
-    assert not one.executor.followers
+    assert sorted(one.executor.chained) == [1, 2]  # until the scheduler records what came before them
 
 
 def test_nothing_follows_a_failure_and_that_is_known_when_it_is_delivered(line):
@@ -204,7 +203,7 @@ def test_nothing_follows_a_failure_and_that_is_known_when_it_is_delivered(line):
     assert one.hear() == (0, "a")
     index, outcome = one.hear()
     assert (index, type(outcome)) == (1, Failure)
-    assert sorted(one.executor.followers) == [1]
+    assert sorted(one.executor.chained) == [1]
     assert one.hears_no_more()
 
 
@@ -214,7 +213,7 @@ def test_nothing_follows_what_is_no_exception(line, monkeypatch):
     one.executor.submit([one.call(0)])
     _, outcome = one.hear()
     assert isinstance(outcome, base.Interrupt)
-    assert not one.executor.followers
+    assert not one.executor.chained
     assert one.hears_no_more()
 
 
@@ -224,68 +223,64 @@ def test_what_waits_for_a_worker_goes_before_what_follows(line):
     one.executor.submit([base.Call(7, one.chain[2], states.EXECUTE, {})])
     one.chain[0].may_end.set()
     assert [one.hear(), one.hear()] == [(0, "a"), (7, "other")]
-    assert not one.executor.followers
+    assert not one.executor.chained
     assert one.hears_no_more()
 
 
-@pytest.mark.parametrize("how", ["withdraw", "recall"])
-def test_what_no_worker_has_taken_is_taken_back(line, how):
+@pytest.mark.parametrize("how", ["unchain", "recall"])
+def test_what_no_worker_has_taken_is_dropped(line, how):
     one = line(Step("a", waits=True), Step("b"), Step("c"))
     one.begin()
-    assert sorted(one.executor.followers) == [1, 2]
+    assert sorted(one.executor.chained) == [1, 2]
     assert not getattr(one.executor, how)()
-    assert not one.executor.followers
+    assert not one.executor.chained
     one.chain[0].may_end.set()
     assert one.hear() == (0, "a")
     assert one.hears_no_more()
 
 
-def test_what_has_begun_is_known_when_the_rest_is_taken_back(line):
+def test_what_has_begun_is_known_when_the_rest_is_dropped(line):
     one = line(Step("a"), Step("b", waits=True), Step("c"))
     one.begin()
     assert one.chain[1].began.wait(30)
-    one.executor.withdraw()
+    one.executor.unchain()
     assert one.delivered.get_nowait()[1] == "a"
-    assert sorted(one.executor.followers) == [1]
+    assert sorted(one.executor.chained) == [1]
     one.chain[1].may_end.set()
     assert one.hear() == (1, "ab")
     assert one.hears_no_more()
 
 
-def test_what_was_handed_in_before_a_worker_took_it_is_not_taken_back(line, monkeypatch):
-    may_take, take = threading.Event(), threads._take
-    monkeypatch.setattr(threads, "_take", lambda *args: may_take.wait(30) and take(*args))
+def test_what_counts_as_begun_before_a_worker_has_taken_it_is_not_dropped(line):
     one = line(Step("a"), Step("b"), Step("c"))
+    may_take, deliver = threading.Event(), one.executor._deliver
+    one.executor._deliver = lambda item: deliver(item) or may_take.wait(30)
     one.begin()
     assert one.hear() == (0, "a")
-    one.executor.hand_in(one.call(1))
-    one.executor.withdraw()
-    assert not one.executor.followers
+    one.executor.chained.discard(1)  # as the scheduler does
+    one.executor.unchain()
+    assert not one.executor.chained
     may_take.set()
     assert one.hear() == (1, "ab")
     assert one.hears_no_more()
 
 
-def test_no_row_is_made_where_it_would_not_be_gone_along(line):
+def test_no_chain_is_made_where_no_worker_would_go_along_it(line):
     one = line(Step("a", waits=True), Step("b"), max_workers=2)
     one.executor.submit([one.call(0), one.call(0), one.call(0)])
-    assert not one.executor.followers
+    assert not one.executor.chained
     one.executor.submit([one.call(0)])
-    assert not one.executor.followers
+    assert not one.executor.chained
     one.chain[0].may_end.set()
     assert [one.hear() for _ in range(4)] == [(0, "a")] * 4
     while one.executor._lacks_workers():
         threading.Event().wait(0.001)  # until the last one has been counted
     one.executor.submit([one.call(0), one.call(0)])
-    assert sorted(one.executor.followers) == [1]
+    assert sorted(one.executor.chained) == [1]
 
 
 def test_chains_side_by_side_go_along_by_themselves(monkeypatch):
-    ahead = []
-    hand_in = threads.ThreadsExecutor.hand_in
-    monkeypatch.setattr(
-        threads.ThreadsExecutor, "hand_in", lambda self, call: ahead.append(call.index) or hand_in(self, call)
-    )
+    ahead = chained_calls(monkeypatch)
     flow = unordered_flow.Flow("f")
     for chain in "ab":
         flow.add(linear_flow.Flow(chain).add(*(Step(f"{chain}{number}") for number in range(200))))
@@ -296,8 +291,8 @@ def test_chains_side_by_side_go_along_by_themselves(monkeypatch):
     assert len(ahead) > 200
 
 
-def test_what_has_a_priority_does_not_wait_for_what_follows(monkeypatch):
-    monkeypatch.setattr(base.Follower, "__init__", None)  # none is made
+def test_what_has_a_priority_does_not_wait_for_the_next_of_a_chain(monkeypatch):
+    made = chained_calls(monkeypatch)
     flow = unordered_flow.Flow("f")
     for chain in "ab":
         steps = [Step(f"{chain}{number}") for number in range(20)]
@@ -306,20 +301,21 @@ def test_what_has_a_priority_does_not_wait_for_what_follows(monkeypatch):
     engine = engines.load(flow, executor="threads", max_workers=2)
     engine.run()
     assert engine.statistics["completed"] == 40
+    assert not made
 
 
-def test_a_run_may_be_suspended_while_rows_are_made(line):
+def test_a_run_may_be_suspended_while_chains_are_made(line):
     one = line(Step("a"), Step("b"), Step("c"), max_workers=2)
-    follower_of = one.executor.follower_of
+    next_of = one.executor.next_of
 
     def suspends(call):
-        one.executor.follower_of = None  # as `Scheduler.stop` does, from any thread
-        return follower_of(call)
+        one.executor.next_of = None  # as `Run.stop` does, from any thread
+        return next_of(call)
 
-    one.executor.follower_of = suspends
+    one.executor.next_of = suspends
     one.executor.submit([one.call(0), one.call(0)])
     assert [one.hear(), one.hear()] == [(0, "a"), (0, "a")]
-    assert not one.executor.followers
+    assert not one.executor.chained
     assert one.hears_no_more()
 
 
@@ -338,9 +334,7 @@ def test_a_result_that_says_odd_things_of_itself_ends_no_worker(line, monkeypatc
 
 def test_nothing_goes_on_by_itself_into_a_region_that_turns_round_alone(monkeypatch):
     """What follows the region of a retry is undone before that turns round, so it has to be known to have begun."""
-    made = []
-    init = base.Follower.__init__
-    monkeypatch.setattr(base.Follower, "__init__", lambda self, i, *args: made.append(i) or init(self, i, *args))
+    made = chained_calls(monkeypatch)
     flow = unordered_flow.Flow("f")
     for chain in "ab":
         inner = linear_flow.Flow("inner", retry=retry.Times(2, f"{chain}-retry")).add(

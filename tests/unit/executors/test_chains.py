@@ -1,4 +1,4 @@
-"""Calls that are sent to a worker together with those that they follow: when they begin, and what becomes of them."""
+"""Chains, whose calls are sent to a worker together: when they begin, and what becomes of them."""
 
 import collections
 import contextlib
@@ -16,6 +16,7 @@ from taskflowx.executors import base, processes
 from taskflowx.patterns import linear_flow, unordered_flow
 from taskflowx.persistence import backends
 from taskflowx.types.failure import Failure
+from tests.support.chains import chained_calls
 from tests.unit.executors import process_tasks as tasks
 
 
@@ -37,18 +38,18 @@ class Line:
         self.chain = chain
         self.executor = executor = processes.ProcessesExecutor(pool)
         self.mailbox = executor.make_queue()
-        executor.follower_of = self.follower_of
+        executor.next_of = self.next_of
         executor.start(self.mailbox.put)
         # Nothing is sent ahead that may take long, for all that is known.
         for call in map(self.call, range(len(chain))):
             executor._kinds.of(call).seconds = 1e-6
 
-    def follower_of(self, call):
+    def next_of(self, call):
         following = call.index + 1
         if following >= len(self.chain):
             return None
         one = self.chain[following]
-        return base.Follower(following, one, {}, ("before",) if isinstance(one, tasks.Follows) else ())
+        return base.Call(following, one, states.EXECUTE, {}, ("before",) if isinstance(one, tasks.Follows) else ())
 
     def begin(self):
         self.executor.submit([base.Call(0, self.chain[0], states.EXECUTE, {})])
@@ -102,27 +103,23 @@ def read(path):
 # -- in the executor -------------------------------------------------------------------------------
 
 
-def test_followers_begin_without_the_engine_and_what_came_of_them_is_kept_until_they_are_handed_in(line, path):
+def test_the_calls_of_a_chain_begin_without_the_engine_and_are_delivered_in_their_order(line, path):
     one = line(tasks.Noted("a", path), tasks.Follows("b", path), tasks.Follows("c", path))
     one.begin()
-    assert sorted(one.executor.followers) == [1, 2]
+    assert sorted(one.executor.chained) == [1, 2]
     one.hear_until(lambda: not any(worker.sent for worker in one.executor._workers))
     assert read(path) == ["ran a", "got a", "got b"]
-    assert one.hear() == (0, "a")
-    assert not one.mailbox
-    for index, name in ((1, "b"), (2, "c")):
-        call = one.call(index, before="not asked for")
-        assert one.executor.hand_in(call) == [(call, name)]
-    assert not one.executor.followers
+    assert [one.hear(), one.hear(), one.hear()] == [(0, "a"), (1, "b"), (2, "c")]
+    assert sorted(one.executor.chained) == [1, 2]  # until the scheduler records what came before them
 
 
-def test_progress_of_a_follower_is_kept_in_its_order(line, path):
+def test_progress_in_a_chain_is_delivered_in_its_order(line, path):
     one = line(tasks.Noted("a", path), tasks.Reports("b"))
     one.begin()
-    one.hear_until(lambda: not any(worker.sent for worker in one.executor._workers))
-    call = one.call(1)
-    kept = one.executor.hand_in(call)
-    assert kept == [(call.atom, {"progress": 0.5}), (call, None)]
+    assert one.hear() == (0, "a")
+    reporting, details = one.mailbox.get(timeout=30)
+    assert (reporting.name, details) == ("b", {"progress": 0.5})
+    assert one.hear() == (1, None)
 
 
 @pytest.mark.parametrize(
@@ -145,9 +142,9 @@ def test_only_after_a_flat_result_does_another_call_begin_at_once(line, path, re
     one.begin()
     index, outcome = one.hear()
     assert (index, outcome) == (0, result)
-    assert sorted(one.executor.followers) == ([1, 2] if follows else [])
+    assert sorted(one.executor.chained) == ([1, 2] if follows else [])
     if follows:
-        assert one.executor.hand_in(one.call(1)) or one.hear() == (1, "b")
+        assert one.hear() == (1, "b")
         assert pathlib.Path(path).read_text().startswith(f"got {outcome}\n")
     else:
         assert one.executor._kinds.of(one.call(0)).followed is False
@@ -159,84 +156,90 @@ def test_nothing_follows_a_failure(line, path):
     one = line(tasks.Noted("a", path), tasks.Gives("b", "fails", "wrong"), tasks.Follows("c", path))
     one.begin()
     assert one.hear() == (0, "a")
-    call = one.call(1)
-    delivered = one.executor.hand_in(call) or [one.mailbox.get(timeout=30)]
-    assert delivered[0][0] is call
-    assert isinstance(delivered[0][1], Failure)
-    assert not one.executor.followers
+    index, outcome = one.hear()
+    assert (index, type(outcome)) == (1, Failure)
+    assert sorted(one.executor.chained) == [1]
     assert read(path) == ["ran a"]
     assert one.executor._kinds.of(one.call(0)).followed is True  # it may succeed another time
 
 
-def test_a_follower_of_a_failure_that_cannot_be_read_is_no_matter(line, path):
+def test_a_call_after_a_failure_that_cannot_be_read_is_no_matter(line, path):
     one = line(tasks.Gives("a", "fails", "wrong"), tasks.Unreadable("b"))
     one.begin()
     index, outcome = one.hear()
     assert (index, type(outcome)) == (0, Failure)
-    assert not one.executor.followers
+    assert not one.executor.chained
     other = base.Call(5, tasks.Noted("other", path), states.EXECUTE, {})
     one.executor.submit([other])
     assert one.hear() == (5, "other")
 
 
-def test_what_has_not_begun_is_taken_back_and_what_was_handed_in_is_not(line, path, gate):
+def test_what_has_not_begun_is_dropped_and_what_was_submitted_is_not(line, path, gate):
     one = line(tasks.Waits("a", path, gate), *(tasks.Follows(f"f{i}", path) for i in range(5)))
     one.begin()
     one.hear_until(lambda: read(path) == ["began a"])
-    assert one.executor.hand_in(one.call(1)) == []
-    one.executor.withdraw()
-    assert not one.executor.followers
+    other = base.Call(7, tasks.Noted("other", path), states.EXECUTE, {})
+    one.executor._pool.max_workers, kept = 1, one.executor._pool.max_workers
+    one.executor._kinds.of(one.call(0)).seconds = 1e-6
+    one.executor._workers[0].load = 0.0
+    one.executor.submit([other])
+    one.executor._pool.max_workers = kept
+    one.executor.unchain()
+    assert not one.executor.chained
     gate.touch()
-    assert [one.hear(), one.hear()] == [(0, "a"), (1, "f0")]
-    assert read(path) == ["began a", "ran a", "got a"]
+    assert [one.hear(), one.hear()] == [(0, "a"), (7, "other")]
+    assert read(path) == ["began a", "ran a", "ran other"]
 
 
-def test_what_has_begun_is_known_when_the_rest_is_taken_back(line, path, gate):
+def test_what_has_begun_is_known_when_the_rest_is_dropped(line, path, gate):
     one = line(tasks.Noted("a", path), tasks.Waits("b", path, gate), tasks.Follows("c", path))
     one.begin()
     while read(path) != ["ran a", "began b"]:  # the engine hears nothing meanwhile
         threading.Event().wait(0.01)
-    one.executor.follower_of = None
-    one.executor.withdraw()
+    one.executor.next_of = None
+    one.executor.unchain()
     assert one.hear() == (0, "a")
-    assert sorted(one.executor.followers) == [1]
-    assert one.executor.hand_in(one.call(1)) == []
+    assert sorted(one.executor.chained) == [1]
     gate.touch()
     assert one.hear() == (1, "b")
     assert read(path) == ["ran a", "began b", "ran b"]
 
 
-def test_a_follower_in_which_its_worker_dies_is_lost_and_no_other(line, path):
+def test_a_call_in_which_the_worker_of_a_chain_dies_is_lost_and_no_other(line, path):
     one = line(tasks.Noted("a", path), tasks.Dies("b", path, "kill"), tasks.Follows("c", path))
     one.begin()
     assert one.hear() == (0, "a")
-    one.hear_until(lambda: not any(worker.sent for worker in one.executor._workers))
-    assert sorted(one.executor.followers) == [1]
-    [(_, outcome)] = one.executor.hand_in(one.call(1))
+    index, outcome = one.hear()
+    assert index == 1
+    assert sorted(one.executor.chained) == [1]
     assert outcome.check(exceptions.WorkerLost)
     assert "atom 'b'" in str(outcome)
     assert read(path) == ["ran a", "dies b"]
 
 
-def test_a_call_that_was_handed_in_and_had_not_begun_goes_with_its_arguments_to_another_worker(line, path, gate):
+def test_a_call_whose_predecessor_has_ended_goes_with_its_arguments_to_another_worker(line, path, gate):
     one = line(tasks.Waits("a", path, gate), tasks.Follows("b", path))
     one.begin()
     one.hear_until(lambda: read(path)[:1] == ["began a"])
-    assert one.executor.hand_in(one.call(1, before="given")) == []
     (busy,) = [worker for worker in one.executor._workers if worker.sent]
+    call, number = one.call(1), busy.number
+    busy.follow(number, "given")  # as if the outcome before it had come
+    one.executor.chained.discard(1)  # and were on record
+    call = busy.sent[number][0]
     os.kill(busy.process.pid, signal.SIGKILL)
-    lost, follower = sorted([one.hear(), one.hear()])
+    lost, following = sorted([one.hear(), one.hear()])
     assert lost[1].check(exceptions.WorkerLost)
-    assert follower == (1, "b")
+    assert call.kwargs == {"before": "given"}
+    assert following == (1, "b")
     assert read(path) == ["began a", "got given"]
 
 
-def test_it_is_known_that_a_follower_had_begun_when_the_workers_are_killed(line, path, gate, monkeypatch):
+def test_it_is_known_that_a_chained_call_had_begun_when_the_workers_are_killed(line, path, gate, monkeypatch):
     one = line(tasks.Noted("a", path), tasks.Waits("b", path, gate), tasks.Follows("c", path))
     one.begin()
     while read(path) != ["ran a", "began b"]:
         threading.Event().wait(0.01)
-    one.executor.follower_of = None
+    one.executor.next_of = None
     one.executor.recall()
 
     def interrupted(timeout):
@@ -246,14 +249,13 @@ def test_it_is_known_that_a_follower_had_begun_when_the_workers_are_killed(line,
     with pytest.raises(KeyboardInterrupt):
         one.executor.stop()
     assert one.hear() == (0, "a")
-    assert sorted(one.executor.followers) == [1]
-    assert one.executor.hand_in(one.call(1)) == []
+    assert sorted(one.executor.chained) == [1]
 
 
-def test_a_follower_that_cannot_be_sent_is_left_to_the_scheduler(line, path):
+def test_a_chained_call_that_cannot_be_sent_is_left_to_the_scheduler(line, path):
     one = line(tasks.Noted("a", path), tasks.HoldsALock("b"), tasks.Follows("c", path))
     one.begin()
-    assert not one.executor.followers
+    assert not one.executor.chained
     assert one.hear() == (0, "a")
     one.executor.submit([one.call(1)])
     index, outcome = one.hear()
@@ -275,11 +277,7 @@ def chain_of(name, path, count, **options):
 
 
 def test_most_of_a_chain_of_short_tasks_is_sent_ahead(warm, path, monkeypatch):
-    ahead = []
-    hand_in = processes.ProcessesExecutor.hand_in
-    monkeypatch.setattr(
-        processes.ProcessesExecutor, "hand_in", lambda self, call: ahead.append(call.index) or hand_in(self, call)
-    )
+    ahead = chained_calls(monkeypatch)
     engine = engines.load(chain_of("c", path, 400), executor=warm)
     engine.run()
     assert [engine.storage.get(f"c.{i}") for i in range(400)] == [f"c.{i}" for i in range(400)]
@@ -288,9 +286,7 @@ def test_most_of_a_chain_of_short_tasks_is_sent_ahead(warm, path, monkeypatch):
 
 @pytest.mark.parametrize("reason", ["listener", "store", "worn"])
 def test_nothing_is_sent_ahead_where_it_may_not_begin_unseen(reason, warm, path, tmp_path, monkeypatch):
-    made = []
-    init = base.Follower.__init__
-    monkeypatch.setattr(base.Follower, "__init__", lambda self, *args: made.append(1) or init(self, *args))
+    made = chained_calls(monkeypatch)
     pool = processes.ProcessPool(2, max_tasks_per_worker=500) if reason == "worn" else warm
     address = f"sqlite:///{tmp_path}/s.db" if reason == "store" else "memory"
     with contextlib.closing(backends.fetch({"connection": address})) as backend:
