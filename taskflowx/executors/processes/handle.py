@@ -42,12 +42,12 @@ class Handle:
 
     __slots__ = (
         "_alive",
+        "_allowing",
         "_deaths",
         "_gone",
         "_known",
         "_numbers_of_classes",
         "_surroundings",
-        "_to_allow",
         "ahead",
         "channel",
         "heard_at",
@@ -113,26 +113,28 @@ class Handle:
         self.taken = 0
         #: when it last sent something
         self.heard_at = time.monotonic()
-        #: numbers for which there was no room yet
-        self._to_allow = b""
+        #: numbers of calls that may start, and how many bytes of them were sent, as far as there was room. Functions of
+        #: C alone note that: after a step of Python an interrupt might come, and a call that has begun be cancelled
+        self._allowing: tuple[bytes, list[int]] = b"", []
 
     @property
     def holds_back(self) -> bool:
         """Whether there was no room for the numbers of calls that may start."""
-        return bool(self._to_allow)
+        return bool(self._not_allowed())
+
+    def _not_allowed(self) -> bytes:
+        numbers, sent = self._allowing
+        return numbers[sum(sent) :]
 
     def allow(self, numbers: array.array[int]) -> None:
         """Allow calls that have been sent to start, as soon as there is room for their numbers."""
-        self._to_allow += numbers.tobytes()
+        data, sent = self._allowing = self._not_allowed() + numbers.tobytes(), []
         try:
-            sent = self.tokens[0].send(self._to_allow, socket.MSG_DONTWAIT)
-        except (
-            BlockingIOError
-        ):  # it is busy with a long call, and many small batches wait: it is tried again when the worker answers
+            sent.extend(map(self.tokens[0].send, (data,), (socket.MSG_DONTWAIT,)))
+        except OSError:
+            # There is no room while it is busy with a long call, and many small batches wait: it is tried again when
+            # the worker answers. Any other error means that it has died, and will be reaped.
             return
-        except OSError:  # it has died, and will be reaped
-            return
-        self._to_allow = self._to_allow[sent:]
 
     @property
     def death(self) -> int:
@@ -230,7 +232,8 @@ class Handle:
         with contextlib.suppress(BlockingIOError):
             taken = self.tokens[1].recv(size, socket.MSG_DONTWAIT)
         if len(taken) < size:
-            taken, self._to_allow = taken + self._to_allow, b""
+            taken += self._not_allowed()
+            self._allowing = b"", []
         # The number of a dropped call is skipped, as the worker would do.
         return [number for (number,) in worker.TOKEN.iter_unpack(taken) if number in self.sent]
 

@@ -76,6 +76,19 @@ class Output(io.TextIOWrapper):
         vars(self)["mode"] = "w"  # as the interpreter sets it
         self.stream = stream
         self.instead_of = instead_of
+        #: whether something may be left that was written by the call under way
+        self.wrote = False
+
+    def write(self, text: str) -> int:
+        """Write text."""
+        self.wrote = True
+        return super().write(text)
+
+    def end_line(self) -> None:
+        """Send the rest of the output of a call that has ended."""
+        self.wrote = False
+        if not self.closed:
+            self.flush()
 
 
 class _Bytes(io.RawIOBase):

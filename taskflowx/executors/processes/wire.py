@@ -208,7 +208,7 @@ class WorkerEnd(_End):
         outgoing.append((frame, descriptor, written, []))  # from here on it will be sent
         if descriptor < 0 and len(outgoing) == 1:  # the short path of `flush`
             try:
-                written.extend(map(os.write, (self.pipe,), (frame,)))
+                written.extend(itertools.starmap(os.write, ((self.pipe, frame),)))
                 if written[0] == len(frame):
                     outgoing.popleft()
                     return
@@ -226,7 +226,7 @@ class WorkerEnd(_End):
                 if descriptor >= 0:
                     self._pass_on(descriptor, passed)
                 while (done := sum(written)) < len(frame):
-                    written.extend(map(os.write, (self.pipe,), (memoryview(frame)[done:],)))
+                    written.extend(itertools.starmap(os.write, ((self.pipe, memoryview(frame)[done:]),)))
                 outgoing.popleft()
         except (BrokenPipeError, ConnectionResetError):
             self.closed = True

@@ -23,6 +23,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import fcntl
+import itertools
 import os
 import select
 import signal
@@ -243,15 +244,15 @@ class Worker:
         self._atom = atom
         self._begun = started
         try:
-            made.extend(map(self._context.copy().run, (base.perform,), (atom,), (verb,), (kwargs,)))  # in C, as above
+            made.extend(itertools.starmap(self._context.copy().run, ((base.perform, atom, verb, kwargs),)))  # in C, too
         except BaseException as error:
             if not made:  # otherwise it came from a signal handler, after the call
                 made.append(Failure.from_exception(error) if isinstance(error, Exception) else base.Interrupt(error))
         if os.getpid() != self._process:
             _leave()
         for stream in self.outputs:
-            if not stream.closed:
-                stream.flush()
+            if stream.wrote:
+                stream.end_line()
         self._deliver(number, atom, made[0])
         self._atom = None
 

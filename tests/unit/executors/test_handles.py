@@ -1,13 +1,18 @@
 """A worker as the engine sees it: wherever an interrupt comes, nothing of it stays behind."""
 
+import array
+import contextlib
 import itertools
 import os
 import pathlib
+import signal
+import socket
 import sys
 
 import pytest
 
-from taskflowx.executors import processes
+from taskflowx import states
+from taskflowx.executors import base, processes
 from taskflowx.executors.processes import handle, wire
 
 FILES = (handle.__file__, wire.__file__)
@@ -82,3 +87,37 @@ def test_a_worker_whose_end_was_interrupted_leaves_nothing(pool, event):
             break
     assert at > 15
     assert opened() == before
+
+
+@pytest.mark.parametrize("event", ["line", "opcode"])
+@pytest.mark.parametrize("act", ["allow", "take_back"])
+def test_a_number_that_a_worker_can_take_is_not_cancelled_wherever_an_interrupt_comes(pool, act, event):
+    one = pool.take()
+    os.kill(one.process.pid, signal.SIGSTOP)  # this test takes the numbers in its place
+    begun, cancelled = 0, 0
+    for at in itertools.count(1):
+        one.sent[7] = base.Call(0, None, states.EXECUTE, {}), None, 0.0
+        interrupt, back = Interrupt(at, event), []
+        if act == "take_back":
+            one.allow(array.array("I", [7]))
+        kept = sys.gettrace()
+        sys._getframe().f_trace_opcodes = event == "opcode"
+        sys.settrace(interrupt)
+        try:
+            back += one.allow(array.array("I", [7])) or [] if act == "allow" else one.take_back()
+        except KeyboardInterrupt:
+            sys.settrace(kept)
+        finally:
+            sys.settrace(kept)
+        taken = b""
+        with contextlib.suppress(BlockingIOError):
+            taken = one.tokens[1].recv(4, socket.MSG_DONTWAIT)
+        back += one.take_back()
+        assert not (taken and back), f"{event} {at}"
+        begun, cancelled = begun + bool(taken), cancelled + bool(back)
+        one.sent.clear()
+        if interrupt.left > 0:
+            break
+    assert begun
+    assert at > 3
+    end(one)
