@@ -129,6 +129,13 @@ class Records(logging.Handler):
         self._worker = worker
         self._process_name = multiprocessing.current_process().name
 
+    def handle(self, record: logging.LogRecord) -> Any:
+        """Send a record that passes the filters; without the lock of a handler, as frames have one."""
+        passed: Any = self.filter(record)
+        if passed:
+            self.emit(passed if isinstance(passed, logging.LogRecord) else record)
+        return passed
+
     def emit(self, record: logging.LogRecord) -> None:
         """Send a record without its unpicklable parts; its traceback is sent as text."""
         facts = {**record.__dict__, "processName": self._process_name, _HAD_BY: list(_had_by(record))}
@@ -148,7 +155,8 @@ _NO_PICKLE = (pickle.PicklingError, AttributeError, TypeError, NotImplementedErr
 
 def _had_by(record: logging.LogRecord) -> Iterator[str]:
     """Iterate over the names of the loggers below the root whose handlers have had a record."""
-    logger: logging.Logger | None = logging.getLogger(record.name)
+    known = logging.Logger.manager.loggerDict.get(record.name)  # `getLogger` takes a lock
+    logger: logging.Logger | None = known if isinstance(known, logging.Logger) else logging.getLogger(record.name)
     while logger is not None and logger.parent is not None:
         if any(record.levelno >= handler.level for handler in logger.handlers):
             yield logger.name

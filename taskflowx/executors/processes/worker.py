@@ -173,6 +173,8 @@ class Worker:
 
     def _end_early(self, error: BaseException) -> None:
         """Answer for the call that was taken, and end the process: its state may be inconsistent."""
+        sys.settrace(None)
+        sys.setprofile(None)
         with self.sending:
             self._channel.flush()
             if self._taken and len(self._taken[0]) == TOKEN.size:
@@ -279,10 +281,7 @@ class Worker:
         else:
             kind, (body, descriptor) = wire.ENDED, self._packed(number, atom, outcome)
         took = (time.perf_counter_ns() - self._begun) // 1000
-        with self.sending:
-            self._channel.send(kind, number, body, descriptor, min(took, _LONGEST))
-        if self._channel.closed:
-            os._exit(1)
+        self._send_frame(kind, number, body, descriptor, min(took, _LONGEST))
 
     def _follow(self, sent: tuple[Any, ...]) -> bool:
         """Give a call the result of the one before in its chain; returns whether that was the last, and succeeded."""
@@ -313,8 +312,27 @@ class Worker:
     def send(self, kind: int, value: Any) -> None:
         """Send a value that belongs to the running call."""
         body, descriptor = values.pack(value)
-        with self.sending:
-            self._channel.send(kind, self._call, body, descriptor)
+        self._send_frame(kind, self._call, body, descriptor, 0)
+
+    def _send_frame(self, kind: int, number: int, body: bytes, descriptor: int, microseconds: int) -> None:
+        """Send a frame.
+
+        No trace function of a task runs meanwhile. An exception that comes while one runs, such as that of an alarm,
+        leaves a `with` statement where it would stay locked.
+        """
+        trace, profile = sys.gettrace(), sys.getprofile()
+        if trace is not None:
+            sys.settrace(None)
+        if profile is not None:
+            sys.setprofile(None)
+        try:
+            with self.sending:
+                self._channel.send(kind, number, body, descriptor, microseconds)
+        finally:
+            if trace is not None:
+                sys.settrace(trace)
+            if profile is not None:
+                sys.setprofile(profile)
         if self._channel.closed:
             os._exit(1)
 

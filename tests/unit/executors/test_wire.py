@@ -1,13 +1,16 @@
 """The line between an engine and a worker: a frame goes out whole or not at all, whatever comes in between."""
 
 import contextlib
+import itertools
+import logging
 import os
 import socket
 import sys
+import threading
 
 import pytest
 
-from taskflowx.executors.processes import values, wire
+from taskflowx.executors.processes import output, values, wire, worker
 
 
 class Ring(Exception):
@@ -27,12 +30,12 @@ def line():
         worker.close()
 
 
-def raise_at(number, send):
+def raise_at(number, send, files=(wire.__file__,)):
     """Call something, and raise at the N-th line of this module that is run for it; tells whether there are so many."""
     left = [number]
 
     def trace(frame, event, _):
-        if frame.f_code.co_filename != wire.__file__:
+        if frame.f_code.co_filename not in files:
             return None
         if event == "line":
             left[0] -= 1
@@ -100,3 +103,32 @@ def test_what_was_forked_from_a_worker_sends_nothing():
         copy.send(wire.ENDED, 1, *values.pack("mine"))
         worker.send(wire.ENDED, 1, *values.pack("the worker's"))
         assert received(engine) == [(wire.ENDED, 1, "the worker's")]
+
+
+@pytest.mark.parametrize("what", ["progress", "a log record"])
+def test_no_lock_stays_taken_wherever_an_alarm_comes_while_a_trace_function_runs(what):
+    free, record = [], logging.LogRecord("a.b", logging.WARNING, "f", 1, "a %s", ("message",), None)
+
+    def may_send():
+        free.append(one.sending.acquire(blocking=False) and records.lock.acquire(blocking=False))
+        one.sending.release()
+        records.lock.release()
+
+    with line() as (engine, end):
+        one = worker.Worker(end, None)
+        records = output.Records(one)
+        send = (
+            (lambda: one.send(wire.PROGRESS, {"progress": 0.5}))
+            if what == "progress"
+            else lambda: records.handle(record)
+        )
+        for at in itertools.count(1):
+            comes = raise_at(at, send, (wire.__file__, worker.__file__, output.__file__, logging.__file__))
+            other = threading.Thread(target=may_send)
+            other.start()
+            other.join()
+            assert free.pop(), f"line {at}"
+            assert len(received(engine)) <= 1
+            if not comes:
+                break
+        assert at > 3
