@@ -11,6 +11,7 @@ import os
 import random
 import signal
 import socket
+import subprocess
 import tempfile
 import threading
 from dataclasses import replace
@@ -329,7 +330,7 @@ def _cut(number: int, frame: Any) -> None:
     raise Cut("a signal")
 
 
-_WITH_LOCKS = frozenset((logging.__file__, socket.__file__))
+_WITH_LOCKS = frozenset((logging.__file__, socket.__file__, subprocess.__file__))
 _LOOP = frozenset((asyncio.base_events.__file__, asyncio.events.__file__))
 
 
