@@ -33,16 +33,20 @@ def recognized(value: Any) -> Any:
 
 def outcome(call: base.Call, body: bytes, descriptor: int) -> Any:
     """Return the outcome of a call; a Failure if it cannot be read."""
-    note = f"The result of atom '{call.atom.name}' was sent by its process, and could not be read here"
     try:
-        return recognized(values.unpack(body, descriptor))
+        value = values.unpack(body, descriptor)
+        return value if value.__class__ in values.ATOMIC else recognized(value)
     except Exception as error:
-        error.add_note(note)
+        error.add_note(_unread(call))
         return Failure.from_exception(error)
     except BaseException as error:
         if descriptor >= 0 or not _is_raised_by(body, type(error)):
             raise  # it is an interrupt
-        return Failure.from_exception(TypeError(f"{note}: {type(error).__name__}: {text_of(error)}"))
+        return Failure.from_exception(TypeError(f"{_unread(call)}: {type(error).__name__}: {text_of(error)}"))
+
+
+def _unread(call: base.Call) -> str:
+    return f"The result of atom '{call.atom.name}' was sent by its process, and could not be read here"
 
 
 def _is_raised_by(body: bytes, kind: type[BaseException]) -> bool:

@@ -291,16 +291,16 @@ class Worker:
 
     def _packed(self, number: int, atom: Any, outcome: Any) -> tuple[bytes, int]:
         """Return the body of a frame with an outcome, or with an error if it cannot be sent; notes a flat result."""
-        unsent: BaseException | None = None
-        for _ in range(2):
+        try:
+            body, descriptor = values.pack(outcome)
+        except BaseException:  # it may have come from a signal handler
             try:
                 body, descriptor = values.pack(outcome)
-                if descriptor < 0 and values.is_flat(outcome):
-                    self._last = number, outcome
-                return body, descriptor
             except BaseException as error:
-                unsent = error  # the first may have come from a signal handler
-        return values.pack(Failure.from_exception(pickling.unsendable_result(atom.name, outcome, unsent)))
+                return values.pack(Failure.from_exception(pickling.unsendable_result(atom.name, outcome, error)))
+        if descriptor < 0 and values.is_flat(outcome):
+            self._last = number, outcome
+        return body, descriptor
 
     def _forward(self, event: base.Event) -> None:
         self.send(wire.EVENT, event)
