@@ -4,7 +4,7 @@ What must stay true: the steps are taken to their end. Who cancels the coroutine
 it ends when nothing of the run is under way any more, and raises what it was left by first. Only a loop that is closed
 with the coroutine in it leaves nothing to be awaited: the run then ends at once, as it is.
 
-`arun` does without asynchronous generators: one that is left at an `await` for good is not told.
+`arun` does without asynchronous generators: one that is left at an `await` for good gets no notice.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from taskflowx import exceptions, retry, states
 from taskflowx.atom import REVERT_FLOW_FAILURES, REVERT_RESULT
 from taskflowx.engines import calling, plan as plans
-from taskflowx.engines.calling import BOUND, EXECUTES, NOBODY, TAKES_FAILURES, TAKES_RESULT
+from taskflowx.engines.calling import BOUND, EXECUTES, NO_CALLER, TAKES_FAILURES, TAKES_RESULT
 from taskflowx.engines.scope import Scope
 from taskflowx.record import metadata
 from taskflowx.signature import Wiring, inspect_parameters
@@ -126,7 +126,7 @@ class Binder:
         #: the atoms that may lack something: an argument of execute is not bound, or revert has some
         self.incomplete: list[int] = []
         #: the atoms that take facts about their calls, so that these are to be counted
-        self.told: set[int] = set()
+        self.counted: set[int] = set()
         #: the count of injected names that the bindings know of
         self.epoch = -1
 
@@ -160,15 +160,15 @@ class Binder:
                     last_args, last_keys, called = args, keys, caller(args, keys, EXECUTES)
                 callers[i], sources[i] = called, found
             if len(found) < forward.needed:
-                callers[i] = NOBODY
+                callers[i] = NO_CALLER
                 incomplete.append(i)
             elif backward.needed:
                 incomplete.append(i)
             if backward.args:
-                if backward.names != forward.names or backward.args != forward.args or i in self.told:
+                if backward.names != forward.names or backward.args != forward.args or i in self.counted:
                     args, keys, found = self._bind(i, backward, whole, injected)
                 if len(found) < backward.needed:
-                    undo_callers[i] = NOBODY
+                    undo_callers[i] = NO_CALLER
                 elif args:
                     undo_callers[i], undo_sources[i] = caller(args, keys, takes), found
                 if undo_callers[i] is not None:
@@ -186,7 +186,7 @@ class Binder:
         for callers, sources in ((self.callers, self.sources), (self.undo_callers, self.undo_sources)):
             for i, found in enumerate(sources):
                 if any(map(gone, found)):
-                    callers[i] = NOBODY
+                    callers[i] = NO_CALLER
 
     def _whole_providers(self, injected: Collection[str] | None) -> dict[str, int]:
         """Return the index of who provides a name as its whole result; -1 where there is another source of it, too.
@@ -243,7 +243,7 @@ class Binder:
                 if name not in _Facts.NAMES:
                     break
                 found.append((arg, name, self._facts(i, wiring)))
-                self.told.add(i)
+                self.counted.add(i)
         args, keys, sources = zip(*found, strict=True) if found else (_NOTHING,) * 3
         return args, keys, sources
 

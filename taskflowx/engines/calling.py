@@ -30,7 +30,7 @@ EXECUTES = -1
 
 #: what a call gives when a source has no value, before anything of the atom is called; a Failure, so that one look at
 #: the class of an outcome tells all that does not go on as it should
-UNBOUND = Failure.from_exception(LookupError("a source of an argument has no value"))
+UNRESOLVED = Failure.from_exception(LookupError("a source of an argument has no value"))
 
 _OFTEN = 64  # calls after which it pays to compile
 
@@ -77,7 +77,7 @@ class Caller:
     def _execute(self, atom: Any, sources: tuple[Any, ...]) -> Any:
         arguments = self._fill(sources)
         if arguments is None:
-            return UNBOUND
+            return UNRESOLVED
         try:
             atom.pre_execute()
             return atom.execute(**arguments)
@@ -87,7 +87,7 @@ class Caller:
     def _revert(self, atom: Any, sources: tuple[Any, ...], result: Any, failures: Any) -> Any:
         arguments = self._fill(sources)
         if arguments is None:
-            return UNBOUND
+            return UNRESOLVED
         if self.takes & TAKES_RESULT:
             arguments[REVERT_RESULT] = result
         if self.takes & TAKES_FAILURES:
@@ -105,7 +105,7 @@ def caller(args: tuple[str, ...], keys: tuple[Any, ...], takes: int) -> Caller:
     return Caller(args, keys, takes)
 
 
-class _Nobody:
+class _NoCaller:
     """Calls nothing: some argument has no source, and is to be looked for when the atom runs."""
 
     __slots__ = ()
@@ -114,11 +114,11 @@ class _Nobody:
         """Give nothing."""
 
     def call(self, *_: Any) -> Any:
-        """Return UNBOUND."""
-        return UNBOUND
+        """Return UNRESOLVED."""
+        return UNRESOLVED
 
 
-NOBODY: Any = _Nobody()
+NO_CALLER: Any = _NoCaller()
 
 
 _TEMPLATE = """
@@ -135,10 +135,10 @@ def call({parameters}):
     {sources}, = sources
     try:
         if {unbound}:
-            return UNBOUND
+            return UNRESOLVED
         {values}
     except Exception:
-        return UNBOUND
+        return UNRESOLVED
     try:
         atom.pre_{method}()
         return atom.{method}({arguments})
@@ -153,7 +153,7 @@ def _can_be_written(arg: str) -> bool:
 
 def _written(args: tuple[str, ...], keys: tuple[Any, ...], takes: int) -> tuple[Any, Any]:
     """Return `fill` and `call` for some arguments, written out."""
-    known: dict[str, Any] = {"UNBOUND": UNBOUND, "SUCCESS": states.SUCCESS}
+    known: dict[str, Any] = {"UNRESOLVED": UNRESOLVED, "SUCCESS": states.SUCCESS}
     known.update((f"key{n}", key) for n, key in enumerate(keys))
     reads = [f"source{n}.results" + ("" if key is None else f"[key{n}]") for n, key in enumerate(keys)]
     given = {arg: f"value{n}" for n, arg in enumerate(args)}

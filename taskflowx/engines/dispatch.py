@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from taskflowx import states
 from taskflowx._util import failpoints
-from taskflowx.engines.calling import NOBODY
+from taskflowx.engines.calling import NO_CALLER
 from taskflowx.engines.transitions import DERIVED_FAILURES, forget_part
 from taskflowx.executors import base
 from taskflowx.types.failure import Failure
@@ -112,7 +112,7 @@ class Dispatch:
             or detail.state not in states.FRESH
             or not (states.EXECUTE == call.verb == before.intention == detail.intention)
             or atom._tfx_listened is not None
-            or caller is NOBODY
+            or caller is NO_CALLER
             or binder.epoch != self._lookup.injections
         ):
             return None

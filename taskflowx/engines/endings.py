@@ -53,11 +53,11 @@ def left_by(flow: Any, work: Work, dirty: list[Any]) -> BaseException:
     assert error is not None, "it was left"
     if work.not_saved is None or (work.scheduler is None and not dirty):
         return error
-    told = _not_saved(flow, dirty, work.not_saved)
+    unsaved = _not_saved(flow, dirty, work.not_saved)
     if error is work.not_saved:
-        told.__cause__ = error
-        return told
-    LOG.warning("%s", told)
+        unsaved.__cause__ = error
+        return unsaved
+    LOG.warning("%s", unsaved)
     return error
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import states
-from taskflowx.engines.calling import BOUND, TAKES_BOTH, TAKES_RESULT, UNBOUND
+from taskflowx.engines.calling import BOUND, TAKES_BOTH, TAKES_RESULT, UNRESOLVED
 from taskflowx.engines.dispatch import RAISED
 from taskflowx.engines.transitions import DERIVED_FAILURES
 from taskflowx.engines.unclosed import CLEAR
@@ -103,7 +103,7 @@ class Inline:
 
     def _keep_made(self, i: int, verb: str, outcome: Any) -> None:
         """Keep the outcome of the last call that was made here, unless it was recorded before the interrupt."""
-        if i >= 0 and outcome is not UNBOUND and self.made is None:
+        if i >= 0 and outcome is not UNRESOLVED and self.made is None:
             self.made = base.Call(i, self._plan.atoms[i], verb, {}), outcome
 
     def _subscribers(self) -> tuple[Any, Any, Any]:
@@ -202,7 +202,7 @@ class Inline:
                         result, ended = None, -1  # this frame is one of those that the exception has
                         continue
                     if type(result) is Failure or (DERIVED_FAILURES and type(result) in DERIVED_FAILURES):
-                        if result is UNBOUND:
+                        if result is UNRESOLVED:
                             self._make_one(self._prepare.execute(i))
                         else:
                             transitions.end_apart(i, states.EXECUTE, result)
@@ -287,7 +287,7 @@ class Inline:
                     detail.state = reverting
                     try:
                         if takes >= BOUND:
-                            outcome = UNBOUND
+                            outcome = UNRESOLVED
                             if epoch == lookup.injections:
                                 caller = callers[i]
                                 outcome, ended = caller.call(atom, sources[i], detail.results, failures), i  # type: ignore[union-attr]
@@ -311,7 +311,7 @@ class Inline:
                         outcome, ended = None, -1
                         continue
                     if type(outcome) is Failure or (DERIVED_FAILURES and type(outcome) in DERIVED_FAILURES):
-                        if outcome is UNBOUND:
+                        if outcome is UNRESOLVED:
                             ended = -1
                             detail.state = success  # what it gets says what it was
                             self._make_one(self._prepare.undo(i))

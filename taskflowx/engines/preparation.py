@@ -174,11 +174,11 @@ class Preparation:
 
         :param moved: gets the indices of the atoms that were not PENDING, and their states before
         """
-        told = self.prepared("reset").told
+        counted = self.prepared("reset").counted
         for i, detail in enumerate(self.details):
             if detail is not None:
                 if detail.state != states.PENDING:
                     moved.setdefault(i, detail.state)
-                reset(detail, counted=i in told)
+                reset(detail, counted=i in counted)
         for detail in self.absent:
             reset(detail, counted=False)

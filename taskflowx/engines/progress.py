@@ -152,5 +152,5 @@ def _publish_event(reporting: task.Task, event: base.Event) -> dict[str, Any] | 
     listened = reporting._tfx_listened
     if listened is not None:
         listened.tell_of(event.event_type, event.details)
-    progressed = not event.told and event.event_type == task.EVENT_UPDATE_PROGRESS
+    progressed = not event.by_engine and event.event_type == task.EVENT_UPDATE_PROGRESS
     return event.details if progressed and event.details and "progress" in event.details else None

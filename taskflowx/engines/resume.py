@@ -30,7 +30,7 @@ def open_run(run: Run, commits: Commits, transitions: Transitions, rollback: Rol
             models.identify(filter(None, run.details))
     else:
         _take_up(run, commits, transitions, rollback)
-    for i in run.binder.told:
+    for i in run.binder.counted:
         if count_attempt(run.details[i]):
             commits.mark(i)
 

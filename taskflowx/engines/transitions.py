@@ -254,7 +254,7 @@ class Transitions:
 
     def restart(self, r: int) -> None:
         """Reset the region of a retry, which is to run again, and what a veto in it has skipped after it."""
-        details, run, counted = self._details, self._run, self._binder.told
+        details, run, counted = self._details, self._run, self._binder.counted
         detail = details[r]
         if detail.results:  # of an attempt that is over, what its variables held is of no use
             detail.note_failure({name: failure._tfx_past() for name, failure in detail.last_failures.items()})

@@ -82,12 +82,12 @@ class NotBegun:
 class Event(NamedTuple):
     """An event that a task published in a worker, for the subscribers in the engine's process.
 
-    :param told: whether the engine publishes this event itself, so that it must only be passed on to subscribers
+    :param by_engine: whether the engine publishes this event itself, so that it must only be passed on to subscribers
     """
 
     event_type: str
     details: dict[str, Any] | None
-    told: bool
+    by_engine: bool
 
 
 class _Forwarded(task.TaskNotifier):
@@ -98,12 +98,12 @@ class _Forwarded(task.TaskNotifier):
     def notify(self, event_type: str, details: Mapping[str, Any] | None) -> None:
         """Notify the subscribers in this process, and those in the engine's process."""
         self.tell_of(event_type, details)
-        self.forward(Event(event_type, None if details is None else dict(details), told=False))
+        self.forward(Event(event_type, None if details is None else dict(details), by_engine=False))
 
     def tell(self, progress: float) -> None:
         """As `notify`, for progress that the engine publishes itself."""
         super().tell(progress)
-        self.forward(Event(task.EVENT_UPDATE_PROGRESS, {"progress": progress}, told=True))
+        self.forward(Event(task.EVENT_UPDATE_PROGRESS, {"progress": progress}, by_engine=True))
 
 
 def forward_events(atom: Any, forward: Callable[[Event], None]) -> None:

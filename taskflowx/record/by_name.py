@@ -144,7 +144,7 @@ class AtomsByName:
 
     @locked
     def get_task_progress(self, task_name: str) -> float:
-        """Return how far a task has come: 1.0 after success, 0.0 when it has never told."""
+        """Return how far a task has come: 1.0 after success, 0.0 when it has never reported."""
         detail = self.record.detail_of(task_name, models.TaskDetail)
         if detail.state == states.SUCCESS:
             return 1.0

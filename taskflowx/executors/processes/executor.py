@@ -195,7 +195,7 @@ class ProcessesExecutor(base.Executor):
         assert lookout is not None, "an executor that has not been started cannot wait"
         behind = not self._pending and policy.is_behind(workers)
         if behind:
-            timeout = policy.PATIENCE if timeout is None else min(timeout, policy.PATIENCE)
+            timeout = policy.REBALANCE_AFTER if timeout is None else min(timeout, policy.REBALANCE_AFTER)
         elif timeout != 0.0 and (seconds := policy.seconds_to_coalesce(workers)):
             time.sleep(seconds)  # noqa: TID251 - the workers run meanwhile, and none waits for the engine yet
         happened = lookout.wait(timeout)

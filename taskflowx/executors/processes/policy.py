@@ -23,7 +23,7 @@ AHEAD = 0.01
 #: the maximum number of calls in one batch
 IN_ONE_GO = 256
 #: seconds after which calls that wait behind another one are moved to an idle worker
-PATIENCE = 0.002
+REBALANCE_AFTER = 0.002
 #: coalescing: while each worker has so many calls, reading their frames is delayed by at least so many seconds
 _MANY, _GATHER = 16, 0.0003
 
@@ -97,5 +97,5 @@ def burdened(workers: Iterable[Handle]) -> list[Handle]:
     return [
         one
         for one in workers
-        if len(one.sent) - one.ahead > 1 and (one.load > PATIENCE or now - one.heard_at > PATIENCE)
+        if len(one.sent) - one.ahead > 1 and (one.load > REBALANCE_AFTER or now - one.heard_at > REBALANCE_AFTER)
     ]

@@ -54,7 +54,7 @@ _UNREAD, _CALL = 3, 6
 #: the most attempts to end after an exception between calls, as others may follow
 _TRIES = 5
 #: in place of the last call: nothing may follow it
-_NOBODY = (STOP, None)
+_NO_CALL = (STOP, None)
 
 
 class Setup(NamedTuple):
@@ -143,7 +143,7 @@ class Worker:
         #: the context that each call gets a copy of, and the same without the variables of the run
         self._context = self._untouched = contextvars.copy_context()
         #: number and result of the last call, if the next of its chain may start
-        self._last: tuple[int, Any] = _NOBODY
+        self._last: tuple[int, Any] = _NO_CALL
 
     def run(self) -> None:
         """Take calls and run them, until there are no more, or an exception comes between them."""
@@ -275,7 +275,7 @@ class Worker:
 
     def _deliver(self, number: int, atom: Any, outcome: Any) -> None:
         """Send the outcome of a call."""
-        self._last = _NOBODY
+        self._last = _NO_CALL
         if type(outcome) is base.Interrupt:
             kind, (body, descriptor) = wire.EXITED, values.pack_exit(outcome.exception)
         else:

@@ -92,7 +92,7 @@ def test_without_a_value_nothing_of_the_atom_is_called(make, results, state, key
         sources = (a_source("there"), a_source(results, state))
         assert caller.fill(sources) is None
         further = () if takes == calling.EXECUTES else (None, {})
-        assert caller.call(atom, sources, *further) is calling.UNBOUND
+        assert caller.call(atom, sources, *further) is calling.UNRESOLVED
         assert atom.called == []
 
 
@@ -109,7 +109,7 @@ def test_what_the_method_raises_comes_out_and_the_hook_after_it_runs(make):
 
 
 def test_an_argument_may_be_called_as_names_within_the_written_functions_are(make):
-    args = ("atom", "sources", "source0", "value0", "UNBOUND", "SUCCESS", "self_")
+    args = ("atom", "sources", "source0", "value0", "UNRESOLVED", "SUCCESS", "self_")
     sources = tuple(a_source(arg.upper()) for arg in args)
     atom = Atom()
     make(args, (None,) * len(args), calling.EXECUTES).call(atom, sources)
