@@ -14,6 +14,7 @@ been injected since it was made.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from typing import TYPE_CHECKING, Any
 
@@ -215,7 +216,7 @@ class Binder:
             if p not in before and not self._is_in_row(p, i):
                 return self._search_sources(i, wiring, injected)
             found.append(given[p])
-        return wiring.args, _WHOLE * len(found), tuple(found)
+        return wiring.args, _whole_keys(len(found)), tuple(found)
 
     def _is_in_row(self, p: int, i: int) -> bool:
         home = self._plan.flow_of
@@ -363,7 +364,12 @@ class Binder:
 
 
 _NOTHING: tuple[()] = ()
-_WHOLE = (None,)
+
+
+@functools.lru_cache
+def _whole_keys(count: int) -> tuple[None, ...]:
+    """Return the keys of arguments that take whole results; the same ones for all atoms."""
+    return (None,) * count
 
 
 def _key(atom: Any, name: str) -> Any:

@@ -54,9 +54,18 @@ class Caller:
         self.args = args
         self.keys = keys
         self.takes = takes
-        self._used = 0.0
-        self.fill = self._fill
-        self.call = self._execute if takes == EXECUTES else self._revert
+        self._used: float = 0
+
+    def __getattr__(self, name: str) -> Any:
+        """Return `fill` or `call` until they are written out.
+
+        They are not stored: of a large flow with many names, most callers are used once.
+        """
+        if name == "fill":
+            return self._fill
+        if name == "call":
+            return self._execute if self.takes == EXECUTES else self._revert
+        raise AttributeError(name)
 
     def _fill(self, sources: tuple[Any, ...]) -> dict[str, Any] | None:
         self._used += 1
