@@ -20,6 +20,7 @@ from taskflowx.executors import base
 from taskflowx.types.failure import Failure
 
 if TYPE_CHECKING:
+    import contextvars
     from collections.abc import Callable
 
     from taskflowx.engines.prepare import Prepare
@@ -90,7 +91,7 @@ class Inline:
 
     def _make_one(self, i: int, prepare: Callable[[int], base.Call | None]) -> None:
         """Get a call ready and make it, all of that where no task has changed a variable of the context."""
-        if self._within != self._run.context:
+        if _differ(self._within, self._run.context):
             self._run.context.copy().run(self._make_prepared, i, prepare)
         else:
             self._make_prepared(i, prepare)
@@ -141,6 +142,7 @@ class Inline:
         ended = -1  # the last one of which something has come, which is in `result`
         result: Any = None
         within, untouched = self._within, run.context
+        apart = False  # whether one of the tasks has changed a variable
         try:
             while True:
                 ready = walk.ready
@@ -149,6 +151,11 @@ class Inline:
                     if run.stopping or (timed and stops()):
                         walk.ready = [i, *left, *walk.ready]
                         return
+                    try:
+                        if within != untouched:
+                            apart, within = True, untouched
+                    except Exception:  # what was set cannot be compared
+                        apart, within = True, untouched
                     atom, caller = atoms[i], callers[i]
                     if (
                         not plain[i]
@@ -173,7 +180,7 @@ class Inline:
                                 "old_state": old,
                             }
                             try:
-                                if within != untouched:
+                                if apart:
                                     untouched.copy().run(on_running, running, facts)
                                 else:
                                     on_running(running, facts)
@@ -189,7 +196,7 @@ class Inline:
                     else:
                         detail.state = running
                     try:
-                        if within != untouched:
+                        if apart:
                             result, ended = untouched.copy().run(_call_plain, atom, caller, sources[i]), i
                         elif caller is None:
                             try:
@@ -225,7 +232,7 @@ class Inline:
                             "result": result,
                         }
                         try:
-                            if within != untouched:
+                            if apart or _differ(within, untouched):
                                 untouched.copy().run(on_success, success, facts)
                             else:
                                 on_success(success, facts)
@@ -269,6 +276,7 @@ class Inline:
         ended = -1  # the last one of which something has come, which is in `outcome`
         outcome: Any = None
         within, untouched = self._within, run.context
+        apart = False  # whether one of the tasks has changed a variable
         try:
             while True:
                 undo = walk.undo
@@ -277,13 +285,18 @@ class Inline:
                     if run.stopping or (run.deadline is not None and stops()):
                         walk.undo = [i, *left, *walk.undo]
                         return
+                    try:
+                        if within != untouched:
+                            apart, within = True, untouched
+                    except Exception:  # what was set cannot be compared
+                        apart, within = True, untouched
                     atom, detail = atoms[i], details[i]
                     if (
                         not plain[i]
                         or detail.state != success
                         or notifier._tfx_topics
                         or atom._tfx_listened is not None
-                        or within != untouched  # the last one has changed a variable: the others are kept apart
+                        or apart
                     ):
                         self._make_one(i, self._prepare.undo)
                         continue
@@ -346,6 +359,14 @@ class Inline:
         except BaseException:
             self._keep_made(ended, revert, outcome)
             raise
+
+
+def _differ(within: contextvars.Context, untouched: contextvars.Context) -> bool:
+    """Tell whether a variable was changed; values that cannot be compared are not the same."""
+    try:
+        return within != untouched
+    except Exception:
+        return True
 
 
 def _call_plain(atom: Any, caller: Any, sources: Any) -> Any:

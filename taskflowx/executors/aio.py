@@ -117,7 +117,7 @@ class AsyncioExecutor(base.Executor):
 
     def submit(self, calls: list[base.Call]) -> None:
         """Start coroutines, and submit other calls to the threads."""
-        others = []
+        others: list[base.Call] = []
         if self._most != math.inf:
             self._pending += calls
         else:
