@@ -20,6 +20,7 @@ from taskflowx.executors import base
 from taskflowx.types.failure import Failure
 
 if TYPE_CHECKING:
+    import contextvars
     from collections.abc import Callable
 
     from taskflowx.engines.prepare import Prepare
@@ -88,8 +89,16 @@ class Inline:
         self._transitions.end(call.index, call.verb, made[1])
         self.made = None
 
-    def _make_one(self, call: base.Call | None) -> None:
-        """Make a call that is the only one got ready, unless time is up."""
+    def _make_one(self, i: int, prepare: Callable[[int], base.Call | None]) -> None:
+        """Get a call ready and make it, all of that where no task has changed a variable of the context."""
+        if _differ(self._within, self._run.context):
+            self._run.context.copy().run(self._make_prepared, i, prepare)
+        else:
+            self._make_prepared(i, prepare)
+
+    def _make_prepared(self, i: int, prepare: Callable[[int], base.Call | None]) -> None:
+        """Get a call ready, and make it as the only one that is, unless time is up."""
+        call = prepare(i)
         if call is None:
             return
         run = self._run
@@ -114,13 +123,12 @@ class Inline:
         notifier = self._notifier
         return notifier._tfx_topics, notifier._tfx_target_of(states.RUNNING), notifier._tfx_target_of(states.SUCCESS)
 
-    def _execute(self, batch: list[int], *, stepwise: bool, apart: bool = False) -> None:  # noqa: C901 - hot
+    def _execute(self, batch: list[int], *, stepwise: bool) -> None:  # noqa: C901 - the hot loop
         """Execute a batch, and then, on the serial executor, the atoms that become ready by it.
 
         The short path does what `Prepare.execute`, `base.perform` and `Transitions.end` do for a plain task, with their
-        calls unfolded.
-
-        :param apart: whether each task gets a context of its own, as one of them has changed a variable of its context
+        calls unfolded. Once a task has changed a variable of the context, each call of user code gets a copy of that of
+        the run: what a task sets is its own.
         """
         run, walk, transitions, stops = self._run, self._walk, self._transitions, self._stops
         atoms, details = self._plan.atoms, self._details
@@ -133,8 +141,8 @@ class Inline:
         follow = not (stepwise or timed)
         ended = -1  # the last one of which something has come, which is in `result`
         result: Any = None
-        untouched = run.context
-        within = untouched if apart else self._within
+        within, untouched = self._within, run.context
+        apart = False  # whether one of the tasks has changed a variable
         try:
             while True:
                 ready = walk.ready
@@ -143,18 +151,18 @@ class Inline:
                     if run.stopping or (timed and stops()):
                         walk.ready = [i, *left, *walk.ready]
                         return
-                    if within != untouched:  # the last task has changed a variable, which is to be its own
-                        ended = -1
-                        self._within = untouched.copy()
-                        self._within.run(self._execute, [i, *left], stepwise=stepwise, apart=True)
-                        return
+                    try:
+                        if within != untouched:
+                            apart, within = True, untouched
+                    except Exception:  # what was set cannot be compared
+                        apart, within = True, untouched
                     atom, caller = atoms[i], callers[i]
                     if (
                         not plain[i]
                         or atom._tfx_listened is not None
                         or (caller is not None and epoch != lookup.injections)
                     ):
-                        self._make_one(self._prepare.execute(i))
+                        self._make_one(i, self._prepare.execute)
                         continue
                     detail = details[i]
                     if notifier._tfx_topics is not topics:
@@ -162,7 +170,7 @@ class Inline:
                     if on_running is not None:
                         # checked before anything is published
                         if detail.state == running or (caller is not None and caller.fill(sources[i]) is None):
-                            self._make_one(self._prepare.execute(i))
+                            self._make_one(i, self._prepare.execute)
                             continue
                         old, detail.state = detail.state, running
                         try:
@@ -172,7 +180,10 @@ class Inline:
                                 "old_state": old,
                             }
                             try:
-                                on_running(running, facts)
+                                if apart:
+                                    untouched.copy().run(on_running, running, facts)
+                                else:
+                                    on_running(running, facts)
                             except Exception:
                                 notifier._tfx_complain(on_running, running, facts)
                         except BaseException:  # a listener was interrupted, and the call will not be made
@@ -203,7 +214,7 @@ class Inline:
                         continue
                     if type(result) is Failure or (DERIVED_FAILURES and type(result) in DERIVED_FAILURES):
                         if result is UNRESOLVED:
-                            self._make_one(self._prepare.execute(i))
+                            self._make_one(i, self._prepare.execute)
                         else:
                             transitions.end_apart(i, states.EXECUTE, result)
                         continue
@@ -211,7 +222,7 @@ class Inline:
                     if notifier._tfx_topics is not topics:
                         topics, on_running, on_success = self._subscribers()
                     if detail.own_meta:
-                        self._progress.complete(detail)
+                        untouched.copy().run(self._progress.complete, detail)
                     detail.state = success
                     if on_success is not None:
                         facts = {
@@ -221,7 +232,7 @@ class Inline:
                             "result": result,
                         }
                         try:
-                            if within != untouched:
+                            if apart or _differ(within, untouched):
                                 untouched.copy().run(on_success, success, facts)
                             else:
                                 on_success(success, facts)
@@ -265,6 +276,7 @@ class Inline:
         ended = -1  # the last one of which something has come, which is in `outcome`
         outcome: Any = None
         within, untouched = self._within, run.context
+        apart = False  # whether one of the tasks has changed a variable
         try:
             while True:
                 undo = walk.undo
@@ -273,15 +285,20 @@ class Inline:
                     if run.stopping or (run.deadline is not None and stops()):
                         walk.undo = [i, *left, *walk.undo]
                         return
+                    try:
+                        if within != untouched:
+                            apart, within = True, untouched
+                    except Exception:  # what was set cannot be compared
+                        apart, within = True, untouched
                     atom, detail = atoms[i], details[i]
                     if (
                         not plain[i]
                         or detail.state != success
                         or notifier._tfx_topics
                         or atom._tfx_listened is not None
-                        or within != untouched  # the last one has changed a variable: the others are kept apart
+                        or apart
                     ):
-                        self._make_one(self._prepare.undo(i))
+                        self._make_one(i, self._prepare.undo)
                         continue
                     takes = takes_of[i]
                     detail.state = reverting
@@ -314,7 +331,7 @@ class Inline:
                         if outcome is UNRESOLVED:
                             ended = -1
                             detail.state = success  # what it gets says what it was
-                            self._make_one(self._prepare.undo(i))
+                            self._make_one(i, self._prepare.undo)
                         else:
                             transitions.end_apart(i, revert, outcome)
                         continue
@@ -342,6 +359,14 @@ class Inline:
         except BaseException:
             self._keep_made(ended, revert, outcome)
             raise
+
+
+def _differ(within: contextvars.Context, untouched: contextvars.Context) -> bool:
+    """Tell whether a variable was changed; values that cannot be compared are not the same."""
+    try:
+        return within != untouched
+    except Exception:
+        return True
 
 
 def _call_plain(atom: Any, caller: Any, sources: Any) -> Any:

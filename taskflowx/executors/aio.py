@@ -69,8 +69,8 @@ class AsyncioExecutor(base.Executor):
         self._pending: deque[base.Call] = deque()
         #: calls that would have started after the deadline
         self._late: list[base.Call] = []
-        #: the running coroutines
-        self._running: dict[asyncio.Task[None], base.Call] = {}
+        #: the calls of the running coroutines, each with its task
+        self._running: dict[base.Call, asyncio.Task[None]] = {}
         #: the calls in the threads, where their number is limited
         self._in_threads: set[base.Call] = set()
         #: an exception that a signal handler has raised in a callback
@@ -117,13 +117,12 @@ class AsyncioExecutor(base.Executor):
 
     def submit(self, calls: list[base.Call]) -> None:
         """Start coroutines, and submit other calls to the threads."""
-        others = []
-        limited = self._most != math.inf
-        for call in calls:
-            if limited or coroutines.is_coroutine(call):
-                self._pending.append(call)
-            else:
-                others.append(call)
+        others: list[base.Call] = []
+        if self._most != math.inf:
+            self._pending += calls
+        else:
+            for call in calls:
+                (self._pending if coroutines.is_coroutine(call) else others).append(call)
         self._start_pending()
         if self._cancelled and self._pending:
             self._deliver(base.WAKE)  # so that the scheduler cancels them
@@ -133,39 +132,40 @@ class AsyncioExecutor(base.Executor):
     def _start_pending(self) -> None:
         if self._starting or self._cancelled or not self._pending or self._is_late():
             return
-        pending, running, loop, most = self._pending, self._running, self._loop, self._most
+        pending, running, loop, deliver = self._pending, self._running, self._loop, self._deliver
         assert loop is not None, "calls come between start and stop"
-        begin = self._begin if loop.get_task_factory() is None else self._begin_as_told
+        limited, as_told = self._most != math.inf, loop.get_task_factory() is not None
         try:
             self._starting = True
-            while pending and len(running) + len(self._in_threads) < most:
+            while pending and not (limited and len(running) + len(self._in_threads) >= self._most):
                 call = pending.popleft()
-                if coroutines.is_coroutine(call):
-                    begin(loop, call)
-                else:
+                if limited and not coroutines.is_coroutine(call):
                     self._in_threads.add(call)
                     self._threads.submit([call])
+                elif as_told:
+                    self._begin_as_told(loop, call)
+                else:
+                    one = coroutines.Coroutine(
+                        self._run(call, deliver), loop=loop, name=call.atom.name, context=self._context.copy()
+                    )
+                    one.call, one.ended = call, self._has_ended
+                    running[call] = one
         finally:
             self._starting = False
 
     def _is_late(self) -> bool:
         return self.deadline is not None and time.monotonic() >= self.deadline
 
-    def _begin(self, loop: asyncio.AbstractEventLoop, call: base.Call) -> None:
-        one = coroutines.Coroutine(self._run(call, self._deliver), loop=loop, context=self._context.copy())
-        one.call, one.ended = call, self._has_ended
-        self._running[one] = call
-
     def _begin_as_told(self, loop: asyncio.AbstractEventLoop, call: base.Call) -> None:
         """Start a coroutine by the loop's task factory, which may run it at once, as `eager_task_factory` does."""
-        one = self._context.copy().run(loop.create_task, self._run(call, self._deliver))
+        one = self._context.copy().run(loop.create_task, self._run(call, self._deliver), name=call.atom.name)
         if not one.done() or not hasattr(call, "outcome"):
-            self._running[one] = call
-            one.add_done_callback(self._has_ended)
+            self._running[call] = one
+            one.add_done_callback(functools.partial(self._has_ended, call))
 
     async def _run(self, call: base.Call, deliver: Callable[[tuple[Any, Any]], None]) -> None:
         try:
-            if self._is_late():
+            if self.deadline is not None and self._is_late():
                 call.outcome = _LATE
             else:
                 coroutines.CALL.set(call)
@@ -182,11 +182,13 @@ class AsyncioExecutor(base.Executor):
                 self._note(error)
             else:
                 call.outcome = base.Interrupt(error)
-        self._surely(self._settle, coroutines.current_task(), call, deliver)
+        try:
+            self._settle(False, call, deliver)
+        except BaseException as error:
+            self._note(error)
+            self._surely(self._settle, call, deliver, again=True)
 
-    def _settle(
-        self, again: bool, one: asyncio.Task[None] | None, call: base.Call, deliver: Callable[[tuple[Any, Any]], None]
-    ) -> None:
+    def _settle(self, again: bool, call: base.Call, deliver: Callable[[tuple[Any, Any]], None]) -> None:
         """Deliver the outcome of a coroutine to its own run: after an abandoned run another one may have started.
 
         :param again: whether the outcome may have been delivered already
@@ -199,16 +201,15 @@ class AsyncioExecutor(base.Executor):
             deliver((call, call.outcome))
         else:
             deliver(base.WAKE)
-        self._running.pop(one, None)  # type: ignore[arg-type]
+        self._running.pop(call, None)
         if self._pending:
             self._start_pending()
         if self._ending and not self._running:
             self._stop_turning()
 
-    def _settle_ended(self, _again: bool, one: asyncio.Task[None]) -> None:
+    def _settle_ended(self, _again: bool, call: base.Call, one: asyncio.Task[None]) -> None:
         """Deliver a coroutine that ended without doing so itself, such as one cancelled before its first step."""
-        call = self._running.get(one)
-        if call is None:
+        if call not in self._running:
             return
         again = hasattr(call, "outcome")
         if not again:
@@ -218,7 +219,7 @@ class AsyncioExecutor(base.Executor):
             except BaseException as error:
                 interrupt = error
             call.outcome = base.Interrupt(interrupt)
-        self._settle(again, one, call, self._deliver)
+        self._settle(again, call, self._deliver)
 
     def _deliver_from_thread(self, item: tuple[Any, Any]) -> None:
         """Deliver an item, and make room for another call first: the scheduler starts that when it waits again."""
@@ -227,9 +228,8 @@ class AsyncioExecutor(base.Executor):
 
     # -- interrupts --------------------------------------------------------------------------------
 
-    def _surely(self, step: Callable[..., None], *of: Any) -> None:
+    def _surely(self, step: Callable[..., None], *of: Any, again: bool = False) -> None:
         """Repeat a repeatable step until it completes, and note exceptions that interrupt it."""
-        again = False
         for _ in range(_TIMES):
             try:
                 step(again, *of)
@@ -259,8 +259,9 @@ class AsyncioExecutor(base.Executor):
         if self._lookout is not None:
             self._lookout.cancel()
         self._lookout = loop.call_later(_SECONDS_LOST, self._surely, self._look_out)
-        for one in [one for one in self._running if one.done()]:
-            self._settle_ended(True, one)
+        for call, one in list(self._running.items()):
+            if one.done():
+                self._settle_ended(True, call, one)
         wake = self._mailbox.wake
         if wake is not None and self._mailbox:
             wake()
@@ -278,7 +279,7 @@ class AsyncioExecutor(base.Executor):
     def cancel(self) -> None:
         """Cancel the running coroutines; each is still delivered."""
         self._cancelled = True
-        for one in list(self._running):
+        for one in list(self._running.values()):
             with contextlib.suppress(RuntimeError):  # their loop is closed
                 one.cancel()
 
@@ -320,10 +321,10 @@ class AsyncioExecutor(base.Executor):
             runner.close()
         finally:
             # The loop no longer runs these: an interrupt came while they were cancelled.
-            for one, call in list(self._running.items()):
+            for call in list(self._running):
                 if not hasattr(call, "outcome"):
                     call.outcome = base.Interrupt(asyncio.CancelledError("The loop has ended"))
-                self._settle(True, one, call, self._deliver)
+                self._settle(True, call, self._deliver)
 
     def _turn(self, timeout: float | None) -> bool:
         """Run the run's own loop while the scheduler waits."""
@@ -361,6 +362,7 @@ class AsyncioExecutor(base.Executor):
         assert loop is not None, "a waiter has a loop"
         if threading.get_ident() == self._thread:
             self._stop_turning()
+            self._mailbox.wake = None  # last; the loop stops after this turn, whatever else arrives in it
         else:
             with contextlib.suppress(RuntimeError):  # it is closed: there is no waiter
                 loop.call_soon_threadsafe(self._surely, self._stop_turning)
@@ -403,6 +405,7 @@ class AsyncioExecutor(base.Executor):
         def wake() -> None:
             if threading.get_ident() == self._thread:
                 arrive(False)
+                self._mailbox.wake = None  # last, and only here: no other thread knows whether it is still this one
             elif not asked:
                 with contextlib.suppress(RuntimeError):
                     loop.call_soon_threadsafe(self._surely, arrive)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import inspect
+import types
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import signature, states
@@ -26,14 +28,17 @@ CALL: contextvars.ContextVar[base.Call | None] = contextvars.ContextVar(
 class Coroutine(asyncio.Task[None]):
     """The coroutine of a call, which records whether it was cancelled from outside."""
 
+    __slots__ = ("call", "ended")  # no dict is made for each
+
     call: base.Call
-    #: called when a cancelled coroutine has ended
-    ended: Callable[[asyncio.Task[None]], None]
+    #: called with the call and this when a cancelled coroutine has ended
+    ended: Callable[[base.Call, asyncio.Task[None]], None]
     by_others = False
 
     def cancel(self, msg: Any = None) -> bool:
         """Request cancellation, as for any asyncio task."""
-        self.add_done_callback(self.ended)  # before its first step it ends without running any of our code
+        # Before its first step it ends without running any of our code.
+        self.add_done_callback(functools.partial(self.ended, self.call))
         if CALL.get() is not self.call:
             self.by_others = True
         return super().cancel(msg)
@@ -80,26 +85,28 @@ def unless_cut_off(call: base.Call, failure: Failure) -> Any:
     return failure
 
 
-_METHODS = {
-    states.EXECUTE: ("pre_execute", "execute", "post_execute"),
-    states.REVERT: ("pre_revert", "revert", "post_revert"),
-}
-
-
 async def perform(atom: Any, verb: str, kwargs: dict[str, Any]) -> Any:
     """Do as `base.perform` does, and await an awaitable value."""
     try:
         listened = atom._tfx_listened
         if listened is not None:
             listened.tell(0.0)
-        before, method, after = _METHODS[verb]
-        try:
-            getattr(atom, before)()
-            value = getattr(atom, method)(**kwargs)
-            if inspect.isawaitable(value):
-                value = await value
-        finally:
-            getattr(atom, after)()
+        if verb == states.EXECUTE:
+            try:
+                atom.pre_execute()
+                value = atom.execute(**kwargs)
+                if type(value) is types.CoroutineType or inspect.isawaitable(value):
+                    value = await value
+            finally:
+                atom.post_execute()
+        else:
+            try:
+                atom.pre_revert()
+                value = atom.revert(**kwargs)
+                if type(value) is types.CoroutineType or inspect.isawaitable(value):
+                    value = await value
+            finally:
+                atom.post_revert()
         if listened is not None:
             listened.tell(1.0)
     except Exception as error:

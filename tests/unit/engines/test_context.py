@@ -302,3 +302,45 @@ class BadThere:
 
 def _raise(text):
     raise ValueError(text)
+
+
+class Incomparable:
+    """As an array of numbers is: to ask whether it equals another one raises."""
+
+    __hash__ = None
+
+    def __eq__(self, other):
+        raise ValueError("neither true nor false")
+
+
+def test_a_value_that_cannot_be_compared_is_the_tasks_own():
+    """In place: where the contexts before and after a task are compared."""
+
+    class Sets(task.Task):
+        def execute(self):
+            seen.append((f"execute {self.name}", REQUEST.get()))
+            REQUEST.set(Incomparable())
+
+        def revert(self, **kwargs):
+            seen.append((f"revert {self.name}", REQUEST.get()))
+            REQUEST.set(Incomparable())
+
+    seen, mine = [], Incomparable()
+
+    def listener(state, details):
+        seen.append((state, REQUEST.get()))
+
+    def within(listens):
+        REQUEST.set(mine)
+        flow = linear_flow.Flow("f").add(*(Sets(name) for name in "abc"), Fails("d", Notes()))
+        engine = load(flow, "serial")
+        if listens:
+            engine.atom_notifier.register("*", listener)
+        with pytest.raises(ValueError, match=r"^d$"):
+            engine.run()
+
+    for listens in (False, True):
+        seen.clear()
+        contextvars.copy_context().run(within, listens)
+        assert {f"{verb} {name}" for verb in ("execute", "revert") for name in "abc"} <= {what for what, _ in seen}
+        assert [what for what, value in seen if value is not mine] == []

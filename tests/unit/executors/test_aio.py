@@ -238,6 +238,25 @@ def test_coroutines_may_be_started_eagerly(max_workers):
     asyncio.run(eagerly())
 
 
+def tells_its_factory(loop, coroutine, **options):
+    return asyncio.Task(coroutine, loop=loop, **options)
+
+
+@pytest.mark.parametrize("factory", [None, tells_its_factory])
+def test_the_asyncio_task_of_a_coroutine_has_the_name_of_its_atom(factory):
+    class Named(task.Task):
+        async def execute(self):
+            return asyncio.current_task().get_name()
+
+    async def named():
+        asyncio.get_running_loop().set_task_factory(factory)
+        engine = load(unordered_flow.Flow("f").add(Named("a", provides="x"), Named("b", provides="y")))
+        await engine.arun()
+        assert engine.storage.fetch_all() == {"x": "a", "y": "b"}
+
+    asyncio.run(named())
+
+
 def test_run_in_a_loop_says_what_to_use_instead():
     engine = load(linear_flow.Flow("f").add(Notes("a", [])))
 
