@@ -268,7 +268,10 @@ class ThreadsExecutor(base.Executor):
                         outcome = perform(call.atom, call.verb, call.kwargs)
                 except BaseException as error:
                     outcome = base.Interrupt(error)
-                apart = apart or within != context
+                try:
+                    apart = apart or within != context
+                except Exception:  # what was set cannot be compared
+                    apart = True
                 if chain and (issubclass(type(outcome), _FAILED) or self.next_of is None or self._lacks_workers()):
                     _drop(chain, self.chained)
                 deliver((call, outcome))

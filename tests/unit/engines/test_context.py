@@ -344,3 +344,20 @@ def test_a_value_that_cannot_be_compared_is_the_tasks_own():
         contextvars.copy_context().run(within, listens)
         assert {f"{verb} {name}" for verb in ("execute", "revert") for name in "abc"} <= {what for what, _ in seen}
         assert [what for what, value in seen if value is not mine] == []
+
+
+def test_on_threads_a_value_that_cannot_be_compared_is_the_tasks_own():
+    class Sets(task.Task):
+        def execute(self):
+            seen.append(REQUEST.get())
+            REQUEST.set(Incomparable())
+
+    seen, mine = [], Incomparable()
+
+    def within():
+        REQUEST.set(mine)
+        load(linear_flow.Flow("f").add(*(Sets(name) for name in "abcd")), "threads-not-inline").run()
+
+    contextvars.copy_context().run(within)
+    assert all(value is mine for value in seen)
+    assert len(seen) == 4
