@@ -13,13 +13,15 @@ from __future__ import annotations
 
 import functools
 import json
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
 
 from taskflowx import exceptions
 from taskflowx.persistence import models
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+_D = TypeVar("_D")
 
 _WAY_OUT = (
     "Plain data can be stored: None, bool, int, float, str, lists, and dicts whose keys are str. Return such data, or "
@@ -313,10 +315,9 @@ def load_atom(record: Any) -> models.AtomDetail:
 
     :raises Unreadable: when the record is invalid
     """
-    try:
-        return models.atom_detail_class(record["type"]).from_dict(record["atom"])
-    except _WRONG as error:
-        _unreadable("the details of an atom", record, error)
+    return _load(
+        "the details of an atom", lambda of: models.atom_detail_class(of["type"]).from_dict(of["atom"]), record
+    )
 
 
 def dump_flow(detail: models.FlowDetail, **extras: Any) -> str:
@@ -333,10 +334,7 @@ def load_flow(record: Any) -> models.FlowDetail:
 
     :raises Unreadable: when the record is invalid
     """
-    try:
-        return models.FlowDetail.from_dict(record)
-    except _WRONG as error:
-        _unreadable("the details of a flow", record, error)
+    return _load("the details of a flow", models.FlowDetail.from_dict, record)
 
 
 def dump_book(book: models.LogBook, **extras: Any) -> str:
@@ -353,10 +351,7 @@ def load_book(record: Any) -> models.LogBook:
 
     :raises Unreadable: when the record is invalid
     """
-    try:
-        return models.LogBook.from_dict(record, unmarshal_time=True)
-    except _WRONG as error:
-        _unreadable("a book", record, error)
+    return _load("a book", functools.partial(models.LogBook.from_dict, unmarshal_time=True), record)
 
 
 def _dump_with_meta(detail: models.FlowDetail | models.LogBook, record: dict[str, Any]) -> str:
@@ -367,10 +362,13 @@ def _dump_with_meta(detail: models.FlowDetail | models.LogBook, record: dict[str
         raise
 
 
-def _unreadable(what: str, record: Any, error: Exception) -> NoReturn:
+def _load(what: str, make: Callable[[Any], _D], record: Any) -> _D:
     try:
-        text = str(record)[:200]
-    except (RecursionError, ValueError) as unshown:  # deeply nested, or a number of thousands of digits
-        text = f"({unshown})"
-    msg = f"Cannot read {what} from what is stored: {text}"
-    raise Unreadable(msg, error) from error
+        return make(record)
+    except _WRONG as error:
+        try:
+            text = str(record)[:200]
+        except (RecursionError, ValueError) as unshown:  # deeply nested, or a number of thousands of digits
+            text = f"({unshown})"
+        msg = f"Cannot read {what} from what is stored: {text}"
+        raise Unreadable(msg, error) from error

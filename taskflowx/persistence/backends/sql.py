@@ -143,13 +143,13 @@ def statements(family: str) -> Statements:
     return Statements(family)
 
 
-def has_table(family: str, table: TableClause) -> str:
+def has_table(family: str, table: str) -> str:
     """Return the query that tells whether a table exists; a database that only TaskFlow uses lacks ours."""
     if family == "sqlite":
-        return f"SELECT 1 FROM sqlite_master WHERE name = '{table.name}'"  # noqa: S608
+        return f"SELECT 1 FROM sqlite_master WHERE name = '{table}'"  # noqa: S608
     if family == "postgresql":
-        return f"SELECT 1 WHERE to_regclass('{table.name}') IS NOT NULL"
-    of_this = f"table_schema = DATABASE() AND table_name = '{table.name}'"
+        return f"SELECT 1 WHERE to_regclass('{table}') IS NOT NULL"
+    of_this = f"table_schema = DATABASE() AND table_name = '{table}'"
     return f"SELECT 1 FROM information_schema.tables WHERE {of_this}"  # noqa: S608
 
 

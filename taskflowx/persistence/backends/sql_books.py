@@ -63,7 +63,7 @@ def save(
         return outcome
     uuid = row[0]
     claims = reader.claims(unit, uuid)
-    has_runs = reader.has_runs(unit)
+    has_runs = reader.has(unit, sql.RUNS.name)
     stored = {found[0]: found for found in unit.rows(statements.flows_of_book, uuid)}
     stored_atoms: dict[str, dict[str, Any]] = {}
     for found in unit.rows(statements.atoms_of_book, uuid) if stored else ():
@@ -90,7 +90,7 @@ def save(
     unit.many(statements.insert_atom, new_atoms)
     unit.many(statements.put_atom, changed_atoms)
     for atom in changed_atoms:
-        if sql_histories.is_parted(stored_atoms[atom[2]][atom[0]]) and reader.has_attempts(unit):
+        if sql_histories.is_parted(stored_atoms[atom[2]][atom[0]]) and reader.has(unit, sql.ATTEMPTS.name):
             unit.run(statements.cut_attempts, atom[0], 0)
     return outcome
 

@@ -11,7 +11,7 @@ import datetime as dt
 import functools
 import json
 import time
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from taskflowx import exceptions
 from taskflowx.atom import version_text
@@ -21,7 +21,7 @@ from taskflowx.persistence.backends import sql
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-T = TypeVar("T")
+M = TypeVar("M", bound="Callable[..., Any]")
 
 # The lengths of text columns, in characters; SQLite has no limit.
 _LONGEST = {"name": 255, "uuid": 64, "version": 64}
@@ -71,7 +71,7 @@ class Rows:
         self._family = family
         self.now = Clock(family == "sqlite").now
         self._time: Callable[[dt.datetime], Any] = _time_text if family == "sqlite" else _same
-        self._refuses_nan = self._refuses_nul = family == "postgresql"
+        self._is_postgresql = family == "postgresql"
 
     def of_book(self, book: models.LogBook) -> tuple[Any, ...]:
         """Return the row of a book.
@@ -104,7 +104,9 @@ class Rows:
         :raises StorageFailure: when a value in it cannot be stored; names the atom and the part
         """
         uuid, name = detail.uuid, detail.name
-        if self._refuses_nul or not (name.isascii() and uuid.isascii() and len(name) <= _SHORT and len(uuid) <= _SHORT):
+        if self._is_postgresql or not (
+            name.isascii() and uuid.isascii() and len(name) <= _SHORT and len(uuid) <= _SHORT
+        ):
             self._check_names("atom", detail)
         results, meta = detail.results, None
         if results is not None:
@@ -152,7 +154,7 @@ class Rows:
 
         :raises Unstorable: when it cannot; says what the value is and why
         """
-        if self._refuses_nan and ("NaN" in text or "Infinity" in text):
+        if self._is_postgresql and ("NaN" in text or "Infinity" in text):
             _check_numbers(text, what)
         most = _LARGEST.get(self._family)
         if most is not None and len(text) > most:
@@ -205,47 +207,40 @@ class Rows:
         return self._checked(text, detail, part)
 
     def _checked(self, text: str, detail: Any, part: str) -> str:
-        if self._refuses_nan and ("NaN" in text or "Infinity" in text):
+        if self._is_postgresql and ("NaN" in text or "Infinity" in text):
             _check_numbers(text, codec.what_of(detail, part))
         return text
 
 
+def _reads(kind: str) -> Callable[[M], M]:
+    """Let a function that makes an object from a row raise `Unreadable` when the row is damaged.
+
+    :param kind: names the object in the error
+    """
+
+    def decorated(make: M) -> M:
+        @functools.wraps(make)
+        def made(row: Sequence[Any], *more: Any) -> Any:
+            try:
+                if bytes in map(type, row):
+                    undecoded = [each for each in row if type(each) is bytes]
+                    raise ValueError(f"there are bytes where a text should be: {undecoded}")  # noqa: TRY301 - as below
+                return make(row, *more)
+            except (AttributeError, KeyError, TypeError, ValueError, exceptions.StorageFailure) as error:
+                msg = f"Cannot read what is stored of {kind} '{row[1]}' ({row[0]})"
+                raise codec.Unreadable(msg, error) from error
+
+        return cast("M", made)
+
+    return decorated
+
+
+@_reads("book")
 def book(row: Sequence[Any]) -> models.LogBook:
     """Make a book, without its flows, from a row.
 
     :raises Unreadable: when the row is damaged, or is no book
     """
-    return _made("book", _book, row)
-
-
-def flow(row: Sequence[Any]) -> models.FlowDetail:
-    """Make the detail of a flow, without its atoms, from a row.
-
-    :raises Unreadable: when the row is damaged, or is no flow
-    """
-    return _made("flow", _flow, row)
-
-
-def atom(row: Sequence[Any], before: Sequence[Any] = ()) -> models.AtomDetail:
-    """Make the detail of an atom from a row.
-
-    :param before: of a retry, its attempts before those in the row
-    :raises Unreadable: when the row is damaged, or is no atom
-    """
-    return _made("atom", functools.partial(_atom, before=before) if before else _atom, row)
-
-
-def _made(kind: str, make: Callable[[Sequence[Any]], T], row: Sequence[Any]) -> T:
-    try:
-        if bytes in map(type, row):
-            raise ValueError(f"there are bytes where a text should be: {[each for each in row if type(each) is bytes]}")  # noqa: TRY301 - as what is made of it may say
-        return make(row)
-    except (AttributeError, KeyError, TypeError, ValueError, exceptions.StorageFailure) as error:
-        msg = f"Cannot read what is stored of {kind} '{row[1]}' ({row[0]})"
-        raise codec.Unreadable(msg, error) from error
-
-
-def _book(row: Sequence[Any]) -> models.LogBook:
     uuid, name, created, updated, meta = row
     made = models.LogBook.from_dict({"uuid": uuid, "name": name, "meta": _value(meta)})
     made.created_at = _when(created) or made.created_at
@@ -253,12 +248,23 @@ def _book(row: Sequence[Any]) -> models.LogBook:
     return made
 
 
-def _flow(row: Sequence[Any]) -> models.FlowDetail:
+@_reads("flow")
+def flow(row: Sequence[Any]) -> models.FlowDetail:
+    """Make the detail of a flow, without its atoms, from a row.
+
+    :raises Unreadable: when the row is damaged, or is no flow
+    """
     uuid, name, _, _, _, state, meta = row
     return codec.load_flow({"uuid": uuid, "name": name, "state": state, "meta": _value(meta)})
 
 
-def _atom(row: Sequence[Any], before: Sequence[Any] = ()) -> models.AtomDetail:
+@_reads("atom")
+def atom(row: Sequence[Any], before: Sequence[Any] = ()) -> models.AtomDetail:
+    """Make the detail of an atom from a row.
+
+    :param before: of a retry, its attempts before those in the row
+    :raises Unreadable: when the row is damaged, or is no atom
+    """
     uuid, name, _, _, _, kind, version, state, intention, meta, results, failure, undone, stuck = row
     parts = {
         "uuid": uuid,
