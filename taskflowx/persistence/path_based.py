@@ -37,8 +37,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 from taskflowx import exceptions, states
 from taskflowx._util import arguments, failpoints, logs
 from taskflowx.persistence import base, codec, models, owners
-from taskflowx.persistence.path_histories import Change, Changes, Histories, Written
-from taskflowx.persistence.path_tree import LAST, Place
+from taskflowx.persistence.path_tree import LAST, Change, Changes, Histories, Place, Written
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, MutableMapping
@@ -123,7 +122,7 @@ class PathBasedConnection(Histories, abc.ABC):
         :raises Duplicate: when a detail in it is stored in another book or flow
         """
         arguments.check_like("book", book, ("uuid", "created_at"), "a LogBook")
-        path = self._place_of(self._book_path, book.uuid)
+        path = self._place_of(self.book_path, book.uuid)
         for claim, detail in self._transact(path, lambda transaction: self._save_book(path, book, transaction)):
             owners.writer_of(detail).took(claim, detail)
         return book
@@ -135,14 +134,14 @@ class PathBasedConnection(Histories, abc.ABC):
         all_changes: Changes = {}
         self._stage(all_changes, path, book, codec.load_book, insert=True)
         of_book = dict(all_changes)
-        parent = self._parent_at(self._book_path, path)
+        parent = self._parent_at(self.book_path, path)
         now = time.time()
         of_flows: list[tuple[models.FlowDetail, str, Changes]] = []
         for place, detail in enumerate(book):
             changes = collections.ChainMap({}, all_changes)
             self._stage_flow(changes, detail, insert=True, parent=parent, index=now + place / 1e6)
             if changes.maps[0]:
-                of_flows.append((detail, self._join_path(self._flow_path, detail.uuid), dict(changes.maps[0])))
+                of_flows.append((detail, self._join_path(self.flow_path, detail.uuid), dict(changes.maps[0])))
                 all_changes.update(changes.maps[0])
         claims = []
         self._write(of_book, transaction)
@@ -169,13 +168,13 @@ class PathBasedConnection(Histories, abc.ABC):
         """
         arguments.check_like("book", book, ("uuid", "created_at"), "a LogBook")
         arguments.check_like("flow_detail", flow_detail, ("uuid", "meta"), "a FlowDetail")
-        path = self._place_of(self._book_path, book.uuid)
+        path = self._place_of(self.book_path, book.uuid)
 
         def change(transaction: Any) -> None:
             changes: Changes = {}
             self._stage(changes, path, book, codec.load_book, insert=True)
             # Its siblings are not listed: the list would be as long as the book.
-            parent = _Parent(self._book_path, path, frozenset())
+            parent = _Parent(self.book_path, path, frozenset())
             self._stage_flow(changes, flow_detail, insert=True, parent=parent, index=time.time(), only_new=True)
             self._write(changes, transaction)
 
@@ -189,7 +188,7 @@ class PathBasedConnection(Histories, abc.ABC):
         :raises OwnershipFailure: when another owner runs it, or has done so since it was read
         """
         arguments.check_like("flow_detail", flow_detail, ("uuid", "meta"), "a FlowDetail")
-        path = self._place_of(self._flow_path, flow_detail.uuid)
+        path = self._place_of(self.flow_path, flow_detail.uuid)
 
         def change(transaction: Any) -> tuple[models.FlowDetail, owners.Claim | None]:
             changes: Changes = {}
@@ -216,13 +215,13 @@ class PathBasedConnection(Histories, abc.ABC):
         :raises OwnershipFailure: when its flow is running
         """
         arguments.check_like("atom_detail", atom_detail, ("uuid", "intention"), "a TaskDetail or RetryDetail")
-        path = self._place_of(self._atom_path, atom_detail.uuid)
+        path = self._place_of(self.atom_path, atom_detail.uuid)
 
         def change(transaction: Any) -> models.AtomDetail:
             changes: Changes = {}
             stored = self._stage(changes, path, atom_detail, codec.load_atom, insert=ignore_missing)
             for flow in filter(None, [change.flow for change in changes.values()]):
-                with self._within(self._place_of(self._flow_path, flow), transaction) as inner:
+                with self._within(self._place_of(self.flow_path, flow), transaction) as inner:
                     what = f"The flow '{flow}' of atom '{atom_detail.name}'"
                     owners.check_free(self._get_claim(flow), what, time.time())
                     self._pin_claim(flow, inner)
@@ -240,7 +239,7 @@ class PathBasedConnection(Histories, abc.ABC):
         owner: owners.Owner | None = None,
     ) -> None:
         """Write the changes of one step of a run; the flow after its atoms, as it may say that they are done."""
-        flow_path = self._place_of(self._flow_path, flow_detail.uuid)
+        flow_path = self._place_of(self.flow_path, flow_detail.uuid)
         details = list(atom_details)
 
         def change(transaction: Any) -> owners.Claim | None:
@@ -253,7 +252,7 @@ class PathBasedConnection(Histories, abc.ABC):
             at_rest = flow_detail.state in states.AT_REST
             parted = self._parted(flow_detail) if at_rest else []
             for detail in (*details, *(each for each in parted if each not in details)):
-                path = self._place_of(self._atom_path, detail.uuid)
+                path = self._place_of(self.atom_path, detail.uuid)
                 try:
                     if not self._stage_history(changes, path, detail, flow_detail.uuid, at_rest=at_rest):
                         self._stage(changes, path, detail, codec.load_atom, flow=flow_detail.uuid)
@@ -267,7 +266,7 @@ class PathBasedConnection(Histories, abc.ABC):
                 self._set_claim(flow_detail.uuid, claim, transaction)
             self._write_turn(flow_path, changes | of_flow, transaction)
             for detail in parted:
-                if self._join_path(self._atom_path, detail.uuid) not in self._backend.written:
+                if self._join_path(self.atom_path, detail.uuid) not in self._backend.written:
                     self._del_tree(self._join_path(self._attempt_path, detail.uuid), transaction)
             return claim
 
@@ -283,7 +282,7 @@ class PathBasedConnection(Histories, abc.ABC):
             if claim is not None and claim.owner == owner.name and claim.expires > 0:
                 self._set_claim(flow_uuid, claim._replace(expires=expires), transaction)
 
-        self._transact(self._place_of(self._flow_path, flow_uuid), change)
+        self._transact(self._place_of(self.flow_path, flow_uuid), change)
 
     def _next_claim(self, detail: models.FlowDetail) -> owners.Claim | None:
         """Return the claim of the next write of a record outside of a run; None where the object itself is kept.
@@ -308,15 +307,15 @@ class PathBasedConnection(Histories, abc.ABC):
 
         The arguments are those of `_stage`.
         """
-        path = self._place_of(self._flow_path, detail.uuid)
+        path = self._place_of(self.flow_path, detail.uuid)
         stored = self._stage(
             changes, path, detail, codec.load_flow, insert=insert, parent=parent, index=index, only_new=only_new
         )
-        this = _Parent(self._flow_path, path, frozenset()) if only_new else self._parent_at(self._flow_path, path)
+        this = _Parent(self.flow_path, path, frozenset()) if only_new else self._parent_at(self.flow_path, path)
         atoms = [
             self._stage(
                 changes,
-                self._place_of(self._atom_path, atom_detail.uuid),
+                self._place_of(self.atom_path, atom_detail.uuid),
                 atom_detail,
                 codec.load_atom,
                 insert=True,
@@ -406,18 +405,18 @@ class PathBasedConnection(Histories, abc.ABC):
 
     def destroy_logbook(self, book_uuid: str) -> None:
         """Remove a book with all its content."""
-        path = self._place_of(self._book_path, book_uuid)
+        path = self._place_of(self.book_path, book_uuid)
 
         def change(transaction: Any) -> None:
             # Bottom-up: a partly removed book can be removed again.
             parted = frozenset(self._names(self._attempt_path))
             for flow_uuid in self._get_children(path):
-                flow_path = self._join_path(self._flow_path, flow_uuid)
+                flow_path = self._join_path(self.flow_path, flow_uuid)
                 with self._within(flow_path, transaction) as inner:
                     for atom_uuid in self._names(flow_path):
                         if atom_uuid in parted:
                             self._del_tree(self._join_path(self._attempt_path, atom_uuid), inner)
-                        self._del_tree(self._join_path(self._atom_path, atom_uuid), inner)
+                        self._del_tree(self._join_path(self.atom_path, atom_uuid), inner)
                     self._del_tree(flow_path, inner)
                     self._del_tree(self._join_path(self._run_path, flow_uuid), inner)
             self._del_tree(path, transaction)
@@ -427,13 +426,13 @@ class PathBasedConnection(Histories, abc.ABC):
     def clear_all(self) -> None:
         """Remove everything that is stored."""
         with self._transaction(self._backend.path) as transaction:
-            for path in (self._book_path, self._flow_path, self._atom_path, self._run_path, self._attempt_path):
+            for path in (self.book_path, self.flow_path, self.atom_path, self._run_path, self._attempt_path):
                 self._del_tree(path, transaction)
         self.upgrade()
 
     def upgrade(self) -> None:
         """Make the paths of the collections."""
-        for path in (self._book_path, self._flow_path, self._atom_path):
+        for path in (self.book_path, self.flow_path, self.atom_path):
             self._ensure_path(path)
 
     def close(self) -> None:
