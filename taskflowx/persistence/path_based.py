@@ -37,7 +37,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 from taskflowx import exceptions, states
 from taskflowx._util import arguments, failpoints, logs
 from taskflowx.persistence import base, codec, models, owners
-from taskflowx.persistence.path_tree import LAST, Change, Changes, Histories, Place, Written
+from taskflowx.persistence.path_tree import LAST, Change, Changes, PathTree, Place, Written
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, MutableMapping
@@ -88,7 +88,7 @@ class _Parent(NamedTuple):
     links: frozenset[str]
 
 
-class PathBasedConnection(Histories, abc.ABC):
+class PathBasedConnection(PathTree, abc.ABC):
     """A connection to a store that lays its records out under one path; drivers implement operations on one path.
 
     :param backend: the store
@@ -115,12 +115,6 @@ class PathBasedConnection(Histories, abc.ABC):
     # -- writing -----------------------------------------------------------------------------------
 
     def save_logbook(self, book: models.LogBook) -> models.LogBook:
-        """Store a book with all its content, merged into the stored one.
-
-        A run that has been written since it was read, or is in progress, stays as it is stored; the log names it.
-
-        :raises Duplicate: when a detail in it is stored in another book or flow
-        """
         arguments.check_like("book", book, ("uuid", "created_at"), "a LogBook")
         path = self._place_of(self.book_path, book.uuid)
         for claim, detail in self._transact(path, lambda transaction: self._save_book(path, book, transaction)):
@@ -162,10 +156,6 @@ class PathBasedConnection(Histories, abc.ABC):
         return claims
 
     def add_flow_details(self, book: models.LogBook, flow_detail: models.FlowDetail) -> None:
-        """Store a new record of a flow in a book, and the book if it is not stored yet.
-
-        :raises Duplicate: when the record is stored already
-        """
         arguments.check_like("book", book, ("uuid", "created_at"), "a LogBook")
         arguments.check_like("flow_detail", flow_detail, ("uuid", "meta"), "a FlowDetail")
         path = self._place_of(self.book_path, book.uuid)
@@ -181,11 +171,9 @@ class PathBasedConnection(Histories, abc.ABC):
         self._transact(path, change)
 
     def update_flow_details(self, flow_detail: models.FlowDetail, ignore_missing: bool = False) -> models.FlowDetail:
-        """Merge a flow's detail into the stored one, and write the details of its atoms, new ones too.
+        """Merge a flow's detail into the stored one, as the base class does.
 
         :param ignore_missing: whether a new detail is stored, in no book
-        :raises Duplicate: when a detail in it is stored in another flow
-        :raises OwnershipFailure: when another owner runs it, or has done so since it was read
         """
         arguments.check_like("flow_detail", flow_detail, ("uuid", "meta"), "a FlowDetail")
         path = self._place_of(self.flow_path, flow_detail.uuid)
@@ -209,10 +197,9 @@ class PathBasedConnection(Histories, abc.ABC):
         return stored
 
     def update_atom_details(self, atom_detail: models.AtomDetail, ignore_missing: bool = False) -> models.AtomDetail:
-        """Merge an atom's detail into the stored one.
+        """Merge an atom's detail into the stored one, as the base class does.
 
         :param ignore_missing: whether a new detail is stored, in no flow
-        :raises OwnershipFailure: when its flow is running
         """
         arguments.check_like("atom_detail", atom_detail, ("uuid", "intention"), "a TaskDetail or RetryDetail")
         path = self._place_of(self.atom_path, atom_detail.uuid)
@@ -275,8 +262,6 @@ class PathBasedConnection(Histories, abc.ABC):
             owner.took(claim, flow_detail)
 
     def renew(self, flow_uuid: str, owner: owners.Owner, expires: float) -> None:
-        """Extend the lease of a run's owner; does nothing for a former owner."""
-
         def change(transaction: Any) -> None:
             claim = self._get_claim(flow_uuid)
             if claim is not None and claim.owner == owner.name and claim.expires > 0:
@@ -404,7 +389,6 @@ class PathBasedConnection(Histories, abc.ABC):
     # -- the whole store ---------------------------------------------------------------------------
 
     def destroy_logbook(self, book_uuid: str) -> None:
-        """Remove a book with all its content."""
         path = self._place_of(self.book_path, book_uuid)
 
         def change(transaction: Any) -> None:
@@ -424,7 +408,6 @@ class PathBasedConnection(Histories, abc.ABC):
         self._transact(path, change)
 
     def clear_all(self) -> None:
-        """Remove everything that is stored."""
         with self._transaction(self._backend.path) as transaction:
             for path in (self.book_path, self.flow_path, self.atom_path, self._run_path, self._attempt_path):
                 self._del_tree(path, transaction)
@@ -436,7 +419,7 @@ class PathBasedConnection(Histories, abc.ABC):
             self._ensure_path(path)
 
     def close(self) -> None:
-        """Close this connection; drivers release what they hold open."""
+        """Do nothing: a driver that holds something open releases it."""
 
 
 def _duplicate(detail: Any) -> exceptions.Duplicate:

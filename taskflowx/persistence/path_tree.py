@@ -84,7 +84,6 @@ class PathTree(base.Connection, abc.ABC):
 
     @property
     def backend(self) -> Any:
-        """The store of this connection."""
         return self._backend
 
     # -- methods of a driver -----------------------------------------------------------------------
@@ -226,13 +225,11 @@ class PathTree(base.Connection, abc.ABC):
     # -- reading -----------------------------------------------------------------------------------
 
     def get_logbooks(self, lazy: bool = False) -> Iterator[models.LogBook]:
-        """Iterate over all books; an unreadable one is named in the log."""
         for book_uuid in self._names(self.book_path):
             with self._going_on():
                 yield self.get_logbook(book_uuid, lazy)
 
     def get_logbook(self, book_uuid: str, lazy: bool = False) -> models.LogBook:
-        """Return a book."""
         path = self._place_of(self.book_path, book_uuid)
         with self._reading(path):
             book, _ = self._read(path, codec.load_book)
@@ -246,7 +243,6 @@ class PathTree(base.Connection, abc.ABC):
         return book
 
     def get_flows_for_book(self, book_uuid: str, lazy: bool = False) -> Iterator[models.FlowDetail]:
-        """Iterate over the details of the flows in a book; an unreadable one is named in the log."""
         path = self._place_of(self.book_path, book_uuid)
         with self._reading(path):
             details = self._children(path, self.flow_path, codec.load_flow, going_on=True)
@@ -257,7 +253,6 @@ class PathTree(base.Connection, abc.ABC):
                 yield detail if lazy else self.get_flow_details(detail.uuid)
 
     def get_flow_details(self, flow_uuid: str, lazy: bool = False) -> models.FlowDetail:
-        """Return the detail of a flow."""
         path = self._place_of(self.flow_path, flow_uuid)
         with self._reading(path):
             version = self._version_of(flow_uuid)  # first: what is read after it may be newer, never older
@@ -273,17 +268,13 @@ class PathTree(base.Connection, abc.ABC):
         return 0 if claim is None else claim.version
 
     def get_atoms_for_flow(self, flow_uuid: str) -> Iterator[models.AtomDetail]:
-        """Iterate over the details of the atoms in a flow, in the order in which they were added.
-
-        An unreadable one is named in the log.
-        """
+        """Iterate over the details of the atoms in a flow as the base class does; an unreadable one is skipped."""
         path = self._place_of(self.flow_path, flow_uuid)
         with self._reading(path):
             details = self._children(path, self.atom_path, codec.load_atom, going_on=True)
         yield from details
 
     def get_atom_details(self, atom_uuid: str) -> models.AtomDetail:
-        """Return the detail of an atom."""
         return self._read(self._place_of(self.atom_path, atom_uuid), codec.load_atom)[0]
 
     def _read(self, path: str, load: Callable[[dict[str, Any]], _D]) -> tuple[_D, Place]:
@@ -358,9 +349,7 @@ class PathTree(base.Connection, abc.ABC):
         """Return the seconds for which the current operation may wait."""
         return owners.PATIENCE if self.deadline is None else max(self.deadline - time.monotonic(), 0.0)
 
-
-class Histories(PathTree, abc.ABC):
-    """Writes retries with a history; the back end caches their last `written` states."""
+    # -- long histories of retries; the back end caches their last `written` states --------------------
 
     def _fits(self, path: str, packed: Any) -> bool:
         """Tell whether a record can be written as a whole."""

@@ -95,7 +95,6 @@ class DirBackend(path_based.PathBasedBackend):
         return path
 
     def get_connection(self) -> Connection:
-        """Return a new connection."""
         return Connection(self)
 
     def close(self) -> None:
@@ -108,10 +107,6 @@ class Connection(path_based.PathBasedConnection):
     _backend: DirBackend
 
     def validate(self) -> None:
-        """Check that the folders are there.
-
-        :raises StorageFailure: when one is not
-        """
         for path in (self._backend.path, self.book_path, self.flow_path, self.atom_path):
             if not os.path.isdir(path):
                 msg = f"Missing required directory: {path}\nupgrade() makes it"
@@ -214,7 +209,6 @@ class Connection(path_based.PathBasedConnection):
         return _locked(path, alone=False, patience=self._seconds_left)
 
     def save_logbook(self, book: models.LogBook) -> models.LogBook:
-        """Store a book with all its content, merged into the stored one."""
         arguments.check_like("book", book, ("uuid", "created_at"), "a LogBook")
         for detail in book:
             with self._reading(self._place_of(self.flow_path, detail.uuid)):

@@ -213,7 +213,6 @@ class MemoryBackend(path_based.PathBasedBackend):
         self._claims: dict[str, owners.Claim] = {}
 
     def get_connection(self) -> Connection:
-        """Return a new connection."""
         return Connection(self)
 
     def close(self) -> None:

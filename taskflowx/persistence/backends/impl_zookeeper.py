@@ -119,10 +119,6 @@ class ZkBackend(path_based.PathBasedBackend):
         return ZkConnection(self, self._client, self._conf)
 
     def check_value(self, value: Any, what: str) -> None:
-        """Check that a node can hold a value, with the record around it.
-
-        :raises Unstorable: when it cannot
-        """
         size = len(codec.dumps(value, what)) + _RECORD
         if size > self.limit:
             raise _too_large(f"{what}, {size:,} bytes", self.limit - _RECORD)
@@ -130,12 +126,7 @@ class ZkBackend(path_based.PathBasedBackend):
     limits_records = True
 
     def check_record(self, atom_detail: models.AtomDetail) -> None:
-        """Check that a node can hold the record of an atom as a whole.
-
-        Of a history it has only the last attempts; the others are together in another node.
-
-        :raises Unstorable: when it cannot
-        """
+        # Of a history a node has only the last attempts; the others are together in another node.
         if isinstance(atom_detail, models.RetryDetail) and len(atom_detail.results) > 3 * path_tree.CHUNK:
             whole, atom_detail = atom_detail, atom_detail.copy()
             atom_detail.results = whole.results[-3 * path_tree.CHUNK :]
@@ -172,10 +163,6 @@ class ZkConnection(path_based.PathBasedConnection):
         self._claimed: dict[str, int] = {}
 
     def validate(self) -> None:
-        """Check that the server answers and has the nodes of the collections.
-
-        :raises StorageFailure: when it does not
-        """
         for path in (self._backend.path, self.book_path, self.flow_path, self.atom_path):
             if not self._ask("exists", path):
                 msg = f"Missing required path: {path}\nupgrade() makes it"

@@ -60,7 +60,6 @@ class Connection(base.Connection):
 
     @property
     def backend(self) -> SQLAlchemyBackend:
-        """The store of this connection."""
         return self._backend
 
     def close(self) -> None:
@@ -100,8 +99,6 @@ class Connection(base.Connection):
                     migrations.upgrade(connection, self._backend.family)
 
     def clear_all(self) -> None:
-        """Remove all books, with all their content."""
-
         def work(unit: Unit) -> None:
             if self._reader.has(unit, sql.ATTEMPTS.name):
                 unit.run(self._sql.clear_attempts)
@@ -230,15 +227,10 @@ class Connection(base.Connection):
         return claim
 
     def renew(self, flow_uuid: str, owner: Owner, expires: float) -> None:
-        """Extend the lease of a run's owner; does nothing for a former owner."""
         failed = f"Failed renewing the lease of flow '{flow_uuid}'"
         self._run(failed, lambda unit: unit.run(self._sql.renew, expires, flow_uuid, owner.name), max_retries=0)
 
     def update_atom_details(self, atom_detail: AtomDetail) -> AtomDetail:
-        """Merge an atom's detail into the stored one.
-
-        :raises OwnershipFailure: while its flow is running
-        """
         arguments.check_like("atom_detail", atom_detail, ("uuid", "intention"), "a TaskDetail or RetryDetail")
         uuid, name, _, *changes = self._rows.of_atom(atom_detail, "")
 
@@ -266,10 +258,6 @@ class Connection(base.Connection):
                 Owner().checked(claim, detail, time.time())
 
     def update_flow_details(self, flow_detail: FlowDetail) -> FlowDetail:
-        """Merge a flow's detail into the stored one, and write the details of its atoms, new ones too.
-
-        :raises OwnershipFailure: when another owner runs it, or has written it since it was read
-        """
         arguments.check_like("flow_detail", flow_detail, ("uuid", "meta"), "a FlowDetail")
         flow = self._flow_changes(flow_detail)
         atoms = list(flow_detail)
@@ -297,11 +285,6 @@ class Connection(base.Connection):
         return stored
 
     def save_logbook(self, book: LogBook) -> LogBook:
-        """Store a book with all its content, merged into the stored one.
-
-        A run that is stored in a later version than that in the book, or that is in progress, stays as it is stored,
-        with a warning.
-        """
         arguments.check_like("book", book, ("uuid", "created_at"), "a LogBook")
         row = self._rows.of_book(book)
         flows = [self._given(book, detail) for detail in list(book)]
@@ -321,7 +304,6 @@ class Connection(base.Connection):
         return book
 
     def add_flow_details(self, book: LogBook, flow_detail: FlowDetail) -> None:
-        """Store a new record of a flow in a book, and the book if it is not stored yet."""
         row = self._rows.of_book(book)
         given = self._given(book, flow_detail)
 
@@ -336,8 +318,6 @@ class Connection(base.Connection):
         self._adding(failed, f"book '{book.name}'", work)
 
     def destroy_logbook(self, book_uuid: str) -> None:
-        """Remove a book with all its content."""
-
         def work(unit: Unit) -> None:
             if self._reader.has(unit, sql.ATTEMPTS.name):
                 unit.run(self._sql.destroy_attempts, book_uuid)
@@ -350,8 +330,6 @@ class Connection(base.Connection):
     # -- reading ---------------------------------------------------------------------------------------------------
 
     def get_logbook(self, book_uuid: str, lazy: bool = False) -> LogBook:
-        """Return a book."""
-
         def work(unit: Unit) -> LogBook:
             row = row_of(unit, self._sql.book, "logbook", book_uuid)
             return self._reader.book(unit, row, lazy=lazy, strict=True)
@@ -359,10 +337,7 @@ class Connection(base.Connection):
         return self._run(f"Failed getting logbook '{book_uuid}'", work, writes=False)
 
     def get_logbooks(self, lazy: bool = False) -> Iterator[LogBook]:
-        """Iterate over all books, in the order of their creation; each book is read when its turn comes.
-
-        An unreadable book is skipped, and an error that names it is logged.
-        """
+        """Iterate over all books, in the order of their creation; each book is read when its turn comes."""
         failed = "Failed getting logbooks"
 
         def made(row: Any) -> LogBook:
@@ -373,11 +348,6 @@ class Connection(base.Connection):
         yield from readable(made, rows)
 
     def get_flows_for_book(self, book_uuid: str, lazy: bool = False) -> Iterator[FlowDetail]:
-        """Iterate over the details of the flows in a book, in the order in which they were added.
-
-        An unreadable one is skipped, and an error that names it is logged.
-        """
-
         def work(unit: Unit) -> list[FlowDetail]:
             row_of(unit, self._sql.book, "logbook", book_uuid)
             return self._reader.flows(unit, book_uuid, lazy=lazy, strict=False)
@@ -385,12 +355,10 @@ class Connection(base.Connection):
         yield from self._run(f"Failed getting flow details in logbook '{book_uuid}'", work, writes=False)
 
     def get_flow_details(self, fd_uuid: str, lazy: bool = False) -> FlowDetail:
-        """Return the detail of a flow."""
         failed = f"Failed getting flow details with uuid '{fd_uuid}'"
         return self._run(failed, lambda unit: self._reader.flow(unit, fd_uuid, lazy), writes=False)
 
     def get_atom_details(self, ad_uuid: str) -> AtomDetail:
-        """Return the detail of an atom."""
         failed = f"Failed getting atom details with uuid '{ad_uuid}'"
 
         def work(unit: Unit) -> AtomDetail:
@@ -399,7 +367,6 @@ class Connection(base.Connection):
         return self._run(failed, work, writes=False)
 
     def get_atoms_for_flow(self, fd_uuid: str) -> Iterator[AtomDetail]:
-        """Iterate over the details of the atoms in a flow, in the order in which they were added."""
         yield from self.get_flow_details(fd_uuid)
 
     # -- parts -----------------------------------------------------------------------------------------------------
