@@ -30,6 +30,11 @@ if TYPE_CHECKING:
 
 #: the table in which Alembic records the version of the layout
 VERSION_TABLE = "taskflowx_version"
+#: the options of a table in MariaDB and MySQL, which other databases ignore
+ON_MYSQL: dict[str, Any] = {
+    **dict.fromkeys(("mysql_charset", "mariadb_charset"), "utf8mb4"),
+    **dict.fromkeys(("mysql_engine", "mariadb_engine"), "InnoDB"),
+}
 
 _WAITING = 60  # seconds to wait for another process that upgrades the same database
 
