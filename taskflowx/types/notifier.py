@@ -216,11 +216,6 @@ class Notifier:
         listeners = self._tfx_topics.get(event_type, ())
         return any(listener.is_equivalent(callback, details_filter) for listener in listeners)
 
-    def _tfx_is_listened_to(self, event_type: str) -> bool:
-        """Tell whether an event has subscribers."""
-        topics = self._tfx_topics
-        return event_type in topics or self.ANY in topics
-
     def reset(self) -> None:
         """Remove all listeners."""
         with self._lock:

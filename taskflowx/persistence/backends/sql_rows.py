@@ -19,7 +19,7 @@ from taskflowx.persistence import codec, models
 from taskflowx.persistence.backends import sql
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 M = TypeVar("M", bound="Callable[..., Any]")
 
@@ -70,7 +70,6 @@ class Rows:
     def __init__(self, family: str) -> None:
         self._family = family
         self.now = Clock(family == "sqlite").now
-        self._time: Callable[[dt.datetime], Any] = _time_text if family == "sqlite" else _same
         self._is_postgresql = family == "postgresql"
 
     def of_book(self, book: models.LogBook) -> tuple[Any, ...]:
@@ -79,8 +78,10 @@ class Rows:
         :raises StorageFailure: when its metadata cannot be stored
         """
         self._check_names("book", book)
-        updated = book.updated_at and self._time(book.updated_at)
-        return book.uuid, book.name, self._time(book.created_at), updated, self._meta(book)
+        times: Iterable[Any] = (book.created_at, book.updated_at)
+        if self._family == "sqlite":
+            times = (at and at.isoformat(" ", "microseconds") for at in times)
+        return book.uuid, book.name, *times, self._meta(book)
 
     def of_flow(self, detail: models.FlowDetail, parent: str) -> tuple[Any, ...]:
         """Return the row of a flow, without its atoms.
@@ -305,11 +306,3 @@ def _check_numbers(text: str, what: str) -> None:
 
 def _when(stored: Any) -> dt.datetime | None:
     return dt.datetime.fromisoformat(stored) if isinstance(stored, str) else stored
-
-
-def _time_text(at: dt.datetime) -> str:
-    return at.isoformat(" ", "microseconds")
-
-
-def _same(at: dt.datetime) -> dt.datetime:
-    return at
