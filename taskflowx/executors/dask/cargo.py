@@ -36,11 +36,6 @@ class _Blob(NamedTuple):
     digest: bytes
 
 
-def digest_of(body: bytes) -> bytes:
-    """Return the key of a blob."""
-    return hashlib.blake2b(body, digest_size=20).digest()
-
-
 def is_pure(atom: Any) -> bool:
     """Tell whether a task may be repeated."""
     given = atom._tfx_pure
@@ -100,7 +95,7 @@ class Packer:
             body = pickling.dumps_afar(value)
             stands = value
             if len(body) >= LARGE:
-                stands = _Blob(digest_of(body))
+                stands = _Blob(hashlib.blake2b(body, digest_size=20).digest())
                 if stands.digest not in self._known:
                     self._known[stands.digest] = [len(body), 0]
                     self._size += len(body)
