@@ -42,13 +42,12 @@ import builtins
 import sys
 import textwrap
 import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, TypeVar
 
 from taskflowx._util import arguments
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-
     from taskflowx.types.failure import Failure
 
 _E = TypeVar("_E", bound=BaseException)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import abc
 import logging
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Self
 
 from taskflowx import states
@@ -19,7 +20,6 @@ from taskflowx.types.failure import Failure
 from taskflowx.types.notifier import Notifier
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from types import TracebackType
 
 LOG = logging.getLogger(__name__)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import Any
 
 from taskflowx import formatters
 from taskflowx._util import arguments
 from taskflowx.listeners import base
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 
 class CaptureListener(base.Listener):

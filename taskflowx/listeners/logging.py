@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import Any
 
 from taskflowx import formatters, states
 from taskflowx._util import arguments
 from taskflowx.listeners import base
 from taskflowx.types.failure import Failure
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 LOG = logging.getLogger(__name__)
 

@@ -19,6 +19,7 @@ import math
 import operator
 import threading
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import states
@@ -26,8 +27,6 @@ from taskflowx._util import arguments
 from taskflowx.listeners import base
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from rich.console import Console, ConsoleOptions, OverflowMethod
     from rich.live import Live
     from rich.text import Text

@@ -10,13 +10,12 @@ driver's error as cause.
 from __future__ import annotations
 
 import abc
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from taskflowx import exceptions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-
     from taskflowx.persistence.models import AtomDetail, FlowDetail, LogBook
     from taskflowx.persistence.owners import Owner
 

@@ -13,13 +13,11 @@ from __future__ import annotations
 
 import functools
 import json
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from taskflowx import exceptions
 from taskflowx.persistence import models
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 _D = TypeVar("_D")
 

@@ -14,14 +14,12 @@ import datetime as dt
 import itertools
 import operator
 import os
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from collections.abc import Iterable, Iterator
+from typing import Any, ClassVar, Self
 
 from taskflowx import exceptions, states
 from taskflowx._util import arguments
 from taskflowx.types.failure import Failure
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
 
 #: metadata key of a task whose result was discarded, as no atom needs it any more; removed with its next result
 META_LET_GO = "let_go"

@@ -12,6 +12,7 @@ import functools
 import math
 import threading
 import time
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import exceptions
@@ -19,8 +20,6 @@ from taskflowx._util import failpoints, logs
 from taskflowx.persistence import owners
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
     import tenacity
 
     from taskflowx.persistence.models import AtomDetail, FlowDetail

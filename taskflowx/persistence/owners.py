@@ -22,6 +22,7 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -29,8 +30,6 @@ from taskflowx import exceptions, states
 from taskflowx._util import logs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from taskflowx.persistence.models import FlowDetail
 
 LOG = logs.calm(__name__)

@@ -32,6 +32,7 @@ import abc
 import collections
 import os
 import time
+from collections.abc import Callable, Iterable, MutableMapping
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 from taskflowx import exceptions, states
@@ -40,7 +41,6 @@ from taskflowx.persistence import base, codec, models, owners
 from taskflowx.persistence.path_tree import LAST, Change, Changes, PathTree, Place, Written
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, MutableMapping
     from contextlib import AbstractContextManager
 
 LOG = logs.calm(__name__)

@@ -15,6 +15,7 @@ import abc
 import contextlib
 import math
 import time
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from taskflowx import exceptions
@@ -22,7 +23,6 @@ from taskflowx._util import logs
 from taskflowx.persistence import base, codec, models, owners
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
     from contextlib import AbstractContextManager
 
 LOG = logs.calm(__name__)

@@ -16,16 +16,14 @@ import contextlib
 import random
 import re
 from collections import deque
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
 
 from taskflowx import exceptions, states
 from taskflowx.executors import base
 from taskflowx.listeners.base import UniformListener
 from taskflowx.persistence import models
 from taskflowx.types.failure import Failure
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
 
 
 class Transition(NamedTuple):

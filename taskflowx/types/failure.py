@@ -22,6 +22,7 @@ so a chain of any length costs as many records as it has members.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
 from taskflowx import _names, exceptions
@@ -45,7 +46,6 @@ from taskflowx.types.failure_parts import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
     from types import TracebackType
 
     ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]

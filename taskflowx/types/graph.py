@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import networkx as nx
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
     _Graph = nx.Graph[Any]
     _DiGraph = nx.DiGraph[Any]
 else:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -25,7 +25,6 @@ from taskflowx._util import arguments, logs
 
 if TYPE_CHECKING:
     import inspect
-    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     Callback = Callable[..., object]
     DetailsFilter = Callable[[dict[str, Any]], object]

@@ -11,13 +11,12 @@ import hashlib
 import pickle
 import threading
 from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from taskflowx.executors import pickling
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from taskflowx.executors import base
 
 #: the size in bytes from which a part of a call is a blob

@@ -23,6 +23,7 @@ import threading
 import time
 import uuid
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import exceptions, states, task
@@ -32,7 +33,6 @@ from taskflowx.executors.dask import cargo, fence, ledger
 from taskflowx.types.failure import Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
 LOG = logs.calm(__name__)

@@ -16,15 +16,13 @@ import asyncio
 import contextlib
 import functools
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from distributed import SchedulerPlugin
 
 from taskflowx.executors.dask import cargo
 from taskflowx.executors.dask.ledger import Item, Ledger, Sent
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
 
 #: the name of the plug-in, and the prefix of its requests; it changes with the format of messages
 NAME = "taskflowx-1"

@@ -18,7 +18,8 @@ import functools
 import time
 import uuid
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import distributed
 from distributed.core import Status
@@ -29,9 +30,6 @@ from taskflowx._util import logs
 from taskflowx.executors import base, carried, pickling
 from taskflowx.executors.dask import cargo, fence, ledger
 from taskflowx.types.failure import Failure
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 #: seconds after which a pump makes room for other tasks of the cluster
 SLICE = 1.0

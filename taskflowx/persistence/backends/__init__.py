@@ -8,14 +8,13 @@ from __future__ import annotations
 import contextlib
 import importlib
 import urllib.parse
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import _names, exceptions
 from taskflowx._util import logs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
     from taskflowx.persistence.base import Backend
 
 LOG = logs.calm(__name__)

@@ -30,6 +30,7 @@ import shutil
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from taskflowx import exceptions
@@ -37,8 +38,6 @@ from taskflowx._util import arguments, failpoints
 from taskflowx.persistence import codec, owners, path_based
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from taskflowx.persistence import models
 
 _RECORD = "metadata"

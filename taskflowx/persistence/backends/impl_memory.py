@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import posixpath
 import threading
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from taskflowx import exceptions
@@ -18,7 +19,6 @@ from taskflowx.persistence import models, owners, path_based, path_tree
 from taskflowx.types import tree
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
     from contextlib import AbstractContextManager
 
     _Detail = models.LogBook | models.FlowDetail | models.AtomDetail

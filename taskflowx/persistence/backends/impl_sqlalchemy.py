@@ -8,6 +8,7 @@ makes the tables. This module combines them.
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sqlalchemy.pool import StaticPool
@@ -22,8 +23,6 @@ from taskflowx.persistence.backends.sql_units import Units
 from taskflowx.persistence.models import RetryDetail
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     import sqlalchemy as sa
 
     from taskflowx.persistence.models import AtomDetail

@@ -18,6 +18,7 @@ import random
 import threading
 import time
 import urllib.parse
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from kazoo import client as kazoo_client, exceptions as kazoo_errors
@@ -31,7 +32,6 @@ from taskflowx._util import arguments
 from taskflowx.persistence import codec, models, owners, path_based, path_tree
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from typing import NoReturn
 
 _R = TypeVar("_R")

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import exceptions
 from taskflowx.persistence.backends import sql, sql_histories
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from taskflowx.persistence.backends.sql_reader import Reader
     from taskflowx.persistence.backends.sql_unit import Unit
     from taskflowx.persistence.models import AtomDetail, FlowDetail

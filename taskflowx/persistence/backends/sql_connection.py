@@ -14,6 +14,7 @@ import contextlib
 import functools
 import itertools
 import time
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import exc as sa_errors
@@ -26,7 +27,6 @@ from taskflowx.persistence.backends.sql_reader import not_found, readable, row_o
 from taskflowx.persistence.owners import Claim, Owner
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
     from contextlib import AbstractContextManager
 
     import sqlalchemy as sa

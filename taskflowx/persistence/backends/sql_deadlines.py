@@ -15,13 +15,11 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, InvalidStateError, wait
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy.pool import QueuePool
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 _LOOKS_EVERY = 0.2  # seconds between two checks of the watched connections
 _LINGERS = 10.0  # seconds without watched connections after which the thread ends

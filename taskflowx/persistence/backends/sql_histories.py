@@ -12,6 +12,7 @@ last written is only a hint: the transaction checks the last of the attempts tha
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from taskflowx import states
@@ -20,8 +21,6 @@ from taskflowx.persistence.backends import sql
 from taskflowx.persistence.path_tree import CHUNK
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from taskflowx.persistence.backends.sql_rows import Rows
     from taskflowx.persistence.backends.sql_unit import Unit
 

@@ -6,6 +6,7 @@ not hide the others.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from taskflowx import exceptions
@@ -15,8 +16,6 @@ from taskflowx.persistence.backends import sql, sql_histories, sql_rows
 from taskflowx.persistence.owners import Claim
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
     from taskflowx.persistence.backends.sql_unit import Unit
     from taskflowx.persistence.models import AtomDetail, FlowDetail, LogBook
 

@@ -11,15 +11,13 @@ import datetime as dt
 import functools
 import json
 import time
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar, cast
 
 from taskflowx import exceptions
 from taskflowx.atom import version_text
 from taskflowx.persistence import codec, models
 from taskflowx.persistence.backends import sql
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
 
 M = TypeVar("M", bound="Callable[..., Any]")
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import exceptions
 from taskflowx.persistence.backends import sql_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from taskflowx.persistence.backends import sql_deadlines
 
 _STATEMENT = 4096  # bytes of a statement beside its values, rounded up

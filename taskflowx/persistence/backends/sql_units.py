@@ -19,6 +19,7 @@ import dataclasses
 import os
 import threading
 import time
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from sqlalchemy import exc as sa_errors
@@ -30,7 +31,6 @@ from taskflowx.persistence.backends.sql_errors import Meaning
 from taskflowx.persistence.backends.sql_unit import Unit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
     import sqlalchemy as sa

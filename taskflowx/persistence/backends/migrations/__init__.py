@@ -12,8 +12,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import threading
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import alembic.command
 import alembic.util
@@ -24,9 +25,6 @@ from alembic.script import ScriptDirectory
 
 from taskflowx import exceptions
 from taskflowx.persistence.backends import sql
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 #: the table in which Alembic records the version of the layout
 VERSION_TABLE = "taskflowx_version"
