@@ -287,18 +287,14 @@ class PathTree(base.Connection, abc.ABC):
 
     def _understood(self, path: str, kept: Any, load: Callable[[dict[str, Any]], _D]) -> tuple[_D, Place]:
         """Unpack an item as `_unpack` does; an error names the path."""
-        problem = None
         try:
-            found = self._unpack(kept, load)
-        except codec.Unreadable as error:
-            problem = error
-        else:
-            uuid = found[0].uuid
-            if path.endswith((f"/{uuid}", f"\\{uuid}")):
-                return found
-            problem = codec.Unreadable(f"It is the record of '{found[0].name}' with uuid '{found[0].uuid}'")
-        msg = f"The record at '{path}' is damaged"
-        raise codec.Unreadable(msg, problem) from problem
+            detail, place = self._unpack(kept, load)
+            if not path.endswith((f"/{detail.uuid}", f"\\{detail.uuid}")):
+                raise codec.Unreadable(f"It is the record of '{detail.name}' with uuid '{detail.uuid}'")  # noqa: TRY301
+        except codec.Unreadable as problem:
+            msg = f"The record at '{path}' is damaged"
+            raise codec.Unreadable(msg, problem) from problem
+        return detail, place
 
     def _children(
         self, path: str, target: str, load: Callable[[dict[str, Any]], _D], *, going_on: bool = False

@@ -268,7 +268,7 @@ class Connection(path_based.PathBasedConnection):
         if rest:
             raise ValueError(f"'{place}' is no place of a record")
         load: Any = {"books": codec.load_book, "flow_details": codec.load_flow, "atom_details": codec.load_atom}[shelf]
-        self._check_entry_name(name)
+        self._place_of(base, name)
         path = os.path.join(base, place)
         self._understood(path, kept, load)
         parts = [] if link is None else link.split("/")
@@ -276,14 +276,11 @@ class Connection(path_based.PathBasedConnection):
             above, parent, child = parts
             if above not in {"books", "flow_details"} or child != name:
                 raise ValueError(f"a link at '{link}' leads to '{place}'")
-            self._check_entry_name(parent)
+            self._place_of(base, parent)
         for each in (path, os.path.join(base, *parts[:2])):
             if os.path.islink(each):
                 raise ValueError(f"'{each}' is a link, where a folder is to be")
         return path, link and os.path.join(base, link), kept
-
-    def _check_entry_name(self, name: str) -> None:
-        self._place_of(self._backend.path, name)
 
     def _end_turn(self, path: str) -> None:
         with _translated(path):

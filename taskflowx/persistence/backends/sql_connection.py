@@ -118,7 +118,7 @@ class Connection(base.Connection):
         try:
             self._save_step(flow_detail, details, parts, owner)
         except sql_histories.StaleError as stale:  # a writer outside of runs has put all attempts into the row
-            self._histories.forget(stale.uuid)
+            self._histories.forget(*stale.args)
             self.save_changes(flow_detail, details, owner)
             return
         for part in parts:

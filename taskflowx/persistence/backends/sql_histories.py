@@ -32,14 +32,7 @@ _MOST_KNOWN = 1000  # retries
 
 
 class StaleError(Exception):
-    """Attempts that were written do not exist any more.
-
-    :param uuid: that of the retry
-    """
-
-    def __init__(self, uuid: str) -> None:
-        super().__init__(uuid)
-        self.uuid = uuid
+    """Attempts that were written do not exist any more; its argument is the uuid of the retry."""
 
 
 class _Written(NamedTuple):

@@ -114,9 +114,7 @@ class Rows:
                 meta = self._meta_of_retry(detail, past)
             else:
                 results = self._text(detail, "results", results)
-        failure = detail.failure
-        undone = detail.revert_results
-        stuck = detail.revert_failure
+        failure, undone, stuck = detail.failure, detail.revert_results, detail.revert_failure
         version = detail.version
         if version is not None and not isinstance(version, str):
             version = version_text(version)
