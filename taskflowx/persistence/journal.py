@@ -128,9 +128,11 @@ class Journal:
         if self.patience is None:
             stop |= tenacity.stop_after_attempt(self._attempts)
 
-        def write(failure: exceptions.StorageFailure | None) -> None:
-            if failure is not None:
-                raise failure
+        failures = [first]
+
+        def write() -> None:
+            if failures:  # the attempt that was made already is the first of these
+                raise failures.pop()
             self._write(details, ends)
 
         def warn(state: tenacity.RetryCallState) -> None:
@@ -141,7 +143,6 @@ class Journal:
                 state.outcome and state.outcome.exception(),
             )
 
-        failures = [None, first]  # the attempt that was made already is the first of these
         tenacity.Retrying(
             retry=tenacity.retry_if_exception(lambda e: isinstance(e, exceptions.StorageFailure) and e.may_pass),
             wait=tenacity.wait_random_exponential(multiplier=_FIRST_PAUSE, max=_LONGEST_PAUSE),
@@ -149,7 +150,7 @@ class Journal:
             before_sleep=warn,
             sleep=_pause,
             reraise=True,
-        )(lambda: write(failures.pop() if failures else None))
+        )(write)
 
     # -- ownership ---------------------------------------------------------------------------------
 

@@ -145,14 +145,12 @@ class PathBasedConnection(PathTree, abc.ABC):
                 continue
             with self._within(flow_path, transaction) as inner:
                 try:
-                    claim = self._next_claim(detail)
+                    claim = self._write_flow(detail, flow_path, mine, inner)
                 except exceptions.OwnershipFailure as error:
                     LOG.warning("In book '%s' a run is not overwritten: %s", book.name, error)
                     continue
                 if claim is not None:
-                    self._set_claim(detail.uuid, claim, inner)
                     claims.append((claim, detail))
-                self._write_turn(flow_path, mine, inner)
         return claims
 
     def add_flow_details(self, book: models.LogBook, flow_detail: models.FlowDetail) -> None:
@@ -184,11 +182,7 @@ class PathBasedConnection(PathTree, abc.ABC):
             if path in changes and changes[path].is_new:
                 self._write(changes, transaction)
                 return stored, None
-            claim = self._next_claim(flow_detail)
-            if claim is not None:
-                self._set_claim(flow_detail.uuid, claim, transaction)
-            self._write_turn(path, changes, transaction)
-            return stored, claim
+            return stored, self._write_flow(flow_detail, path, changes, transaction)
 
         stored, claim = self._transact(path, change)
         if claim is not None:
@@ -269,14 +263,21 @@ class PathBasedConnection(PathTree, abc.ABC):
 
         self._transact(self._place_of(self.flow_path, flow_uuid), change)
 
-    def _next_claim(self, detail: models.FlowDetail) -> owners.Claim | None:
-        """Return the claim of the next write of a record outside of a run; None where the object itself is kept.
+    def _write_flow(
+        self, detail: models.FlowDetail, path: str, changes: Changes, transaction: Any
+    ) -> owners.Claim | None:
+        """Write the record of a stored flow outside of a run.
+
+        Returns the new claim; None where the store keeps this very object.
 
         :raises OwnershipFailure: when another owner runs it, or has done so since it was read
         """
-        if self._is_held(detail):
-            return None
-        return owners.writer_of(detail).checked(self._get_claim(detail.uuid), detail, time.time())
+        claim = None
+        if not self._is_held(detail):
+            claim = owners.writer_of(detail).checked(self._get_claim(detail.uuid), detail, time.time())
+            self._set_claim(detail.uuid, claim, transaction)
+        self._write_turn(path, changes, transaction)
+        return claim
 
     def _stage_flow(
         self,

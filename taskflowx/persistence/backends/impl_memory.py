@@ -21,8 +21,6 @@ from taskflowx.types import tree
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    _Detail = models.LogBook | models.FlowDetail | models.AtomDetail
-
 
 class FakeInode(tree.Node):
     """A node of a `FakeFilesystem`; `metadata` has its `path`, its `value`, and for a link its `target`.
@@ -337,7 +335,7 @@ class Connection(path_based.PathBasedConnection):
 
     _reading = _transaction
 
-    def _pack(self, detail: _Detail, place: path_tree.Place) -> Any:
+    def _pack(self, detail: path_tree.Detail, place: path_tree.Place) -> Any:
         return _copy_of(detail, self._backend.deep_copy)
 
     def _unpack(self, kept: Any, load: Callable[[dict[str, Any]], Any]) -> tuple[Any, path_tree.Place]:

@@ -302,7 +302,7 @@ class ZkConnection(path_based.PathBasedConnection):
         transaction = _Transaction(self._backend.limit)
         try:
             yield transaction
-            for batch in transaction.batches():
+            for batch in filter(None, transaction.batches):
                 self._commit(batch)
         finally:
             self._known = None
@@ -346,7 +346,8 @@ class _Transaction:
 
     def __init__(self, limit: int) -> None:
         self._room = limit - _REQUEST
-        self._batches: list[list[_Operation]] = [[]]
+        #: the requests, each a list of operations
+        self.batches: list[list[_Operation]] = [[]]
         self._size = 0
 
     def add(self, verb: str, path: str, *data: bytes, **version: int) -> None:
@@ -360,14 +361,10 @@ class _Transaction:
         if size > self._room:
             raise _too_large(f"{size:,} bytes at '{path}'", self._room)
         if self._size + size > self._room:
-            self._batches.append([])
+            self.batches.append([])
             self._size = 0
         self._size += size
-        self._batches[-1].append((verb, path, data, version))
-
-    def batches(self) -> Iterator[list[_Operation]]:
-        """Iterate over the requests, each a list of operations."""
-        return filter(None, self._batches)
+        self.batches[-1].append((verb, path, data, version))
 
 
 class _Conflict(exceptions.StorageFailure):

@@ -213,18 +213,12 @@ class Connection(base.Connection):
 
         :raises OwnershipFailure: when it has another version than the known one, or another owner
         """
-        now, uuid, known = time.time(), detail.uuid, detail.revision
-        claim = owner.following(detail, now)
-        if owner.held and unit.run(self._sql.move_on, *claim, uuid, known).rowcount:
-            return claim
-        rows = unit.rows(self._sql.run, uuid)
-        stored = Claim(*rows[0]) if rows else None
-        claim = owner.checked(stored, detail, now)
-        if stored is None:
-            unit.run(self._sql.insert_run, uuid, *claim)
-        elif not unit.run(self._sql.move_on, *claim, uuid, stored.version).rowcount:
-            claim = owner.checked(Claim(*unit.rows(self._sql.run, uuid)[0]), detail, now)  # just incremented
-        return claim
+        if owner.held:
+            claim = owner.following(detail, time.time())
+            if unit.run(self._sql.move_on, *claim, detail.uuid, detail.revision).rowcount:
+                return claim
+        rows = unit.rows(self._sql.run, detail.uuid)
+        return sql_books.move_on(unit, self._sql, detail, Claim(*rows[0]) if rows else None, owner)
 
     def renew(self, flow_uuid: str, owner: Owner, expires: float) -> None:
         failed = f"Failed renewing the lease of flow '{flow_uuid}'"

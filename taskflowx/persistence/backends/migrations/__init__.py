@@ -89,15 +89,12 @@ def _alone(connection: sa.Connection, family: str) -> Iterator[None]:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
         yield
     elif family == "postgresql":
-        connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _lock_key()})
+        key = int.from_bytes(hashlib.sha256(VERSION_TABLE.encode()).digest()[:8], signed=True)
+        connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
         yield
     else:
         with _mysql_lock(connection):
             yield
-
-
-def _lock_key() -> int:
-    return int.from_bytes(hashlib.sha256(VERSION_TABLE.encode()).digest()[:8], signed=True)
 
 
 @contextlib.contextmanager
