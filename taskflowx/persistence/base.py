@@ -59,7 +59,7 @@ class Backend(abc.ABC):
         codec.dumps(value, what)
 
     #: whether a record can be too large although each value in it can be stored; then `check_record` is called
-    limits_records: ClassVar[bool] = False
+    limits_records: bool = False
 
     def check_record(self, atom_detail: AtomDetail) -> None:
         """Check that this store can hold the record of an atom as a whole.

@@ -71,6 +71,7 @@ class SQLAlchemyBackend(base.Backend):
         self.engine = engine
         #: the family of the database, one of `sql.FAMILIES`
         self.family = sql.family_of(engine.dialect.name)
+        self.limits_records = self.family == "mysql"  # a statement has a limit there
         self._file = file
         self._sql_mode = settings.get("mysql_sql_mode")
         #: runs transactions
@@ -120,11 +121,6 @@ class SQLAlchemyBackend(base.Backend):
         self.rows.check_value(text, what)
         if self.limits_records:
             self._check_sizes([text], what)
-
-    @property
-    def limits_records(self) -> bool:  # type: ignore[override]
-        """Whether a record can be too large although each value in it can be stored: a statement has a limit."""
-        return self.family == "mysql"
 
     def check_record(self, atom_detail: AtomDetail) -> None:
         what = f"the record of atom '{atom_detail.name}'"
