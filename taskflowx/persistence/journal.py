@@ -52,9 +52,8 @@ class Journal:
         #: the retry budget in seconds of a commit in a run; None outside of a run
         self.patience: float | None = None
         self._impatient = False  # whether a commit gets a single attempt, however long that takes
-        self._silent: exceptions.StorageFailure | None = (
-            None  # the failure of an attempt that got no answer, at the end of a run
-        )
+        #: the failure of an attempt that got no answer, at the end of a run
+        self._silent: exceptions.StorageFailure | None = None
         self._reports: dict[str, AtomDetail] = {}  # by uuid of the atom
         self._timer: threading.Timer | None = None
         self._reported_at = -math.inf

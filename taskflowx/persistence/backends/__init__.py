@@ -134,13 +134,13 @@ def _parts(address: str) -> dict[str, Any]:
 
 
 def _backend_class(name: str, namespace: str) -> Callable[..., Any]:
-    if name in _BACKENDS and _names.ours(namespace) == BACKEND_NAMESPACE:
+    ours = _BACKENDS if _names.ours(namespace) == BACKEND_NAMESPACE else {}
+    if name in ours:
         return _import(name)
     registered = _names.plugins(namespace)
     for entry_point in registered:
         if entry_point.name == name:
             return entry_point.load()  # type: ignore[no-any-return]
-    ours = _BACKENDS if _names.ours(namespace) == BACKEND_NAMESPACE else {}
     known = sorted({*ours, *(entry_point.name for entry_point in registered)})
     msg = (
         f"Could not find backend {name}: No '{namespace}' driver found, looking for '{name}'\n"

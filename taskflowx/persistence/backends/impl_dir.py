@@ -62,9 +62,8 @@ class DirBackend(path_based.PathBasedBackend):
     :raises ValueError: when there is no path, or it begins with an unknown home folder
     """
 
-    SETTINGS: ClassVar[frozenset[str] | None] = frozenset(
-        {"path", "encoding", "sync", "max_cache_size"}
-    )  # the last is TaskFlow's; nothing is cached here
+    # The last is TaskFlow's; nothing is cached here.
+    SETTINGS: ClassVar[frozenset[str] | None] = frozenset({"path", "encoding", "sync", "max_cache_size"})
     DEFAULT_FILE_ENCODING: ClassVar[str] = "utf-8"
 
     def __init__(self, conf: dict[str, Any] | None) -> None:
@@ -89,9 +88,8 @@ class DirBackend(path_based.PathBasedBackend):
 
         scheme, _, address = str(self._conf.get("connection") or "").partition(":")
         path = urllib.parse.unquote(address.partition("?")[0]).removeprefix("//")
-        if scheme.strip().lower() == "file":  # such an address contains the path
-            path = path.removeprefix("localhost") if path.startswith("localhost/") else path
-        return path
+        is_local = scheme.strip().lower() == "file" and path.startswith("localhost/")
+        return path.removeprefix("localhost") if is_local else path
 
     def get_connection(self) -> Connection:
         return Connection(self)

@@ -224,9 +224,7 @@ def _limit_connecting(engine: sa.Engine, seconds: float) -> None:
         except TimeoutError:
             msg = f"{shown(engine.url)} does not answer"
             raise dialect.loaded_dbapi.OperationalError(msg) from None
-        if hasattr(
-            made, "_read_timeout"
-        ):  # PyMySQL's limit for the handshake, which would hold for long statements too
+        if hasattr(made, "_read_timeout"):  # PyMySQL's for the handshake, which would hold for long statements too
             made._read_timeout = None  # noqa: SLF001 - it has no other way
         return made
 
