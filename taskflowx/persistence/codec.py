@@ -14,12 +14,10 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, NoReturn, TypeVar
+from typing import Any, NamedTuple, NoReturn
 
 from taskflowx import exceptions
 from taskflowx.persistence import models
-
-_D = TypeVar("_D")
 
 _WAY_OUT = (
     "Plain data can be stored: None, bool, int, float, str, lists, and dicts whose keys are str. Return such data, or "
@@ -313,9 +311,10 @@ def load_atom(record: Any) -> models.AtomDetail:
 
     :raises Unreadable: when the record is invalid
     """
-    return _load(
-        "the details of an atom", lambda of: models.atom_detail_class(of["type"]).from_dict(of["atom"]), record
-    )
+    try:
+        return models.atom_detail_class(record["type"]).from_dict(record["atom"])
+    except _WRONG as error:
+        _unreadable("the details of an atom", record, error)
 
 
 def dump_flow(detail: models.FlowDetail, **extras: Any) -> str:
@@ -332,7 +331,10 @@ def load_flow(record: Any) -> models.FlowDetail:
 
     :raises Unreadable: when the record is invalid
     """
-    return _load("the details of a flow", models.FlowDetail.from_dict, record)
+    try:
+        return models.FlowDetail.from_dict(record)
+    except _WRONG as error:
+        _unreadable("the details of a flow", record, error)
 
 
 def dump_book(book: models.LogBook, **extras: Any) -> str:
@@ -349,7 +351,10 @@ def load_book(record: Any) -> models.LogBook:
 
     :raises Unreadable: when the record is invalid
     """
-    return _load("a book", functools.partial(models.LogBook.from_dict, unmarshal_time=True), record)
+    try:
+        return models.LogBook.from_dict(record, unmarshal_time=True)
+    except _WRONG as error:
+        _unreadable("a book", record, error)
 
 
 def _dump_with_meta(detail: models.FlowDetail | models.LogBook, record: dict[str, Any]) -> str:
@@ -360,13 +365,10 @@ def _dump_with_meta(detail: models.FlowDetail | models.LogBook, record: dict[str
         raise
 
 
-def _load(what: str, make: Callable[[Any], _D], record: Any) -> _D:
+def _unreadable(what: str, record: Any, error: Exception) -> NoReturn:
     try:
-        return make(record)
-    except _WRONG as error:
-        try:
-            text = str(record)[:200]
-        except (RecursionError, ValueError) as unshown:  # deeply nested, or a number of thousands of digits
-            text = f"({unshown})"
-        msg = f"Cannot read {what} from what is stored: {text}"
-        raise Unreadable(msg, error) from error
+        text = str(record)[:200]
+    except (RecursionError, ValueError) as unshown:  # deeply nested, or a number of thousands of digits
+        text = f"({unshown})"
+    msg = f"Cannot read {what} from what is stored: {text}"
+    raise Unreadable(msg, error) from error
