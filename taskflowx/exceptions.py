@@ -42,13 +42,12 @@ import builtins
 import sys
 import textwrap
 import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, TypeVar
 
 from taskflowx._util import arguments
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-
     from taskflowx.types.failure import Failure
 
 _E = TypeVar("_E", bound=BaseException)
@@ -361,27 +360,26 @@ _ROOM, _ROOM_FOR_ONE = 1900, 300
 
 def _listed(failures: tuple[Failure, ...], text_of: Callable[[Failure], str]) -> str:
     """Return the texts of failures; if they are long, their number and the first of them, shortened."""
-    texts, left = [], _ROOM
-    for failure in failures:
-        text = text_of(failure)
-        left -= _size(text) + 2
-        if left < 0:
-            break
-        texts.append(text)
-    else:
+    texts = _fitting(map(text_of, failures), _ROOM)
+    if len(texts) == len(failures):
         return ", ".join(texts)
     if len(failures) == 1:
         return _cut(text_of(failures[0]), _ROOM)
     room = max(_ROOM_FOR_ONE, _ROOM // len(failures) - 60)
-    texts, left = [], _ROOM - 50
-    for failure in failures:
-        text = _cut(text_of(failure), room)
-        left -= _size(text) + 2
-        if left < 0:
-            break
-        texts.append(text)
+    texts = _fitting((_cut(text_of(failure), room) for failure in failures), _ROOM - 50)
     more = f" and {len(failures) - len(texts):,} more" if len(texts) < len(failures) else ""
     return f"{len(failures):,} failures: {', '.join(texts)}{more}"
+
+
+def _fitting(texts: Iterable[str], room: int) -> list[str]:
+    """Return the first texts, as many as fit in so many bytes with commas between them."""
+    found = []
+    for text in texts:
+        room -= _size(text) + 2
+        if room < 0:
+            break
+        found.append(text)
+    return found
 
 
 def _kind_and_text(failure: Failure) -> str:

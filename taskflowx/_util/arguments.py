@@ -8,11 +8,8 @@ whatever the class: users' tests pass mocks.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NoReturn
-
-if TYPE_CHECKING:
-    from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, NoReturn
 
 #: flags of code objects, as in `inspect`, whose import takes longer than most imports here
 CO_VARKEYWORDS, CO_COROUTINE, CO_ASYNC_GENERATOR = 0x8, 0x80, 0x200

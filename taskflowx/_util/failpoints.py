@@ -6,10 +6,7 @@ there are no places on the fast paths of single atoms.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from collections.abc import Callable
 
 #: whether there is a listener
 on = False

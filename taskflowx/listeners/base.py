@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import abc
 import logging
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Self
 
 from taskflowx import states
@@ -19,7 +20,6 @@ from taskflowx.types.failure import Failure
 from taskflowx.types.notifier import Notifier
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from types import TracebackType
 
 LOG = logging.getLogger(__name__)
@@ -129,7 +129,27 @@ def _events(name: str, given: Iterable[str] | None) -> list[str]:
     return list(dict.fromkeys(events))
 
 
-class DumpingListener(Listener, abc.ABC):
+class UniformListener(Listener):
+    """Handles the transitions of the flow, of tasks and of retries alike: subclasses override `_tfx_receive`."""
+
+    def _flow_receiver(self, state: str, details: dict[str, Any]) -> None:
+        self._tfx_receive("flow", state, details)
+
+    def _task_receiver(self, state: str, details: dict[str, Any]) -> None:
+        self._tfx_receive("task", state, details)
+
+    def _retry_receiver(self, state: str, details: dict[str, Any]) -> None:
+        self._tfx_receive("retry", state, details)
+
+    def _tfx_receive(self, kind: str, state: str, details: dict[str, Any]) -> None:
+        """Handle a transition.
+
+        :param kind: 'flow', 'task' or 'retry'
+        :param details: among them the name and the uuid, which begin with the kind
+        """
+
+
+class DumpingListener(UniformListener, abc.ABC):
     """Formats a line for each transition; subclasses write it."""
 
     @abc.abstractmethod
@@ -140,26 +160,10 @@ class DumpingListener(Listener, abc.ABC):
         :param kwargs: `exc_info` with a result: that of a failure, or None
         """
 
-    def _flow_receiver(self, state: str, details: dict[str, Any]) -> None:
-        self._dump(
-            "%s has moved flow '%s' (%s) into state '%s' from state '%s'",
-            self._engine,
-            details["flow_name"],
-            details["flow_uuid"],
-            state,
-            details["old_state"],
-        )
-
-    def _task_receiver(self, state: str, details: dict[str, Any]) -> None:
-        self._tfx_dump_atom("task", state, details)
-
-    def _retry_receiver(self, state: str, details: dict[str, Any]) -> None:
-        self._tfx_dump_atom("retry", state, details)
-
-    def _tfx_dump_atom(self, kind: str, state: str, details: dict[str, Any]) -> None:
+    def _tfx_receive(self, kind: str, state: str, details: dict[str, Any]) -> None:
         message = f"%s has moved {kind} '%s' (%s) into state '%s' from state '%s'"
         facts = (self._engine, details[f"{kind}_name"], details[f"{kind}_uuid"], state, details["old_state"])
-        if state not in FINISH_STATES:
+        if kind == "flow" or state not in FINISH_STATES:
             self._dump(message, *facts)
             return
         result = details.get("result")

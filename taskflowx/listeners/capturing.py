@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import Any
 
 from taskflowx import formatters
 from taskflowx._util import arguments
 from taskflowx.listeners import base
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
-
-class CaptureListener(base.Listener):
+class CaptureListener(base.UniformListener):
     """Appends transitions to `values`.
 
     :param capture_flow: whether to record transitions of the flow
@@ -48,9 +46,11 @@ class CaptureListener(base.Listener):
             flow_listen_for if capture_flow else (),
             retry_listen_for if capture_retry else (),
         )
-        self._skip_tasks = formatters.names_of(skip_tasks, "skip_tasks")
-        self._skip_retries = formatters.names_of(skip_retries, "skip_retries")
-        self._skip_flows = formatters.names_of(skip_flows, "skip_flows")
+        self._tfx_skipped = {
+            "task": formatters.names_of(skip_tasks, "skip_tasks"),
+            "retry": formatters.names_of(skip_retries, "skip_retries"),
+            "flow": formatters.names_of(skip_flows, "skip_flows"),
+        }
         if values is not None:
             arguments.check_like("values", values, ("append",), "a list, or None")
         self.values: Any = [] if values is None else values
@@ -63,14 +63,7 @@ class CaptureListener(base.Listener):
         """
         return (kind, state, details)
 
-    def _flow_receiver(self, state: str, details: dict[str, Any]) -> None:
-        if details["flow_name"] not in self._skip_flows:
-            self.values.append(self._format_capture(self.FLOW, state, details))
-
-    def _task_receiver(self, state: str, details: dict[str, Any]) -> None:
-        if details["task_name"] not in self._skip_tasks:
-            self.values.append(self._format_capture(self.TASK, state, details))
-
-    def _retry_receiver(self, state: str, details: dict[str, Any]) -> None:
-        if details["retry_name"] not in self._skip_retries:
-            self.values.append(self._format_capture(self.RETRY, state, details))
+    def _tfx_receive(self, kind: str, state: str, details: dict[str, Any]) -> None:
+        if details[f"{kind}_name"] not in self._tfx_skipped[kind]:
+            named = {"flow": self.FLOW, "task": self.TASK, "retry": self.RETRY}[kind]
+            self.values.append(self._format_capture(named, state, details))

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from taskflowx import exceptions, states
 from taskflowx._util import arguments
 from taskflowx.listeners import base
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 LOG = logging.getLogger(__name__)
 

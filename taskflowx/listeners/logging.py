@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import Any
 
 from taskflowx import formatters, states
 from taskflowx._util import arguments
 from taskflowx.listeners import base
 from taskflowx.types.failure import Failure
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 LOG = logging.getLogger(__name__)
 
@@ -51,7 +49,7 @@ def _check_log(log: Any, **levels: Any) -> None:
         arguments.check_type(name, level, int, "the number of a level, such as logging.DEBUG")
 
 
-class DynamicLoggingListener(base.Listener):
+class DynamicLoggingListener(base.UniformListener):
     """Logs a line for each transition, at a level that depends on it, with descriptions of failures.
 
     Ordinary transitions are logged at `level`. A failure is logged at `failure_level`, with its exception and the atoms
@@ -99,33 +97,14 @@ class DynamicLoggingListener(base.Listener):
             )
         self._fail_formatter = fail_formatter
 
-    def _level_of(self, state: str) -> int:
-        return self._failure_level if state in _BAD_STATES else self._level
-
-    def _flow_receiver(self, state: str, details: dict[str, Any]) -> None:
-        self._logger.log(
-            self._level_of(state),
-            "Flow '%s' (%s) transitioned into state '%s' from state '%s'",
-            details["flow_name"],
-            details["flow_uuid"],
-            state,
-            details["old_state"],
-        )
-
-    def _task_receiver(self, state: str, details: dict[str, Any]) -> None:
-        self._log_atom("task", state, details)
-
-    def _retry_receiver(self, state: str, details: dict[str, Any]) -> None:
-        self._log_atom("retry", state, details)
-
-    def _log_atom(self, kind: str, state: str, details: dict[str, Any]) -> None:
-        level = self._level_of(state)
-        if not self._logger.isEnabledFor(level):
+    def _tfx_receive(self, kind: str, state: str, details: dict[str, Any]) -> None:
+        level = self._failure_level if state in _BAD_STATES else self._level
+        if kind != "flow" and not self._logger.isEnabledFor(level):
             return
         name = details[f"{kind}_name"]
         message = f"{kind.capitalize()} '%s' (%s) transitioned into state '%s' from state '%s'"
         facts: tuple[Any, ...] = (name, details[f"{kind}_uuid"], state, details["old_state"])
-        if state not in base.FINISH_STATES:
+        if kind == "flow" or state not in base.FINISH_STATES:
             self._logger.log(level, message, *facts)
             return
         result = details.get("result")

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import sys
 import traceback
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import Any
 
 from taskflowx.listeners import base
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 
 class PrintingListener(base.DumpingListener):

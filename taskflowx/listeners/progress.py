@@ -19,6 +19,7 @@ import math
 import operator
 import threading
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import states
@@ -26,8 +27,6 @@ from taskflowx._util import arguments
 from taskflowx.listeners import base
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from rich.console import Console, ConsoleOptions, OverflowMethod
     from rich.live import Live
     from rich.text import Text
@@ -194,7 +193,9 @@ class ProgressBarListener(base.Listener):
             timer.cancel()
         with self._undisturbed():
             try:
-                self._see_the_end(state)
+                self._state, self._ended_at = state, time.monotonic()
+                # After a success there is nothing to count.
+                self._seen_last = _Look(self._total(), self._total()) if state == states.SUCCESS else self._look()
                 if live is None:
                     crop = self._console.is_terminal  # a log has room for everything
                     overflow: OverflowMethod = "ellipsis" if crop else "ignore"
@@ -204,11 +205,6 @@ class ProgressBarListener(base.Listener):
             finally:
                 if live is not None:
                     live.stop()  # draws once more
-
-    def _see_the_end(self, state: str) -> None:
-        self._state, self._ended_at = state, time.monotonic()
-        # After a success there is nothing to count.
-        self._seen_last = _Look(self._total(), self._total()) if state == states.SUCCESS else self._look()
 
     @contextlib.contextmanager
     def _undisturbed(self) -> Iterator[None]:

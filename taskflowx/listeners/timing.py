@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from taskflowx import exceptions, states
 from taskflowx._util import arguments
 from taskflowx.listeners import base
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 LOG = logging.getLogger(__name__)
 
@@ -65,12 +62,7 @@ class DurationListener(base.Listener):
         :param item_type: 'flow' or 'task'
         :param state: the state that it ended in
         """
-        storage = self._engine.storage
-        if item_type == "flow":
-            _keep("duration update", {"duration": timer.elapsed()}, "flow", item_name, storage.update_flow_metadata)
-        else:
-            update = functools.partial(storage.update_atom_metadata, item_name)
-            _keep("duration update", {"duration": timer.elapsed()}, item_type, item_name, update)
+        _keep(self._engine, "duration update", {"duration": timer.elapsed()}, item_type, item_name)
 
     def _task_receiver(self, state: str, details: dict[str, Any]) -> None:
         self._receiver("task", details["task_name"], state)
@@ -111,32 +103,27 @@ class PrintingDurationListener(DurationListener):
             self._printer(f"'{item_name}' {item_type} started.")
 
 
-class EventTimeListener(base.Listener):
+class EventTimeListener(base.UniformListener):
     """Stores as `<STATE>-timestamp`, in the metadata of the flow and of each atom, when it last entered each state.
 
     Times are in seconds since the epoch.
     """
 
-    def _flow_receiver(self, state: str, details: dict[str, Any]) -> None:
-        update = self._engine.storage.update_flow_metadata
-        _keep("timestamp", {f"{state}-timestamp": time.time()}, "flow", details["flow_name"], update)
-
-    def _task_receiver(self, state: str, details: dict[str, Any]) -> None:
-        self._record_atom_event(state, details["task_name"])
-
-    def _retry_receiver(self, state: str, details: dict[str, Any]) -> None:
-        self._record_atom_event(state, details["retry_name"])
-
-    def _record_atom_event(self, state: str, atom_name: str) -> None:
-        update = functools.partial(self._engine.storage.update_atom_metadata, atom_name)
-        _keep("timestamp", {f"{state}-timestamp": time.time()}, "atom", atom_name, update)
+    def _tfx_receive(self, kind: str, state: str, details: dict[str, Any]) -> None:
+        name, kind = details[f"{kind}_name"], "flow" if kind == "flow" else "atom"
+        _keep(self._engine, "timestamp", {f"{state}-timestamp": time.time()}, kind, name)
 
 
-def _keep(
-    what: str, facts: dict[str, float], kind: str, name: str, update: Callable[[dict[str, float]], object]
-) -> None:
-    """Store values in metadata; an error of the store is logged, as a measurement must not stop a run."""
+def _keep(engine: Any, what: str, facts: dict[str, float], kind: str, name: str) -> None:
+    """Store values in the metadata of a flow or an atom.
+
+    An error of the store is logged, as a measurement must not stop a run.
+    """
+    storage = engine.storage
     try:
-        update(facts)
+        if kind == "flow":
+            storage.update_flow_metadata(facts)
+        else:
+            storage.update_atom_metadata(name, facts)
     except exceptions.StorageFailure:
         LOG.warning("Failure to store %s %s for %s %s", what, facts, kind, name, exc_info=True)

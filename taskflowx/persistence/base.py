@@ -10,13 +10,12 @@ driver's error as cause.
 from __future__ import annotations
 
 import abc
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from taskflowx import exceptions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-
     from taskflowx.persistence.models import AtomDetail, FlowDetail, LogBook
     from taskflowx.persistence.owners import Owner
 
@@ -60,7 +59,7 @@ class Backend(abc.ABC):
         codec.dumps(value, what)
 
     #: whether a record can be too large although each value in it can be stored; then `check_record` is called
-    limits_records: ClassVar[bool] = False
+    limits_records: bool = False
 
     def check_record(self, atom_detail: AtomDetail) -> None:
         """Check that this store can hold the record of an atom as a whole.
@@ -107,6 +106,7 @@ class Connection(abc.ABC):
 
         :raises NotFound: when it is not stored yet
         :raises NotImplementedError: when the stored one is of another kind
+        :raises OwnershipFailure: while its flow is running
         """
 
     @abc.abstractmethod
@@ -117,13 +117,15 @@ class Connection(abc.ABC):
 
         :raises NotFound: when it is not stored yet
         :raises Duplicate: when a detail in it is stored in another flow
+        :raises OwnershipFailure: when another owner runs it, or has written it since it was read
         """
 
     @abc.abstractmethod
     def save_logbook(self, book: LogBook) -> LogBook:
         """Store a book with all its content, merged into the stored one; returns the book.
 
-        Stored content that is not in the book stays.
+        Stored content that is not in the book stays, and so does a run that has been written since it was read, or is
+        in progress; the log names it.
 
         :raises Duplicate: when a detail in it is stored in another book or flow
         """
@@ -155,14 +157,16 @@ class Connection(abc.ABC):
 
     @abc.abstractmethod
     def get_logbooks(self, lazy: bool = False) -> Iterator[LogBook]:
-        """Iterate over all books.
+        """Iterate over all books; an unreadable one is skipped, and an error that names it is logged.
 
         :param lazy: whether to omit the details of their flows
         """
 
     @abc.abstractmethod
     def get_flows_for_book(self, book_uuid: str, lazy: bool = False) -> Iterator[FlowDetail]:
-        """Iterate over the details of the flows in a book.
+        """Iterate over the details of the flows in a book, in the order in which they were added.
+
+        An unreadable one is skipped, and an error that names it is logged.
 
         :param lazy: whether to omit the details of their atoms
         :raises NotFound: when there is no such book

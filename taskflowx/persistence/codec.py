@@ -13,13 +13,11 @@ from __future__ import annotations
 
 import functools
 import json
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, NoReturn
 
 from taskflowx import exceptions
 from taskflowx.persistence import models
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 _WAY_OUT = (
     "Plain data can be stored: None, bool, int, float, str, lists, and dicts whose keys are str. Return such data, or "

@@ -14,14 +14,12 @@ import datetime as dt
 import itertools
 import operator
 import os
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from collections.abc import Iterable, Iterator
+from typing import Any, ClassVar, Self
 
 from taskflowx import exceptions, states
 from taskflowx._util import arguments
 from taskflowx.types.failure import Failure
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
 
 #: metadata key of a task whose result was discarded, as no atom needs it any more; removed with its next result
 META_LET_GO = "let_go"
@@ -387,11 +385,7 @@ class RetryDetail(AtomDetail):
 
         :raises NotFound: when there was no attempt
         """
-        try:
-            return self.results[-1][0]
-        except IndexError as error:
-            msg = "Last results not found"
-            raise exceptions.NotFound(msg, error) from error
+        return self._last(0, "results")
 
     @property
     def last_failures(self) -> dict[str, Failure]:
@@ -399,10 +393,13 @@ class RetryDetail(AtomDetail):
 
         :raises NotFound: when there was no attempt
         """
+        return self._last(1, "failures")  # type: ignore[no-any-return]
+
+    def _last(self, part: int, what: str) -> Any:
         try:
-            return self.results[-1][1]  # type: ignore[no-any-return]
+            return self.results[-1][part]
         except IndexError as error:
-            msg = "Last failures not found"
+            msg = f"Last {what} not found"
             raise exceptions.NotFound(msg, error) from error
 
     def note_failure(self, failures: dict[str, Failure]) -> None:
@@ -414,11 +411,7 @@ class RetryDetail(AtomDetail):
         self.results = [(value, dict(failures)) for value, failures in self.results]
 
     def merge(self, other: AtomDetail, deep_copy: bool = False) -> Self:
-        """Copy all attributes of another detail of a retry; the history becomes a list of its own, as it grows.
-
-        :param deep_copy: whether the metadata is copied rather than shared
-        :raises NotImplementedError: when the other one is of another kind
-        """
+        """Merge as the base class does; the history becomes a list of its own, as it grows."""
         super().merge(other, deep_copy)
         if other is not self:
             self._own_history()
@@ -439,10 +432,7 @@ class RetryDetail(AtomDetail):
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
-        """Make a detail from the result of `to_dict`.
-
-        :raises KeyError, TypeError, ValueError: when it is invalid; names the part
-        """
+        """Make a detail of a retry as the base class does."""
         made = super().from_dict(data)
         history = data.get("results")
         if history is None:

@@ -12,6 +12,7 @@ import functools
 import math
 import threading
 import time
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import exceptions
@@ -19,8 +20,6 @@ from taskflowx._util import failpoints, logs
 from taskflowx.persistence import owners
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
     import tenacity
 
     from taskflowx.persistence.models import AtomDetail, FlowDetail
@@ -53,9 +52,8 @@ class Journal:
         #: the retry budget in seconds of a commit in a run; None outside of a run
         self.patience: float | None = None
         self._impatient = False  # whether a commit gets a single attempt, however long that takes
-        self._silent: exceptions.StorageFailure | None = (
-            None  # the failure of an attempt that got no answer, at the end of a run
-        )
+        #: the failure of an attempt that got no answer, at the end of a run
+        self._silent: exceptions.StorageFailure | None = None
         self._reports: dict[str, AtomDetail] = {}  # by uuid of the atom
         self._timer: threading.Timer | None = None
         self._reported_at = -math.inf
@@ -129,9 +127,11 @@ class Journal:
         if self.patience is None:
             stop |= tenacity.stop_after_attempt(self._attempts)
 
-        def write(failure: exceptions.StorageFailure | None) -> None:
-            if failure is not None:
-                raise failure
+        failures = [first]
+
+        def write() -> None:
+            if failures:  # the attempt that was made already is the first of these
+                raise failures.pop()
             self._write(details, ends)
 
         def warn(state: tenacity.RetryCallState) -> None:
@@ -142,7 +142,6 @@ class Journal:
                 state.outcome and state.outcome.exception(),
             )
 
-        failures = [None, first]  # the attempt that was made already is the first of these
         tenacity.Retrying(
             retry=tenacity.retry_if_exception(lambda e: isinstance(e, exceptions.StorageFailure) and e.may_pass),
             wait=tenacity.wait_random_exponential(multiplier=_FIRST_PAUSE, max=_LONGEST_PAUSE),
@@ -150,7 +149,7 @@ class Journal:
             before_sleep=warn,
             sleep=_pause,
             reraise=True,
-        )(lambda: write(failures.pop() if failures else None))
+        )(write)
 
     # -- ownership ---------------------------------------------------------------------------------
 

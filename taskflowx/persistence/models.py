@@ -6,7 +6,8 @@ import copy
 import datetime as dt
 import os
 import threading
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Iterable, Iterator
+from typing import Any, Self
 
 from taskflowx import states
 from taskflowx._util import arguments
@@ -26,9 +27,6 @@ from taskflowx.persistence.details import (
     marshal,
     utcnow,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
 
 __all__ = [
     "ATOM_TYPES",

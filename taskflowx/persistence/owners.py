@@ -22,6 +22,7 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -29,8 +30,6 @@ from taskflowx import exceptions, states
 from taskflowx._util import logs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from taskflowx.persistence.models import FlowDetail
 
 LOG = logs.calm(__name__)
@@ -95,7 +94,6 @@ class Owner:
         #: the end of its lease
         self.expires = 0.0
         self._number = next(_numbers)
-        self._named: tuple[int, str] | None = None  # a process id, and the name in that process
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.lease,)  # a copy is another owner
@@ -103,10 +101,7 @@ class Owner:
     @property
     def name(self) -> str:
         """The name in the store."""
-        pid, named = os.getpid(), self._named
-        if named is None or named[0] != pid:
-            self._named = named = pid, f"{_this_process(pid)}/{self._number}"
-        return named[1]
+        return f"{_this_process(os.getpid())}/{self._number}"
 
     def following(self, detail: FlowDetail, now: float) -> Claim:
         """Return the claim of the next write of a run, if the store still has the known version."""

@@ -32,16 +32,15 @@ import abc
 import collections
 import os
 import time
+from collections.abc import Callable, Iterable, MutableMapping
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 from taskflowx import exceptions, states
 from taskflowx._util import arguments, failpoints, logs
 from taskflowx.persistence import base, codec, models, owners
-from taskflowx.persistence.path_histories import Change, Changes, Histories, Written
-from taskflowx.persistence.path_tree import LAST, Place
+from taskflowx.persistence.path_tree import LAST, Change, Changes, PathTree, Place, Written
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, MutableMapping
     from contextlib import AbstractContextManager
 
 LOG = logs.calm(__name__)
@@ -89,7 +88,7 @@ class _Parent(NamedTuple):
     links: frozenset[str]
 
 
-class PathBasedConnection(Histories, abc.ABC):
+class PathBasedConnection(PathTree, abc.ABC):
     """A connection to a store that lays its records out under one path; drivers implement operations on one path.
 
     :param backend: the store
@@ -116,14 +115,8 @@ class PathBasedConnection(Histories, abc.ABC):
     # -- writing -----------------------------------------------------------------------------------
 
     def save_logbook(self, book: models.LogBook) -> models.LogBook:
-        """Store a book with all its content, merged into the stored one.
-
-        A run that has been written since it was read, or is in progress, stays as it is stored; the log names it.
-
-        :raises Duplicate: when a detail in it is stored in another book or flow
-        """
         arguments.check_like("book", book, ("uuid", "created_at"), "a LogBook")
-        path = self._place_of(self._book_path, book.uuid)
+        path = self._place_of(self.book_path, book.uuid)
         for claim, detail in self._transact(path, lambda transaction: self._save_book(path, book, transaction)):
             owners.writer_of(detail).took(claim, detail)
         return book
@@ -135,14 +128,14 @@ class PathBasedConnection(Histories, abc.ABC):
         all_changes: Changes = {}
         self._stage(all_changes, path, book, codec.load_book, insert=True)
         of_book = dict(all_changes)
-        parent = self._parent_at(self._book_path, path)
+        parent = self._parent_at(self.book_path, path)
         now = time.time()
         of_flows: list[tuple[models.FlowDetail, str, Changes]] = []
         for place, detail in enumerate(book):
             changes = collections.ChainMap({}, all_changes)
             self._stage_flow(changes, detail, insert=True, parent=parent, index=now + place / 1e6)
             if changes.maps[0]:
-                of_flows.append((detail, self._join_path(self._flow_path, detail.uuid), dict(changes.maps[0])))
+                of_flows.append((detail, self._join_path(self.flow_path, detail.uuid), dict(changes.maps[0])))
                 all_changes.update(changes.maps[0])
         claims = []
         self._write(of_book, transaction)
@@ -152,44 +145,36 @@ class PathBasedConnection(Histories, abc.ABC):
                 continue
             with self._within(flow_path, transaction) as inner:
                 try:
-                    claim = self._next_claim(detail)
+                    claim = self._write_flow(detail, flow_path, mine, inner)
                 except exceptions.OwnershipFailure as error:
                     LOG.warning("In book '%s' a run is not overwritten: %s", book.name, error)
                     continue
                 if claim is not None:
-                    self._set_claim(detail.uuid, claim, inner)
                     claims.append((claim, detail))
-                self._write_turn(flow_path, mine, inner)
         return claims
 
     def add_flow_details(self, book: models.LogBook, flow_detail: models.FlowDetail) -> None:
-        """Store a new record of a flow in a book, and the book if it is not stored yet.
-
-        :raises Duplicate: when the record is stored already
-        """
         arguments.check_like("book", book, ("uuid", "created_at"), "a LogBook")
         arguments.check_like("flow_detail", flow_detail, ("uuid", "meta"), "a FlowDetail")
-        path = self._place_of(self._book_path, book.uuid)
+        path = self._place_of(self.book_path, book.uuid)
 
         def change(transaction: Any) -> None:
             changes: Changes = {}
             self._stage(changes, path, book, codec.load_book, insert=True)
             # Its siblings are not listed: the list would be as long as the book.
-            parent = _Parent(self._book_path, path, frozenset())
+            parent = _Parent(self.book_path, path, frozenset())
             self._stage_flow(changes, flow_detail, insert=True, parent=parent, index=time.time(), only_new=True)
             self._write(changes, transaction)
 
         self._transact(path, change)
 
     def update_flow_details(self, flow_detail: models.FlowDetail, ignore_missing: bool = False) -> models.FlowDetail:
-        """Merge a flow's detail into the stored one, and write the details of its atoms, new ones too.
+        """Merge a flow's detail into the stored one, as the base class does.
 
         :param ignore_missing: whether a new detail is stored, in no book
-        :raises Duplicate: when a detail in it is stored in another flow
-        :raises OwnershipFailure: when another owner runs it, or has done so since it was read
         """
         arguments.check_like("flow_detail", flow_detail, ("uuid", "meta"), "a FlowDetail")
-        path = self._place_of(self._flow_path, flow_detail.uuid)
+        path = self._place_of(self.flow_path, flow_detail.uuid)
 
         def change(transaction: Any) -> tuple[models.FlowDetail, owners.Claim | None]:
             changes: Changes = {}
@@ -197,11 +182,7 @@ class PathBasedConnection(Histories, abc.ABC):
             if path in changes and changes[path].is_new:
                 self._write(changes, transaction)
                 return stored, None
-            claim = self._next_claim(flow_detail)
-            if claim is not None:
-                self._set_claim(flow_detail.uuid, claim, transaction)
-            self._write_turn(path, changes, transaction)
-            return stored, claim
+            return stored, self._write_flow(flow_detail, path, changes, transaction)
 
         stored, claim = self._transact(path, change)
         if claim is not None:
@@ -210,19 +191,18 @@ class PathBasedConnection(Histories, abc.ABC):
         return stored
 
     def update_atom_details(self, atom_detail: models.AtomDetail, ignore_missing: bool = False) -> models.AtomDetail:
-        """Merge an atom's detail into the stored one.
+        """Merge an atom's detail into the stored one, as the base class does.
 
         :param ignore_missing: whether a new detail is stored, in no flow
-        :raises OwnershipFailure: when its flow is running
         """
         arguments.check_like("atom_detail", atom_detail, ("uuid", "intention"), "a TaskDetail or RetryDetail")
-        path = self._place_of(self._atom_path, atom_detail.uuid)
+        path = self._place_of(self.atom_path, atom_detail.uuid)
 
         def change(transaction: Any) -> models.AtomDetail:
             changes: Changes = {}
             stored = self._stage(changes, path, atom_detail, codec.load_atom, insert=ignore_missing)
             for flow in filter(None, [change.flow for change in changes.values()]):
-                with self._within(self._place_of(self._flow_path, flow), transaction) as inner:
+                with self._within(self._place_of(self.flow_path, flow), transaction) as inner:
                     what = f"The flow '{flow}' of atom '{atom_detail.name}'"
                     owners.check_free(self._get_claim(flow), what, time.time())
                     self._pin_claim(flow, inner)
@@ -240,7 +220,7 @@ class PathBasedConnection(Histories, abc.ABC):
         owner: owners.Owner | None = None,
     ) -> None:
         """Write the changes of one step of a run; the flow after its atoms, as it may say that they are done."""
-        flow_path = self._place_of(self._flow_path, flow_detail.uuid)
+        flow_path = self._place_of(self.flow_path, flow_detail.uuid)
         details = list(atom_details)
 
         def change(transaction: Any) -> owners.Claim | None:
@@ -253,7 +233,7 @@ class PathBasedConnection(Histories, abc.ABC):
             at_rest = flow_detail.state in states.AT_REST
             parted = self._parted(flow_detail) if at_rest else []
             for detail in (*details, *(each for each in parted if each not in details)):
-                path = self._place_of(self._atom_path, detail.uuid)
+                path = self._place_of(self.atom_path, detail.uuid)
                 try:
                     if not self._stage_history(changes, path, detail, flow_detail.uuid, at_rest=at_rest):
                         self._stage(changes, path, detail, codec.load_atom, flow=flow_detail.uuid)
@@ -267,7 +247,7 @@ class PathBasedConnection(Histories, abc.ABC):
                 self._set_claim(flow_detail.uuid, claim, transaction)
             self._write_turn(flow_path, changes | of_flow, transaction)
             for detail in parted:
-                if self._join_path(self._atom_path, detail.uuid) not in self._backend.written:
+                if self._join_path(self.atom_path, detail.uuid) not in self._backend.written:
                     self._del_tree(self._join_path(self._attempt_path, detail.uuid), transaction)
             return claim
 
@@ -276,23 +256,28 @@ class PathBasedConnection(Histories, abc.ABC):
             owner.took(claim, flow_detail)
 
     def renew(self, flow_uuid: str, owner: owners.Owner, expires: float) -> None:
-        """Extend the lease of a run's owner; does nothing for a former owner."""
-
         def change(transaction: Any) -> None:
             claim = self._get_claim(flow_uuid)
             if claim is not None and claim.owner == owner.name and claim.expires > 0:
                 self._set_claim(flow_uuid, claim._replace(expires=expires), transaction)
 
-        self._transact(self._place_of(self._flow_path, flow_uuid), change)
+        self._transact(self._place_of(self.flow_path, flow_uuid), change)
 
-    def _next_claim(self, detail: models.FlowDetail) -> owners.Claim | None:
-        """Return the claim of the next write of a record outside of a run; None where the object itself is kept.
+    def _write_flow(
+        self, detail: models.FlowDetail, path: str, changes: Changes, transaction: Any
+    ) -> owners.Claim | None:
+        """Write the record of a stored flow outside of a run.
+
+        Returns the new claim; None where the store keeps this very object.
 
         :raises OwnershipFailure: when another owner runs it, or has done so since it was read
         """
-        if self._is_held(detail):
-            return None
-        return owners.writer_of(detail).checked(self._get_claim(detail.uuid), detail, time.time())
+        claim = None
+        if not self._is_held(detail):
+            claim = owners.writer_of(detail).checked(self._get_claim(detail.uuid), detail, time.time())
+            self._set_claim(detail.uuid, claim, transaction)
+        self._write_turn(path, changes, transaction)
+        return claim
 
     def _stage_flow(
         self,
@@ -308,15 +293,15 @@ class PathBasedConnection(Histories, abc.ABC):
 
         The arguments are those of `_stage`.
         """
-        path = self._place_of(self._flow_path, detail.uuid)
+        path = self._place_of(self.flow_path, detail.uuid)
         stored = self._stage(
             changes, path, detail, codec.load_flow, insert=insert, parent=parent, index=index, only_new=only_new
         )
-        this = _Parent(self._flow_path, path, frozenset()) if only_new else self._parent_at(self._flow_path, path)
+        this = _Parent(self.flow_path, path, frozenset()) if only_new else self._parent_at(self.flow_path, path)
         atoms = [
             self._stage(
                 changes,
-                self._place_of(self._atom_path, atom_detail.uuid),
+                self._place_of(self.atom_path, atom_detail.uuid),
                 atom_detail,
                 codec.load_atom,
                 insert=True,
@@ -405,19 +390,18 @@ class PathBasedConnection(Histories, abc.ABC):
     # -- the whole store ---------------------------------------------------------------------------
 
     def destroy_logbook(self, book_uuid: str) -> None:
-        """Remove a book with all its content."""
-        path = self._place_of(self._book_path, book_uuid)
+        path = self._place_of(self.book_path, book_uuid)
 
         def change(transaction: Any) -> None:
             # Bottom-up: a partly removed book can be removed again.
             parted = frozenset(self._names(self._attempt_path))
             for flow_uuid in self._get_children(path):
-                flow_path = self._join_path(self._flow_path, flow_uuid)
+                flow_path = self._join_path(self.flow_path, flow_uuid)
                 with self._within(flow_path, transaction) as inner:
                     for atom_uuid in self._names(flow_path):
                         if atom_uuid in parted:
                             self._del_tree(self._join_path(self._attempt_path, atom_uuid), inner)
-                        self._del_tree(self._join_path(self._atom_path, atom_uuid), inner)
+                        self._del_tree(self._join_path(self.atom_path, atom_uuid), inner)
                     self._del_tree(flow_path, inner)
                     self._del_tree(self._join_path(self._run_path, flow_uuid), inner)
             self._del_tree(path, transaction)
@@ -425,19 +409,18 @@ class PathBasedConnection(Histories, abc.ABC):
         self._transact(path, change)
 
     def clear_all(self) -> None:
-        """Remove everything that is stored."""
         with self._transaction(self._backend.path) as transaction:
-            for path in (self._book_path, self._flow_path, self._atom_path, self._run_path, self._attempt_path):
+            for path in (self.book_path, self.flow_path, self.atom_path, self._run_path, self._attempt_path):
                 self._del_tree(path, transaction)
         self.upgrade()
 
     def upgrade(self) -> None:
         """Make the paths of the collections."""
-        for path in (self._book_path, self._flow_path, self._atom_path):
+        for path in (self.book_path, self.flow_path, self.atom_path):
             self._ensure_path(path)
 
     def close(self) -> None:
-        """Close this connection; drivers release what they hold open."""
+        """Do nothing: a driver that holds something open releases it."""
 
 
 def _duplicate(detail: Any) -> exceptions.Duplicate:

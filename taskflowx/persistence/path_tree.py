@@ -1,9 +1,12 @@
-"""A tree of paths with the records of runs, in the layout of `path_based`: operations on one path, and reading.
+"""A tree of paths with the records of runs, in the layout of `path_based`: operations on one path, reading, histories.
 
 Drivers implement operations on one path. What must stay true:
 
 - Reading a damaged record raises an error with its path. Iterating over records skips a damaged one, and logs an error
   that names it. A flow or a book is never read without a damaged part: that part would look as if it had never run.
+- Of a long history of a retry, finished attempts are written once, beside the record, which says how many these are and
+  is written after them; so leftovers of a writer that has died are not read, and are overwritten. The cache of the last
+  written record is used only if the store still has that very record.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import abc
 import contextlib
 import math
 import time
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from taskflowx import exceptions
@@ -19,7 +23,6 @@ from taskflowx._util import logs
 from taskflowx.persistence import base, codec, models, owners
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
 LOG = logs.calm(__name__)
@@ -29,6 +32,8 @@ _D = TypeVar("_D", models.LogBook, models.FlowDetail, models.AtomDetail)
 
 #: how many attempts of a retry are kept together beside its record
 CHUNK = 32
+_LONG_HISTORY = 8  # attempts
+_MOST_WRITTEN = 16  # the size of the cache: records of retries
 
 #: the position of records without one: those that TaskFlow wrote
 LAST = float("inf")
@@ -42,6 +47,26 @@ class Place(NamedTuple):
     past: int = 0  # of a retry: how many of its attempts are beside the record
 
 
+class Change(NamedTuple):
+    """A record that is to be written."""
+
+    link: str | None  # made before the record, when it is new in its parent
+    kept: Any  # the stored form, of `_pack`
+    is_new: bool  # whether nothing was stored at its path
+    flow: str | None = None  # of an atom: the uuid of its flow, if known
+
+
+Changes = dict[str, Change]  # by path, in the order of writing
+
+
+class Written(NamedTuple):
+    """The last written state of a retry with a history."""
+
+    kept: Any
+    place: Place
+    last: Any  # the last of the attempts beside the record, which identifies the history
+
+
 class PathTree(base.Connection, abc.ABC):
     """Reads records that lie under one path.
 
@@ -50,31 +75,16 @@ class PathTree(base.Connection, abc.ABC):
 
     def __init__(self, backend: Any) -> None:
         self._backend = backend
-        self._book_path = self._join_path(backend.path, "books")
-        self._flow_path = self._join_path(backend.path, "flow_details")
-        self._atom_path = self._join_path(backend.path, "atom_details")
+        #: the paths of the books, and of the details of flows and atoms
+        self.book_path: str = self._join_path(backend.path, "books")
+        self.flow_path: str = self._join_path(backend.path, "flow_details")
+        self.atom_path: str = self._join_path(backend.path, "atom_details")
         self._run_path = self._join_path(backend.path, "taskflowx_runs")
         self._attempt_path = self._join_path(backend.path, "taskflowx_attempts")
 
     @property
     def backend(self) -> Any:
-        """The store of this connection."""
         return self._backend
-
-    @property
-    def book_path(self) -> str:
-        """The path of the books."""
-        return self._book_path
-
-    @property
-    def flow_path(self) -> str:
-        """The path of the details of flows."""
-        return self._flow_path
-
-    @property
-    def atom_path(self) -> str:
-        """The path of the details of atoms."""
-        return self._atom_path
 
     # -- methods of a driver -----------------------------------------------------------------------
 
@@ -215,30 +225,27 @@ class PathTree(base.Connection, abc.ABC):
     # -- reading -----------------------------------------------------------------------------------
 
     def get_logbooks(self, lazy: bool = False) -> Iterator[models.LogBook]:
-        """Iterate over all books; an unreadable one is named in the log."""
-        for book_uuid in self._names(self._book_path):
+        for book_uuid in self._names(self.book_path):
             with self._going_on():
                 yield self.get_logbook(book_uuid, lazy)
 
     def get_logbook(self, book_uuid: str, lazy: bool = False) -> models.LogBook:
-        """Return a book."""
-        path = self._place_of(self._book_path, book_uuid)
+        path = self._place_of(self.book_path, book_uuid)
         with self._reading(path):
             book, _ = self._read(path, codec.load_book)
             if lazy:
                 return book
             updated_at = book.updated_at
-            for detail in self._children(path, self._flow_path, codec.load_flow):
+            for detail in self._children(path, self.flow_path, codec.load_flow):
                 with contextlib.suppress(exceptions.NotFound):  # removed meanwhile
                     book.add(self.get_flow_details(detail.uuid))
         book.updated_at = updated_at  # reading is no update
         return book
 
     def get_flows_for_book(self, book_uuid: str, lazy: bool = False) -> Iterator[models.FlowDetail]:
-        """Iterate over the details of the flows in a book; an unreadable one is named in the log."""
-        path = self._place_of(self._book_path, book_uuid)
+        path = self._place_of(self.book_path, book_uuid)
         with self._reading(path):
-            details = self._children(path, self._flow_path, codec.load_flow, going_on=True)
+            details = self._children(path, self.flow_path, codec.load_flow, going_on=True)
         for detail in details:
             with self._going_on():
                 if lazy:
@@ -246,14 +253,13 @@ class PathTree(base.Connection, abc.ABC):
                 yield detail if lazy else self.get_flow_details(detail.uuid)
 
     def get_flow_details(self, flow_uuid: str, lazy: bool = False) -> models.FlowDetail:
-        """Return the detail of a flow."""
-        path = self._place_of(self._flow_path, flow_uuid)
+        path = self._place_of(self.flow_path, flow_uuid)
         with self._reading(path):
             version = self._version_of(flow_uuid)  # first: what is read after it may be newer, never older
             detail, _ = self._read(path, codec.load_flow)
             detail.revision = version
             if not lazy:
-                for atom_detail in self._children(path, self._atom_path, codec.load_atom):
+                for atom_detail in self._children(path, self.atom_path, codec.load_atom):
                     detail.add(atom_detail)
         return detail
 
@@ -262,18 +268,14 @@ class PathTree(base.Connection, abc.ABC):
         return 0 if claim is None else claim.version
 
     def get_atoms_for_flow(self, flow_uuid: str) -> Iterator[models.AtomDetail]:
-        """Iterate over the details of the atoms in a flow, in the order in which they were added.
-
-        An unreadable one is named in the log.
-        """
-        path = self._place_of(self._flow_path, flow_uuid)
+        """Iterate over the details of the atoms in a flow as the base class does; an unreadable one is skipped."""
+        path = self._place_of(self.flow_path, flow_uuid)
         with self._reading(path):
-            details = self._children(path, self._atom_path, codec.load_atom, going_on=True)
+            details = self._children(path, self.atom_path, codec.load_atom, going_on=True)
         yield from details
 
     def get_atom_details(self, atom_uuid: str) -> models.AtomDetail:
-        """Return the detail of an atom."""
-        return self._read(self._place_of(self._atom_path, atom_uuid), codec.load_atom)[0]
+        return self._read(self._place_of(self.atom_path, atom_uuid), codec.load_atom)[0]
 
     def _read(self, path: str, load: Callable[[dict[str, Any]], _D]) -> tuple[_D, Place]:
         """Return the detail at a path, and its place.
@@ -285,18 +287,14 @@ class PathTree(base.Connection, abc.ABC):
 
     def _understood(self, path: str, kept: Any, load: Callable[[dict[str, Any]], _D]) -> tuple[_D, Place]:
         """Unpack an item as `_unpack` does; an error names the path."""
-        problem = None
         try:
-            found = self._unpack(kept, load)
-        except codec.Unreadable as error:
-            problem = error
-        else:
-            uuid = found[0].uuid
-            if path.endswith((f"/{uuid}", f"\\{uuid}")):
-                return found
-            problem = codec.Unreadable(f"It is the record of '{found[0].name}' with uuid '{found[0].uuid}'")
-        msg = f"The record at '{path}' is damaged"
-        raise codec.Unreadable(msg, problem) from problem
+            detail, place = self._unpack(kept, load)
+            if not path.endswith((f"/{detail.uuid}", f"\\{detail.uuid}")):
+                raise codec.Unreadable(f"It is the record of '{detail.name}' with uuid '{detail.uuid}'")  # noqa: TRY301
+        except codec.Unreadable as problem:
+            msg = f"The record at '{path}' is damaged"
+            raise codec.Unreadable(msg, problem) from problem
+        return detail, place
 
     def _children(
         self, path: str, target: str, load: Callable[[dict[str, Any]], _D], *, going_on: bool = False
@@ -346,3 +344,75 @@ class PathTree(base.Connection, abc.ABC):
     def _seconds_left(self) -> float:
         """Return the seconds for which the current operation may wait."""
         return owners.PATIENCE if self.deadline is None else max(self.deadline - time.monotonic(), 0.0)
+
+    # -- long histories of retries; the back end caches their last `written` states --------------------
+
+    def _fits(self, path: str, packed: Any) -> bool:
+        """Tell whether a record can be written as a whole."""
+        return True
+
+    def _stage_history(
+        self, changes: Changes, path: str, detail: models.AtomDetail, flow: str, *, at_rest: bool
+    ) -> bool:
+        """Stage a retry with a history; returns whether the detail is one.
+
+        A cached record is not parsed, which takes the longer the more attempts there are.
+
+        :param flow: the uuid of its flow
+        :param at_rest: whether all attempts must be in the record
+        :raises NotFound: when it is not stored
+        """
+        if not isinstance(detail, models.RetryDetail) or len(detail.results) < _LONG_HISTORY:
+            return False
+        kept, place, _ = self._last_written(path, detail) or (None, None, None)
+        if place is None:
+            stored, place = self._read(path, codec.load_atom)
+            if stored.KIND != detail.KIND:
+                return False
+            place = Place(place.at, flow)  # everything beside the record is written again
+        if at_rest:
+            packed = self._pack(detail, place._replace(past=0))
+            if self._fits(path, packed):
+                if packed != kept:
+                    changes[path] = Change(None, packed, is_new=False, flow=flow)
+                return True
+        place = place._replace(past=self._stage_attempts(changes, detail, place.past))
+        packed = self._pack(detail, place)
+        if packed != kept:
+            changes[path] = Change(None, packed, is_new=False, flow=flow)
+        self._remember(path, Written(packed, place, detail.results[place.past - 1] if place.past else None))
+        return True
+
+    def _stage_attempts(self, changes: Changes, detail: models.RetryDetail, past: int) -> int:
+        """Stage finished attempts for writing beside the record, when there are many.
+
+        :param past: how many are there; returns the new number
+        """
+        count = len(detail.results)
+        if count - past <= 2 * CHUNK:
+            return past
+        for begin in range(past, count - CHUNK, CHUNK):
+            text = codec.dump_attempts(detail, begin, begin + CHUNK)
+            changes[self._chunk_path(detail.uuid, begin)] = Change(None, text, is_new=True)
+            past = begin + CHUNK
+        return past
+
+    def _last_written(self, path: str, detail: models.RetryDetail) -> Written | None:
+        """Return the last written state, if the store still has it, and the history has only grown since."""
+        written: Written | None = self._backend.written.pop(path, None)
+        if written is None:
+            return None
+        past = written.place.past
+        if past and (len(detail.results) <= past or detail.results[past - 1] is not written.last):
+            return None
+        return written if self._get_item(path) == written.kept else None
+
+    def _remember(self, path: str, written: Written) -> None:
+        known = self._backend.written
+        while len(known) >= _MOST_WRITTEN:
+            known.pop(next(iter(known)), None)
+        known[path] = written
+
+    def _parted(self, details: Iterable[models.AtomDetail]) -> list[models.AtomDetail]:
+        """Return the details of retries that may have attempts beside their records."""
+        return [each for each in details if isinstance(each, models.RetryDetail) and len(each.results) > 2 * CHUNK]

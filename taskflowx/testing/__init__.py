@@ -16,16 +16,14 @@ import contextlib
 import random
 import re
 from collections import deque
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
 
 from taskflowx import exceptions, states
 from taskflowx.executors import base
-from taskflowx.listeners.base import Listener
+from taskflowx.listeners.base import UniformListener
 from taskflowx.persistence import models
 from taskflowx.types.failure import Failure
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
 
 
 class Transition(NamedTuple):
@@ -40,7 +38,7 @@ class Transition(NamedTuple):
         return f"{self.name} {self.state}"
 
 
-class Recorder(Listener):
+class Recorder(UniformListener):
     """Records the transitions of an engine's flow, tasks and retries, for the duration of a `with` block.
 
     The arguments are those of `taskflowx.listeners.base.Listener`; `transitions` has the records, in order.
@@ -64,16 +62,7 @@ class Recorder(Listener):
         """Return the transitions as 'name STATE'."""
         return list(map(str, self.transitions))
 
-    def _flow_receiver(self, state: str, details: dict[str, Any]) -> None:
-        self._record("flow", state, details)
-
-    def _task_receiver(self, state: str, details: dict[str, Any]) -> None:
-        self._record("task", state, details)
-
-    def _retry_receiver(self, state: str, details: dict[str, Any]) -> None:
-        self._record("retry", state, details)
-
-    def _record(self, kind: str, state: str, details: dict[str, Any]) -> None:
+    def _tfx_receive(self, kind: str, state: str, details: dict[str, Any]) -> None:
         self.transitions.append(Transition(kind, details[f"{kind}_name"], state, details.get("result")))
 
 

@@ -26,7 +26,6 @@ class Give(task.Task):
         self.value = value
 
     def execute(self) -> Any:
-        """Return the value."""
         return self.value
 
 
@@ -34,7 +33,6 @@ class GiveLater(Give):
     """Provides a value from a coroutine."""
 
     async def execute(self) -> Any:
-        """Return the value after other coroutines have run."""
         await asyncio.sleep(0)
         return self.value
 
@@ -43,7 +41,6 @@ class Join(task.Task):
     """Provides the text of its two inputs."""
 
     def execute(self, left: Any, right: Any) -> str:
-        """Return both as one text."""
         return f"{left}{right}"
 
 
@@ -63,11 +60,9 @@ class Note(task.Task):
             file.write(f"{text} {self.name}\n")
 
     def execute(self) -> Any:
-        """Record that it ran."""
         self.write("ran")
 
     def revert(self, result: Any, flow_failures: Any) -> None:
-        """Record that it was reverted."""
         self.write("undid")
 
 
@@ -75,7 +70,6 @@ class Break(Note):
     """Fails."""
 
     def execute(self) -> Any:
-        """Record the attempt, and fail."""
         self.write("broke")
         raise Problem("on purpose", 7)
 
@@ -84,7 +78,6 @@ class BreakTwice(Note):
     """Fails until its file has three records of an attempt."""
 
     def execute(self) -> Any:
-        """Record the attempt."""
         self.write("tried")
         if pathlib.Path(self.path).read_text(encoding="utf-8").count("tried") < 3:  # noqa: PLR2004 - twice
             raise Problem("not yet")
@@ -95,7 +88,6 @@ class Report(task.Task):
     """Reports progress."""
 
     def execute(self) -> None:
-        """Report a quarter, and then a half."""
         for part in (0.25, 0.5):
             self.update_progress(part, part=str(part))
 
@@ -106,7 +98,6 @@ class Stages(task.Task):
     TASK_EVENTS = (task.EVENT_UPDATE_PROGRESS, "stage")
 
     def execute(self) -> None:
-        """Publish two stages."""
         self.notifier.notify("stage", {"number": 1})
         self.update_progress(0.5)
         self.notifier.notify("stage", {"number": 2})
@@ -116,7 +107,6 @@ class LeaveOnce(Note):
     """Raises SystemExit when it runs for the first time."""
 
     def execute(self) -> Any:
-        """Exit, or record that it stayed."""
         if not pathlib.Path(self.path).exists():
             self.write("left")
             sys.exit("leave")
@@ -127,7 +117,6 @@ class Hold(Note):
     """Runs until a second file exists."""
 
     def execute(self) -> Any:
-        """Record the start, and wait for the file that releases it."""
         self.write("began")
         let_go = pathlib.Path(self.path + ".go")
         while not let_go.exists() and let_go.parent.exists():  # the folder is removed with the test
@@ -139,5 +128,4 @@ class Append(task.Task):
     """Changes its argument."""
 
     def execute(self, box: list[str]) -> None:
-        """Append a value to the box."""
         box.append(self.name)

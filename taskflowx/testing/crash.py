@@ -35,6 +35,7 @@ import threading
 import traceback
 import uuid
 from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -45,8 +46,6 @@ from taskflowx.persistence import backends, models
 from taskflowx.testing import Recorder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from taskflowx.flow import Flow
 
 #: seconds after which a process counts as stuck

@@ -24,6 +24,7 @@ import threading
 import time
 import traceback
 import unittest
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import engines, exceptions, executors, retry, states, task
@@ -45,8 +46,6 @@ from taskflowx.testing.contract_tasks import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from taskflowx.flow import Flow
 
 

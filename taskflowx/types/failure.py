@@ -22,6 +22,7 @@ so a chain of any length costs as many records as it has members.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
 from taskflowx import _names, exceptions
@@ -45,7 +46,6 @@ from taskflowx.types.failure_parts import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
     from types import TracebackType
 
     ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
@@ -169,16 +169,13 @@ class Failure:
         """
         if not isinstance(other, Failure):
             return False
-        if self._is_of_same_exception(other):
+        mine, theirs = self._exc_info, other._exc_info
+        if mine is not None and theirs is not None and mine[1] is theirs[1] and mine[2] is theirs[2]:
             return True
         # Cheap comparisons first: most failures that differ do so here, and no traceback is formatted.
         if self.exception_str != other.exception_str or self._type_names() != other._type_names():
             return False
         return self._chain_of_records() == other._chain_of_records()
-
-    def _is_of_same_exception(self, other: Failure) -> bool:
-        mine, theirs = self._exc_info, other._exc_info
-        return mine is not None and theirs is not None and mine[1] is theirs[1] and mine[2] is theirs[2]
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Failure):
@@ -311,19 +308,17 @@ class Failure:
 
         :param include_args: whether to include the arguments of the exception (they may be secret)
         """
-        data, *causes = [self._record_to_dict(record, include_args) for record in self._chain_of_records()]
-        data["causes"] = causes
-        return data
-
-    @classmethod
-    def _record_to_dict(cls, record: Record, include_args: bool) -> dict[str, Any]:
-        return {
-            "exception_str": record.text,
-            "traceback_str": record.traceback,
-            "exc_type_names": list(record.type_names),
-            "version": cls.DICT_VERSION,
-            "exc_args": record.args if include_args else (),
-        }
+        described: list[dict[str, Any]] = [
+            {
+                "exception_str": record.text,
+                "traceback_str": record.traceback,
+                "exc_type_names": list(record.type_names),
+                "version": type(self).DICT_VERSION,
+                "exc_args": record.args if include_args else (),
+            }
+            for record in self._chain_of_records()
+        ]
+        return {**described[0], "causes": described[1:]}
 
     def copy(self) -> Self:
         """Return another failure of the same exception."""

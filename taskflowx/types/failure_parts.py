@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import traceback
+from collections.abc import Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
@@ -15,8 +16,6 @@ from taskflowx import exceptions
 from taskflowx._util import arguments
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
 

@@ -6,14 +6,12 @@ A run does not use them: `engine.compilation` shows them, and callers compute wi
 from __future__ import annotations
 
 import re
-from collections import deque
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import networkx as nx
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
     _Graph = nx.Graph[Any]
     _DiGraph = nx.DiGraph[Any]
 else:
@@ -114,14 +112,7 @@ class DiGraph(_Described, _DiGraph):
 
     def bfs_predecessors_iter(self, n: Any) -> Iterator[Any]:
         """Iterate over all predecessors of a node, the nearest first."""
-        seen = {n}
-        pending = deque(self.predecessors(n))
-        while pending:
-            node = pending.popleft()
-            if node not in seen:
-                seen.add(node)
-                yield node
-                pending.extend(self.predecessors(node))
+        return (before for _, before in nx.bfs_edges(self, n, reverse=True))
 
     def _lines(self) -> Iterator[str]:
         yield from super()._lines()
@@ -168,8 +159,7 @@ def merge_graphs(graph: _G, *graphs: _G, **kwargs: Any) -> _G:
                 "(and we do not support merging nodes)"
             )
             raise ValueError(msg)
-        merged.add_nodes_from(other.nodes(data=True))
-        merged.add_edges_from(other.edges(data=True))
+        merged.update(other)
     merged.name = graph.name
     return merged
 

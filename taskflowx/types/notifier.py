@@ -17,7 +17,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -25,7 +25,6 @@ from taskflowx._util import arguments, logs
 
 if TYPE_CHECKING:
     import inspect
-    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     Callback = Callable[..., object]
     DetailsFilter = Callable[[dict[str, Any]], object]
@@ -215,11 +214,6 @@ class Notifier:
         """Tell whether the callback is registered for exactly that event with that filter."""
         listeners = self._tfx_topics.get(event_type, ())
         return any(listener.is_equivalent(callback, details_filter) for listener in listeners)
-
-    def _tfx_is_listened_to(self, event_type: str) -> bool:
-        """Tell whether an event has subscribers."""
-        topics = self._tfx_topics
-        return event_type in topics or self.ANY in topics
 
     def reset(self) -> None:
         """Remove all listeners."""

@@ -6,12 +6,9 @@ Job boards and conductors wait with a `Timeout`; `convert_to_timeout` makes one 
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from taskflowx._util import arguments
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 class Timeout:

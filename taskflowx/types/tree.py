@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from taskflowx.types.graph import OrderedDiGraph
 
 
@@ -178,25 +177,24 @@ class Node:
 
         :param right_to_left: whether children are pushed from the right, so that the leftmost comes first
         """
-        pending = [self] if include_self else list(self._pushed(right_to_left))
-        while pending:
-            node = pending.pop()
-            yield node
-            pending.extend(node._pushed(right_to_left))
+        return self._walk(deque.pop, include_self, right_to_left)
 
     def bfs_iter(self, include_self: bool = False, right_to_left: bool = False) -> Iterator[Node]:
         """Iterate over the tree, level by level.
 
         :param right_to_left: as for `dfs_iter`: whether the leftmost comes first
         """
-        pending = deque([self]) if include_self else deque(self._pushed(not right_to_left))
-        while pending:
-            node = pending.popleft()
-            yield node
-            pending.extend(node._pushed(not right_to_left))
+        return self._walk(deque.popleft, include_self, not right_to_left)
 
-    def _pushed(self, reverse: bool) -> Iterator[Self]:
-        return reversed(self._children) if reverse else iter(self._children)  # type: ignore[arg-type]
+    def _walk(self, take: Callable[[deque[Node]], Node], include_self: bool, reverse: bool) -> Iterator[Node]:
+        pending: deque[Node] = deque([self] if include_self else self._pushed(reverse))
+        while pending:
+            node = take(pending)
+            yield node
+            pending.extend(node._pushed(reverse))
+
+    def _pushed(self, reverse: bool) -> Iterator[Node]:
+        return reversed(self._children) if reverse else iter(self._children)
 
     def to_digraph(self) -> OrderedDiGraph:
         """Return a graph of the items, with an edge from each to those of its children."""

@@ -19,7 +19,9 @@ def temporary_log_book(backend: Backend | None = None) -> models.LogBook:
     :param backend: the store that it is saved in
     """
     book = models.LogBook(_TEMPORARY)
-    _save(book, backend)
+    if backend is not None:
+        with contextlib.closing(backend.get_connection()) as connection:
+            connection.save_logbook(book)
     return book
 
 
@@ -66,9 +68,3 @@ def _add(
             with contextlib.closing(backend.get_connection()) as connection:
                 connection.add_flow_details(book, detail)
     return detail
-
-
-def _save(book: models.LogBook, backend: Backend | None) -> None:
-    if backend is not None:
-        with contextlib.closing(backend.get_connection()) as connection:
-            connection.save_logbook(book)

@@ -11,13 +11,12 @@ import hashlib
 import pickle
 import threading
 from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from taskflowx.executors import pickling
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from taskflowx.executors import base
 
 #: the size in bytes from which a part of a call is a blob
@@ -34,11 +33,6 @@ class _Blob(NamedTuple):
     """Stands for a large part of a call."""
 
     digest: bytes
-
-
-def digest_of(body: bytes) -> bytes:
-    """Return the key of a blob."""
-    return hashlib.blake2b(body, digest_size=20).digest()
 
 
 def is_pure(atom: Any) -> bool:
@@ -100,7 +94,7 @@ class Packer:
             body = pickling.dumps_afar(value)
             stands = value
             if len(body) >= LARGE:
-                stands = _Blob(digest_of(body))
+                stands = _Blob(hashlib.blake2b(body, digest_size=20).digest())
                 if stands.digest not in self._known:
                     self._known[stands.digest] = [len(body), 0]
                     self._size += len(body)

@@ -23,6 +23,7 @@ import threading
 import time
 import uuid
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import exceptions, states, task
@@ -32,7 +33,6 @@ from taskflowx.executors.dask import cargo, fence, ledger
 from taskflowx.types.failure import Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
 LOG = logs.calm(__name__)
@@ -350,7 +350,9 @@ class _Run:
             self._deliver((call.atom, value))
             return
         if what == ledger.LOST:
-            value = Failure.from_exception(_lost_with(body.decode(), call.atom.name))
+            which = f"Worker {body.decode()} of the Dask cluster"
+            lost = exceptions.WorkerLost(f"{which} was lost, while it held the call of atom '{call.atom.name}'")
+            value = Failure.from_exception(lost)
         elif what == ledger.NOT_BEGUN:
             value = base.NotBegun(value)  # type: ignore[arg-type]
         elif what == ledger.EXITED and isinstance(value, BaseException):
@@ -462,9 +464,3 @@ def _work(run: str, name: str, variables: dict[str, bytes]) -> None:
 # Functions of the main module are pickled by value. A worker that cannot import a function pickled by reference ends;
 # this one fails there as a task does, and the run reports the reason.
 _work.__module__ = "__main__"
-
-
-def _lost_with(worker: str, name: str) -> exceptions.WorkerLost:
-    return exceptions.WorkerLost(
-        f"Worker {worker} of the Dask cluster was lost, while it held the call of atom '{name}'"
-    )

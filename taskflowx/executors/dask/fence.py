@@ -14,16 +14,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from distributed import SchedulerPlugin
 
 from taskflowx.executors.dask import cargo
 from taskflowx.executors.dask.ledger import Item, Ledger, Sent
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
 
 #: the name of the plug-in, and the prefix of its requests; it changes with the format of messages
 NAME = "taskflowx-1"
@@ -31,6 +30,7 @@ NAME = "taskflowx-1"
 BEAT = 2.0
 #: seconds that a pump waits for calls before it gives up its slot
 LINGER = 0.1
+_UNANSWERED: tuple[int, list[Sent]] = (0, [])  # turns are counted from 1
 
 
 class _Run:
@@ -47,7 +47,8 @@ class _Run:
         #: pumps that wait for calls
         self.waiting: deque[asyncio.Event] = deque()
         #: pump -> its last turn and the answer to it
-        self.answers: dict[str, tuple[int, Any]] = {}
+        self.answers: dict[str, tuple[int, list[Sent]]] = {}
+        self.is_over = False
 
     def wake(self, count: int) -> None:
         """Let `count` pumps look for calls."""
@@ -76,12 +77,18 @@ class Fence(SchedulerPlugin):
     async def start(self, scheduler: Any) -> None:
         """Register the handlers of requests."""
         self._scheduler = scheduler
-        handlers: tuple[Callable[..., Any], ...] = (
-            self.open, self.add, self.recall, self.listen, self.close_run,
-            self.take, self.tell, self.over, self.put, self.get,
-        )  # fmt: skip
-        for handler in handlers:
-            scheduler.handlers[f"{NAME}-{handler.__name__}"] = handler
+        scheduler.handlers |= {f"{NAME}-open": self.open, f"{NAME}-close_run": self.close_run}
+        for name in ("add", "recall", "listen", "take", "tell", "over", "put", "get"):
+            scheduler.handlers[f"{NAME}-{name}"] = self._of_run(getattr(self, name))
+
+    def _of_run(self, handler: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a handler of requests about a run; it answers None when that is over, or unknown."""
+
+        @functools.wraps(handler)
+        async def answer(run: str, **message: Any) -> Any:
+            return await handler(self.runs[run], **message) if run in self.runs else None
+
+        return answer
 
     def remove_worker(self, scheduler: Any, worker: str, **_: Any) -> None:
         """Give up the calls of a dead worker."""
@@ -102,31 +109,24 @@ class Fence(SchedulerPlugin):
             self.runs[run] = _Run(client, most)
         return self._slots()
 
-    async def add(self, run: str, calls: Iterable[Sent], forget: Iterable[bytes]) -> bool:
-        """Take calls, and forget blobs; returns whether the run is known."""
-        one = self.runs.get(run)
-        if one is None:
-            return False
+    async def add(self, run: _Run, calls: Iterable[Sent], forget: Iterable[bytes]) -> bool:
+        """Take calls, and forget blobs; returns True, as the run is known."""
         for digest in forget:
-            one.ledger.blobs.pop(digest, None)
-        one.wake(one.ledger.add(calls))
+            run.ledger.blobs.pop(digest, None)
+        run.wake(run.ledger.add(calls))
         return True
 
-    async def recall(self, run: str, numbers: Iterable[int]) -> list[int] | None:
+    async def recall(self, run: _Run, numbers: Iterable[int]) -> list[int]:
         """Cancel calls; returns the numbers of those that never start."""
-        one = self.runs.get(run)
-        return None if one is None else one.ledger.recall(numbers)
+        return run.ledger.recall(numbers)
 
-    async def listen(self, run: str, confirmed: int) -> tuple[list[Any], int] | None:
+    async def listen(self, run: _Run, confirmed: int) -> tuple[list[Any], int] | None:
         """Return reports of calls, and how many the cluster can run at once; None when the run is over."""
-        one = self.runs.get(run)
-        if one is None:
-            return None
-        one.ledger.confirm(confirmed)
-        one.heard.clear()
-        if not one.ledger.told:
-            await _happens(one.heard, BEAT)
-        return None if run not in self.runs else (one.ledger.first_told(cargo.PIECE), self._slots())
+        run.ledger.confirm(confirmed)
+        run.heard.clear()
+        if not run.ledger.told:
+            await _happens(run.heard, BEAT)
+        return None if run.is_over else (run.ledger.first_told(cargo.PIECE), self._slots())
 
     async def close_run(self, run: str) -> None:
         """Close a run."""
@@ -135,6 +135,7 @@ class Fence(SchedulerPlugin):
     def _end(self, run: str) -> None:
         one = self.runs.pop(run, None)
         if one is not None:
+            one.is_over = True
             one.wake(len(one.waiting))
             one.heard.set()
 
@@ -144,85 +145,73 @@ class Fence(SchedulerPlugin):
     # -- pumps -------------------------------------------------------------------------------------
 
     async def take(
-        self, run: str, pump: str, worker: str, turn: int, items: Iterable[Item], last: bool
+        self, run: _Run, pump: str, worker: str, turn: int, items: Iterable[Item], last: bool
     ) -> list[Sent] | None:
         """Record the outcomes of earlier calls, and start further ones; None when there are none for this pump.
 
         :param last: whether the pump takes no more
         """
-        one = self._met(run, pump, worker)
-        if one is None:
+        if not self._meets(run, pump, worker):
             return None
-        if turn not in self._answer(one, pump):
-            one.wake(one.ledger.settle(pump, items))
-            if one.ledger.told:
-                one.heard.set()
+        if run.answers.get(pump, _UNANSWERED)[0] != turn:
+            run.wake(run.ledger.settle(pump, items))
+            if run.ledger.told:
+                run.heard.set()
             if last:
-                one.leave(pump)
+                run.leave(pump)
                 return None
         until = asyncio.get_running_loop().time() + LINGER
-        while self.runs.get(run) is one and pump in one.ledger.workers:
-            answer = self._answer(one, pump)
-            if turn in answer:
-                again: list[Sent] = answer[turn]
+        while not run.is_over and pump in run.ledger.workers:
+            answered, again = run.answers.get(pump, _UNANSWERED)
+            if answered == turn:
                 return again
-            calls = one.ledger.hand_out(pump)
+            calls = run.ledger.hand_out(pump)
             left = until - asyncio.get_running_loop().time()
             if calls:
-                one.answers[pump] = turn, calls
+                run.answers[pump] = turn, calls
                 return calls
             if left <= 0:
-                one.leave(pump)
+                run.leave(pump)
                 return None
             event = asyncio.Event()
-            one.waiting.append(event)
+            run.waiting.append(event)
             await _happens(event, left)
             with contextlib.suppress(ValueError):
-                one.waiting.remove(event)
+                run.waiting.remove(event)
         return None
 
-    async def tell(self, run: str, pump: str, worker: str, items: Iterable[Item]) -> None:
+    async def tell(self, run: _Run, pump: str, worker: str, items: Iterable[Item]) -> None:
         """Record what a pump reports while a call runs."""
-        one = self._met(run, pump, worker)
-        if one is not None:
-            one.wake(one.ledger.settle(pump, items))
-            one.heard.set()
+        if self._meets(run, pump, worker):
+            run.wake(run.ledger.settle(pump, items))
+            run.heard.set()
 
-    async def over(self, run: str, pump: str) -> None:
+    async def over(self, run: _Run, pump: str) -> None:
         """Give up the calls of pumps that have ended without a report.
 
         :param pump: the prefix of their names
         """
-        one = self.runs.get(run)
-        for name in [] if one is None else list(one.ledger.workers):
-            if one is not None and name.startswith(pump):
-                one.leave(name)
+        for name in list(run.ledger.workers):
+            if name.startswith(pump):
+                run.leave(name)
+
+    def _meets(self, run: _Run, pump: str, worker: str) -> bool:
+        """Record that a pump runs, unless its worker was given up; returns whether it does."""
+        is_there = worker in self._scheduler.workers
+        if is_there:
+            run.ledger.meet(pump, worker)
+        return is_there
 
     # -- both --------------------------------------------------------------------------------------
 
-    async def put(self, run: str, key: bytes, at: int, piece: bytes, size: int) -> None:
+    async def put(self, run: _Run, key: bytes, at: int, piece: bytes, size: int) -> None:
         """Take a piece of a blob; pieces are small, so that each is answered soon on a slow network."""
-        one = self.runs.get(run)
-        if one is not None:
-            one.ledger.put(key, at, piece, size)
+        run.ledger.put(key, at, piece, size)
 
-    async def get(self, run: str, key: bytes, at: int) -> tuple[bytes, int] | None:
+    async def get(self, run: _Run, key: bytes, at: int) -> tuple[bytes, int] | None:
         """Return a piece of a blob, and the size of the blob in bytes; None when it is not here."""
-        one = self.runs.get(run)
-        blob = None if one is None else one.ledger.blobs.get(key)
+        blob = run.ledger.blobs.get(key)
         return None if blob is None else (bytes(memoryview(blob)[at : at + cargo.PIECE]), len(blob))
-
-    def _met(self, run: str, pump: str, worker: str) -> _Run | None:
-        """Return a run for one of its pumps; None where the run is over or the worker was given up."""
-        one = self.runs.get(run)
-        if one is None or worker not in self._scheduler.workers:
-            return None
-        one.ledger.meet(pump, worker)
-        return one
-
-    @staticmethod
-    def _answer(one: _Run, pump: str) -> dict[int, Any]:
-        return dict([one.answers[pump]]) if pump in one.answers else {}
 
 
 async def _happens(event: asyncio.Event, seconds: float) -> None:

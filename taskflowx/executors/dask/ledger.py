@@ -15,10 +15,7 @@ There is no Dask and no clock here: each method is one transition from one state
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from collections.abc import Iterable
 
 #: number, kind, whether it is pure, body, digests of the blobs that it needs
 Sent = tuple[int, int, bool, bytes, tuple[bytes, ...]]

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
 import distributed
 from distributed import cfexecutor
 
 from taskflowx.executors.dask.executor import DaskExecutor
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 #: the scheme of a scheduler's address
 SCHEME = "dask://"

@@ -18,7 +18,8 @@ import functools
 import time
 import uuid
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import distributed
 from distributed.core import Status
@@ -29,9 +30,6 @@ from taskflowx._util import logs
 from taskflowx.executors import base, carried, pickling
 from taskflowx.executors.dask import cargo, fence, ledger
 from taskflowx.types.failure import Failure
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 #: seconds after which a pump makes room for other tasks of the cluster
 SLICE = 1.0
@@ -113,7 +111,8 @@ class Pump:
         number, _, _, body, digests = call
         self._number = number
         try:
-            blobs = _blobs.get(digests, self._fetch) if digests else {}
+            fetch = functools.partial(cargo.download, get=functools.partial(self._request, "get"))
+            blobs = _blobs.get(digests, fetch) if digests else {}
             atom, verb, kwargs, listened = cargo.unpack(body, blobs.__getitem__)
         except Exception as error:
             error.add_note(
@@ -199,9 +198,6 @@ class Pump:
         async with self._requests:
             self._turn += 1
             return await self._ask("take", turn=self._turn, last=last)
-
-    def _fetch(self, digest: bytes) -> bytes:
-        return cargo.download(digest, functools.partial(self._request, "get"))
 
     def _request(self, what: str, **message: Any) -> Any:
         """Make a request about a blob, in the pump's thread."""

@@ -8,14 +8,13 @@ from __future__ import annotations
 import contextlib
 import importlib
 import urllib.parse
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import _names, exceptions
 from taskflowx._util import logs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
     from taskflowx.persistence.base import Backend
 
 LOG = logs.calm(__name__)
@@ -135,13 +134,13 @@ def _parts(address: str) -> dict[str, Any]:
 
 
 def _backend_class(name: str, namespace: str) -> Callable[..., Any]:
-    if name in _BACKENDS and _names.ours(namespace) == BACKEND_NAMESPACE:
+    ours = _BACKENDS if _names.ours(namespace) == BACKEND_NAMESPACE else {}
+    if name in ours:
         return _import(name)
     registered = _names.plugins(namespace)
     for entry_point in registered:
         if entry_point.name == name:
             return entry_point.load()  # type: ignore[no-any-return]
-    ours = _BACKENDS if _names.ours(namespace) == BACKEND_NAMESPACE else {}
     known = sorted({*ours, *(entry_point.name for entry_point in registered)})
     msg = (
         f"Could not find backend {name}: No '{namespace}' driver found, looking for '{name}'\n"

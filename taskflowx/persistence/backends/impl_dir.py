@@ -30,6 +30,7 @@ import shutil
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from taskflowx import exceptions
@@ -37,8 +38,6 @@ from taskflowx._util import arguments, failpoints
 from taskflowx.persistence import codec, owners, path_based
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from taskflowx.persistence import models
 
 _RECORD = "metadata"
@@ -63,9 +62,8 @@ class DirBackend(path_based.PathBasedBackend):
     :raises ValueError: when there is no path, or it begins with an unknown home folder
     """
 
-    SETTINGS: ClassVar[frozenset[str] | None] = frozenset(
-        {"path", "encoding", "sync", "max_cache_size"}
-    )  # the last is TaskFlow's; nothing is cached here
+    # The last is TaskFlow's; nothing is cached here.
+    SETTINGS: ClassVar[frozenset[str] | None] = frozenset({"path", "encoding", "sync", "max_cache_size"})
     DEFAULT_FILE_ENCODING: ClassVar[str] = "utf-8"
 
     def __init__(self, conf: dict[str, Any] | None) -> None:
@@ -90,12 +88,10 @@ class DirBackend(path_based.PathBasedBackend):
 
         scheme, _, address = str(self._conf.get("connection") or "").partition(":")
         path = urllib.parse.unquote(address.partition("?")[0]).removeprefix("//")
-        if scheme.strip().lower() == "file":  # such an address contains the path
-            path = path.removeprefix("localhost") if path.startswith("localhost/") else path
-        return path
+        is_local = scheme.strip().lower() == "file" and path.startswith("localhost/")
+        return path.removeprefix("localhost") if is_local else path
 
     def get_connection(self) -> Connection:
-        """Return a new connection."""
         return Connection(self)
 
     def close(self) -> None:
@@ -108,10 +104,6 @@ class Connection(path_based.PathBasedConnection):
     _backend: DirBackend
 
     def validate(self) -> None:
-        """Check that the folders are there.
-
-        :raises StorageFailure: when one is not
-        """
         for path in (self._backend.path, self.book_path, self.flow_path, self.atom_path):
             if not os.path.isdir(path):
                 msg = f"Missing required directory: {path}\nupgrade() makes it"
@@ -214,7 +206,6 @@ class Connection(path_based.PathBasedConnection):
         return _locked(path, alone=False, patience=self._seconds_left)
 
     def save_logbook(self, book: models.LogBook) -> models.LogBook:
-        """Store a book with all its content, merged into the stored one."""
         arguments.check_like("book", book, ("uuid", "created_at"), "a LogBook")
         for detail in book:
             with self._reading(self._place_of(self.flow_path, detail.uuid)):
@@ -275,7 +266,7 @@ class Connection(path_based.PathBasedConnection):
         if rest:
             raise ValueError(f"'{place}' is no place of a record")
         load: Any = {"books": codec.load_book, "flow_details": codec.load_flow, "atom_details": codec.load_atom}[shelf]
-        self._check_entry_name(name)
+        self._place_of(base, name)
         path = os.path.join(base, place)
         self._understood(path, kept, load)
         parts = [] if link is None else link.split("/")
@@ -283,14 +274,11 @@ class Connection(path_based.PathBasedConnection):
             above, parent, child = parts
             if above not in {"books", "flow_details"} or child != name:
                 raise ValueError(f"a link at '{link}' leads to '{place}'")
-            self._check_entry_name(parent)
+            self._place_of(base, parent)
         for each in (path, os.path.join(base, *parts[:2])):
             if os.path.islink(each):
                 raise ValueError(f"'{each}' is a link, where a folder is to be")
         return path, link and os.path.join(base, link), kept
-
-    def _check_entry_name(self, name: str) -> None:
-        self._place_of(self._backend.path, name)
 
     def _end_turn(self, path: str) -> None:
         with _translated(path):

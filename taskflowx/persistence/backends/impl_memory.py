@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import posixpath
 import threading
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from taskflowx import exceptions
@@ -18,10 +19,7 @@ from taskflowx.persistence import models, owners, path_based, path_tree
 from taskflowx.types import tree
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
     from contextlib import AbstractContextManager
-
-    _Detail = models.LogBook | models.FlowDetail | models.AtomDetail
 
 
 class FakeInode(tree.Node):
@@ -45,7 +43,7 @@ class FakeFilesystem:
     root_path: ClassVar[str] = posixpath.sep
 
     def __init__(self, deep_copy: bool = True) -> None:
-        self._copied: Callable[[Any], Any] = copy.deepcopy if deep_copy else _same
+        self._copied: Callable[[Any], Any] = copy.deepcopy if deep_copy else lambda value: value
         self.clear()
 
     @classmethod
@@ -185,10 +183,6 @@ class FakeFilesystem:
         return inode
 
 
-def _same(value: Any) -> Any:
-    return value
-
-
 def _shown(inode: Any) -> str:
     target = inode.metadata.get("target")
     return str(inode.item) if target is None else f"{inode.item} (link to {target})"
@@ -213,7 +207,6 @@ class MemoryBackend(path_based.PathBasedBackend):
         self._claims: dict[str, owners.Claim] = {}
 
     def get_connection(self) -> Connection:
-        """Return a new connection."""
         return Connection(self)
 
     def close(self) -> None:
@@ -248,19 +241,13 @@ class _Held:
 
     def version(self) -> int:
         """Return a number that differs, almost certainly, whenever something in the detail has changed."""
-        facts: list[Any] = [self.detail.state, *_told(self.detail.meta)]
+        facts: list[Any] = [self.detail.state, *self.detail.meta, *map(id, self.detail.meta.values())]
         for atom in self.detail:
-            facts += (atom.name, atom.state, atom.intention, *_told(atom.meta))
+            facts += (atom.name, atom.state, atom.intention, *atom.meta, *map(id, atom.meta.values()))
             facts += map(id, (atom.results, atom.failure, atom.revert_results, atom.revert_failure))
             if isinstance(atom, models.RetryDetail):
                 facts += (len(failures) for _, failures in atom.results)
         return hash(tuple(facts)) & (2**61 - 1)
-
-
-def _told(meta: dict[str, Any]) -> Iterator[Any]:
-    for key, value in meta.items():
-        yield key
-        yield id(value)
 
 
 class Connection(path_based.PathBasedConnection):
@@ -338,13 +325,12 @@ class Connection(path_based.PathBasedConnection):
 
     _reading = _transaction
 
-    def _pack(self, detail: _Detail, place: path_tree.Place) -> Any:
+    def _pack(self, detail: path_tree.Detail, place: path_tree.Place) -> Any:
         return _copy_of(detail, self._backend.deep_copy)
 
     def _unpack(self, kept: Any, load: Callable[[dict[str, Any]], Any]) -> tuple[Any, path_tree.Place]:
-        return _copy_of(kept, self._backend.deep_copy), path_tree.Place(
-            0
-        )  # children are listed in the order of insertion
+        # Children are listed in the order of insertion.
+        return _copy_of(kept, self._backend.deep_copy), path_tree.Place(0)
 
     def _get_claim(self, flow_uuid: str) -> owners.Claim | None:
         held = self._held.get(flow_uuid)

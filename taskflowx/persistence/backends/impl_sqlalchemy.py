@@ -8,6 +8,7 @@ makes the tables. This module combines them.
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sqlalchemy.pool import StaticPool
@@ -22,8 +23,6 @@ from taskflowx.persistence.backends.sql_units import Units
 from taskflowx.persistence.models import RetryDetail
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     import sqlalchemy as sa
 
     from taskflowx.persistence.models import AtomDetail
@@ -68,10 +67,15 @@ class SQLAlchemyBackend(base.Backend):
             settings, url = sql_settings.read(self._conf)
             engine = sql_settings.make_engine(settings, url)
             file = None if sql_settings.is_in_memory(url) else sql_files.file_of(url)
-        self._family = sql.family_of(engine.dialect.name)
+        #: the SQLAlchemy engine of the database
+        self.engine = engine
+        #: the family of the database, one of `sql.FAMILIES`
+        self.family = sql.family_of(engine.dialect.name)
+        self.limits_records = self.family == "mysql"  # a statement has a limit there
         self._file = file
         self._sql_mode = settings.get("mysql_sql_mode")
-        self._units = Units(
+        #: runs transactions
+        self.units = Units(
             engine,
             max_retries=max(0, settings.number("max_retries", MAX_RETRIES)),
             in_memory=isinstance(engine.pool, StaticPool),
@@ -83,29 +87,14 @@ class SQLAlchemyBackend(base.Backend):
         )
         self._upgrade_lock = threading.Lock()
         self._column_limit: int | None = None
-        self.rows = sql_rows.Rows(self._family)
+        self.rows = sql_rows.Rows(self.family)
         self.histories = sql_histories.Histories()
-        self.reader = Reader(self._family, self.histories)
-        self.statements = sql.statements(self._family)
+        self.reader = Reader(self.family, self.histories)
+        self.statements = sql.statements(self.family)
         #: uuid of a flow -> its state and metadata as a run last wrote them; they change seldom
         self.written: dict[str, tuple[Any, ...]] = {}
         #: whether the database rejects an atom without its flow; SQLite does if it is configured to
-        self.checks_parents = self._owns_engine or self._family != "sqlite"
-
-    @property
-    def engine(self) -> sa.Engine:
-        """The SQLAlchemy engine of the database."""
-        return self._units.engine
-
-    @property
-    def family(self) -> str:
-        """The family of the database, one of `sql.FAMILIES`."""
-        return self._family
-
-    @property
-    def units(self) -> Units:
-        """Runs transactions."""
-        return self._units
+        self.checks_parents = self._owns_engine or self.family != "sqlite"
 
     def get_connection(self) -> Connection:
         """Return a new connection; the database is contacted at its first use."""
@@ -114,39 +103,26 @@ class SQLAlchemyBackend(base.Backend):
     def close(self) -> None:
         """Close the pool of connections, if it is not the caller's."""
         if self._owns_engine:
-            self._units.let_go()
+            self.units.let_go()
             self.engine.dispose()
 
     def forget_file(self) -> None:
         """Accept the current file as the database, whichever was opened before."""
         if self._file is not None:
-            self._units.let_go()
+            self.units.let_go()
             self.engine.dispose()
             self._file.forget()
 
     def check_value(self, value: Any, what: str) -> None:
-        """Check that the database can hold a value as a part of a record; its limits are read once.
-
-        :param what: names the value in errors, such as "result of atom 'x'"
-        :raises Unstorable: when it cannot; says what the value is and why
-        """
+        """Check that the database can hold a value as a part of a record; its limits are read once."""
         text = codec.dumps(value, what)
-        if len(text) <= _SMALL and self._family != "postgresql":
+        if len(text) <= _SMALL and self.family != "postgresql":
             return
         self.rows.check_value(text, what)
         if self.limits_records:
             self._check_sizes([text], what)
 
-    @property
-    def limits_records(self) -> bool:  # type: ignore[override]
-        """Whether a record can be too large although each value in it can be stored: a statement has a limit."""
-        return self._family == "mysql"
-
     def check_record(self, atom_detail: AtomDetail) -> None:
-        """Check that the database can hold the record of an atom as a whole.
-
-        :raises Unstorable: when it cannot
-        """
         what = f"the record of atom '{atom_detail.name}'"
         if isinstance(atom_detail, RetryDetail) and self.histories.usable and self.histories.concerns(atom_detail):
             # The row has no more than these, unless there is room for all of them.
@@ -175,22 +151,22 @@ class SQLAlchemyBackend(base.Backend):
 
     def _limits(self) -> tuple[int, int]:
         """Return the maximum sizes in bytes of a value, and of a statement, in MariaDB."""
-        if self._column_limit is None or self._units.limit is None:
+        if self._column_limit is None or self.units.limit is None:
             failed = "Failed asking the database for its limits"
-            rows = self._units.run(failed, lambda unit: unit.rows(_COLUMNS), writes=False)
+            rows = self.units.run(failed, lambda unit: unit.rows(_COLUMNS), writes=False)
             self._column_limit = int(rows[0][0] or 0)
-        return self._column_limit, self._units.limit or 0
+        return self._column_limit, self.units.limit or 0
 
     def _prepare(self, pooled: Any) -> int:
         """Set up a new connection; returns the server's maximum size of a statement in bytes, 0 for no limit."""
         raw = pooled.dbapi_connection
-        if self._family == "sqlite":
+        if self.family == "sqlite":
             if self._owns_engine:
                 _prepare_sqlite(pooled)
             return 0
         cursor = raw.cursor()
         limit = 0
-        if self._family == "postgresql":
+        if self.family == "postgresql":
             if self._owns_engine and getattr(raw, "prepare_threshold", None) is not None:
                 # If the process id is not the server's, a pooler is in between. A statement prepared on one of its
                 # connections does not exist on the next one.

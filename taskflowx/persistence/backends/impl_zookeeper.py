@@ -18,6 +18,7 @@ import random
 import threading
 import time
 import urllib.parse
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from kazoo import client as kazoo_client, exceptions as kazoo_errors
@@ -31,7 +32,6 @@ from taskflowx._util import arguments
 from taskflowx.persistence import codec, models, owners, path_based, path_tree
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from typing import NoReturn
 
 _R = TypeVar("_R")
@@ -119,10 +119,6 @@ class ZkBackend(path_based.PathBasedBackend):
         return ZkConnection(self, self._client, self._conf)
 
     def check_value(self, value: Any, what: str) -> None:
-        """Check that a node can hold a value, with the record around it.
-
-        :raises Unstorable: when it cannot
-        """
         size = len(codec.dumps(value, what)) + _RECORD
         if size > self.limit:
             raise _too_large(f"{what}, {size:,} bytes", self.limit - _RECORD)
@@ -130,12 +126,7 @@ class ZkBackend(path_based.PathBasedBackend):
     limits_records = True
 
     def check_record(self, atom_detail: models.AtomDetail) -> None:
-        """Check that a node can hold the record of an atom as a whole.
-
-        Of a history it has only the last attempts; the others are together in another node.
-
-        :raises Unstorable: when it cannot
-        """
+        # Of a history a node has only the last attempts; the others are together in another node.
         if isinstance(atom_detail, models.RetryDetail) and len(atom_detail.results) > 3 * path_tree.CHUNK:
             whole, atom_detail = atom_detail, atom_detail.copy()
             atom_detail.results = whole.results[-3 * path_tree.CHUNK :]
@@ -172,10 +163,6 @@ class ZkConnection(path_based.PathBasedConnection):
         self._claimed: dict[str, int] = {}
 
     def validate(self) -> None:
-        """Check that the server answers and has the nodes of the collections.
-
-        :raises StorageFailure: when it does not
-        """
         for path in (self._backend.path, self.book_path, self.flow_path, self.atom_path):
             if not self._ask("exists", path):
                 msg = f"Missing required path: {path}\nupgrade() makes it"
@@ -315,7 +302,7 @@ class ZkConnection(path_based.PathBasedConnection):
         transaction = _Transaction(self._backend.limit)
         try:
             yield transaction
-            for batch in transaction.batches():
+            for batch in filter(None, transaction.batches):
                 self._commit(batch)
         finally:
             self._known = None
@@ -359,7 +346,8 @@ class _Transaction:
 
     def __init__(self, limit: int) -> None:
         self._room = limit - _REQUEST
-        self._batches: list[list[_Operation]] = [[]]
+        #: the requests, each a list of operations
+        self.batches: list[list[_Operation]] = [[]]
         self._size = 0
 
     def add(self, verb: str, path: str, *data: bytes, **version: int) -> None:
@@ -373,14 +361,10 @@ class _Transaction:
         if size > self._room:
             raise _too_large(f"{size:,} bytes at '{path}'", self._room)
         if self._size + size > self._room:
-            self._batches.append([])
+            self.batches.append([])
             self._size = 0
         self._size += size
-        self._batches[-1].append((verb, path, data, version))
-
-    def batches(self) -> Iterator[list[_Operation]]:
-        """Iterate over the requests, each a list of operations."""
-        return filter(None, self._batches)
+        self.batches[-1].append((verb, path, data, version))
 
 
 class _Conflict(exceptions.StorageFailure):

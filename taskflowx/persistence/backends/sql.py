@@ -11,7 +11,6 @@ where others have text.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
 #: the families of databases: every difference between dialects depends on these
 FAMILIES = ("mysql", "postgresql", "sqlite")
+_DIALECTS: dict[str, Any] = {"mysql": mysql, "postgresql": postgresql, "sqlite": sqlite}
 
 #: columns that hold JSON text
 DOCUMENTS = frozenset(("meta", "results", "failure", "revert_results", "revert_failure"))
@@ -72,7 +72,6 @@ def family_of(dialect_name: str) -> str:
     return family
 
 
-@dataclasses.dataclass(frozen=True)
 class Statements:
     """The statements for one kind of database.
 
@@ -84,114 +83,73 @@ class Statements:
     `move_on` finds no such version. `has_attempts` takes the uuid of a retry and the number of an attempt, and tells
     whether a row of attempts begins with that number; `cut_attempts` takes the same, and removes the attempts from
     that number on.
+
+    :param family: one of `FAMILIES`
     """
 
-    put_book: str
-    insert_flow: str
-    insert_atom: str
-    put_atom: str
-    update_flow: str
-    books: str
-    book: str
-    flow: str
-    atom: str
-    flows_of_book: str
-    atoms_of_book: str
-    atoms_of_flow: str
-    insert_run: str
-    move_on: str
-    put_and_move_on: tuple[str, ...]
-    renew: str
-    run: str
-    runs_of_book: str
-    attempts: str
-    has_attempts: str
-    insert_attempts: str
-    cut_attempts: str
-    clear_attempts: str
-    destroy_attempts: str
-    clear: tuple[str, ...]
-    destroy: tuple[str, ...]
+    def __init__(self, family: str) -> None:
+        text, insert = functools.partial(_text, family), functools.partial(_insert, family)
+        uuid = _given("uuid")
+        of_book = sa.select(FLOWS.c.uuid).where(FLOWS.c.parent_uuid == uuid)
+        self.put_book = _upsert(family, BOOKS, dict.fromkeys(("created_at", "updated_at", "meta")))
+        self.insert_flow, self.insert_atom, self.insert_run = insert(FLOWS), insert(ATOMS), insert(RUNS)
+        self.put_atom = _upsert(family, ATOMS, _CHANGING)
+        self.update_flow = _update(family, FLOWS, "updated_at", "state", "meta")
+        self.books = _select(family, BOOKS, None)
+        self.book = _select(family, BOOKS, BOOKS.c.uuid)
+        self.flow = _select(family, FLOWS, FLOWS.c.uuid)
+        self.atom = _select(family, ATOMS, ATOMS.c.uuid)
+        self.flows_of_book = _select(family, FLOWS, FLOWS.c.parent_uuid)
+        self.atoms_of_book = _select(family, ATOMS, FLOWS.c.parent_uuid)
+        self.atoms_of_flow = _select(family, ATOMS, ATOMS.c.parent_uuid)
+        self.clear = tuple(text(sa.delete(table)) for table in (RUNS, ATOMS, FLOWS, BOOKS))
+        self.destroy = (
+            text(sa.delete(RUNS).where(RUNS.c.flow_uuid.in_(of_book)), "uuid"),
+            text(sa.delete(ATOMS).where(ATOMS.c.parent_uuid.in_(of_book)), "uuid"),
+            text(sa.delete(FLOWS).where(FLOWS.c.parent_uuid == uuid), "uuid"),
+            text(sa.delete(BOOKS).where(BOOKS.c.uuid == uuid), "uuid"),
+        )
+
+        # Versions and owners.
+        this = RUNS.c.flow_uuid == uuid
+        claim = {name: _given(name) for name in ("version", "owner", "expires")}
+        of_claim = [RUNS.c[name] for name in claim]
+        move_on = sa.update(RUNS).values(claim).where(this, RUNS.c.version == _given("known"))
+        is_held = (RUNS.c.owner == _given("owner"), RUNS.c.expires > sa.literal_column("0"))
+        self.move_on = text(move_on, *claim, "uuid", "known")
+        renew = sa.update(RUNS).values(expires=_given("expires")).where(this, *is_held)
+        self.renew = text(renew, "expires", "uuid", "owner")
+        self.run = text(sa.select(*of_claim).where(this), "uuid")
+        self.runs_of_book = text(sa.select(RUNS.c.flow_uuid, *of_claim).where(RUNS.c.flow_uuid.in_(of_book)), "uuid")
+        self.put_and_move_on: tuple[str, ...] = ()
+        if family == "postgresql":  # not as INSERT ... SELECT, which would infer types for the values
+            put, moved = self.put_atom, f"c AS ({self.move_on} RETURNING 1) SELECT 1 / count(*) FROM c"  # noqa: S608
+            self.put_and_move_on = (f"WITH a AS ({put}), {moved}", f"WITH a AS ({put}), b AS ({put}), {moved}")
+
+        # Finished attempts, for databases that have the table.
+        these, number = ATTEMPTS.c.atom_uuid == uuid, ATTEMPTS.c.number
+        atoms_of_book = sa.select(ATOMS.c.uuid).where(ATOMS.c.parent_uuid.in_(of_book))
+        self.attempts = text(sa.select(number, ATTEMPTS.c.attempts).where(these), "uuid")
+        self.has_attempts = text(sa.select(number).where(these, number == _given("number")), "uuid", "number")
+        self.insert_attempts = insert(ATTEMPTS)
+        self.cut_attempts = text(sa.delete(ATTEMPTS).where(these, number >= _given("number")), "uuid", "number")
+        self.clear_attempts = text(sa.delete(ATTEMPTS))
+        self.destroy_attempts = text(sa.delete(ATTEMPTS).where(ATTEMPTS.c.atom_uuid.in_(atoms_of_book)), "uuid")
 
 
 @functools.cache
 def statements(family: str) -> Statements:
     """Return the statements for one of the `FAMILIES`."""
-    of_book = sa.select(FLOWS.c.uuid).where(FLOWS.c.parent_uuid == _given("uuid"))
-    texts = {
-        "put_book": _upsert(family, BOOKS, dict.fromkeys(("created_at", "updated_at", "meta"))),
-        "insert_flow": _insert(family, FLOWS),
-        "insert_atom": _insert(family, ATOMS),
-        "put_atom": _upsert(family, ATOMS, _CHANGING),
-        "update_flow": _update(family, FLOWS, "updated_at", "state", "meta"),
-        "books": _select(family, BOOKS, None),
-        "book": _select(family, BOOKS, BOOKS.c.uuid),
-        "flow": _select(family, FLOWS, FLOWS.c.uuid),
-        "atom": _select(family, ATOMS, ATOMS.c.uuid),
-        "flows_of_book": _select(family, FLOWS, FLOWS.c.parent_uuid),
-        "atoms_of_book": _select(family, ATOMS, FLOWS.c.parent_uuid),
-        "atoms_of_flow": _select(family, ATOMS, ATOMS.c.parent_uuid),
-        **_on_runs(family, of_book),
-        **_on_attempts(family, of_book),
-    }
-    clear = tuple(_text(family, sa.delete(table)) for table in (RUNS, ATOMS, FLOWS, BOOKS))
-    destroy = (
-        _text(family, sa.delete(RUNS).where(RUNS.c.flow_uuid.in_(of_book)), "uuid"),
-        _text(family, sa.delete(ATOMS).where(ATOMS.c.parent_uuid.in_(of_book)), "uuid"),
-        _text(family, sa.delete(FLOWS).where(FLOWS.c.parent_uuid == _given("uuid")), "uuid"),
-        _text(family, sa.delete(BOOKS).where(BOOKS.c.uuid == _given("uuid")), "uuid"),
-    )
-    together: tuple[str, ...] = ()
-    if family == "postgresql":  # not as INSERT ... SELECT, which would infer types for the values
-        put, moved = texts["put_atom"], f"c AS ({texts['move_on']} RETURNING 1) SELECT 1 / count(*) FROM c"  # noqa: S608
-        together = (f"WITH a AS ({put}), {moved}", f"WITH a AS ({put}), b AS ({put}), {moved}")
-    return Statements(**texts, put_and_move_on=together, clear=clear, destroy=destroy)
+    return Statements(family)
 
 
-def _on_runs(family: str, of_book: Any) -> dict[str, str]:
-    """Return the statements on versions and owners."""
-    this = RUNS.c.flow_uuid == _given("uuid")
-    claim = {name: _given(name) for name in ("version", "owner", "expires")}
-    move_on = sa.update(RUNS).values(claim).where(this, RUNS.c.version == _given("known"))
-    is_held = (RUNS.c.owner == _given("owner"), RUNS.c.expires > sa.literal_column("0"))
-    renew = sa.update(RUNS).values(expires=_given("expires")).where(this, *is_held)
-    of_runs = sa.select(RUNS.c.flow_uuid, RUNS.c.version, RUNS.c.owner, RUNS.c.expires).where(
-        RUNS.c.flow_uuid.in_(of_book)
-    )
-    return {
-        "insert_run": _insert(family, RUNS),
-        "move_on": _text(family, move_on, *claim, "uuid", "known"),
-        "renew": _text(family, renew, "expires", "uuid", "owner"),
-        "run": _text(family, sa.select(RUNS.c.version, RUNS.c.owner, RUNS.c.expires).where(this), "uuid"),
-        "runs_of_book": _text(family, of_runs, "uuid"),
-    }
-
-
-def _on_attempts(family: str, of_book: Any) -> dict[str, str]:
-    """Return the statements on finished attempts, for databases that have the table."""
-    these, number = ATTEMPTS.c.atom_uuid == _given("uuid"), ATTEMPTS.c.number
-    query = sa.select(number, ATTEMPTS.c.attempts).where(these)
-    one = sa.select(number).where(these, number == _given("number"))
-    cut = sa.delete(ATTEMPTS).where(these, number >= _given("number"))
-    atoms_of_book = sa.select(ATOMS.c.uuid).where(ATOMS.c.parent_uuid.in_(of_book))
-    destroy = sa.delete(ATTEMPTS).where(ATTEMPTS.c.atom_uuid.in_(atoms_of_book))
-    return {
-        "attempts": _text(family, query, "uuid"),
-        "has_attempts": _text(family, one, "uuid", "number"),
-        "insert_attempts": _insert(family, ATTEMPTS),
-        "cut_attempts": _text(family, cut, "uuid", "number"),
-        "clear_attempts": _text(family, sa.delete(ATTEMPTS)),
-        "destroy_attempts": _text(family, destroy, "uuid"),
-    }
-
-
-def has_table(family: str, table: TableClause) -> str:
+def has_table(family: str, table: str) -> str:
     """Return the query that tells whether a table exists; a database that only TaskFlow uses lacks ours."""
     if family == "sqlite":
-        return f"SELECT 1 FROM sqlite_master WHERE name = '{table.name}'"  # noqa: S608
+        return f"SELECT 1 FROM sqlite_master WHERE name = '{table}'"  # noqa: S608
     if family == "postgresql":
-        return f"SELECT 1 WHERE to_regclass('{table.name}') IS NOT NULL"
-    of_this = f"table_schema = DATABASE() AND table_name = '{table.name}'"
+        return f"SELECT 1 WHERE to_regclass('{table}') IS NOT NULL"
+    of_this = f"table_schema = DATABASE() AND table_name = '{table}'"
     return f"SELECT 1 FROM information_schema.tables WHERE {of_this}"  # noqa: S608
 
 
@@ -218,20 +176,12 @@ def _upsert(family: str, table: TableClause, changing: dict[str, str | None]) ->
 
     :param changing: column -> the column whose new value it takes on an update, None for its own
     """
-    statement: Any
+    into = _DIALECTS[family].insert(table).values(_all_given(table))
+    new = into.inserted if family == "mysql" else into.excluded
+    changes = {name: new[other or name] for name, other in changing.items()}
     if family == "mysql":
-        into_mysql = mysql.insert(table).values(_all_given(table))
-        new = into_mysql.inserted
-        statement = into_mysql.on_duplicate_key_update(_changes(new, changing))
-    else:
-        insert = postgresql.insert if family == "postgresql" else sqlite.insert
-        into = insert(table).values(_all_given(table))
-        statement = into.on_conflict_do_update(index_elements=["uuid"], set_=_changes(into.excluded, changing))
-    return _text(family, statement, *names(table))
-
-
-def _changes(new: Any, changing: dict[str, str | None]) -> dict[str, Any]:
-    return {name: new[other or name] for name, other in changing.items()}
+        return _text(family, into.on_duplicate_key_update(changes), *names(table))
+    return _text(family, into.on_conflict_do_update(index_elements=["uuid"], set_=changes), *names(table))
 
 
 def _update(family: str, table: TableClause, *names: str) -> str:
@@ -258,8 +208,7 @@ def _text(family: str, statement: Any, *names: str) -> str:
 
     :param names: its parameters, in order
     """
-    dialects: dict[str, Any] = {"mysql": mysql, "postgresql": postgresql, "sqlite": sqlite}
-    dialect = dialects[family].dialect(paramstyle="qmark" if family == "sqlite" else "format")
+    dialect = _DIALECTS[family].dialect(paramstyle="qmark" if family == "sqlite" else "format")
     compiled: Any = statement.compile(dialect=dialect)
     assert tuple(compiled.positiontup or ()) == tuple(f"given_{name}" for name in names)
     return str(compiled)

@@ -6,48 +6,39 @@ runs stay as they are stored, which is no error: a caller that saves a book to a
 
 from __future__ import annotations
 
-import dataclasses
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from taskflowx import exceptions
 from taskflowx.persistence.backends import sql, sql_histories
+from taskflowx.persistence.owners import Claim
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from taskflowx.persistence.backends.sql_reader import Reader
     from taskflowx.persistence.backends.sql_unit import Unit
     from taskflowx.persistence.models import AtomDetail, FlowDetail
-    from taskflowx.persistence.owners import Claim, Owner
+    from taskflowx.persistence.owners import Owner
 
-_KIND = sql.names(sql.ATOMS).index("atom_type")
+_PARENT, _KIND = map(sql.names(sql.ATOMS).index, ("parent_uuid", "atom_type"))
 _ATOM_CHANGES = slice(sql.names(sql.ATOMS).index("version"), None)
 _FLOW_CHANGES = slice(sql.names(sql.FLOWS).index("state"), None)
 
 
-@dataclasses.dataclass(frozen=True)
-class Given:
-    """The detail of a flow to save.
-
-    :param detail: the detail
-    :param row: its row
-    :param changes: the parameters of `update_flow`
-    :param atoms: the rows of its atoms
-    """
+class Given(NamedTuple):
+    """The detail of a flow to save."""
 
     detail: FlowDetail
     row: tuple[Any, ...]
-    changes: tuple[Any, ...]
-    atoms: list[tuple[Any, ...]]
+    changes: tuple[Any, ...]  # the parameters of `update_flow`
+    atoms: list[tuple[Any, ...]]  # the rows of its atoms
 
 
-@dataclasses.dataclass
-class Outcome:
+class Outcome(NamedTuple):
     """The result: the details that have a new version, and those that stay as they are stored, with the reasons."""
 
-    claims: list[tuple[FlowDetail, Claim]] = dataclasses.field(default_factory=list)
-    left: list[tuple[FlowDetail, str]] = dataclasses.field(default_factory=list)
+    claims: list[tuple[FlowDetail, Claim]]
+    left: list[tuple[FlowDetail, str]]
 
 
 def save(
@@ -58,16 +49,14 @@ def save(
     :param writer: the owner that is named as the writer of the runs
     """
     unit.run(statements.put_book, *row)
-    outcome = Outcome()
+    outcome = Outcome([], [])
     if not flows:
         return outcome
     uuid = row[0]
     claims = reader.claims(unit, uuid)
-    has_runs = reader.has_runs(unit)
+    has_runs = reader.has(unit, sql.RUNS.name)
     stored = {found[0]: found for found in unit.rows(statements.flows_of_book, uuid)}
-    stored_atoms: dict[str, dict[str, Any]] = {}
-    for found in unit.rows(statements.atoms_of_book, uuid) if stored else ():
-        stored_atoms.setdefault(found[2], {})[found[0]] = found
+    stored_atoms = {found[0]: found for found in unit.rows(statements.atoms_of_book, uuid)} if stored else {}
     inserts, new_atoms, changed_atoms = [], [], []
     for given in flows:
         detail, known = given.detail, stored.get(given.detail.uuid)
@@ -75,14 +64,18 @@ def save(
             inserts.append(given.row)
             new_atoms += given.atoms
             continue
-        new, changed = _compare(given.atoms, stored_atoms.get(detail.uuid, {}))
+        new, changed = _compare(given.atoms, stored_atoms)
         claim = claims.get(detail.uuid)
         if not new and not changed and given.row[_FLOW_CHANGES] == tuple(known[_FLOW_CHANGES]):
             if claim is not None and claim.owner == writer.name:  # by an attempt whose answer was lost
                 outcome.claims.append((detail, claim))
             continue
-        if has_runs and not _move_on(unit, statements, given, claim, writer, outcome):
-            continue
+        if has_runs:
+            try:
+                outcome.claims.append((detail, move_on(unit, statements, detail, claim, writer)))
+            except exceptions.OwnershipFailure as refusal:
+                outcome.left.append((detail, str(refusal)))
+                continue
         unit.run(statements.update_flow, *given.changes)
         new_atoms += new
         changed_atoms += changed
@@ -90,28 +83,25 @@ def save(
     unit.many(statements.insert_atom, new_atoms)
     unit.many(statements.put_atom, changed_atoms)
     for atom in changed_atoms:
-        if sql_histories.is_parted(stored_atoms[atom[2]][atom[0]]) and reader.has_attempts(unit):
+        if sql_histories.is_parted(stored_atoms[atom[0]]) and reader.has(unit, sql.ATTEMPTS.name):
             unit.run(statements.cut_attempts, atom[0], 0)
     return outcome
 
 
-def _move_on(
-    unit: Unit, statements: sql.Statements, given: Given, claim: Claim | None, writer: Owner, outcome: Outcome
-) -> bool:
-    """Increment the version of a run; returns whether it may be overwritten."""
-    detail = given.detail
-    try:
-        following = writer.checked(claim, detail, time.time())
-    except exceptions.OwnershipFailure as refusal:
-        outcome.left.append((detail, str(refusal)))
-        return False
-    if claim is None:
-        unit.run(statements.insert_run, detail.uuid, *following)
-    elif not unit.run(statements.move_on, *following, detail.uuid, claim.version).rowcount:
-        outcome.left.append((detail, "it was written while it was read"))
-        return False
-    outcome.claims.append((detail, following))
-    return True
+def move_on(unit: Unit, statements: sql.Statements, detail: FlowDetail, stored: Claim | None, owner: Owner) -> Claim:
+    """Compare and swap the version of a run, and lock it until the end of the transaction; returns the new claim.
+
+    :param stored: the claim in the store
+    :raises OwnershipFailure: when it has another version than the known one, or another owner
+    """
+    now, uuid = time.time(), detail.uuid
+    claim = owner.checked(stored, detail, now)
+    if stored is None:
+        unit.run(statements.insert_run, uuid, *claim)
+    elif not unit.run(statements.move_on, *claim, uuid, stored.version).rowcount:
+        rows = unit.rows(statements.run, uuid)  # it was incremented, or removed, a moment ago
+        claim = owner.checked(Claim(*rows[0]) if rows else None, detail, now)
+    return claim
 
 
 def merge_flow(
@@ -144,7 +134,7 @@ def _compare(rows: Iterable[Any], stored: dict[str, Any]) -> tuple[list[Any], li
     new, changed = [], []
     for row in rows:
         known = stored.get(row[0])
-        if known is None:
+        if known is None or known[_PARENT] != row[_PARENT]:
             new.append(row)
         elif known[_KIND] != row[_KIND]:
             kind = str(known[_KIND]).partition("_")[0].lower()

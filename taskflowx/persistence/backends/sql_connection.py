@@ -14,6 +14,7 @@ import contextlib
 import functools
 import itertools
 import time
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import exc as sa_errors
@@ -21,12 +22,11 @@ from sqlalchemy import exc as sa_errors
 from taskflowx import exceptions
 from taskflowx._util import arguments, logs
 from taskflowx.persistence import base
-from taskflowx.persistence.backends import sql_books, sql_histories, sql_rows, sql_units
-from taskflowx.persistence.backends.sql_reader import no_atom, no_book, no_flow, readable
+from taskflowx.persistence.backends import sql, sql_books, sql_histories, sql_rows, sql_units
+from taskflowx.persistence.backends.sql_reader import not_found, readable, row_of
 from taskflowx.persistence.owners import Claim, Owner
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
     from contextlib import AbstractContextManager
 
     import sqlalchemy as sa
@@ -43,7 +43,7 @@ MOST_WRITTEN = 1000  # flows whose state is remembered
 
 
 class Connection(base.Connection):
-    """Reads and writes the records in a SQL database; any number of threads may use it.
+    """Reads and writes the records in a SQL database, as `base.Connection` says; any number of threads may use it.
 
     :param backend: the store
     :param upgrade_lock: held during an upgrade of the store
@@ -60,7 +60,6 @@ class Connection(base.Connection):
 
     @property
     def backend(self) -> SQLAlchemyBackend:
-        """The store of this connection."""
         return self._backend
 
     def close(self) -> None:
@@ -72,7 +71,6 @@ class Connection(base.Connection):
         """Check that the database can be reached and has the tables of this version.
 
         :param max_retries: how often to retry connecting
-        :raises StorageFailure: when it cannot be reached, or lacks something; names it
         """
         failed = "Failed validating the database"
         self._run(failed, lambda unit: unit.rows("SELECT 1"), writes=False, max_retries=max_retries)
@@ -85,10 +83,7 @@ class Connection(base.Connection):
             raise exceptions.StorageFailure(msg)
 
     def upgrade(self) -> None:
-        """Make the tables, or upgrade them to this version; tables that TaskFlow made are reused.
-
-        :raises StorageFailure: when the database rejects it, or has been upgraded by a newer version
-        """
+        """Make the tables, or upgrade them to this version; tables that TaskFlow made are reused."""
         from taskflowx.persistence.backends import migrations
 
         failed = "Failed upgrading the database"
@@ -104,10 +99,8 @@ class Connection(base.Connection):
                     migrations.upgrade(connection, self._backend.family)
 
     def clear_all(self) -> None:
-        """Remove all books, with all their content."""
-
         def work(unit: Unit) -> None:
-            if self._reader.has_attempts(unit):
+            if self._reader.has(unit, sql.ATTEMPTS.name):
                 unit.run(self._sql.clear_attempts)
             for statement in self._sql.clear:
                 unit.run(statement)
@@ -119,20 +112,13 @@ class Connection(base.Connection):
     def save_changes(
         self, flow_detail: FlowDetail, atom_details: Iterable[AtomDetail], owner: Owner | None = None
     ) -> None:
-        """Write the changes of one step of a run, in one transaction.
-
-        :param flow_detail: whose state and metadata are written
-        :param atom_details: the details in it that have changed; new ones are added
-        :param owner: the writer, see `persistence.owners`
-        :raises NotFound: when the flow's detail is not stored
-        :raises OwnershipFailure: when another owner runs it, or has done so since it was read
-        """
+        """Write the changes of one step of a run, in one transaction."""
         details = list(atom_details)
         parts = self._parts(flow_detail, details, owner)
         try:
             self._save_step(flow_detail, details, parts, owner)
         except sql_histories.StaleError as stale:  # a writer outside of runs has put all attempts into the row
-            self._histories.forget(stale.uuid)
+            self._histories.forget(*stale.args)
             self.save_changes(flow_detail, details, owner)
             return
         for part in parts:
@@ -146,7 +132,7 @@ class Connection(base.Connection):
             return []
         if histories.usable is None:
             failed = "Failed looking for the table of attempts"
-            histories.usable = self._run(failed, self._reader.has_attempts, writes=False)
+            histories.usable = self._run(failed, lambda unit: self._reader.has(unit, sql.ATTEMPTS.name), writes=False)
         if not histories.usable:
             return []
         return histories.parts(self._rows, flow, retries, versioned=owner is not None, fits=self._backend.fits)
@@ -218,7 +204,7 @@ class Connection(base.Connection):
                 return claim
         moved_to = None if owner is None else self._move_on(unit, detail, owner)
         if flow and not unit.run(self._sql.update_flow, *flow).rowcount:
-            raise no_flow(detail.uuid)
+            raise not_found("flow details", detail.uuid)
         unit.many(self._sql.put_atom, atoms)
         return moved_to
 
@@ -227,45 +213,29 @@ class Connection(base.Connection):
 
         :raises OwnershipFailure: when it has another version than the known one, or another owner
         """
-        now, uuid, known = time.time(), detail.uuid, detail.revision
-        claim = owner.following(detail, now)
-        if owner.held and unit.run(self._sql.move_on, *claim, uuid, known).rowcount:
-            return claim
-        rows = unit.rows(self._sql.run, uuid)
-        stored = Claim(*rows[0]) if rows else None
-        claim = owner.checked(stored, detail, now)
-        if stored is None:
-            unit.run(self._sql.insert_run, uuid, *claim)
-        elif not unit.run(self._sql.move_on, *claim, uuid, stored.version).rowcount:
-            claim = owner.checked(Claim(*unit.rows(self._sql.run, uuid)[0]), detail, now)  # just incremented
-        return claim
+        if owner.held:
+            claim = owner.following(detail, time.time())
+            if unit.run(self._sql.move_on, *claim, detail.uuid, detail.revision).rowcount:
+                return claim
+        rows = unit.rows(self._sql.run, detail.uuid)
+        return sql_books.move_on(unit, self._sql, detail, Claim(*rows[0]) if rows else None, owner)
 
     def renew(self, flow_uuid: str, owner: Owner, expires: float) -> None:
-        """Extend the lease of a run's owner; does nothing for a former owner.
-
-        :param expires: the end of the lease, in seconds since 1970
-        """
         failed = f"Failed renewing the lease of flow '{flow_uuid}'"
         self._run(failed, lambda unit: unit.run(self._sql.renew, expires, flow_uuid, owner.name), max_retries=0)
 
     def update_atom_details(self, atom_detail: AtomDetail) -> AtomDetail:
-        """Merge an atom's detail into the stored one; returns the stored detail.
-
-        :raises NotFound: when it is not stored yet
-        :raises OwnershipFailure: while its flow is running
-        """
         arguments.check_like("atom_detail", atom_detail, ("uuid", "intention"), "a TaskDetail or RetryDetail")
         uuid, name, _, *changes = self._rows.of_atom(atom_detail, "")
 
         def work(unit: Unit) -> AtomDetail:
-            for row in unit.rows(self._sql.atom, uuid):
-                self._check_at_rest(unit, row[2])
-                stored = self._reader.atom(unit, row).merge(atom_detail)
-                unit.many(self._sql.put_atom, [(uuid, name, row[2], *changes)])
-                if sql_histories.is_parted(row):
-                    unit.run(self._sql.cut_attempts, uuid, 0)
-                return stored
-            raise no_atom(uuid)
+            row = row_of(unit, self._sql.atom, "atom details", uuid)
+            self._check_at_rest(unit, row[2])
+            stored = self._reader.atom(unit, row).merge(atom_detail)
+            unit.many(self._sql.put_atom, [(uuid, name, row[2], *changes)])
+            if sql_histories.is_parted(row):
+                unit.run(self._sql.cut_attempts, uuid, 0)
+            return stored
 
         return self._run(f"Failed updating atom details with uuid '{atom_detail.uuid}'", work)
 
@@ -282,14 +252,6 @@ class Connection(base.Connection):
                 Owner().checked(claim, detail, time.time())
 
     def update_flow_details(self, flow_detail: FlowDetail) -> FlowDetail:
-        """Merge a flow's detail into the stored one, and write the details of its atoms, new ones too.
-
-        Returns the stored detail.
-
-        :raises NotFound: when it is not stored yet
-        :raises Duplicate: when a detail in it is stored in another flow
-        :raises OwnershipFailure: when another owner runs it, or has written it since it was read
-        """
         arguments.check_like("flow_detail", flow_detail, ("uuid", "meta"), "a FlowDetail")
         flow = self._flow_changes(flow_detail)
         atoms = list(flow_detail)
@@ -298,14 +260,14 @@ class Connection(base.Connection):
 
         def work(unit: Unit) -> tuple[FlowDetail, Claim | None]:
             stored = self._reader.flow(unit, flow_detail.uuid)
-            claim = self._move_on(unit, flow_detail, writer) if self._reader.has_runs(unit) else None
+            claim = self._move_on(unit, flow_detail, writer) if self._reader.has(unit, sql.RUNS.name) else None
             new, changed = sql_books.merge_flow(stored, flow_detail, atoms, rows)
             unit.run(self._sql.update_flow, *flow)
             self._backend.written.pop(stored.uuid, None)
             unit.many(self._sql.insert_atom, new)
             unit.many(self._sql.put_atom, changed)
             for atom in filter(self._histories.concerns, atoms):
-                if self._reader.has_attempts(unit):
+                if self._reader.has(unit, sql.ATTEMPTS.name):
                     unit.run(self._sql.cut_attempts, atom.uuid, 0)
             return stored, claim
 
@@ -317,13 +279,6 @@ class Connection(base.Connection):
         return stored
 
     def save_logbook(self, book: LogBook) -> LogBook:
-        """Store a book with all its content, merged into the stored one; returns the book.
-
-        A run that is stored in a later version than that in the book, or that is in progress, stays as it is stored,
-        with a warning.
-
-        :raises Duplicate: when a detail in it is stored in another book or flow
-        """
         arguments.check_like("book", book, ("uuid", "created_at"), "a LogBook")
         row = self._rows.of_book(book)
         flows = [self._given(book, detail) for detail in list(book)]
@@ -343,13 +298,6 @@ class Connection(base.Connection):
         return book
 
     def add_flow_details(self, book: LogBook, flow_detail: FlowDetail) -> None:
-        """Store a new record of a flow in a book, and the book if it is not stored yet.
-
-        Other records in the book are neither read nor written.
-
-        :param book: which holds the record already
-        :raises Duplicate: when the record is stored already
-        """
         row = self._rows.of_book(book)
         given = self._given(book, flow_detail)
 
@@ -364,43 +312,26 @@ class Connection(base.Connection):
         self._adding(failed, f"book '{book.name}'", work)
 
     def destroy_logbook(self, book_uuid: str) -> None:
-        """Remove a book with all its content.
-
-        :raises NotFound: when there is no such book
-        """
-
         def work(unit: Unit) -> None:
-            if self._reader.has_attempts(unit):
+            if self._reader.has(unit, sql.ATTEMPTS.name):
                 unit.run(self._sql.destroy_attempts, book_uuid)
             removed = [unit.run(statement, book_uuid).rowcount for statement in self._sql.destroy]
             if not removed[-1]:
-                raise no_book(book_uuid)
+                raise not_found("logbook", book_uuid)
 
         self._run(f"Failed destroying logbook '{book_uuid}'", work, repeatable=False)
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
     def get_logbook(self, book_uuid: str, lazy: bool = False) -> LogBook:
-        """Return a book.
-
-        :param lazy: whether to omit the details of its flows
-        :raises NotFound: when there is no such book
-        """
-
         def work(unit: Unit) -> LogBook:
-            for row in unit.rows(self._sql.book, book_uuid):
-                return self._reader.book(unit, row, lazy=lazy, strict=True)
-            raise no_book(book_uuid)
+            row = row_of(unit, self._sql.book, "logbook", book_uuid)
+            return self._reader.book(unit, row, lazy=lazy, strict=True)
 
         return self._run(f"Failed getting logbook '{book_uuid}'", work, writes=False)
 
     def get_logbooks(self, lazy: bool = False) -> Iterator[LogBook]:
-        """Iterate over all books, in the order of their creation; each book is read when its turn comes.
-
-        An unreadable book is skipped, and an error that names it is logged.
-
-        :param lazy: whether to omit the details of their flows
-        """
+        """Iterate over all books, in the order of their creation; each book is read when its turn comes."""
         failed = "Failed getting logbooks"
 
         def made(row: Any) -> LogBook:
@@ -411,49 +342,25 @@ class Connection(base.Connection):
         yield from readable(made, rows)
 
     def get_flows_for_book(self, book_uuid: str, lazy: bool = False) -> Iterator[FlowDetail]:
-        """Iterate over the details of the flows in a book, in the order in which they were added.
-
-        An unreadable one is skipped, and an error that names it is logged.
-
-        :param lazy: whether to omit the details of their atoms
-        :raises NotFound: when there is no such book
-        """
-
         def work(unit: Unit) -> list[FlowDetail]:
-            if not unit.rows(self._sql.book, book_uuid):
-                raise no_book(book_uuid)
+            row_of(unit, self._sql.book, "logbook", book_uuid)
             return self._reader.flows(unit, book_uuid, lazy=lazy, strict=False)
 
         yield from self._run(f"Failed getting flow details in logbook '{book_uuid}'", work, writes=False)
 
     def get_flow_details(self, fd_uuid: str, lazy: bool = False) -> FlowDetail:
-        """Return the detail of a flow.
-
-        :param lazy: whether to omit the details of its atoms
-        :raises NotFound: when there is no such detail
-        """
         failed = f"Failed getting flow details with uuid '{fd_uuid}'"
         return self._run(failed, lambda unit: self._reader.flow(unit, fd_uuid, lazy), writes=False)
 
     def get_atom_details(self, ad_uuid: str) -> AtomDetail:
-        """Return the detail of an atom.
-
-        :raises NotFound: when there is no such detail
-        """
         failed = f"Failed getting atom details with uuid '{ad_uuid}'"
 
         def work(unit: Unit) -> AtomDetail:
-            for row in unit.rows(self._sql.atom, ad_uuid):
-                return self._reader.atom(unit, row)
-            raise no_atom(ad_uuid)
+            return self._reader.atom(unit, row_of(unit, self._sql.atom, "atom details", ad_uuid))
 
         return self._run(failed, work, writes=False)
 
     def get_atoms_for_flow(self, fd_uuid: str) -> Iterator[AtomDetail]:
-        """Iterate over the details of the atoms in a flow, in the order in which they were added.
-
-        :raises NotFound: when there is no such flow
-        """
         yield from self.get_flow_details(fd_uuid)
 
     # -- parts -----------------------------------------------------------------------------------------------------

@@ -15,12 +15,11 @@ import os
 import socket
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, InvalidStateError, wait
+from typing import Any
 
 from sqlalchemy.pool import QueuePool
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 _LOOKS_EVERY = 0.2  # seconds between two checks of the watched connections
 _LINGERS = 10.0  # seconds without watched connections after which the thread ends
@@ -137,48 +136,33 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=watch.forget)
 
 
-class _Connecting:
-    """One attempt to connect, in a thread of its own.
+def _made_within(make: Callable[[], Any], seconds: float) -> Any:
+    """Return what a function makes in a thread of its own; if it is made too late it is closed.
 
-    :param make: makes the driver's connection
+    :raises TimeoutError: when it is not made in time
     """
+    outcome: Future[Any] = Future()
 
-    def __init__(self, make: Callable[[], Any]) -> None:
-        self._make = make
-        self._ended = threading.Event()
-        self._lock = threading.Lock()
-        self._given_up = False
-        self._made: Any = None
-        self._error: BaseException | None = None
-
-    def result(self, seconds: float) -> Any:
-        """Return the connection.
-
-        :raises TimeoutError: when it is not made in time; it is closed if it is made later
-        """
-        threading.Thread(target=self._work, name="taskflowx-database-connect", daemon=True).start()
+    def work() -> None:
         try:
-            self._ended.wait(seconds)
-        finally:
-            with self._lock:
-                self._given_up = True
-        if self._error is not None:
-            raise self._error
-        if self._made is None:
-            raise TimeoutError
-        return self._made
-
-    def _work(self) -> None:
-        made = None
-        try:
-            made = self._make()
+            made = make()
         except BaseException as error:  # noqa: BLE001 - of whatever kind, it is raised where the connection was asked for
-            self._error = error
-        with self._lock:
-            late, self._made = self._given_up, None if self._given_up else made
-        self._ended.set()
-        if late and made is not None:
+            with contextlib.suppress(InvalidStateError):
+                outcome.set_exception(error)
+            return
+        try:
+            outcome.set_result(made)
+        except InvalidStateError:  # it was given up
             made.close()
+
+    threading.Thread(target=work, name="taskflowx-database-connect", daemon=True).start()
+    try:
+        wait([outcome], seconds)
+    finally:
+        is_late = outcome.cancel()
+    if is_late:
+        raise TimeoutError
+    return outcome.result()
 
 
 def connect(make: Callable[[], Any], seconds: float) -> Any:
@@ -194,7 +178,7 @@ def connect(make: Callable[[], Any], seconds: float) -> Any:
     if ends is not None:
         left = max(0.01, ends - time.monotonic())
         seconds = min(seconds, left) if seconds else left
-    made = _Connecting(make).result(seconds) if seconds else make()
+    made = _made_within(make, seconds) if seconds else make()
     if seconds and asking.made is not None:
         watched = Watched(made, seconds, ends)
         asking.made.append(watched)

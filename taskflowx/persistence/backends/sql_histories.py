@@ -12,6 +12,7 @@ last written is only a hint: the transaction checks the last of the attempts tha
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from taskflowx import states
@@ -20,8 +21,6 @@ from taskflowx.persistence.backends import sql
 from taskflowx.persistence.path_tree import CHUNK
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from taskflowx.persistence.backends.sql_rows import Rows
     from taskflowx.persistence.backends.sql_unit import Unit
 
@@ -33,14 +32,7 @@ _MOST_KNOWN = 1000  # retries
 
 
 class StaleError(Exception):
-    """Attempts that were written do not exist any more.
-
-    :param uuid: that of the retry
-    """
-
-    def __init__(self, uuid: str) -> None:
-        super().__init__(uuid)
-        self.uuid = uuid
+    """Attempts that were written do not exist any more; its argument is the uuid of the retry."""
 
 
 class _Written(NamedTuple):
@@ -97,19 +89,6 @@ class Histories:
         """Tell whether a retry has, or may have, attempts in the table."""
         return isinstance(detail, models.RetryDetail) and (len(detail.results) > MOST or detail.uuid in self._known)
 
-    def _part(self, rows: Rows, detail: models.RetryDetail, *, appends: bool) -> Part:
-        attempts, past = detail.results, 0
-        if appends:
-            past, last = self._known.get(detail.uuid, (0, None))
-            if past and (len(attempts) <= past or attempts[past - 1] is not last):
-                past = 0
-        kept, chunks = past, []
-        if appends and len(attempts) - past > MOST:
-            chunks = [rows.of_attempts(detail, begin, CHUNK) for begin in range(past, len(attempts) - CHUNK, CHUNK)]
-            past += CHUNK * len(chunks)
-        what = codec.what_of(detail, "results")
-        return Part(detail.uuid, what, kept, past, chunks, attempts[past - 1] if past else None)
-
     def parts(
         self,
         rows: Rows,
@@ -124,11 +103,21 @@ class Histories:
         :param versioned: whether the step is rejected when another one has come before it
         :param fits: tells whether the database can hold a row
         """
-
-        def appends(detail: models.RetryDetail) -> bool:
-            return versioned and (flow.state not in states.AT_REST or not fits(rows.of_atom(detail, flow.uuid)))
-
-        return [self._part(rows, detail, appends=appends(detail)) for detail in retries]
+        found = []
+        for detail in retries:
+            attempts, past, chunks = detail.results, 0, []
+            appends = versioned and (flow.state not in states.AT_REST or not fits(rows.of_atom(detail, flow.uuid)))
+            if appends:
+                past, last = self._known.get(detail.uuid, (0, None))
+                if past and (len(attempts) <= past or attempts[past - 1] is not last):
+                    past = 0
+            kept = past
+            if appends and len(attempts) - past > MOST:
+                chunks = [rows.of_attempts(detail, begin, CHUNK) for begin in range(past, len(attempts) - CHUNK, CHUNK)]
+                past += CHUNK * len(chunks)
+            what = codec.what_of(detail, "results")
+            found.append(Part(detail.uuid, what, kept, past, chunks, attempts[past - 1] if past else None))
+        return found
 
     def wrote(self, part: Part) -> None:
         """Record a part as written."""

@@ -6,6 +6,7 @@ not hide the others.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from taskflowx import exceptions
@@ -15,8 +16,6 @@ from taskflowx.persistence.backends import sql, sql_histories, sql_rows
 from taskflowx.persistence.owners import Claim
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
     from taskflowx.persistence.backends.sql_unit import Unit
     from taskflowx.persistence.models import AtomDetail, FlowDetail, LogBook
 
@@ -35,20 +34,13 @@ class Reader:
         self._family = family
         self._sql = sql.statements(family)
         self._histories = histories
-        self._has_runs = False
-        self._has_attempts = False
+        self._there: set[str] = set()  # the known tables of ours
 
-    def has_runs(self, unit: Unit) -> bool:
-        """Tell whether versions are kept; a database that only TaskFlow has written has none."""
-        if not self._has_runs:
-            self._has_runs = bool(unit.rows(sql.has_table(self._family, sql.RUNS)))
-        return self._has_runs
-
-    def has_attempts(self, unit: Unit) -> bool:
-        """Tell whether attempts may be in a table of their own; not in an older layout."""
-        if not self._has_attempts:
-            self._has_attempts = bool(unit.rows(sql.has_table(self._family, sql.ATTEMPTS)))
-        return self._has_attempts
+    def has(self, unit: Unit, table: str) -> bool:
+        """Tell whether the database has one of our tables: one of TaskFlow's, or of an older layout, may lack it."""
+        if table not in self._there and unit.rows(sql.has_table(self._family, table)):
+            self._there.add(table)
+        return table in self._there
 
     def atom(self, unit: Unit, row: Any) -> AtomDetail:
         """Return the detail of an atom, with its attempts in the table.
@@ -61,18 +53,16 @@ class Reader:
                 past = sql_histories.past_of(row)
                 if past == 0:
                     break
-                chunks = dict(unit.rows(self._sql.attempts, row[0])) if self.has_attempts(unit) else {}
+                chunks = dict(unit.rows(self._sql.attempts, row[0])) if self.has(unit, sql.ATTEMPTS.name) else {}
                 lacks = sql_histories.missing(past, chunks)
                 if lacks is None:
                     detail = sql_rows.atom(row, sql_histories.joined(past, chunks))
                     self._histories.has_read(detail, past)
                     return detail
-                found = unit.rows(self._sql.atom, row[0])
-                if not found:
-                    raise no_atom(row[0])
-                if tuple(found[0]) == tuple(row):
+                found = row_of(unit, self._sql.atom, "atom details", row[0])
+                if tuple(found) == tuple(row):
                     raise codec.Unreadable(lacks)  # noqa: TRY301 - as those below may say
-                row = found[0]  # the run has come to rest meanwhile, and the row has all of them
+                row = found  # the run has come to rest meanwhile, and the row has all of them
         except codec.Unreadable as error:
             msg = f"Cannot read what is stored of atom '{row[1]}' ({row[0]})"
             raise codec.Unreadable(msg, error) from error
@@ -80,12 +70,12 @@ class Reader:
 
     def claim(self, unit: Unit, uuid: str) -> Claim | None:
         """Return the claim of a run; None if it was never written."""
-        rows = unit.rows(self._sql.run, uuid) if self.has_runs(unit) else ()
+        rows = unit.rows(self._sql.run, uuid) if self.has(unit, sql.RUNS.name) else ()
         return Claim(*rows[0]) if rows else None
 
     def claims(self, unit: Unit, book_uuid: str) -> dict[str, Claim]:
         """Return flow's uuid -> claim, for the flows in a book that have one."""
-        rows = unit.rows(self._sql.runs_of_book, book_uuid) if self.has_runs(unit) else ()
+        rows = unit.rows(self._sql.runs_of_book, book_uuid) if self.has(unit, sql.RUNS.name) else ()
         return {uuid: Claim(*claim) for uuid, *claim in rows}
 
     def flow(self, unit: Unit, uuid: str, lazy: bool = False) -> FlowDetail:
@@ -95,13 +85,11 @@ class Reader:
         :raises NotFound: when it does not exist
         """
         claim = self.claim(unit, uuid)  # first: what is read after it may be newer, never older
-        for row in unit.rows(self._sql.flow, uuid):
-            detail = sql_rows.flow(row)
-            detail.revision = claim.version if claim else 0
-            for atom_row in () if lazy else unit.rows(self._sql.atoms_of_flow, uuid):
-                detail.add(self.atom(unit, atom_row))
-            return detail
-        raise no_flow(uuid)
+        detail = sql_rows.flow(row_of(unit, self._sql.flow, "flow details", uuid))
+        detail.revision = claim.version if claim else 0
+        for atom_row in () if lazy else unit.rows(self._sql.atoms_of_flow, uuid):
+            detail.add(self.atom(unit, atom_row))
+        return detail
 
     def flows(self, unit: Unit, book_uuid: str, *, lazy: bool, strict: bool) -> list[FlowDetail]:
         """Return the details of the flows in a book.
@@ -147,16 +135,17 @@ def readable(make: Callable[[Any], T], rows: Iterable[Any]) -> Iterator[T]:
             LOG.error("A record is skipped in a listing: %s", error)  # noqa: TRY400 - the error says it all
 
 
-def no_book(uuid: str) -> exceptions.NotFound:
-    """Return the error for a missing book."""
-    return exceptions.NotFound(f"No logbook found with uuid '{uuid}'")
+def row_of(unit: Unit, query: str, what: str, uuid: str) -> Any:
+    """Return the row with a uuid.
+
+    :param what: names the kind of row in the error
+    :raises NotFound: when there is none
+    """
+    for row in unit.rows(query, uuid):
+        return row
+    raise not_found(what, uuid)
 
 
-def no_flow(uuid: str) -> exceptions.NotFound:
-    """Return the error for a missing flow detail."""
-    return exceptions.NotFound(f"No flow details found with uuid '{uuid}'")
-
-
-def no_atom(uuid: str) -> exceptions.NotFound:
-    """Return the error for a missing atom detail."""
-    return exceptions.NotFound(f"No atom details found with uuid '{uuid}'")
+def not_found(what: str, uuid: str) -> exceptions.NotFound:
+    """Return the error for a missing row."""
+    return exceptions.NotFound(f"No {what} found with uuid '{uuid}'")

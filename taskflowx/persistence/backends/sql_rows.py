@@ -11,17 +11,15 @@ import datetime as dt
 import functools
 import json
 import time
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar, cast
 
 from taskflowx import exceptions
 from taskflowx.atom import version_text
 from taskflowx.persistence import codec, models
 from taskflowx.persistence.backends import sql
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-T = TypeVar("T")
+M = TypeVar("M", bound="Callable[..., Any]")
 
 # The lengths of text columns, in characters; SQLite has no limit.
 _LONGEST = {"name": 255, "uuid": 64, "version": 64}
@@ -70,8 +68,7 @@ class Rows:
     def __init__(self, family: str) -> None:
         self._family = family
         self.now = Clock(family == "sqlite").now
-        self._time: Callable[[dt.datetime], Any] = _time_text if family == "sqlite" else _same
-        self._refuses_nan = self._refuses_nul = family == "postgresql"
+        self._is_postgresql = family == "postgresql"
 
     def of_book(self, book: models.LogBook) -> tuple[Any, ...]:
         """Return the row of a book.
@@ -79,8 +76,10 @@ class Rows:
         :raises StorageFailure: when its metadata cannot be stored
         """
         self._check_names("book", book)
-        updated = book.updated_at and self._time(book.updated_at)
-        return book.uuid, book.name, self._time(book.created_at), updated, self._meta(book)
+        times: Iterable[Any] = (book.created_at, book.updated_at)
+        if self._family == "sqlite":
+            times = (at and at.isoformat(" ", "microseconds") for at in times)
+        return book.uuid, book.name, *times, self._meta(book)
 
     def of_flow(self, detail: models.FlowDetail, parent: str) -> tuple[Any, ...]:
         """Return the row of a flow, without its atoms.
@@ -104,7 +103,9 @@ class Rows:
         :raises StorageFailure: when a value in it cannot be stored; names the atom and the part
         """
         uuid, name = detail.uuid, detail.name
-        if self._refuses_nul or not (name.isascii() and uuid.isascii() and len(name) <= _SHORT and len(uuid) <= _SHORT):
+        if self._is_postgresql or not (
+            name.isascii() and uuid.isascii() and len(name) <= _SHORT and len(uuid) <= _SHORT
+        ):
             self._check_names("atom", detail)
         results, meta = detail.results, None
         if results is not None:
@@ -113,9 +114,7 @@ class Rows:
                 meta = self._meta_of_retry(detail, past)
             else:
                 results = self._text(detail, "results", results)
-        failure = detail.failure
-        undone = detail.revert_results
-        stuck = detail.revert_failure
+        failure, undone, stuck = detail.failure, detail.revert_results, detail.revert_failure
         version = detail.version
         if version is not None and not isinstance(version, str):
             version = version_text(version)
@@ -152,7 +151,7 @@ class Rows:
 
         :raises Unstorable: when it cannot; says what the value is and why
         """
-        if self._refuses_nan and ("NaN" in text or "Infinity" in text):
+        if self._is_postgresql and ("NaN" in text or "Infinity" in text):
             _check_numbers(text, what)
         most = _LARGEST.get(self._family)
         if most is not None and len(text) > most:
@@ -205,47 +204,40 @@ class Rows:
         return self._checked(text, detail, part)
 
     def _checked(self, text: str, detail: Any, part: str) -> str:
-        if self._refuses_nan and ("NaN" in text or "Infinity" in text):
+        if self._is_postgresql and ("NaN" in text or "Infinity" in text):
             _check_numbers(text, codec.what_of(detail, part))
         return text
 
 
+def _reads(kind: str) -> Callable[[M], M]:
+    """Let a function that makes an object from a row raise `Unreadable` when the row is damaged.
+
+    :param kind: names the object in the error
+    """
+
+    def decorated(make: M) -> M:
+        @functools.wraps(make)
+        def made(row: Sequence[Any], *more: Any) -> Any:
+            try:
+                if bytes in map(type, row):
+                    undecoded = [each for each in row if type(each) is bytes]
+                    raise ValueError(f"there are bytes where a text should be: {undecoded}")  # noqa: TRY301 - as below
+                return make(row, *more)
+            except (AttributeError, KeyError, TypeError, ValueError, exceptions.StorageFailure) as error:
+                msg = f"Cannot read what is stored of {kind} '{row[1]}' ({row[0]})"
+                raise codec.Unreadable(msg, error) from error
+
+        return cast("M", made)
+
+    return decorated
+
+
+@_reads("book")
 def book(row: Sequence[Any]) -> models.LogBook:
     """Make a book, without its flows, from a row.
 
     :raises Unreadable: when the row is damaged, or is no book
     """
-    return _made("book", _book, row)
-
-
-def flow(row: Sequence[Any]) -> models.FlowDetail:
-    """Make the detail of a flow, without its atoms, from a row.
-
-    :raises Unreadable: when the row is damaged, or is no flow
-    """
-    return _made("flow", _flow, row)
-
-
-def atom(row: Sequence[Any], before: Sequence[Any] = ()) -> models.AtomDetail:
-    """Make the detail of an atom from a row.
-
-    :param before: of a retry, its attempts before those in the row
-    :raises Unreadable: when the row is damaged, or is no atom
-    """
-    return _made("atom", functools.partial(_atom, before=before) if before else _atom, row)
-
-
-def _made(kind: str, make: Callable[[Sequence[Any]], T], row: Sequence[Any]) -> T:
-    try:
-        if bytes in map(type, row):
-            raise ValueError(f"there are bytes where a text should be: {[each for each in row if type(each) is bytes]}")  # noqa: TRY301 - as what is made of it may say
-        return make(row)
-    except (AttributeError, KeyError, TypeError, ValueError, exceptions.StorageFailure) as error:
-        msg = f"Cannot read what is stored of {kind} '{row[1]}' ({row[0]})"
-        raise codec.Unreadable(msg, error) from error
-
-
-def _book(row: Sequence[Any]) -> models.LogBook:
     uuid, name, created, updated, meta = row
     made = models.LogBook.from_dict({"uuid": uuid, "name": name, "meta": _value(meta)})
     made.created_at = _when(created) or made.created_at
@@ -253,12 +245,23 @@ def _book(row: Sequence[Any]) -> models.LogBook:
     return made
 
 
-def _flow(row: Sequence[Any]) -> models.FlowDetail:
+@_reads("flow")
+def flow(row: Sequence[Any]) -> models.FlowDetail:
+    """Make the detail of a flow, without its atoms, from a row.
+
+    :raises Unreadable: when the row is damaged, or is no flow
+    """
     uuid, name, _, _, _, state, meta = row
     return codec.load_flow({"uuid": uuid, "name": name, "state": state, "meta": _value(meta)})
 
 
-def _atom(row: Sequence[Any], before: Sequence[Any] = ()) -> models.AtomDetail:
+@_reads("atom")
+def atom(row: Sequence[Any], before: Sequence[Any] = ()) -> models.AtomDetail:
+    """Make the detail of an atom from a row.
+
+    :param before: of a retry, its attempts before those in the row
+    :raises Unreadable: when the row is damaged, or is no atom
+    """
     uuid, name, _, _, _, kind, version, state, intention, meta, results, failure, undone, stuck = row
     parts = {
         "uuid": uuid,
@@ -299,11 +302,3 @@ def _check_numbers(text: str, what: str) -> None:
 
 def _when(stored: Any) -> dt.datetime | None:
     return dt.datetime.fromisoformat(stored) if isinstance(stored, str) else stored
-
-
-def _time_text(at: dt.datetime) -> str:
-    return at.isoformat(" ", "microseconds")
-
-
-def _same(at: dt.datetime) -> dt.datetime:
-    return at

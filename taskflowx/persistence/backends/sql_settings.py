@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import event, exc as sa_errors
@@ -16,9 +17,6 @@ from sqlalchemy.pool import StaticPool
 
 from taskflowx import exceptions
 from taskflowx.persistence.backends import sql, sql_deadlines
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 IDLE_TIMEOUT = 3600  # seconds after which an idle connection is replaced
 BUSY_TIMEOUT = 30  # seconds for which SQLite waits for another process to end its transaction
@@ -226,9 +224,7 @@ def _limit_connecting(engine: sa.Engine, seconds: float) -> None:
         except TimeoutError:
             msg = f"{shown(engine.url)} does not answer"
             raise dialect.loaded_dbapi.OperationalError(msg) from None
-        if hasattr(
-            made, "_read_timeout"
-        ):  # PyMySQL's limit for the handshake, which would hold for long statements too
+        if hasattr(made, "_read_timeout"):  # PyMySQL's for the handshake, which would hold for long statements too
             made._read_timeout = None  # noqa: SLF001 - it has no other way
         return made
 

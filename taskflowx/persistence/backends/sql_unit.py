@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import exceptions
 from taskflowx.persistence.backends import sql_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from taskflowx.persistence.backends import sql_deadlines
 
 _STATEMENT = 4096  # bytes of a statement beside its values, rounded up
@@ -37,21 +36,23 @@ class Unit:
         self.ending = False  # whether COMMIT, or a statement that needs none, was sent
         self._alone = False  # whether the next statement is a transaction by itself
 
+    def _cursor(self) -> Any:
+        """Return a cursor for the next statement, whose answer has a time limit of its own."""
+        if self._watched is not None:
+            self._watched.asks()
+        return self._raw.cursor()
+
     def run(self, statement: str, *given: Any) -> Any:
         """Run a statement whose only large value is metadata; returns the driver's cursor."""
         if self._limit:
             self._check_size(given, "the metadata")
-        if self._watched is not None:
-            self._watched.asks()
-        cursor = self._raw.cursor()
+        cursor = self._cursor()
         cursor.execute(statement, given)
         return cursor
 
     def rows(self, statement: str, *given: Any) -> list[Any]:
         """Return all rows of a query."""
-        if self._watched is not None:
-            self._watched.asks()
-        cursor = self._raw.cursor()
+        cursor = self._cursor()
         cursor.execute(statement, given)
         try:
             found: list[Any] = cursor.fetchall()
@@ -77,9 +78,7 @@ class Unit:
         """
         if not rows:
             return
-        if self._watched is not None:
-            self._watched.asks()
-        cursor = self._raw.cursor()
+        cursor = self._cursor()
         if self._limit:
             for row in rows:
                 self._check_size(row, what or f"'{row[1]}'")

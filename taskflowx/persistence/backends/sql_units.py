@@ -15,10 +15,12 @@ transactions take turns.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import threading
 import time
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from sqlalchemy import exc as sa_errors
 
@@ -29,7 +31,6 @@ from taskflowx.persistence.backends.sql_errors import Meaning
 from taskflowx.persistence.backends.sql_unit import Unit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
     import sqlalchemy as sa
@@ -53,13 +54,24 @@ class _LostError(Exception):
     """The database was lost, or requests a retry.
 
     :param cause: the driver's error
-    :param in_doubt: whether the transaction may have been committed
     """
 
-    def __init__(self, cause: BaseException, in_doubt: bool = False) -> None:
+    def __init__(self, cause: BaseException) -> None:
         super().__init__(str(cause))
         self.cause = cause
-        self.in_doubt = in_doubt
+
+
+@dataclasses.dataclass(slots=True)
+class _Job(Generic[T]):
+    """A transaction that is to be run: the arguments of `Units.run`, and whether it may have been committed."""
+
+    failed: str
+    work: Callable[[Unit], T]
+    writes: bool
+    repeatable: bool
+    deadline: float | None
+    step: bool
+    doubted: bool = False
 
 
 class Units:
@@ -129,13 +141,14 @@ class Units:
         :raises Unstorable: when the database can never hold the data
         :raises StorageFailure: when the database rejects it, or stays lost
         """
+        job = _Job(failed, work, writes, repeatable, deadline, step)
         tries = self._max_retries if max_retries is None else max_retries
         try:
-            return self._once(failed, work, writes, deadline, step=step)
+            return self._once(job)
         except _LostError as lost:
-            if not tries or (lost.in_doubt and not repeatable) or (deadline and time.monotonic() >= deadline):
-                _fail(failed, lost.cause, lost.in_doubt)
-            return self._again(failed, work, writes, repeatable, tries, deadline, lost.in_doubt)
+            if not tries or (job.doubted and not repeatable) or (deadline and time.monotonic() >= deadline):
+                _fail(failed, lost.cause, job.doubted)
+            return self._again(job, tries)
 
     def is_conflict(self, failure: exceptions.StorageFailure) -> bool:
         """Tell whether a transaction failed since a row that it added exists already, or has no parent."""
@@ -145,88 +158,55 @@ class Units:
         """Return the turn that a transaction holds while it runs: a lock where transactions take turns."""
         return self._turns if self._in_memory or (writes and self._is_sqlite) else self._free
 
-    def _again(
-        self,
-        failed: str,
-        work: Callable[[Unit], T],
-        writes: bool,
-        repeatable: bool,
-        tries: int,
-        deadline: float | None,
-        doubted: bool,
-    ) -> T:
+    def _again(self, job: _Job[T], tries: int) -> T:
         import tenacity
 
+        job.step = False
         stop: Any = tenacity.stop_after_attempt(tries)
-        if deadline is not None:
-            stop |= tenacity.stop_before_delay(max(0.0, deadline - time.monotonic()))
-
-        def once() -> T:
-            nonlocal doubted
-            try:
-                return self._once(failed, work, writes, deadline, doubted)
-            except _LostError as lost:
-                doubted = doubted or lost.in_doubt
-                raise
-
+        if job.deadline is not None:
+            stop |= tenacity.stop_before_delay(max(0.0, job.deadline - time.monotonic()))
         again = tenacity.Retrying(
             stop=stop,
             wait=tenacity.wait_random_exponential(multiplier=_FIRST_WAIT, max=_LONGEST_WAIT),
             retry=tenacity.retry_if_exception(
-                lambda error: isinstance(error, _LostError) and (repeatable or not error.in_doubt)
+                lambda error: isinstance(error, _LostError) and (job.repeatable or not job.doubted)
             ),
             reraise=True,
         )
         try:
-            result: T = again(once)
+            result: T = again(self._once, job)
         except _LostError as lost:
-            _fail(failed, lost.cause, doubted)
+            _fail(job.failed, lost.cause, job.doubted)
         return result
 
-    def _once(
-        self,
-        failed: str,
-        work: Callable[[Unit], T],
-        writes: bool,
-        deadline: float | None = None,
-        doubted: bool = False,
-        step: bool = False,
-    ) -> T:
+    def _once(self, job: _Job[T]) -> T:
         self._after_fork()
-        turn = self.turn(writes)
+        turn, deadline = self.turn(job.writes), job.deadline
         if deadline is None or turn is self._free or deadline - time.monotonic() > _PATIENT:
             with turn:
-                return self._in_turn(failed, work, writes, deadline, doubted, step)
+                return self._in_turn(job)
         try:
             if self._turns.acquire(timeout=max(0.0, deadline - time.monotonic())):
                 with turn:  # no interrupt comes between a lock and its `with`
                     self._turns.release()
-                    return self._in_turn(failed, work, writes, deadline, doubted, step)
+                    return self._in_turn(job)
         except BaseException:
             with contextlib.suppress(RuntimeError):  # it is held only if an interrupt came right after `acquire`
                 self._turns.release()
             raise
-        raise exceptions.StorageFailure(f"{failed}: other threads of this process have kept the database busy")
+        raise exceptions.StorageFailure(f"{job.failed}: other threads of this process have kept the database busy")
 
-    def _in_turn(
-        self,
-        failed: str,
-        work: Callable[[Unit], T],
-        writes: bool,
-        deadline: float | None,
-        doubted: bool,
-        step: bool,
-    ) -> T:
-        pooled = self._take(failed, deadline)
+    def _in_turn(self, job: _Job[T]) -> T:
+        pooled = self._take(job)
         try:
-            result = self._transaction(failed, work, writes, pooled, deadline, doubted, step)
+            result = self._transaction(job, pooled)
         except BaseException:
             pooled.close()
             raise
         self._put_back(pooled)
         return result
 
-    def _take(self, failed: str, deadline: float | None) -> Any:
+    def _take(self, job: _Job[T]) -> Any:
         """Return a connection: the cached one, or one of the pool, which replaces old ones."""
         with self._cached:
             taken, self._at_hand = self._at_hand, None
@@ -236,7 +216,7 @@ class Units:
         try:
             if taken is not None:
                 taken[0].close()
-            return self._connect(failed, deadline)
+            return self._connect(job.failed, job.deadline)
         finally:
             with self._cached:
                 self._waiting -= 1
@@ -256,43 +236,37 @@ class Units:
         if taken is not None:
             taken[0].close()
 
-    def _transaction(  # noqa: C901 - one transaction, from its beginning to each of its ends
-        self,
-        failed: str,
-        work: Callable[[Unit], T],
-        writes: bool,
-        pooled: Any,
-        deadline: float | None,
-        doubted: bool,
-        step: bool,
-    ) -> T:
+    def _transaction(self, job: _Job[T], pooled: Any) -> T:  # noqa: C901 - from its beginning to each of its ends
+        deadline = job.deadline
         raw, info = pooled.dbapi_connection, pooled.info
         watched = None
         if not self._is_sqlite and (self._reading or deadline is not None):
             watched = sql_deadlines.Watched(raw, self._reading, deadline)
             sql_deadlines.watch.enter(watched)
-        unit = Unit(raw, info["taskflowx"], doubted, watched)
+        unit = Unit(raw, info["taskflowx"], job.doubted, watched)
         try:
             if self._is_sqlite:
                 allowed, now = info.get("busy", _ANY)
                 if now != allowed or (deadline is not None and deadline - time.monotonic() < _PATIENT):
                     self._set_busy(pooled, deadline)
-                raw.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
-            result = work(unit)
-            if writes and failpoints.on:
+                raw.execute("BEGIN IMMEDIATE" if job.writes else "BEGIN")
+            result = job.work(unit)
+            if job.writes and failpoints.on:
                 failpoints.hit("in commit")
             if self._file is not None:
-                self._file.glance() if step else self._file.check()
+                self._file.glance() if job.step else self._file.check()
             unit.commit()
             if watched is not None and not sql_deadlines.watch.leave(watched):
                 pooled.invalidate()  # it was closed a moment after it had answered
         except self._driver.Error as error:
             is_cut = watched is not None and not sql_deadlines.watch.leave(watched)
-            self._undo(failed, error, unit, pooled, is_cut)
+            self._undo(job, error, unit, pooled, is_cut)
         except Exception as error:
-            self._leave(unit, pooled, watched)
+            self._roll_back(unit, pooled)
+            if watched is not None and not sql_deadlines.watch.leave(watched):
+                pooled.invalidate()
             if isinstance(error, (UnicodeError, OverflowError)):  # a value that a driver cannot put into a statement
-                raise exceptions.Unstorable(failed, error) from error
+                raise exceptions.Unstorable(job.failed, error) from error
             raise
         except BaseException:
             if self._is_sqlite:  # a closed file stays locked while a traceback refers to a cursor
@@ -318,12 +292,6 @@ class Units:
         if wanted != now:
             pooled.dbapi_connection.execute(f"PRAGMA busy_timeout = {wanted}").close()
             pooled.info["busy"] = allowed, wanted
-
-    def _leave(self, unit: Unit, pooled: Any, watched: sql_deadlines.Watched | None) -> None:
-        """Roll back a transaction that was ended by an error of its own."""
-        self._roll_back(unit, pooled)
-        if watched is not None and not sql_deadlines.watch.leave(watched):
-            pooled.invalidate()
 
     def _connect(self, failed: str, deadline: float | None) -> Any:
         try:
@@ -375,7 +343,7 @@ class Units:
         finally:
             sql_deadlines.watch.leave(watched)
 
-    def _undo(self, failed: str, error: Any, unit: Unit, pooled: Any, is_cut: bool) -> NoReturn:
+    def _undo(self, job: _Job[T], error: Any, unit: Unit, pooled: Any, is_cut: bool) -> NoReturn:
         meaning = sql_errors.meaning_of(error)
         is_lost = meaning is Meaning.LOST or self.engine.dialect.is_disconnect(error, pooled.dbapi_connection, None)
         if is_cut or is_lost:
@@ -383,15 +351,16 @@ class Units:
             self.let_go()
             self.engine.dispose()  # the other connections are as old as this one
             cause = TimeoutError("The server has not answered in time") if is_cut else error
-            raise _LostError(cause, in_doubt=unit.ending) from error
+            job.doubted = job.doubted or unit.ending
+            raise _LostError(cause) from error
         self._roll_back(unit, pooled)
         if meaning is Meaning.CONFLICT:
             raise _LostError(error) from error
         if unit.ending and meaning is Meaning.PASSING:  # SQLite may fail to sync its writes: the result is unknown then
-            raise _LostError(error, in_doubt=True) from error
-        if meaning is Meaning.NO_TABLE:
-            failed += ": its tables are not there, Connection.upgrade() makes them"
-        _fail(failed, error)
+            job.doubted = True
+            raise _LostError(error) from error
+        hint = ": its tables are not there, Connection.upgrade() makes them" if meaning is Meaning.NO_TABLE else ""
+        _fail(job.failed + hint, error)
 
     def _roll_back(self, unit: Unit, pooled: Any) -> None:
         try:

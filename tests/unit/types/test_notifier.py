@@ -487,12 +487,12 @@ def test_the_listeners_of_each_event_can_be_looked_at():
 
 def test_is_listened_to_tells_whether_anybody_would_be_called():
     notifier = Notifier()
-    assert not notifier._tfx_is_listened_to("a")
+    assert not notifier._tfx_listeners_of("a")
     notifier.register("a", module_callback)
-    assert notifier._tfx_is_listened_to("a")
-    assert not notifier._tfx_is_listened_to("b")
+    assert notifier._tfx_listeners_of("a")
+    assert not notifier._tfx_listeners_of("b")
     notifier.register("*", module_callback)
-    assert notifier._tfx_is_listened_to("b")
+    assert notifier._tfx_listeners_of("b")
 
 
 @pytest.mark.parametrize(
@@ -809,7 +809,7 @@ def test_a_callback_that_is_compared_during_registration_may_register_itself():
             """Do nothing."""
 
         def __eq__(self, other):
-            if not notifier._tfx_is_listened_to("b"):
+            if not notifier._tfx_listeners_of("b"):
                 notifier.register("b", module_callback)
             return self is other
 

@@ -12,8 +12,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import threading
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import alembic.command
 import alembic.util
@@ -25,11 +26,13 @@ from alembic.script import ScriptDirectory
 from taskflowx import exceptions
 from taskflowx.persistence.backends import sql
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 #: the table in which Alembic records the version of the layout
 VERSION_TABLE = "taskflowx_version"
+#: the options of a table in MariaDB and MySQL, which other databases ignore
+ON_MYSQL: dict[str, Any] = {
+    **dict.fromkeys(("mysql_charset", "mariadb_charset"), "utf8mb4"),
+    **dict.fromkeys(("mysql_engine", "mariadb_engine"), "InnoDB"),
+}
 
 _WAITING = 60  # seconds to wait for another process that upgrades the same database
 
@@ -86,15 +89,12 @@ def _alone(connection: sa.Connection, family: str) -> Iterator[None]:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
         yield
     elif family == "postgresql":
-        connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _lock_key()})
+        key = int.from_bytes(hashlib.sha256(VERSION_TABLE.encode()).digest()[:8], signed=True)
+        connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
         yield
     else:
         with _mysql_lock(connection):
             yield
-
-
-def _lock_key() -> int:
-    return int.from_bytes(hashlib.sha256(VERSION_TABLE.encode()).digest()[:8], signed=True)
 
 
 @contextlib.contextmanager

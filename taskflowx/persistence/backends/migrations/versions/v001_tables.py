@@ -6,25 +6,17 @@ beyond the basic plane, and its times have no fractions, which show the order of
 
 from __future__ import annotations
 
-from typing import Any
-
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import mysql, postgresql
 
+from taskflowx.persistence.backends.migrations import ON_MYSQL
+
 revision = "001"
 down_revision = None
-branch_labels = None
-depends_on = None
 
 _TIME = sa.DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
 _DOCUMENT = sa.Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb").with_variant(postgresql.JSON(), "postgresql")
-_ON_MYSQL: dict[str, Any] = {
-    "mysql_charset": "utf8mb4",
-    "mysql_engine": "InnoDB",
-    "mariadb_charset": "utf8mb4",
-    "mariadb_engine": "InnoDB",
-}
 
 
 def upgrade() -> None:
@@ -62,7 +54,7 @@ def _make(table: str, *columns: sa.Column[object]) -> None:
         sa.Column("name", sa.String(255)),
         sa.Column("uuid", sa.String(64), primary_key=True),
         *columns,
-        **_ON_MYSQL,
+        **ON_MYSQL,
     )
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from taskflowx.persistence.backends.migrations import ON_MYSQL
+
 revision = "002"
 down_revision = "001"
-branch_labels = None
-depends_on = None
 
 
 def upgrade() -> None:
@@ -25,8 +25,5 @@ def upgrade() -> None:
         sa.Column("version", sa.BigInteger, nullable=False),
         sa.Column("owner", sa.String(255)),
         sa.Column("expires", sa.Double, nullable=False),
-        mysql_charset="utf8mb4",
-        mysql_engine="InnoDB",
-        mariadb_charset="utf8mb4",
-        mariadb_engine="InnoDB",
+        **ON_MYSQL,
     )

@@ -13,8 +13,6 @@ from alembic import op
 
 revision = "003"
 down_revision = "002"
-branch_labels = None
-depends_on = None
 
 # The first one that the server has: of MariaDB, of MySQL 8, and of older ones, for which 'a' and 'a ' stay equal.
 _COLLATIONS = ("utf8mb4_nopad_bin", "utf8mb4_0900_bin", "utf8mb4_bin")

@@ -9,10 +9,10 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import mysql
 
+from taskflowx.persistence.backends.migrations import ON_MYSQL
+
 revision = "004"
 down_revision = "003"
-branch_labels = None
-depends_on = None
 
 _COLLATION = """SELECT collation_name FROM information_schema.columns
 WHERE table_schema = DATABASE() AND table_name = 'atomdetails' AND column_name = 'uuid'"""
@@ -31,8 +31,5 @@ def upgrade() -> None:
         sa.Column("atom_uuid", sa.String(64, collation=collation), primary_key=True),
         sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
         sa.Column("attempts", sa.Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb"), nullable=False),
-        mysql_charset="utf8mb4",
-        mysql_engine="InnoDB",
-        mariadb_charset="utf8mb4",
-        mariadb_engine="InnoDB",
+        **ON_MYSQL,
     )
