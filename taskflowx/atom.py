@@ -9,7 +9,8 @@ Invariant: a `Signature` never changes; engines may keep references to its tuple
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from taskflowx._util import arguments
 from taskflowx.signature import (
@@ -29,9 +30,6 @@ from taskflowx.signature import (
     wire,
 )
 from taskflowx.types.sets import OrderedSet
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
 
 REVERT_RESULT = "result"
 REVERT_FLOW_FAILURES = "flow_failures"

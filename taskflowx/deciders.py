@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import Any
 
 from taskflowx._util import arguments
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 
 class Depth(enum.StrEnum):

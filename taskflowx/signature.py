@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import functools
 import types
-from collections.abc import Set as AbstractSet
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Set as AbstractSet
+from typing import Any, NamedTuple
 
 from taskflowx._util import arguments
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
 
 Names = tuple[str, ...]
 

@@ -14,8 +14,8 @@ Invariant: values are held by reference; nothing here copies them.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Hashable, Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from typing import Any
 
 from taskflowx import states
 from taskflowx._util import arguments, logs
@@ -25,9 +25,6 @@ from taskflowx.record import metadata
 from taskflowx.record.by_name import AtomsByName, locked
 from taskflowx.record.record import INJECTOR_NAME
 from taskflowx.types.failure import Failure
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
 
 LOG = logs.calm(__name__)
 

@@ -10,16 +10,12 @@ import contextvars
 import copy
 import functools
 import threading
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Self
 
 from taskflowx import atom
 from taskflowx._util import arguments, logs
 from taskflowx.types import notifier as notifiers
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
 
 LOG = logs.calm(__name__)
 

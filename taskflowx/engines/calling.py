@@ -13,14 +13,12 @@ from __future__ import annotations
 import functools
 import keyword
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from taskflowx import states
 from taskflowx.atom import REVERT_FLOW_FAILURES, REVERT_RESULT
 from taskflowx.types.failure import Failure
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
 
 #: what a revert takes: the result, the failures of the flow, arguments that are bound
 TAKES_RESULT, TAKES_FAILURES, BOUND = 1, 2, 4

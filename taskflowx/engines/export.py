@@ -5,13 +5,11 @@ Nothing in a run uses them; they are made when somebody asks for them, and netwo
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
 from taskflowx import flow
 from taskflowx.types import graph as graphs, tree
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 TASK, RETRY, FLOW, FLOW_END = "task", "retry", "flow", "flow_end"
 ATOMS, FLOWS = (TASK, RETRY), (FLOW, FLOW_END)

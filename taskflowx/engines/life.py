@@ -11,12 +11,10 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from taskflowx import exceptions
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 #: so often the steps of an end are done again at most: what fails each time is no interrupt, but an error of ours
 _TIMES = 12

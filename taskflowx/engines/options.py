@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from taskflowx._util import arguments
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 _CHOICES = {
     "durability": ("strict", "group", "exit"),

@@ -12,13 +12,9 @@ from __future__ import annotations
 
 import functools
 from bisect import bisect_left, bisect_right
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 from taskflowx.engines import plan as plans
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 
 _KEPT = 500_000  # of so many members of graph flows it is kept which provider of a name they see
 

@@ -6,12 +6,10 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from taskflowx.executors import base, guard
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 def _serial(max_workers: int | None) -> base.Executor:  # noqa: ARG001 - as the others

@@ -25,14 +25,12 @@ import math
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from taskflowx import exceptions
 from taskflowx.executors import base, coroutines, threads
 from taskflowx.types.failure import Failure
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 #: the outcome of a call that would have started after the deadline
 _LATE = object()

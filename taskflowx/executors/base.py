@@ -16,16 +16,13 @@ import itertools
 import queue
 import time
 import types
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from taskflowx import states, task
 from taskflowx.executors import carried
 from taskflowx.logging import RUN
 from taskflowx.types.failure import Failure
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
 
 #: delivered to wake the scheduler, which then looks for work
 WAKE = (None, None)

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import contextvars
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from taskflowx._util import logs
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
 
 LOG = logs.calm(__name__)
 

@@ -7,15 +7,13 @@ import contextvars
 import functools
 import inspect
 import types
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from taskflowx import signature, states
 from taskflowx._util import logs
 from taskflowx.executors import base
 from taskflowx.types.failure import Failure
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 LOG = logs.calm(__name__)
 

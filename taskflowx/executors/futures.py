@@ -13,15 +13,13 @@ import functools
 import pickle
 import types
 import uuid
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from taskflowx import states, task
 from taskflowx._util import logs
 from taskflowx.executors import base, carried, pickling
 from taskflowx.types.failure import Failure
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
 
 LOG = logs.calm(__name__)
 

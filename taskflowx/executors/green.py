@@ -12,15 +12,13 @@ import functools
 import queue
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import eventlet
 from eventlet import patcher, semaphore
 
 from taskflowx.executors import futures
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 #: seconds between two checks for items of other native threads, which cannot wake a green thread
 _GLANCE = 0.05

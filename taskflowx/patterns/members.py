@@ -7,13 +7,11 @@ over these sets (`kept_names`). When they are needed again, they are collected a
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, Self
 
 from taskflowx import atom, exceptions, flow
 from taskflowx.patterns.order import MANUAL, Member, Ranked
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
 
 
 class Index:

@@ -14,12 +14,10 @@ from __future__ import annotations
 
 import collections
 import operator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
 from taskflowx import exceptions, flow
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 CYCLE = "No path through the node(s) in the graph produces an ordering that will allow for logical edge traversal"
 ROOM = 1 << 64  # the gap between the ranks of two neighbours after renumbering

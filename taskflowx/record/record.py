@@ -7,14 +7,12 @@ and places of details, and nothing that a detail says.
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Container, Iterable
+from typing import Any, TypeVar
 
 from taskflowx import exceptions, retry, states
 from taskflowx.atom import Atom, full_name, version_text
 from taskflowx.persistence import models
-
-if TYPE_CHECKING:
-    from collections.abc import Container, Iterable
 
 _D = TypeVar("_D", bound=models.AtomDetail)
 

@@ -9,15 +9,13 @@ import os
 import pickle
 import sys
 import weakref
+from collections.abc import Callable, Iterable
 from multiprocessing import forkserver, util
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from taskflowx.executors.processes import executor, handle, worker
 from taskflowx.executors.processes.executor import ProcessesExecutor
 from taskflowx.executors.processes.handle import Handle, end_all
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
 
 _pools: weakref.WeakSet[ProcessPool] = weakref.WeakSet()
 _forked = False

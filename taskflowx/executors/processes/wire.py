@@ -14,12 +14,9 @@ import os
 import socket
 import struct
 from collections import deque
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 from taskflowx.executors.processes import values
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 #: kinds of frames: to a worker, and from it
 CALL, PLAIN_CALLS, KNOWN, FORGET, SURROUNDINGS = range(5)
