@@ -117,8 +117,8 @@ class Flow:
             before.setdefault(id(v), []).append(u)
         return join_by_links(members, lambda member: before.get(id(member), ()))
 
-    def _tfx_kept_names(self) -> Names | None:
-        """Return the cached names, in sets for the caller; None when they must be collected."""
+    def _tfx_kept_names(self, member: Any) -> Names | None:
+        """Return the cached names of a nested flow, in sets for the caller; None when they must be collected."""
         return None
 
     def _tfx_about_to_change(self) -> None:
@@ -273,10 +273,6 @@ def _look_up(root: Flow, *, kept: bool, by_property: bool = True) -> Names:
     :param kept: whether to use the caches of flows, and to record in them that they were asked
     :param by_property: whether properties that the class of the root overrides are used
     """
-    known = root._tfx_kept_names() if kept and is_plain(root) else None
-    if known is not None:
-        root._tfx_asked = True
-        return known
     path = {id(root): _LookUp(root)}
     while True:
         current = next(reversed(path.values()))
@@ -286,11 +282,10 @@ def _look_up(root: Flow, *, kept: bool, by_property: bool = True) -> Names:
                 continue
             if id(member) in path:
                 raise _contains_itself(member, (one.flow for one in path.values()))
-            known = member._tfx_kept_names() if kept and is_plain(member) else None
+            known = current.flow._tfx_kept_names(member) if kept else None
             if known is None:
                 path[id(member)] = _LookUp(member)
                 break
-            member._tfx_asked = True
             current.found.append((member, known))
         else:
             path.popitem()
