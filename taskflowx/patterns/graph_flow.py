@@ -62,7 +62,7 @@ class Flow(flow.Flow):
         :raises DependencyFailure: when the link would close a cycle; it is not made then
         """
         attributes: dict[str, Any] = {}
-        earlier, later = self._tfx_number(u, "from"), self._tfx_number(v, "to")
+        earlier, later = self._tfx_number(u, " to link from"), self._tfx_number(v, " to link to")
         if decider is not None:
             _check_decider(decider)
             attributes[flow.LINK_DECIDER] = decider
@@ -75,17 +75,12 @@ class Flow(flow.Flow):
         self._tfx_members.link(earlier, later, attributes)
         return self
 
-    def _tfx_number(self, item: Any, end: str) -> int:
-        if not self._tfx_has(item):
-            msg = f"Node '{item}' not found to link {end}"
-            raise ValueError(msg)
-        return self._tfx_members.number(item)
-
-    def _tfx_has(self, item: Any) -> bool:
+    def _tfx_number(self, item: Any, purpose: str = "") -> int:
         try:
-            return item in self._tfx_members
-        except TypeError:  # it cannot be a key
-            return False
+            return self._tfx_members.number(item)
+        except (KeyError, TypeError):  # TypeError: it cannot be a key
+            msg = f"Node '{item}' not found{purpose}"
+            raise ValueError(msg) from None
 
     def iter_links(self) -> Iterator[flow.Link]:
         """Iterate over (member, its successor, attributes of the link)."""
@@ -127,9 +122,7 @@ class TargetedFlow(Flow):
 
         :raises ValueError: when it is not in this flow
         """
-        if not self._tfx_has(target_node):
-            msg = f"Node '{target_node}' not found"
-            raise ValueError(msg)
+        self._tfx_number(target_node)  # raises an error if it is not there
         self._tfx_about_to_change()
         self._tfx_target_node = target_node
 

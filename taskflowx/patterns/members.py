@@ -242,7 +242,9 @@ class Members(Ordered):
             known = self._names.pop(number, None)
             if known is None and isinstance(self.items[number], flow.Flow):
                 continue
-            requires, provides = self._names_of(self.items[number]) if known is None else known.both()
+            requires, provides = (
+                self._names_of(self.items[number]) if known is None else (known.requires, known.provides)
+            )
             for name in requires:
                 self._needers.drop(name, number)
             for name in provides:
