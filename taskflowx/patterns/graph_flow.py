@@ -107,7 +107,7 @@ class Flow(flow.Flow):
         self.__dict__.update(state)
         if isinstance(state["_tfx_members"], dict):
             self._tfx_members = members.Members.__new__(members.Members)
-            self._tfx_members.__setstate__(state["_tfx_members"])
+            self._tfx_members.__dict__.update(state["_tfx_members"])
 
 
 class TargetedFlow(Flow):

@@ -7,6 +7,7 @@ When they are needed again, they are collected again.
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import atom, exceptions, flow
@@ -78,7 +79,7 @@ class Index:
                 self.add(name, before)
         self.largest = number, names
 
-    def copy(self) -> Index:
+    def __copy__(self) -> Index:
         """Return a copy, without the names of the largest nested flow."""
         return Index({name: found if isinstance(found, int) else [*found] for name, found in self.members.items()})
 
@@ -323,20 +324,9 @@ class Members(Ordered):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state of a copy, which has lists of its own, and collects the names of nested flows again."""
-        return self.__dict__ | {
-            "items": [*self.items],
+        return {name: copy.copy(value) for name, value in self.__dict__.items()} | {
             "before": [{**links} for links in self.before],
             "_after": None,
-            "_ranks": [*self._ranks],
-            "_moved": {},
-            "_numbers": {},
-            "_sorted": False,
-            "_providers": self._providers.copy(),
-            "_needers": self._needers.copy(),
             "_names": dict.fromkeys(self._names),
             "_age": None if self._age is None else -1,  # the count of another process differs
         }
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__ |= state
-        self._numbers = {item: number for number, item in enumerate(self.items)}
