@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     #: the attributes of a link; None for one that the names of its ends explain
     Attributes = dict[str, Any] | None
 
+FAR = 1 << 20  # so much lower than its successors is a new member without predecessors: before most others
 CYCLE = "No path through the node(s) in the graph produces an ordering that will allow for logical edge traversal"
 
 
@@ -121,7 +122,7 @@ class Ordered:
         """
         ranks, before = self._ranks, self.before[number]
         high = min(map(ranks.__getitem__, needers))
-        low = max(map(ranks.__getitem__, before), default=high - 2)
+        low = max(map(ranks.__getitem__, before), default=high - FAR)
         self._start = min(self._start, low)
         if low >= high:
             self._separate([n for n in before if ranks[n] >= high], [n for n in needers if ranks[n] <= low], number)
