@@ -55,37 +55,29 @@ def install() -> None:
     :raises RuntimeError: when TaskFlow itself has been imported: its classes would mix with ours
     """
     with _CHANGING:
-        _install()
-
-
-def _install() -> None:
-    if is_aliased():
-        return
-    loaded = [name for name in list(sys.modules) if is_within(name, THEIRS)]
-    if loaded:
-        where = getattr(sys.modules[loaded[0]], "__file__", None) or "an unknown file"
-        raise RuntimeError(
-            f"taskflowx.compat.install() must be called before the first import of taskflow: "
-            f"{loaded[0]} has been imported, from {where}"
-        )
-    sys.modules[THEIRS] = sys.modules[OURS]
-    sys.meta_path.insert(0, _Finder())
+        if is_aliased():
+            return
+        loaded = [name for name in list(sys.modules) if is_within(name, THEIRS)]
+        if loaded:
+            where = getattr(sys.modules[loaded[0]], "__file__", None) or "an unknown file"
+            raise RuntimeError(
+                f"taskflowx.compat.install() must be called before the first import of taskflow: "
+                f"{loaded[0]} has been imported, from {where}"
+            )
+        sys.modules[THEIRS] = sys.modules[OURS]
+        sys.meta_path.insert(0, _Finder())
 
 
 def uninstall() -> None:
     """Undo `install`; modules that have imported `taskflow` keep their references."""
     with _CHANGING:
-        _uninstall()
-
-
-def _uninstall() -> None:
-    if not is_aliased():
-        return
-    for finder in [finder for finder in sys.meta_path if isinstance(finder, _Finder)]:
-        sys.meta_path.remove(finder)
-        finder.loggers.give_back()
-    for name in [name for name in list(sys.modules) if is_within(name, THEIRS)]:
-        del sys.modules[name]
+        if not is_aliased():
+            return
+        for finder in [finder for finder in sys.meta_path if isinstance(finder, _Finder)]:
+            sys.meta_path.remove(finder)
+            finder.loggers.give_back()
+        for name in [name for name in list(sys.modules) if is_within(name, THEIRS)]:
+            del sys.modules[name]
 
 
 _CHANGING = threading.Lock()

@@ -103,7 +103,7 @@ class Flow:
     @property
     def requires(self) -> frozenset[str]:
         """All names that a member of this flow requires and no predecessor in this flow provides."""
-        return frozenset(_look_up(self, kept=False, by_property=False).requires)
+        return frozenset(_look_up(self, kept=False).requires)
 
     def _tfx_join(self, members: list[tuple[Any, Names]]) -> tuple[set[str], set[str]]:
         """Return the joint names that members require of others, and those that they provide.
@@ -117,8 +117,8 @@ class Flow:
             before.setdefault(id(v), []).append(u)
         return join_by_links(members, lambda member: before.get(id(member), ()))
 
-    def _tfx_kept_names(self) -> Names | None:
-        """Return the cached names, in sets for the caller; None when they must be collected."""
+    def _tfx_kept_names(self, member: Any) -> Names | None:
+        """Return the cached names of a nested flow, in sets for the caller; None when they must be collected."""
         return None
 
     def _tfx_about_to_change(self) -> None:
@@ -225,10 +225,6 @@ class Names:
     def __len__(self) -> int:
         return len(self.requires) + len(self.provides)
 
-    def both(self) -> tuple[set[str], set[str]]:
-        """Return the two sets."""
-        return self.requires, self.provides
-
 
 class _Age:
     """Counts the changes of flows whose names an enclosing flow has asked for, in the whole process."""
@@ -242,18 +238,14 @@ def age() -> int:
     return _Age.now
 
 
-def names_of(item: Any) -> Names:
-    """Return the names that an atom or a flow requires and provides, in sets that belong to the caller.
+def names_of(flow: Flow) -> Names:
+    """Return the names that a flow requires and provides, in sets that belong to the caller.
 
     For enclosing flows: it uses caches, and each visited flow records that it was asked.
 
     :raises DependencyFailure: when a flow contains itself
     """
-    return _look_up(item, kept=True) if isinstance(item, Flow) else _names_of_atom(item)
-
-
-def _names_of_atom(item: Any) -> Names:
-    return Names(set(item.requires), set(item.provides), lasting=isinstance(item, atom.Atom))
+    return _look_up(flow, kept=True)
 
 
 class _LookUp:
@@ -267,34 +259,30 @@ class _LookUp:
         self.rest = iter(members_of(flow))
 
 
-def _look_up(root: Flow, *, kept: bool, by_property: bool = True) -> Names:
+def _look_up(root: Flow, *, kept: bool) -> Names:
     """Return the names of a flow.
 
-    :param kept: whether to use the caches of flows, and to record in them that they were asked
-    :param by_property: whether properties that the class of the root overrides are used
+    :param kept: whether to use the caches of flows, to record in them that they were asked, and to use properties that
+        the class of the root overrides
     """
-    known = root._tfx_kept_names() if kept and is_plain(root) else None
-    if known is not None:
-        root._tfx_asked = True
-        return known
     path = {id(root): _LookUp(root)}
     while True:
         current = next(reversed(path.values()))
         for member in current.rest:
             if not isinstance(member, Flow):
-                current.found.append((member, _names_of_atom(member)))
+                lasting = isinstance(member, atom.Atom)
+                current.found.append((member, Names(set(member.requires), set(member.provides), lasting=lasting)))
                 continue
             if id(member) in path:
                 raise _contains_itself(member, (one.flow for one in path.values()))
-            known = member._tfx_kept_names() if kept and is_plain(member) else None
+            known = current.flow._tfx_kept_names(member) if kept else None
             if known is None:
                 path[id(member)] = _LookUp(member)
                 break
-            member._tfx_asked = True
             current.found.append((member, known))
         else:
             path.popitem()
-            names = _join(current.flow, current.found, by_property=by_property or bool(path))
+            names = _join(current.flow, current.found, by_property=kept or bool(path))
             if kept:
                 current.flow._tfx_asked = True
             if not path:

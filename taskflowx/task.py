@@ -15,6 +15,7 @@ from typing import Any, Self
 
 from taskflowx import atom
 from taskflowx._util import arguments, logs
+from taskflowx.signature import rebinding_of
 from taskflowx.types import notifier as notifiers
 
 LOG = logs.calm(__name__)
@@ -256,6 +257,8 @@ class _ManyInputs(Task):
 
     _tfx_shares_signature = False
     _tfx_what: str  # the purpose of the function, in messages
+    _tfx_arity: int  # the number of its arguments
+    _tfx_fewest = 0  # the smallest number of inputs
 
     def __init__(
         self,
@@ -275,15 +278,21 @@ class _ManyInputs(Task):
         given = list(requires)
         if isinstance(rebind, (list, tuple)):
             # These take any names: the positions of a list are those of the inputs, not of a signature.
-            rebind = {
-                **dict(zip(given, rebind, strict=False)),
-                **{name: name for name in rebind[len(given) :]},
-            }
+            rebind = rebinding_of(rebind, tuple(given))
         self._tfx_functor = functor
         super().__init__(
             atom.full_name(functor) if name is None else name, provides, given, auto_extract, rebind, inject, pure=pure
         )
         self._tfx_inputs = [*given, *(a for a in self._tfx_signature.execute.args if a not in given)]
+        count, wanted = _arity(functor), self._tfx_arity
+        if count not in (wanted, None):
+            demand = f"must take exactly {wanted} argument{'' if wanted == 1 else 's'}"
+            msg = f"{count} arguments were provided. {self._tfx_what.capitalize()} functor {demand}."
+            raise ValueError(msg)
+        count, wanted = len(self._tfx_inputs), self._tfx_fewest
+        if count < wanted:
+            msg = f"{count} elements were provided. Requires must have at least {wanted} elements."
+            raise ValueError(msg)
 
     def _tfx_functions(self) -> tuple[Callable[..., Any], ...]:
         """Return the function for the inputs."""
@@ -293,17 +302,15 @@ class _ManyInputs(Task):
         return [values[name] for name in self._tfx_inputs]
 
 
-def _check_arity(functor: Callable[..., Any], wanted: int, message: str) -> None:
-    """Raise an error for a function with another number of positional arguments, if that is known."""
+def _arity(function: Callable[..., Any]) -> int | None:
+    """Return the number of positional arguments of a function; None if it is not known."""
     import inspect  # imported only where it is needed
 
     try:
-        parameters = inspect.signature(functor).parameters.values()
+        parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
-        return
-    count = sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
-    if count != wanted:
-        raise ValueError(f"{count} arguments were provided. " + message)
+        return None
+    return sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
 
 
 class MapFunctorTask(_ManyInputs):
@@ -315,20 +322,7 @@ class MapFunctorTask(_ManyInputs):
     """
 
     _tfx_what = "map"
-
-    def __init__(
-        self,
-        functor: Callable[..., Any],
-        requires: Iterable[str],
-        name: str | None = None,
-        provides: Any = None,
-        auto_extract: bool = True,
-        rebind: Any = None,
-        inject: dict[str, Any] | None = None,
-        pure: bool | None = None,
-    ) -> None:
-        super().__init__(functor, requires, name, provides, auto_extract, rebind, inject, pure)
-        _check_arity(functor, 1, "Map functor must take exactly 1 argument.")
+    _tfx_arity = 1
 
     def execute(self, *args: Any, **kwargs: Any) -> list[Any]:
         """Return the function's value for each input, in the order of `requires`."""
@@ -346,23 +340,7 @@ class ReduceFunctorTask(_ManyInputs):
     """
 
     _tfx_what = "reduce"
-
-    def __init__(
-        self,
-        functor: Callable[..., Any],
-        requires: Iterable[str],
-        name: str | None = None,
-        provides: Any = None,
-        auto_extract: bool = True,
-        rebind: Any = None,
-        inject: dict[str, Any] | None = None,
-        pure: bool | None = None,
-    ) -> None:
-        super().__init__(functor, requires, name, provides, auto_extract, rebind, inject, pure)
-        _check_arity(functor, 2, "Reduce functor must take exactly 2 arguments.")
-        if len(self._tfx_inputs) < 2:  # noqa: PLR2004
-            msg = f"{len(self._tfx_inputs)} elements were provided. Requires must have at least 2 elements."
-            raise ValueError(msg)
+    _tfx_arity = _tfx_fewest = 2
 
     def execute(self, *args: Any, **kwargs: Any) -> Any:
         """Return the fold of the inputs."""

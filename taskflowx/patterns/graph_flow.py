@@ -6,18 +6,14 @@ The links of a graph flow are inferred from the names that its members require a
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Self
 
 from taskflowx import atom, flow
 from taskflowx._util import arguments
 from taskflowx.deciders import Depth
 from taskflowx.patterns import members
 from taskflowx.signature import inspect_parameters
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence, Set as AbstractSet
-
-    from taskflowx.patterns.order import Member
 
 
 class Flow(flow.Flow):
@@ -64,7 +60,7 @@ class Flow(flow.Flow):
         :raises DependencyFailure: when the link would close a cycle; it is not made then
         """
         attributes: dict[str, Any] = {}
-        earlier, later = self._tfx_node(u, "from"), self._tfx_node(v, "to")
+        earlier, later = self._tfx_number(u, " to link from"), self._tfx_number(v, " to link to")
         if decider is not None:
             _check_decider(decider)
             attributes[flow.LINK_DECIDER] = decider
@@ -77,56 +73,39 @@ class Flow(flow.Flow):
         self._tfx_members.link(earlier, later, attributes)
         return self
 
-    def _tfx_node(self, item: Any, end: str) -> Member:
-        if not self._tfx_has(item):
-            msg = f"Node '{item}' not found to link {end}"
-            raise ValueError(msg)
-        return self._tfx_members.nodes[item]
-
-    def _tfx_has(self, item: Any) -> bool:
+    def _tfx_number(self, item: Any, purpose: str = "") -> int:
         try:
-            return item in self._tfx_members
-        except TypeError:  # it cannot be a key
-            return False
+            return self._tfx_members.number(item)
+        except (KeyError, TypeError):  # TypeError: it cannot be a key
+            msg = f"Node '{item}' not found{purpose}"
+            raise ValueError(msg) from None
 
     def iter_links(self) -> Iterator[flow.Link]:
         """Iterate over (member, its successor, attributes of the link)."""
         known = self._tfx_members
         for v in self:
-            node = known.nodes[v]
-            needed: frozenset[str] | None = None
-            reasons: AbstractSet[str]
-            for earlier in node.before():
-                attributes: dict[str, Any] = {}
-                if earlier in node.needed:
-                    if node.reasons is not None and earlier in node.reasons:
-                        reasons = node.reasons[earlier]
-                    else:
-                        if needed is None:
-                            needed = frozenset(v.requires) - known.given
-                        reasons = needed.intersection(earlier.item.provides)
-                    attributes[flow.LINK_REASONS] = set(reasons)
-                if node.linked is not None:
-                    attributes |= node.linked.get(earlier, {})
-                yield earlier.item, v, attributes
+            later = known.number(v)
+            for earlier, stored in known.before[later].items():
+                attributes = dict(stored or known.reasons(earlier, later))
+                if flow.LINK_REASONS in attributes:
+                    attributes[flow.LINK_REASONS] = set(attributes[flow.LINK_REASONS])
+                yield known.items[earlier], v, attributes
 
     def _tfx_join(self, members: list[tuple[Any, flow.Names]]) -> tuple[set[str], set[str]]:
-        known = self._tfx_members.nodes
-        return flow.join_by_links(members, lambda member: [node.item for node in known[member].before()])
+        return flow.join_by_links(members, self._tfx_members.items_before)
 
-    def _tfx_kept_names(self) -> flow.Names | None:
-        return self._tfx_members.kept_names(self.retry)
+    def _tfx_kept_names(self, member: Any) -> flow.Names | None:
+        return self._tfx_members.hand_out(member)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the state, including that of the members: their copy is made without deep recursion."""
-        rows, facts = self._tfx_members.taken_apart()
-        return {**self.__dict__, "_tfx_members": rows, "_tfx_facts": facts}
+        """Return the state, including that of the members: nested flows are copied with less recursion."""
+        return {**self.__dict__, "_tfx_members": self._tfx_members.__getstate__()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        rows, facts = state["_tfx_members"], state.pop("_tfx_facts", None)
         self.__dict__.update(state)
-        if facts is not None:
-            self._tfx_members = members.Members.put_together(rows, facts)
+        if isinstance(state["_tfx_members"], dict):
+            self._tfx_members = members.Members.__new__(members.Members)
+            self._tfx_members.__dict__.update(state["_tfx_members"])
 
 
 class TargetedFlow(Flow):
@@ -141,9 +120,7 @@ class TargetedFlow(Flow):
 
         :raises ValueError: when it is not in this flow
         """
-        if not self._tfx_has(target_node):
-            msg = f"Node '{target_node}' not found"
-            raise ValueError(msg)
+        self._tfx_number(target_node)  # raises an error if it is not there
         self._tfx_about_to_change()
         self._tfx_target_node = target_node
 
@@ -153,17 +130,14 @@ class TargetedFlow(Flow):
         self._tfx_target_node = None
 
     def _tfx_needed(self) -> set[Any]:
-        stack = [self._tfx_members.nodes[self._tfx_target_node]]
-        needed = set(stack)
+        needed = {self._tfx_target_node}
+        stack = [self._tfx_target_node]
         while stack:
-            for predecessor in stack.pop().before():
+            for predecessor in self._tfx_members.items_before(stack.pop()):
                 if predecessor not in needed:
                     needed.add(predecessor)
                     stack.append(predecessor)
-        return {node.item for node in needed}
-
-    def _tfx_kept_names(self) -> flow.Names | None:
-        return super()._tfx_kept_names() if self._tfx_target_node is None else None
+        return needed
 
     def __len__(self) -> int:
         return super().__len__() if self._tfx_target_node is None else len(self._tfx_needed())
@@ -190,22 +164,17 @@ def positions(
 
     :param order: the members in iteration order, if the caller has them
     """
-    known = made._tfx_members.ranked()
+    known, every = made._tfx_members.before, made._tfx_members.numbers()
     order = list(made) if order is None else order
-    whole = len(order) == len(known)  # and ranks are positions
-    nodes = list(known.values()) if whole else [known[item] for item in order]
-    deciders: dict[tuple[int, int], dict[str, Any]] = {}
-    before: list[tuple[int, ...]] = []
-    place = {} if whole else {node: position for position, node in enumerate(nodes)}
-    for position, node in enumerate(nodes):
-        earlier = node.needed if node.linked is None else node.before()
-        places = tuple([e.rank for e in earlier] if whole else [place[e] for e in earlier])
-        before.append(places)
-        if node.linked is not None:
-            for other, at in zip(earlier, places, strict=True):
-                attributes = node.linked.get(other)
-                if attributes is not None and flow.LINK_DECIDER in attributes:
-                    deciders[at, position] = attributes
+    numbers = list(every.values()) if len(order) == len(every) else [every[item] for item in order]
+    place = dict(zip(numbers, range(len(numbers)), strict=True))
+    before = [tuple([place[earlier] for earlier in known[number]]) for number in numbers]
+    deciders = {
+        (place[earlier], place[number]): attributes
+        for number in numbers
+        for earlier, attributes in known[number].items()
+        if attributes is not None and flow.LINK_DECIDER in attributes
+    }
     return before, deciders
 
 

@@ -1,256 +1,229 @@
-"""The members of a graph flow in a topological order, with the links between them.
+"""Members in a topological order, with the links between them.
 
-The order is incremental. Members have ranks, after the idea of Pearce and Kelly ("A dynamic topological sort algorithm
-for directed acyclic graphs", 2006) that a link concerns only the ranks between its ends: a link that agrees with the
-ranks costs nothing, and another link moves the smaller of two sets, the successors of one end or the predecessors of
-the other. Other members move only if there is no gap between ranks; then all ranks are renumbered with gaps. The call
-that closes a cycle raises an error.
+Members are numbered as they are added, and links are kept by number. The order is incremental, after the idea of Pearce
+and Kelly ("A dynamic topological sort algorithm for directed acyclic graphs", 2006): a link that agrees with the ranks
+of its ends costs nothing, and another one concerns only the ranks between them, and moves the smaller of two sets, the
+successors of one end or the predecessors of the other. Ranks are real numbers, so there is a place between any two.
 
-Invariants: for each link (u, v) the rank of u is lower than that of v. While the members are stored in the order of
-their ranks, the rank of each is its position.
+Invariant: for each link (u, v) the rank of u is lower than that of v.
 """
 
 from __future__ import annotations
 
-import collections
-import operator
-from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from taskflowx import exceptions, flow
+from taskflowx import exceptions
 
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+    #: the attributes of a link; None for one that the names of its ends explain
+    Attributes = dict[str, Any] | None
+
+FAR = 1 << 20  # so much lower than its successors is a new member without predecessors: before most others
 CYCLE = "No path through the node(s) in the graph produces an ordering that will allow for logical edge traversal"
-ROOM = 1 << 64  # the gap between the ranks of two neighbours after renumbering
-MANUAL: dict[str, Any] = {flow.LINK_MANUAL: True}  # shared by all manual links without other attributes
 
 
-class Member:
-    """One member: its rank, its predecessors, the attributes of its links, and its successors.
-
-    The successors are empty until they are computed: most flows never need them. `reasons` has the names behind a link,
-    by predecessor, where they cannot be read off the two members. `names` are those of a nested flow, in a list, which
-    is empty after they have been handed out.
-    """
-
-    __slots__ = ("after", "item", "linked", "names", "needed", "rank", "reasons")
-
-    def __init__(self, item: Any, rank: int, needed: tuple[Member, ...]) -> None:
-        self.item = item
-        self.rank = rank
-        self.needed = needed
-        self.linked: dict[Member, dict[str, Any]] | None = None
-        self.reasons: dict[Member, set[str]] | None = None
-        self.after: list[Member] | tuple[()] = ()
-        self.names: list[flow.Names] | None = None
-
-    def before(self) -> tuple[Member, ...]:
-        """Return the direct predecessors of this member."""
-        if self.linked is None:
-            return self.needed
-        return (*self.needed, *(node for node in self.linked if node not in self.needed))
-
-    def precede(self, later: Member) -> None:
-        """Record a successor of this member."""
-        if self.after:
-            self.after.append(later)
-        else:
-            self.after = [later]
-
-    def no_longer_precede(self, last: Member) -> None:
-        """Undo the last `precede`, if it was for this successor."""
-        if isinstance(self.after, list) and self.after[-1:] == [last]:
-            self.after.pop()
-
-    def explain(self, earlier: Member, names: set[str]) -> None:
-        """Store the names behind a link."""
-        if self.reasons is None:
-            self.reasons = {}
-        self.reasons[earlier] = names
-
-    def own_names(self) -> flow.Names:
-        """Return the names of a nested flow; they are collected again when they have been handed out."""
-        try:
-            return self.names[-1]  # type: ignore[index]
-        except IndexError:
-            found = flow.names_of(self.item)
-            self.names = [found]
-            return found
-
-
-_by_rank = operator.attrgetter("rank")
-_set_rank = vars(Member)["rank"].__set__
-
-
-class Ranked:
-    """Members in a topological order; iterates over the items in that order."""
+class Ordered:
+    """Members and their links; iterates over the members in a topological order."""
 
     def __init__(self) -> None:
-        self.nodes: dict[Any, Member] = {}
-        self._end = 0  # the rank of the next member at the end
-        self._step = 1  # the gap to the rank of the one after it
-        self._sorted = True  # whether the members are stored in the order of their ranks
-        self._knows_after = False  # whether the members know their successors
+        self.items: list[Any] = []
+        self.before: list[dict[int, Attributes]] = []  # the direct predecessors of each member
+        self._after: list[list[int]] | None = None  # the successors, which most flows never need
+        self._ranks: list[float] = []
+        self._start: float = -1  # lower than all ranks
+        self._end: float = 0  # higher than all ranks: that of the next member
+        self._moved: dict[int, float] = {}  # the ranks that the current change has replaced
+        self._numbers: dict[Any, int] = {}
+        self._sorted = True  # whether the numbers are stored in the order of the ranks
 
     def __len__(self) -> int:
-        return len(self.nodes)
+        return len(self._numbers)
 
     def __contains__(self, item: object) -> bool:
-        return item in self.nodes
+        return item in self._numbers
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self.ranked())
+        return iter(self.numbers())
 
-    def ranked(self) -> dict[Any, Member]:
-        """Return the members by item, in the order of their ranks, which are their positions."""
+    def numbers(self) -> dict[Any, int]:
+        """Return the members with their numbers, in a topological order."""
         if not self._sorted:
-            self.nodes = {node.item: node for node in self._number(1)}
+            self._numbers = {self.items[number]: number for number in self._by_rank()}
             self._sorted = True
-        return self.nodes
+        return self._numbers
 
-    def _work_out_after(self) -> None:
-        """Compute the successors of all members, and keep them up to date from now on."""
-        if not self._knows_after:
-            for node in self.nodes.values():  # after an interrupted call some may be present
-                node.after = ()
-            for node in self.nodes.values():
-                for earlier in node.before():
-                    earlier.precede(node)
-            self._knows_after = True
+    def number(self, item: Any) -> int:
+        """Return the number of a member."""
+        return self._numbers[item]
 
-    def _put_back(self, moved: dict[Member, int], end: int, step: int) -> None:
-        """Restore the ranks of the members that have moved."""
-        for node, rank in moved.items():
-            node.rank = rank
-        self._end, self._step = end, step
+    def items_before(self, item: Any) -> list[Any]:
+        """Return the direct predecessors of a member."""
+        return [self.items[earlier] for earlier in self.before[self._numbers[item]]]
 
-    def _settle(self, node: Member, moved: dict[Member, int]) -> None:
-        """Rank the newest member, which is at the end, after its predecessors and before its successors.
+    def _by_rank(self) -> list[int]:
+        return sorted(range(len(self.items)), key=self._ranks.__getitem__)
 
-        :param moved: collects the original rank of each member that moves
-        """
-        self._sorted = False
-        high = min([later.rank for later in node.after])
-        low = max([earlier.rank for earlier in node.needed]) if node.needed else high - ROOM
-        # Without a gap between them it follows its predecessors, and then its successors must move.
-        if not self._move([node], low, high if low < high else node.rank, moved):
-            self._make_room(moved)
-            self._settle(node, moved)
-        elif low >= high:
-            for needer in node.after:
-                self._put_before(node, needer, moved)
+    def _append(self, item: Any, before: dict[int, Attributes]) -> int:
+        """Add a member at the end, and return its number."""
+        number = len(self.items)
+        self.items.append(item)
+        self.before.append(before)
+        self._ranks.append(self._end)
+        self._end += 1
+        self._numbers[item] = number
+        if self._after is not None:
+            self._after.append([])
+            for earlier in before:
+                self._after[earlier].append(number)
+        return number
 
-    def _move(self, nodes: list[Member], low: int, high: int, moved: dict[Member, int]) -> bool:
-        """Spread members evenly between two ranks; returns whether there was a gap, and moves none if not."""
-        step = (high - low) // (len(nodes) + 1)
-        if step < 1:
-            return False
-        for node in nodes:
-            moved.setdefault(node, node.rank)
-            low += step
-            node.rank = low
-        return True
+    def _withdraw(self, first: int) -> None:
+        """Remove the members from a number on, which may be added only partly, and restore the ranks of the others."""
+        after = self._after or []
+        for number, later in enumerate(after[first:], first):
+            for needer in later:
+                self.before[needer].pop(number, None)
+        for before in self.before[first:] if after else ():
+            for earlier in before:
+                while after[earlier][-1:] >= [first]:
+                    after[earlier].pop()
+        for item in self.items[first:]:
+            self._numbers.pop(item, None)
+        self._assign(self._moved.copy(), self._moved.values())
+        for facts in (self.items, self.before, self._ranks, after):
+            del facts[first:]
 
-    def _make_room(self, moved: dict[Member, int]) -> None:
-        for node in self.nodes.values():
-            moved.setdefault(node, node.rank)
-        self._number(ROOM)
+    def _successors(self) -> list[list[int]]:
+        """Return the successors of all members, which are kept up to date from now on."""
+        if self._after is None:
+            after: list[list[int]] = [[] for _ in self.items]
+            for number, before in enumerate(self.before):
+                for earlier in before:
+                    after[earlier].append(number)
+            self._after = after
+        return self._after
 
-    def _number(self, step: int) -> list[Member]:
-        """Renumber the members with a gap of `step`, and return them in order."""
-        nodes = sorted(self.nodes.values(), key=_by_rank)
-        end = len(nodes) * step
-        ranks = list(range(0, end, step))
-        # The end is raised before the ranks change, so that an interrupt leaves no member beyond it. The ranks are
-        # assigned without a step in Python or arithmetic of large numbers, where signals are handled: all of them or
-        # none.
-        self._end, self._step = max(end, self._end), step
-        collections.deque(map(_set_rank, nodes, ranks), maxlen=0)
-        self._end = end
-        return nodes
-
-    def link(self, earlier: Member, later: Member, attributes: dict[str, Any]) -> None:
-        """Make a member follow another one.
-
-        :param attributes: those of the link, beside `LINK_MANUAL`
-        :raises DependencyFailure: when it would close a cycle; it is not made then
-        """
-        known = later.linked.get(earlier) if later.linked else None
-        new = known is None and earlier not in later.needed
-        known = MANUAL if known is None else known
-        moved: dict[Member, int] = {}
-        end, step = self._end, self._step
+    def _connect(self, earlier: int, later: int, attributes: dict[str, Any]) -> None:
+        """Store a link that agrees with the ranks."""
         try:
-            if new:
-                self._put_before(earlier, later, moved)
-                if self._knows_after:
-                    earlier.precede(later)
-            if later.linked is None:
-                later.linked = {}
-            later.linked[earlier] = known | attributes if attributes else known
+            if self._after is not None and earlier not in self.before[later]:
+                self._after[earlier].append(later)
+            self.before[later][earlier] = attributes
         except BaseException:
-            if new:
-                earlier.no_longer_precede(later)
-            self._put_back(moved, end, step)
+            self._after = None
             raise
 
-    def _put_before(self, u: Member, v: Member, moved: dict[Member, int]) -> None:
-        """Make the rank of `u` lower than that of `v`, if it is not.
+    def _settle(self, number: int, needers: Collection[int]) -> None:
+        """Rank the newest member between its predecessors and others, which are to follow it.
 
-        :param moved: collects the original rank of each member that moves
-        :raises DependencyFailure: when u follows v; no rank has changed then
+        :raises DependencyFailure: when one of its predecessors follows one of them
         """
-        low, high = v.rank, u.rank
-        if high < low:
+        ranks, before = self._ranks, self.before[number]
+        high = min(map(ranks.__getitem__, needers))
+        low = max(map(ranks.__getitem__, before), default=high - FAR)
+        self._start = min(self._start, low)
+        if low >= high:
+            self._separate([n for n in before if ranks[n] >= high], [n for n in needers if ranks[n] <= low], number)
+        elif self._spread([number], low, high):
             return
-        self._work_out_after()
-        # The successors of v and the predecessors of u, in the ranks between them: searched in turn, until one set is
-        # complete.
-        following, preceding = [v], [u]
-        ahead, behind = {v}, {u}
-        for later, earlier in zip(following, preceding, strict=False):
-            for node in later.after:
-                if node.rank <= high and node not in ahead:
-                    ahead.add(node)
-                    following.append(node)
-            for node in earlier.before():
-                if node.rank >= low and node not in behind:
-                    behind.add(node)
-                    preceding.append(node)
-        if u in ahead or v in behind:
-            raise _refusal(u, v)
-        self._sorted = False
-        if len(following) <= len(preceding):
-            following.sort(key=_by_rank)
-            beyond = min((node.rank for later in following for node in later.after if node not in ahead), default=None)
-            fits = self._move(following, high, self._end_for(following) if beyond is None else beyond, moved)
         else:
-            preceding.sort(key=_by_rank)
-            lowest = low - len(preceding) * ROOM
-            beyond = max(
-                (node.rank for earlier in preceding for node in earlier.before() if node not in behind), default=lowest
-            )
-            fits = self._move(preceding, beyond, low, moved)
+            self._make_room()
+        self._settle(number, needers)
+
+    def _separate(self, earlier: list[int], later: list[int], *between: int) -> None:
+        """Make the ranks of some members lower than those of others, which are to follow them.
+
+        :param between: the member by which these follow them, if not directly
+        :raises DependencyFailure: when one of the first follows one of the others; no rank has changed then
+        """
+        following, above, preceding, below = self._search(earlier, later)
+        if not set(following).isdisjoint(preceding):
+            raise self._refusal(earlier, later, *between)
+        if len(following) <= len(preceding):
+            fits = self._spread(following, max(map(self._ranks.__getitem__, earlier)), above)
+        else:
+            fits = self._spread(preceding, below, min(map(self._ranks.__getitem__, later)))
         if not fits:
-            self._make_room(moved)
-            self._put_before(u, v, moved)
+            self._make_room()
+            self._separate(earlier, later, *between)
 
-    def _end_for(self, nodes: list[Member]) -> int:
-        """Return the rank of the end after `nodes` are appended."""
-        self._end += len(nodes) * ROOM
-        return self._end
+    def _search(self, earlier: list[int], later: list[int]) -> tuple[list[int], float | None, list[int], float | None]:
+        """Search for the members that follow some and those that precede others, in turn, until one set is complete.
 
+        :return: the successors in the ranks up to those of `earlier`, and the lowest rank above of one more; the
+            predecessors in the ranks down to those of `later`, and the highest rank below; the shorter set is complete
+        """
+        ranks, after = self._ranks, self._successors()
+        low, high = min(map(ranks.__getitem__, later)), max(map(ranks.__getitem__, earlier))
+        following, preceding = [*later], [*earlier]
+        ahead, behind = {*later}, {*earlier}
+        above, below = [], []
+        for v, u in zip(following, preceding, strict=False):
+            for n in after[v]:
+                if ranks[n] > high:
+                    above.append(ranks[n])
+                elif n not in ahead:
+                    ahead.add(n)
+                    following.append(n)
+            for n in self.before[u]:
+                if ranks[n] < low:
+                    below.append(ranks[n])
+                elif n not in behind:
+                    behind.add(n)
+                    preceding.append(n)
+        return following, min(above) if above else None, preceding, max(below) if below else None
 
-def _refusal(u: Member, v: Member) -> exceptions.DependencyFailure:
-    """Return the error that names the cycle which a link from u to v closes."""
-    came_from = {v: v}
-    queue = [v]
-    for node in queue:
-        for successor in node.after:
-            if successor not in came_from:
-                came_from[successor] = node
-                queue.append(successor)
-    path = [u]
-    while path[-1] is not v:
-        path.append(came_from[path[-1]])
-    around = " -> ".join(str(node.item.name) for node in [u, *reversed(path)])
-    return exceptions.DependencyFailure(f"{CYCLE}\nThe cycle is: {around}")
+    def _spread(self, members: list[int], low: float | None, high: float | None) -> bool:
+        """Spread members evenly between two ranks, in their order; returns whether there was room for them.
+
+        :param low: None for the beginning of all members
+        :param high: None for their end
+        """
+        room = len(members) + 1
+        if high is None:
+            low, high = self._end - 1, self._end - 1 + room
+            self._end = high
+        elif low is None:
+            low, high = self._start + 1 - room, self._start + 1
+            self._start = low
+        step, rank, ranks = (high - low) / room, low, []
+        for _ in members:
+            rank += step
+            ranks.append(rank)
+        if len({low, *ranks, high}) <= room or rank > high:
+            return False
+        members.sort(key=self._ranks.__getitem__)
+        self._assign(members, ranks)
+        return True
+
+    def _make_room(self) -> None:
+        """Rank the members by position, as the precision of a real number does not do any more."""
+        self._assign(self._by_rank(), range(len(self.items)))
+
+    def _assign(self, members: Collection[int], ranks: Collection[float]) -> None:
+        for number in members:
+            self._moved.setdefault(number, self._ranks[number])
+        self._sorted = False
+        any(map(self._ranks.__setitem__, members, ranks))  # one step in C, which no signal handler interrupts
+
+    def _refusal(self, earlier: Collection[int], later: Collection[int], *between: int) -> exceptions.DependencyFailure:
+        """Return the error that names the cycle which links from some members to others would close."""
+        after = self._successors()
+        came_from: dict[int, int | None] = dict.fromkeys(later)
+        queue = [*later]
+        for number in queue:
+            if number in earlier:
+                break
+            for successor in after[number]:
+                if successor not in came_from:
+                    came_from[successor] = number
+                    queue.append(successor)
+        cycle = [*between]
+        at: int | None = number
+        while at is not None:
+            cycle.append(at)
+            at = came_from[at]
+        names = [str(self.items[n].name) for n in (*cycle, cycle[0])]
+        return exceptions.DependencyFailure(f"{CYCLE}\nThe cycle is: {' -> '.join(reversed(names))}")
