@@ -85,7 +85,9 @@ class Flow(flow.Flow):
         known = self._tfx_members
         for v in self:
             later = known.number(v)
-            for earlier, stored in known.before[later].items():
+            links = known.before[later]
+            for earlier in links:
+                stored = links[earlier] if isinstance(links, dict) else None
                 attributes = dict(stored or known.reasons(earlier, later))
                 if flow.LINK_REASONS in attributes:
                     attributes[flow.LINK_REASONS] = set(attributes[flow.LINK_REASONS])
@@ -167,12 +169,17 @@ def positions(
     known, every = made._tfx_members.before, made._tfx_members.numbers()
     order = list(made) if order is None else order
     numbers = list(every.values()) if len(order) == len(every) else [every[item] for item in order]
-    place = dict(zip(numbers, range(len(numbers)), strict=True))
-    before = [tuple([place[earlier] for earlier in known[number]]) for number in numbers]
+    place: list[int] | dict[int, int] = numbers
+    if numbers == list(range(len(known))):
+        before = [*map(tuple, known)]
+    else:
+        place = dict(zip(numbers, range(len(numbers)), strict=True))
+        before = [tuple([place[earlier] for earlier in known[number]]) for number in numbers]
     deciders = {
         (place[earlier], place[number]): attributes
         for number in numbers
-        for earlier, attributes in known[number].items()
+        if isinstance(links := known[number], dict)
+        for earlier, attributes in links.items()
         if attributes is not None and flow.LINK_DECIDER in attributes
     }
     return before, deciders

@@ -197,7 +197,7 @@ class Members(Ordered):
             needers = self._needers.all(name)
             others = self._providers.all(name) if needers else ()
             for needer in needers:
-                if self.before[needer].keys().isdisjoint(others):  # one provider of a name is enough
+                if {*others}.isdisjoint(self.before[needer]):  # one provider of a name is enough
                     after.setdefault(needer, []).append(name)
         return after
 
@@ -212,7 +212,7 @@ class Members(Ordered):
         for needer, names in after.items():
             following.append(needer)  # first: it tells `_withdraw` which links to undo
             plain = explained and needer not in self._names
-            self.before[needer][number] = None if plain else {flow.LINK_REASONS: set(names)}
+            self.links(needer)[number] = None if plain else {flow.LINK_REASONS: set(names)}
 
     def _put_in_flow(
         self, number: int, names: flow.Names, met: Collection[str]
@@ -263,7 +263,7 @@ class Members(Ordered):
         :param attributes: those of the link, beside `LINK_MANUAL`
         :raises DependencyFailure: when it would close a cycle; it is not made then
         """
-        before = self.before[later]
+        before = self.links(later)
         known = {}
         if earlier in before:
             known = before[earlier] or self.reasons(earlier, later)
@@ -325,7 +325,7 @@ class Members(Ordered):
     def __getstate__(self) -> dict[str, Any]:
         """Return the state of a copy, which has lists of its own, and collects the names of nested flows again."""
         return {name: copy.copy(value) for name, value in self.__dict__.items()} | {
-            "before": [{**links} for links in self.before],
+            "before": [links if isinstance(links, tuple) else {**links} for links in self.before],
             "_after": None,
             "_names": dict.fromkeys(self._names),
             "_age": None if self._age is None else -1,  # the count of another process differs

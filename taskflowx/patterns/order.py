@@ -29,7 +29,8 @@ class Ordered:
 
     def __init__(self) -> None:
         self.items: list[Any] = []
-        self.before: list[dict[int, Attributes]] = []  # the direct predecessors of each member
+        #: the direct predecessors of each member: a tuple while no link has attributes, which is a third of a dict
+        self.before: list[tuple[int, ...] | dict[int, Attributes]] = []
         self._after: list[list[int]] | None = None  # the successors, which most flows never need
         self._ranks: list[float] = []
         self._start: float = -1  # lower than all ranks
@@ -62,6 +63,13 @@ class Ordered:
         """Return the direct predecessors of a member."""
         return [self.items[earlier] for earlier in self.before[self._numbers[item]]]
 
+    def links(self, number: int) -> dict[int, Attributes]:
+        """Return the direct predecessors of a member with the attributes of the links, to be changed or read."""
+        found = self.before[number]
+        if isinstance(found, tuple):
+            found = self.before[number] = dict.fromkeys(found)
+        return found
+
     def _by_rank(self) -> list[int]:
         return sorted(range(len(self.items)), key=self._ranks.__getitem__)
 
@@ -69,8 +77,8 @@ class Ordered:
         """Add a member at the end, and return its number."""
         number = len(self.items)
         self.items.append(item)
-        self.before.append(before)
-        self._ranks.append(self._end)
+        self.before.append(before if any(before.values()) else tuple(before))
+        self._ranks.append(number if number == self._end else self._end)  # one integer for both
         self._end += 1
         self._numbers[item] = number
         if self._after is not None:
@@ -84,7 +92,7 @@ class Ordered:
         after = self._after or []
         for number, later in enumerate(after[first:], first):
             for needer in later:
-                self.before[needer].pop(number, None)
+                self.links(needer).pop(number, None)
         for before in self.before[first:] if after else ():
             for earlier in before:
                 while after[earlier][-1:] >= [first]:
@@ -110,7 +118,7 @@ class Ordered:
         try:
             if self._after is not None and earlier not in self.before[later]:
                 self._after[earlier].append(later)
-            self.before[later][earlier] = attributes
+            self.links(later)[earlier] = attributes
         except BaseException:
             self._after = None
             raise
