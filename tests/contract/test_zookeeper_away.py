@@ -21,6 +21,7 @@ from taskflowx import engines, exceptions, states, task
 from taskflowx.patterns import linear_flow
 from taskflowx.persistence import backends, models
 from tests.services import addresses
+from tests.support.frozen import freeze
 
 JAR = Path("/usr/share/java/zookeeper.jar")
 
@@ -142,7 +143,7 @@ def test_a_run_ends_in_its_time_when_the_server_is_not_back_and_goes_on_when_it_
 
 def test_a_server_that_is_frozen_is_waited_for_only_so_long_and_what_it_does_late_is_known(server, backend):
     did = []
-    engine = load(backend, did, lambda: server.process.send_signal(signal.SIGSTOP), commit_timeout=2)
+    engine = load(backend, did, lambda: freeze(server.process.pid), commit_timeout=2)
     began = time.monotonic()
     with pytest.raises(exceptions.StorageFailure):
         engine.run()

@@ -68,6 +68,7 @@ class Life:
                 tasks += 0 if run is None else len(run.jobs)
                 if run is not None and run.is_broken:
                     break
+        executor = run = None  # the error of a broken pool holds its processes
         self._runs += count
         self._batches += 1
         left: list[str] = []

@@ -5,7 +5,6 @@ import contextlib
 import itertools
 import os
 import pathlib
-import signal
 import socket
 import sys
 
@@ -14,6 +13,7 @@ import pytest
 from taskflowx import states
 from taskflowx.executors import base, processes
 from taskflowx.executors.processes import handle, wire
+from tests.support.frozen import freeze
 
 FILES = (handle.__file__, wire.__file__)
 
@@ -93,7 +93,7 @@ def test_a_worker_whose_end_was_interrupted_leaves_nothing(pool, event):
 @pytest.mark.parametrize("act", ["allow", "take_back"])
 def test_a_number_that_a_worker_can_take_is_not_cancelled_wherever_an_interrupt_comes(pool, act, event):
     one = pool.take()
-    os.kill(one.process.pid, signal.SIGSTOP)  # this test takes the numbers in its place
+    freeze(one.process.pid)  # this test takes the numbers in its place
     begun, cancelled = 0, 0
     for at in itertools.count(1):
         one.sent[7] = base.Call(0, None, states.EXECUTE, {}), None, 0.0

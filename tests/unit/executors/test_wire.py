@@ -68,6 +68,7 @@ def received(engine):
     return found
 
 
+@pytest.mark.leaves("descriptors of memory, where an alarm comes before the frame is queued")
 @pytest.mark.parametrize("value", ["small", bytearray(3 * values.LARGE)], ids=["in the stream", "in memory"])
 def test_a_frame_goes_out_whole_or_not_at_all_wherever_an_exception_comes(value):
     number, more, came = 0, True, set()

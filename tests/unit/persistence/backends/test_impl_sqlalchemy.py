@@ -728,6 +728,7 @@ def test_validate_tries_as_often_as_it_is_told(flaky):
     connection.validate(max_retries=2)
 
 
+@pytest.mark.leaves("the captured log has the error of the disk, and that the connection")
 def test_what_was_not_saved_is_named_and_the_run_goes_on_when_the_disk_has_room_again(make):
     backend, ran = make(engine_args={"poolclass": StaticPool}), []
     connection = backend.get_connection()
