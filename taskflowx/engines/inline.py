@@ -185,7 +185,7 @@ class Inline:
                                 else:
                                     on_running(running, facts)
                             except Exception:
-                                notifier._tfx_complain(on_running, running, facts)
+                                notifier._tfx_log_error(on_running, running, facts)
                         except BaseException:  # a listener was interrupted, and the call will not be made
                             detail.state = old
                             raise
@@ -237,7 +237,7 @@ class Inline:
                             else:
                                 on_success(success, facts)
                         except Exception:
-                            notifier._tfx_complain(on_success, success, facts)
+                            notifier._tfx_log_error(on_success, success, facts)
                     after = succ[i]
                     if after:  # to begin a loop over nothing takes longer than to look
                         for s in after:

@@ -50,8 +50,8 @@ class Journal:
         self._attempts, self._seconds = attempts, seconds
         self._owner = owners.Owner()
         #: the retry budget in seconds of a commit in a run; None outside of a run
-        self.patience: float | None = None
-        self._impatient = False  # whether a commit gets a single attempt, however long that takes
+        self.retry_seconds: float | None = None
+        self._tried_once = False  # whether a commit gets a single attempt, however long that takes
         #: the failure of an attempt that got no answer, at the end of a run
         self._silent: exceptions.StorageFailure | None = None
         self._reports: dict[str, AtomDetail] = {}  # by uuid of the atom
@@ -64,7 +64,7 @@ class Journal:
         """Write details, and the state and metadata of the flow, as one transaction.
 
         :raises Unstorable: when the store cannot hold one of them
-        :raises StorageFailure: when the store fails: in a run for `patience` seconds, otherwise in all attempts of the
+        :raises StorageFailure: when the store fails: in a run for `retry_seconds` seconds, otherwise in all attempts of the
             journal
         :raises OwnershipFailure: when another owner runs the flow, or has done so since its record was read
         """
@@ -73,14 +73,14 @@ class Journal:
             if self._reports:
                 for detail in details:
                     self._reports.pop(detail.uuid, None)
-            if self.patience == 0 and not self._impatient:
+            if self.retry_seconds == 0 and not self._tried_once:
                 self._write_at_last(details)
                 return
-            ends = time.monotonic() + (self._seconds if self.patience is None else self.patience)
+            ends = time.monotonic() + (self._seconds if self.retry_seconds is None else self.retry_seconds)
             try:
-                self._write(details, None if self._impatient else ends)
+                self._write(details, None if self._tried_once else ends)
             except exceptions.StorageFailure as error:
-                if self.patience == 0 or not error.may_pass:
+                if self.retry_seconds == 0 or not error.may_pass:
                     raise
                 self._write_again(details, error, ends)
 
@@ -124,7 +124,7 @@ class Journal:
         import tenacity  # imported only where it is needed
 
         stop: Any = tenacity.stop_before_delay(max(0.0, ends - time.monotonic()))
-        if self.patience is None:
+        if self.retry_seconds is None:
             stop |= tenacity.stop_after_attempt(self._attempts)
 
         failures = [first]
@@ -154,19 +154,19 @@ class Journal:
     # -- ownership ---------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def owned(self, lease: float, patience: float) -> Iterator[None]:
+    def owned(self, lease: float, retry_seconds: float) -> Iterator[None]:
         """Own the run while the block runs, from its first commit on: no other owner can write it.
 
         :param lease: seconds from a heartbeat to the end of the lease
-        :param patience: the retry budget of a commit, in seconds
+        :param retry_seconds: the retry budget of a commit, in seconds
         """
         owner = self._owner
         heartbeat = owners.Heartbeat(owner, functools.partial(self._renew, owner))
         ended = False
         try:
             try:
-                owner.lease, owner.running, self.patience = lease, True, patience
-                self._impatient = patience == 0
+                owner.lease, owner.running, self.retry_seconds = lease, True, retry_seconds
+                self._tried_once = retry_seconds == 0
                 heartbeat.start()
                 yield
             finally:
@@ -179,7 +179,7 @@ class Journal:
     def _disown(self, owner: owners.Owner, heartbeat: owners.Heartbeat) -> None:
         """Undo what `owned` has set up; may be repeated."""
         self._forget_reports()
-        owner.running, self.patience, self._impatient = False, None, False
+        owner.running, self.retry_seconds, self._tried_once = False, None, False
         heartbeat.stop()
         if owner.held or owner.may_hold:
             self._let_go(owner)

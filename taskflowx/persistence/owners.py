@@ -37,7 +37,7 @@ LOG = logs.calm(__name__)
 #: the lease in seconds, from a heartbeat of the owner on
 LEASE = 60.0
 #: seconds for which a store waits for a lock or a server, unless the caller sets a limit
-PATIENCE = 5.0
+LONGEST_WAIT = 5.0
 
 _MOST = 2**63  # the exclusive maximum of a version and a time
 _DEAD = ("Z", "X", "x")
@@ -241,7 +241,7 @@ class Heartbeat:
         """End the thread without waiting for an unanswered renewal, which has no effect any more."""
         self._ended.set()
         if self._thread.is_alive():
-            self._thread.join(PATIENCE)
+            self._thread.join(LONGEST_WAIT)
 
     def _work(self) -> None:
         owner = self._owner

@@ -83,7 +83,7 @@ class PathBasedBackend(base.Backend, abc.ABC):
 class _Parent(NamedTuple):
     """A record with links to other records."""
 
-    shelf: str  # the path of its collection
+    collection: str  # the path of its collection
     path: str
     links: frozenset[str]
 
@@ -362,8 +362,8 @@ class PathBasedConnection(PathTree, abc.ABC):
             changes[path] = Change(link, packed, is_new=False, flow=flow or place.flow)
         return stored
 
-    def _parent_at(self, shelf: str, path: str) -> _Parent:
-        return _Parent(shelf, path, frozenset(self._names(path)))
+    def _parent_at(self, collection: str, path: str) -> _Parent:
+        return _Parent(collection, path, frozenset(self._names(path)))
 
     def _has_parent(self, uuid: str, other_than: _Parent) -> bool:
         """Tell whether a stored record, to which this parent has no link, has another parent.
@@ -371,8 +371,8 @@ class PathBasedConnection(PathTree, abc.ABC):
         All possible parents are read, so this is called only for a record without a link: one with another parent, or
         one that was stored alone, without its book.
         """
-        shelf = other_than.shelf
-        return any(uuid in self._names(self._join_path(shelf, name)) for name in self._names(shelf))
+        collection = other_than.collection
+        return any(uuid in self._names(self._join_path(collection, name)) for name in self._names(collection))
 
     def _write_turn(self, flow_path: str, changes: Changes, transaction: Any) -> None:
         """Write the changes of one step of a run; a driver with transactions writes all or nothing."""

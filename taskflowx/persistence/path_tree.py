@@ -343,7 +343,7 @@ class PathTree(base.Connection, abc.ABC):
 
     def _seconds_left(self) -> float:
         """Return the seconds for which the current operation may wait."""
-        return owners.PATIENCE if self.deadline is None else max(self.deadline - time.monotonic(), 0.0)
+        return owners.LONGEST_WAIT if self.deadline is None else max(self.deadline - time.monotonic(), 0.0)
 
     # -- long histories of retries; the back end caches their last `written` states --------------------
 

@@ -53,13 +53,13 @@ class Writes:
         if self.durable:
             self._journal.commit(details)
 
-    def owned(self, lease: float, patience: float) -> contextlib.AbstractContextManager[None]:
+    def owned(self, lease: float, retry_seconds: float) -> contextlib.AbstractContextManager[None]:
         """Keep others from writing the run while the block runs, from its first commit on.
 
         :param lease: seconds after our last heartbeat for which we count as alive
-        :param patience: seconds for which a commit is tried
+        :param retry_seconds: seconds for which a commit is tried
         """
-        return self._journal.owned(lease, patience) if self.durable else contextlib.nullcontext()
+        return self._journal.owned(lease, retry_seconds) if self.durable else contextlib.nullcontext()
 
     def claim(self) -> None:
         """Make sure that the store knows who runs the flow.
@@ -71,7 +71,7 @@ class Writes:
 
     def lose_patience(self) -> None:
         """Have each further commit of this run tried once, as the store has been waited for long enough."""
-        self._journal.patience = 0
+        self._journal.retry_seconds = 0
 
     def report(self, details: Iterable[models.AtomDetail], seconds: float) -> None:
         """Have copies of details written within so many seconds by another thread than the engine's."""

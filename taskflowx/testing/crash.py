@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from taskflowx.flow import Flow
 
 #: seconds after which a process counts as stuck
-PATIENCE = 60
+LIMIT = 60
 _MOST_DEATHS = 4
 _ENDED = "ended.json"
 #: the file in the folder of a run that lists, for `verify`, the names of the atoms that stand at its end
@@ -208,7 +208,7 @@ class _Driver:
         pid = os.fork()
         if not pid:
             _in_child(work)
-        timer = threading.Timer(PATIENCE, _kill_group, [pid])
+        timer = threading.Timer(LIMIT, _kill_group, [pid])
         timer.start()
         try:
             _, status = os.waitpid(pid, 0)

@@ -264,10 +264,10 @@ class Notifier:
             try:
                 listener(event_type, dict(details))
             except Exception:  # noqa: BLE001 - what a listener does must not stop a run
-                Notifier._tfx_complain(listener, event_type, details)
+                Notifier._tfx_log_error(listener, event_type, details)
 
     @staticmethod
-    def _tfx_complain(listener: Any, event_type: str, details: Mapping[str, Any]) -> None:
+    def _tfx_log_error(listener: Any, event_type: str, details: Mapping[str, Any]) -> None:
         """Log the exception of a listener that is being handled."""
         LOG.warning("Failure calling listener %s to notify about event %s, details: %s",
             listener, event_type, details, exc_info=True,  # noqa: LOG014 - called by those who handle one

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 LOG = logs.calm(__name__)
 
 #: request timeout in seconds, and retry budget in seconds after a lost connection
-LIMIT, PATIENCE = 7.0, 3.0
+LIMIT, RETRY_SECONDS = 7.0, 3.0
 #: seconds between retries of a request
 _PAUSE = 0.2
 #: seconds without workers after which a warning is logged, or the run is given up
@@ -425,7 +425,7 @@ class _Run:
 
         :raises WorkerLost: when there is no answer
         """
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + RETRY_SECONDS
         limit = LIMIT
         while True:
             try:
@@ -437,7 +437,7 @@ class _Run:
             except TimeoutError as error:
                 raise self._lost_error(f"its scheduler has not answered for {limit:g} seconds") from error
             except OSError as error:
-                limit = PATIENCE
+                limit = RETRY_SECONDS
                 if (self._ending and what != "close_run") or time.monotonic() + _PAUSE >= until:
                     raise self._lost_error(repr(error)) from error
                 threading.Event().wait(_PAUSE)

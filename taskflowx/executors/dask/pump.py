@@ -34,7 +34,7 @@ from taskflowx.types.failure import Failure
 #: seconds after which a pump makes room for other tasks of the cluster
 SLICE = 1.0
 #: seconds after which a pump with a running call gives back the others that it holds
-PATIENCE = 2 * ledger.AT_ONCE
+GIVE_BACK_AFTER = 2 * ledger.AT_ONCE
 #: the timeout of a request in seconds, and the number of attempts
 _LIMIT, _TRIES = 30.0, 3
 
@@ -181,7 +181,7 @@ class Pump:
     async def _look_after(self, turn: int) -> None:
         """If one of several calls takes long, report the outcomes before it, and give back the calls behind it."""
         while self._turn == turn and self._making:
-            left = self._at + PATIENCE - time.monotonic()
+            left = self._at + GIVE_BACK_AFTER - time.monotonic()
             if left > 0:
                 await asyncio.sleep(left)
                 continue

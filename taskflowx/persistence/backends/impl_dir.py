@@ -191,7 +191,7 @@ class Connection(path_based.PathBasedConnection):
 
     @contextlib.contextmanager
     def _transaction(self, path: str) -> Iterator[None]:
-        with _locked(path, alone=True, patience=self._seconds_left):
+        with _locked(path, alone=True, seconds_left=self._seconds_left):
             for folder in list(self._backend.unsynced):
                 with contextlib.suppress(exceptions.NotFound), _translated(folder):
                     self._backend.unsynced.discard(folder)
@@ -203,7 +203,7 @@ class Connection(path_based.PathBasedConnection):
         if os.path.exists(f"{path}/{_JOURNAL}"):
             with self._transaction(path):
                 pass
-        return _locked(path, alone=False, patience=self._seconds_left)
+        return _locked(path, alone=False, seconds_left=self._seconds_left)
 
     def save_logbook(self, book: models.LogBook) -> models.LogBook:
         arguments.check_like("book", book, ("uuid", "created_at"), "a LogBook")
@@ -256,8 +256,8 @@ class Connection(path_based.PathBasedConnection):
         base = self._backend.path
         for part in (place, kept) if link is None else (place, kept, link):
             arguments.check_type("Each part of an entry", part, str, "a str")
-        shelf, name, *rest = place.split("/")
-        if shelf == os.path.basename(self._attempt_path) and link is None:
+        collection, name, *rest = place.split("/")
+        if collection == os.path.basename(self._attempt_path) and link is None:
             path = self._chunk_path(name, int(*rest))
             codec.loads(kept)
             if os.path.islink(os.path.dirname(path)) or os.path.islink(path):
@@ -265,7 +265,7 @@ class Connection(path_based.PathBasedConnection):
             return path, None, kept
         if rest:
             raise ValueError(f"'{place}' is no place of a record")
-        load: Any = {"books": codec.load_book, "flow_details": codec.load_flow, "atom_details": codec.load_atom}[shelf]
+        load: Any = {"books": codec.load_book, "flow_details": codec.load_flow, "atom_details": codec.load_atom}[collection]
         self._place_of(base, name)
         path = os.path.join(base, place)
         self._understood(path, kept, load)
@@ -352,11 +352,11 @@ if hasattr(os, "register_at_fork"):
 
 
 @contextlib.contextmanager
-def _locked(path: str, *, alone: bool, patience: Callable[[], float]) -> Iterator[None]:
+def _locked(path: str, *, alone: bool, seconds_left: Callable[[], float]) -> Iterator[None]:
     """Lock a record for the block; a record that does not exist is not locked.
 
     :param alone: whether to exclude readers as well
-    :param patience: returns the maximum wait in seconds
+    :param seconds_left: returns the maximum wait in seconds
     """
     path = f"{path}/{_LOCK}"
     number = _open_lock(path, alone=alone)
@@ -365,7 +365,7 @@ def _locked(path: str, *, alone: bool, patience: Callable[[], float]) -> Iterato
         while number is not None and sys.platform != "win32":
             _locks.add(number)
             with _translated(path):
-                _lock(number, path, alone=alone, patience=patience)
+                _lock(number, path, alone=alone, seconds_left=seconds_left)
                 if os.fstat(number).st_nlink:
                     break
             _unlock(number, path)  # it was removed during the wait
@@ -376,7 +376,7 @@ def _locked(path: str, *, alone: bool, patience: Callable[[], float]) -> Iterato
             _unlock(number, path)
 
 
-def _lock(number: int, path: str, *, alone: bool, patience: Callable[[], float]) -> None:
+def _lock(number: int, path: str, *, alone: bool, seconds_left: Callable[[], float]) -> None:
     import fcntl
 
     kind = (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB
@@ -384,7 +384,7 @@ def _lock(number: int, path: str, *, alone: bool, patience: Callable[[], float])
         with contextlib.suppress(BlockingIOError):
             fcntl.flock(number, kind)
             return
-    ends = time.monotonic() + patience()
+    ends = time.monotonic() + seconds_left()
     turn = threading.Event()
     with _waiting_lock:
         queue = _waiting.setdefault(path, collections.deque())

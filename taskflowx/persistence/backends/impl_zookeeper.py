@@ -7,7 +7,7 @@ anything is sent.
 What must stay true: kazoo's errors are translated here; the client is shared by all connections of a back end, and a
 client of the caller is left as it is. A started client reconnects by itself, also when its session has expired, so it
 is never started again; no request is sent while it is disconnected, and the wait for an answer ends at the caller's
-deadline: `Connection.deadline`, or `owners.PATIENCE`.
+deadline: `Connection.deadline`, or `owners.LONGEST_WAIT`.
 """
 
 from __future__ import annotations

@@ -444,7 +444,7 @@ def test_a_lock_that_another_process_keeps_is_waited_for_only_so_long(connection
     book = record()
     connection.save_logbook(book)
     (flow,) = book
-    monkeypatch.setattr(owners, "PATIENCE", 0.1)
+    monkeypatch.setattr(owners, "LONGEST_WAIT", 0.1)
     owner = owners.Owner()
     with locked_elsewhere(path / "flow_details/f/lock") as holder:
         says = f"flow_details/f/lock' is locked by process {holder.pid}, and stayed so"
@@ -456,7 +456,7 @@ def test_a_lock_that_another_process_keeps_is_waited_for_only_so_long(connection
         ):
             with pytest.raises(exceptions.StorageFailure, match=says):
                 call()
-        monkeypatch.setattr(owners, "PATIENCE", 1000.0)
+        monkeypatch.setattr(owners, "LONGEST_WAIT", 1000.0)
         connection.deadline = time.monotonic() + 0.2
         with pytest.raises(exceptions.StorageFailure, match=says):
             connection.save_changes(flow, list(flow), owner)
