@@ -64,8 +64,7 @@ class Journal:
         """Write details, and the state and metadata of the flow, as one transaction.
 
         :raises Unstorable: when the store cannot hold one of them
-        :raises StorageFailure: when the store fails: in a run for `retry_seconds` seconds, otherwise in all attempts of the
-            journal
+        :raises StorageFailure: when the store fails: in a run for `retry_seconds`, otherwise in each attempt
         :raises OwnershipFailure: when another owner runs the flow, or has done so since its record was read
         """
         details = list(details)

@@ -265,7 +265,9 @@ class Connection(path_based.PathBasedConnection):
             return path, None, kept
         if rest:
             raise ValueError(f"'{place}' is no place of a record")
-        load: Any = {"books": codec.load_book, "flow_details": codec.load_flow, "atom_details": codec.load_atom}[collection]
+        load: Any = {"books": codec.load_book, "flow_details": codec.load_flow, "atom_details": codec.load_atom}[
+            collection
+        ]
         self._place_of(base, name)
         path = os.path.join(base, place)
         self._understood(path, kept, load)
