@@ -15,6 +15,8 @@ from multiprocessing import forkserver, resource_tracker
 #: seconds in which what has been told to end must have ended
 PATIENCE = 10.0
 _PROCESS = pathlib.Path("/proc/self")
+#: the thread that watches connections of all SQL stores, and ends by itself when there is none for ten seconds
+_WATCH = "taskflowx-database-watch"
 #: descriptors that libraries open once for all threads or runs
 _KEPT = ("anon_inode:[eventpoll]", "/dev/urandom", "/dev/null")
 
@@ -31,7 +33,8 @@ class Left:
 
     def since(self, before: Left) -> list[str]:
         """Return what has come since then, as lines."""
-        found = [f"the thread {one.name}" for one in self.threads - before.threads if one.is_alive()]
+        threads = {one for one in self.threads - before.threads if one.is_alive() and one.name != _WATCH}
+        found = [f"the thread {one.name}" for one in threads]
         found += [f"the process {_command_of(pid)!r}" for pid in self.processes - before.processes]
         more = self.descriptors - before.descriptors
         if self.servers - before.servers:

@@ -13,16 +13,14 @@ from tests.support import leftovers
 _KEPT = {"warm", "elsewhere", "kept"}
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(scope="session")
 def temporary_files(tmp_path_factory):
-    """Keep temporary files in a folder of this session, in which those that tests leave behind are found."""
-    tempfile.tempdir = str(tmp_path_factory.mktemp("t"))
-    yield
-    tempfile.tempdir = None
+    """Return a folder for temporary files, in which those that tests leave behind are found."""
+    return str(tmp_path_factory.mktemp("t"))
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_left(request):
+def nothing_is_left(request, temporary_files):
     """See that a test leaves no thread, process, descriptor or temporary file behind.
 
     A test that is marked `leaves` says why it does.
@@ -34,7 +32,9 @@ def nothing_is_left(request):
     ):
         yield
         return
+    usual, tempfile.tempdir = tempfile.tempdir, temporary_files
     before = leftovers.Left()
     yield
     left = leftovers.left_since(before)
+    tempfile.tempdir = usual
     assert not left, f"the test has left behind: {left}"
