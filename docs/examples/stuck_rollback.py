@@ -1,4 +1,4 @@
-"""A rollback that gets stuck: a `revert` fails, and the run is continued when the reason is gone.
+"""A rollback that gets stuck: a `revert` fails, and the run is continued when the reason is removed.
 
 The flow ends in FAILURE. What is before the task whose `revert` failed stays as it is, branches that have nothing to do
 with it are undone all the same, and running the engine again goes on with the rollback, beginning with that `revert`.

@@ -2,7 +2,7 @@
 
 In such a record something has begun although a predecessor of it has not run: the flow was changed between two runs,
 one atom was reset by hand, or another program was killed between two of its writes. `Walk` finds that out and comes
-here, when it is opened, and then each time that a region is rolled back: all counters are made anew from the details,
+here, when it is opened, and then each time that a region is rolled back: all counters are computed from the details,
 which costs O(V + E). Records of flows that stay as they are never come here.
 
 What must stay true:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from taskflowx.engines.plan import Plan
     from taskflowx.engines.walk import Walk
 
-#: in `Walk.hold`, of a node that is not rolled back, or of which nothing stands any more
+#: in `Walk.standing`, of a node that is not rolled back, or of which nothing stands any more
 CLEAR = -1
 #: in the metadata of an atom that is rolled back with a region before it: the name of the retry that runs that region
 #: again, and this atom after it; empty when nothing runs again
@@ -45,7 +45,7 @@ def _last_atom(plan: Plan, hi: int) -> int:
 
 
 def recount(walk: Walk, plan: Plan, details: list[Any], *, fresh: bool) -> None:
-    """Make all counters anew.
+    """Compute all counters from the details.
 
     :param fresh: whether the record has just been opened, so that nothing of it is under way
     """
@@ -64,7 +64,7 @@ def recount(walk: Walk, plan: Plan, details: list[Any], *, fresh: bool) -> None:
 
 
 def count_unmet(walk: Walk, plan: Plan, details: list[Any], *, fresh: bool) -> None:  # noqa: C901 - one sweep
-    """Set `need` of all nodes, and what follows from it.
+    """Set `unmet` of all nodes, and what follows from it.
 
     :param fresh: see `recount`
     """

@@ -270,7 +270,7 @@ class ThreadsExecutor(base.Executor):
                     outcome = base.Interrupt(error)
                 try:
                     apart = apart or within != context
-                except Exception:  # what was set cannot be compared
+                except BaseException:  # what was set cannot be compared; an exit would end the worker, too
                     apart = True
                 if chain and (issubclass(type(outcome), _FAILED) or self.next_of is None or self._lacks_workers()):
                     _drop(chain, self.chained)

@@ -11,7 +11,7 @@ A call of a chain is sent together with its predecessor, whose number is one les
 It takes the result of that call, as it was before it was pickled, so this must be flat. If it does not start, the
 engine concludes that by the same rule, and nothing is sent.
 
-A worker ends when it is told to, and at once when the engine is dead: its work would be lost.
+A worker ends when the engine asks for it (`STOP`), and at once when the engine is dead: its work would be lost.
 
 A task may leave a signal handler behind that raises, between any two lines here. While a task runs, the exception is
 the task's. Between tasks the worker ends, once it has sent the outcome of its last call, or given back the call that it

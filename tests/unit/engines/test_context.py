@@ -346,7 +346,14 @@ def test_a_value_that_cannot_be_compared_is_the_tasks_own():
         assert [what for what, value in seen if value is not mine] == []
 
 
-def test_on_threads_a_value_that_cannot_be_compared_is_the_tasks_own():
+@pytest.mark.parametrize("raises", [ValueError, SystemExit])
+@pytest.mark.parametrize("place", ["threads-not-inline", "asyncio"])
+def test_on_threads_a_value_that_cannot_be_compared_is_the_tasks_own(monkeypatch, place, raises):
+    def refuse(self, other):
+        raise raises("neither true nor false")
+
+    monkeypatch.setattr(Incomparable, "__eq__", refuse)
+
     class Sets(task.Task):
         def execute(self):
             seen.append(REQUEST.get())
@@ -356,7 +363,7 @@ def test_on_threads_a_value_that_cannot_be_compared_is_the_tasks_own():
 
     def within():
         REQUEST.set(mine)
-        load(linear_flow.Flow("f").add(*(Sets(name) for name in "abcd")), "threads-not-inline").run()
+        load(linear_flow.Flow("f").add(*(Sets(name) for name in "abcd")), place).run()
 
     contextvars.copy_context().run(within)
     assert all(value is mine for value in seen)
