@@ -24,7 +24,7 @@ unexport PYTHONPATH PYTHONHOME
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check format bench bench-peers profile docs services taskflow crash soak compat interop openstack clean
+.PHONY: help demo test test-all check format bench bench-peers profile docs services taskflow crash soak compat interop openstack wheel clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -82,19 +82,22 @@ services: ## start what the tests talk to: PostgreSQL, MariaDB, Redis, RabbitMQ,
 taskflow: .venv-taskflow/stores ## install OpenStack TaskFlow beside the project, for tests that read what it has written
 
 crash: $(INSTALLED)-test ## kill runs at every place, on every store and executor, and see that they go on; ARGS="rounds"
-	TASKFLOWX_CRASH_ROUNDS=$(or $(ARGS),4) $(PY) -m pytest tests/crash
+	TASKFLOWX_CRASH_ROUNDS=$(or $(ARGS),4) TASKFLOWX_CRASH_CALLS=3500 $(PY) -m pytest tests/crash
 
 soak: $(INSTALLED)-test ## run hostile tasks on every executor for an hour, and see that nothing is left; ARGS="seconds"
 	$(PY) -m tests.soak $(ARGS)
 
 compat: $(INSTALLED)-test ## run random flows on OpenStack TaskFlow and here, and compare
-	$(PY) -m tests.compat $(ARGS)
+	$(PY) -m tests.interop.compat $(ARGS)
 
 interop: $(INSTALLED)-test .venv-taskflow/stores ## leave runs at each write and take them up with the other package; ARGS="dir,sqlite times"
 	$(PY) -m tests.interop $(ARGS)
 
 openstack: .venv-openstack/made ## run released services on OpenStack TaskFlow and here, and compare; ARGS="cinder glance"
-	.venv-openstack/bin/python tests/openstack/compare.py $(ARGS)
+	.venv-openstack/bin/python tests/interop/openstack/compare.py $(ARGS)
+
+wheel: $(INSTALLED)-run ## build the wheel, and try it with each extra in fresh environments
+	$(PY) .ci/wheel.py
 
 clean: ## remove the environments and all that was built
 	rm -rf .venv .venv-* build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
@@ -127,7 +130,7 @@ $(INSTALLED)-%: pyproject.toml $(VENV)/made
 	    taskflow==6.5.0 'sqlalchemy>=2,<2.2' 'alembic>=1.16,<2' 'pymysql>=1.1,<2' 'psycopg[binary]>=3.2,<4' 'kazoo>=2.10,<3'
 	@touch $@
 
-.venv-openstack/made: tests/openstack/requirements.txt
+.venv-openstack/made: tests/interop/openstack/requirements.txt
 	test -x .venv-openstack/bin/python || $(PYTHON) -m venv .venv-openstack
 	.venv-openstack/bin/python -m pip --disable-pip-version-check --no-input install --quiet --requirement $<
 	@touch $@

@@ -10,14 +10,17 @@ import contextlib
 import gc
 import sqlite3
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import beside, workloads
 from benchmarks.harness import MICROSECONDS, ROOT, Figure, alone, an_atom, clock, compared, fresh, in_turn
+from taskflowx import states
 from taskflowx.persistence import backends, models
 from taskflowx.persistence.backends import sql
+from taskflowx.persistence.history import Entry, document as document_of
 from tests.services import addresses
 
 if TYPE_CHECKING:
@@ -52,53 +55,58 @@ def commits_of(connection: str, shape: str, atoms: int, **options: Any) -> int:
     with backends.backend(connection) as backend:
         flow = workloads.SHAPES[shape](atoms)
         engine = workloads.ready(flow, book=models.LogBook("book"), backend=backend, **options)
-        commit = engine.storage.writes.commit
+        journal = engine.storage.writes.journal
+        commit = journal.commit
 
         def counted(details: Any) -> None:
             count.append(1)
             commit(details)
 
-        engine.storage.writes.commit = counted
+        journal.commit = counted
         engine.run()
     return len(count)
 
 
 def raw(connection: str, together: int, atoms: int) -> float:
     """Return how many seconds the driver takes for as many rows as a flow has atoms, so many of them in one commit."""
-    mark, driver = ("?", _sqlite(connection)) if connection.startswith("sqlite") else ("%s", _postgresql(connection))
-    begin, commit, cursor = driver
+    mark, driver = ("?", _sqlite) if connection.startswith("sqlite") else ("%s", _postgresql)
     columns = ", ".join(f"{name} text" for name in _COLUMNS[1:])
-    begin()
-    cursor.execute(f"create table if not exists raw (uuid varchar(64) primary key, {columns})")
-    commit()
     values = ", ".join([mark] * len(_COLUMNS))
     put = f"insert into raw values ({values}) on conflict (uuid) do update set state = excluded.state"  # noqa: S608
+    with driver(connection) as (begin, commit, cursor):
+        begin()
+        cursor.execute(f"create table if not exists raw (uuid varchar(64) primary key, {columns})")
+        commit()
 
-    def loop() -> None:
-        for first in range(0, atoms, together):
-            begin()
-            rows = [(f"{number:036}", *_ROW, None, None, None) for number in range(first, min(first + together, atoms))]
-            if together == 1:
-                cursor.execute(put, rows[0])
-            else:
-                cursor.executemany(put, rows)
-            commit()
+        def loop() -> None:
+            for first in range(0, atoms, together):
+                begin()
+                numbers = range(first, min(first + together, atoms))
+                rows = [(f"{number:036}", *_ROW, None, None, None) for number in numbers]
+                if together == 1:
+                    cursor.execute(put, rows[0])
+                else:
+                    cursor.executemany(put, rows)
+                commit()
 
-    return clock(loop)
-
-
-def _sqlite(connection: str) -> tuple[Callable[[], Any], Callable[[], Any], Any]:
-    made = sqlite3.connect(connection.removeprefix("sqlite:///") + ".raw", isolation_level=None)
-    made.execute("pragma journal_mode = wal")
-    made.execute("pragma synchronous = full")
-    return lambda: made.execute("begin immediate"), lambda: made.execute("commit"), made.cursor()
+        return clock(loop)
 
 
-def _postgresql(connection: str) -> tuple[Callable[[], Any], Callable[[], Any], Any]:
+@contextlib.contextmanager
+def _sqlite(connection: str) -> Iterator[tuple[Callable[[], Any], Callable[[], Any], Any]]:
+    file = connection.removeprefix("sqlite:///") + ".raw"
+    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as made:
+        made.execute("pragma journal_mode = wal")
+        made.execute("pragma synchronous = full")
+        yield lambda: made.execute("begin immediate"), lambda: made.execute("commit"), made.cursor()
+
+
+@contextlib.contextmanager
+def _postgresql(connection: str) -> Iterator[tuple[Callable[[], Any], Callable[[], Any], Any]]:
     import psycopg
 
-    made = psycopg.connect(connection.replace("+psycopg", ""))
-    return lambda: None, made.commit, made.cursor()
+    with contextlib.closing(psycopg.connect(connection.replace("+psycopg", ""))) as made:
+        yield lambda: None, made.commit, made.cursor()
 
 
 def commits(sizes: Sizes, _: str) -> Iterator[Figure]:
@@ -135,36 +143,90 @@ def commits(sizes: Sizes, _: str) -> Iterator[Figure]:
 def processor(sizes: Sizes, _: str) -> Iterator[Figure]:
     """Compare the processor time of a durable chain with that of its statements on the bare driver, without a disk."""
     atoms = sizes.committed
-    memory = Path("/dev/shm")  # noqa: S108 - a folder of ours is made in it
-    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as path:
-        turns = in_turn(
-            sizes.turns,
-            lambda: _processor_seconds(new_file(path), atoms, workloads.finish),
-            lambda: _processor_seconds(new_file(path), atoms, _bare_steps),
-            warm_up=not sizes.quick,
-        )
     facts = an_atom(atoms) | {"unit": "µs of processor time an atom"}
-    yield compared("linear, sqlite", turns, **facts, at_most=None if sizes.quick else 2.5)
+    for label, history, bound in (("", False, 2.0), (", with a history", True, 2.6)):
+        with _in_memory() as path:
+            turns = in_turn(
+                sizes.turns,
+                lambda path=path, history=history: _processor_seconds(
+                    new_file(path), atoms, workloads.finish, history=history
+                ),
+                lambda path=path, history=history: _processor_seconds(
+                    new_file(path), atoms, lambda engine: _bare_steps(engine, history=history)
+                ),
+                warm_up=not sizes.quick,
+            )
+        yield compared(f"linear, sqlite{label}", turns, **facts, at_most=None if sizes.quick else bound)
 
 
-def _processor_seconds(connection: str, atoms: int, steps: Callable[[Any], None]) -> float:
+def processor_beside(peer: Peer) -> Callable[[Sizes, str], Iterator[Figure]]:
+    """Return what compares the processor time of a durable chain with that of another engine, without a disk."""
+
+    def measure(sizes: Sizes, shape: str) -> Iterator[Figure]:
+        atoms = min(1000, sizes.chain)
+        with _in_memory() as path:
+            sides = (
+                lambda: peer.seconds(atoms, f"{path}/{time.perf_counter_ns()}.theirs"),
+                lambda: _processor_seconds(new_file(path), atoms, workloads.finish),
+            )
+            facts = an_atom(atoms) | {"unit": "µs of processor time a step"}
+            yield beside.figure(peer, sizes, shape, sides, at_least=1.25, **facts)
+
+    return measure
+
+
+def _in_memory() -> tempfile.TemporaryDirectory[str]:
+    """Return a folder on a disk in memory, where there is one."""
+    memory = Path("/dev/shm")  # noqa: S108 - a folder of ours is made in it
+    return tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None)
+
+
+def with_history(sizes: Sizes, _: str) -> Iterator[Figure]:
+    """Compare a chain whose history is kept with one without, each step in a database before the next one."""
+    atoms = sizes.committed
+    for database in ("sqlite", "postgresql"):
+        if lacks := addresses.POSTGRESQL.lacks() if database == "postgresql" else None:
+            yield Figure(database, at_most=1.15, skipped=lacks)
+            continue
+        with folder() as path:
+
+            def kept(history: bool, database: str = database, path: str = path) -> float:
+                where = new_file(path) if database == "sqlite" else addresses.new_database(addresses.POSTGRESQL)
+                return run(where, "linear", atoms, history=history)
+
+            turns = in_turn(
+                sizes.turns, lambda kept=kept: kept(True), lambda kept=kept: kept(False), warm_up=not sizes.quick
+            )
+        yield compared(database, turns, **an_atom(atoms), at_most=None if sizes.quick else 1.15)
+
+
+def _processor_seconds(connection: str, atoms: int, steps: Callable[[Any], None], **options: Any) -> float:
     """Return how much processor time the steps of a run take that is stored and ready.
 
     :param steps: takes them, given the engine
+    :param options: those of the engine
     """
     with backends.backend(connection) as backend:
-        engine = workloads.ready(workloads.SHAPES["linear"](atoms), book=models.LogBook("book"), backend=backend)
+        flow = workloads.SHAPES["linear"](atoms)
+        engine = workloads.ready(flow, book=models.LogBook("book"), backend=backend, **options)
         gc.collect()
         before = time.process_time()
         steps(engine)
         return time.process_time() - before
 
 
-def _bare_steps(engine: Any) -> None:
-    """Run what each step of a chain runs: its beginning, two atoms, the version of the run, and its end."""
+def _bare_steps(engine: Any, *, history: bool) -> None:
+    """Run what each step of a chain runs: its beginning, two atoms, the version of the run, and its end.
+
+    :param history: whether a step has a document of its history, too
+    """
     statements = sql.statements("sqlite")
     detail = engine.storage._flowdetail
+    now, worker = time.time(), threading.current_thread().name
     rows = [(atom.uuid, atom.name, detail.uuid, *_ROW[2:], None, None, None) for atom in detail]
+    ended = Entry(1, now, rows[0][1], 1, states.RUNNING, states.SUCCESS, now, worker, None)
+    begun = Entry(2, now, rows[0][1], 1, states.PENDING, states.RUNNING, None, None, None)
+    document = document_of([ended, begun])
     known = detail.revision
     with contextlib.closing(sqlite3.connect(engine.storage.backend.engine.url.database, isolation_level=None)) as made:
         for setting in ("journal_mode = wal", "synchronous = full", "wal_autocheckpoint = 250", "foreign_keys = on"):
@@ -172,6 +234,8 @@ def _bare_steps(engine: Any) -> None:
         for number in range(len(rows)):
             made.execute("begin immediate")
             made.executemany(statements.put_atom, rows[number : number + 2])
+            if history:
+                made.execute(statements.put_entries, (detail.uuid, 2 * number + 1, document))
             claim = (known + 1, "p" * 60, time.time() + 60)
             assert made.execute(statements.move_on, (*claim, detail.uuid, known)).rowcount == 1
             made.commit()
@@ -223,7 +287,7 @@ def resume(sizes: Sizes, _: str) -> Iterator[Figure]:
             fresh("finish", connection=connection, atoms=atoms)
             taken[atoms] = [fresh("resume", connection=connection, atoms=atoms) / atoms for _ in range(sizes.turns)]
     micros = [seconds * MICROSECONDS for seconds in taken[small]]
-    yield alone("resume", micros, "µs an atom", seconds=True, atoms=small, at_most=30.0)
+    yield alone("resume", micros, "µs an atom", seconds=True, atoms=small, at_most=8.0)
     if large != small:
         pairs = list(zip(taken[large], taken[small], strict=True))
         label = f"resume, {large:,} ÷ {small:,}"

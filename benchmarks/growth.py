@@ -92,7 +92,7 @@ def growth(sizes: Sizes, shape: str) -> Iterator[Figure]:
     POINTS[shape] = [known[atoms] for atoms in sorted(known)]
     yield from _compared(f"{shape}, {sizes.many:,} ÷ {A_THOUSAND:,}", known[sizes.many], known[A_THOUSAND])
     if shape == "linear" and not sizes.exactly:
-        yield from _upstream(sizes)
+        yield from upstream(sizes)
 
 
 def _point(sizes: Sizes, shape: str, atoms: int) -> Point:
@@ -109,7 +109,7 @@ def _compared(label: str, one: Point, other: Point) -> Iterator[Figure]:
     yield dataclasses.replace(memory, sides=())
 
 
-def _upstream(sizes: Sizes) -> Iterator[Figure]:
+def upstream(sizes: Sizes) -> Iterator[Figure]:
     """Measure OpenStack TaskFlow, for as long as the next size will come to an end in time."""
     label = f"OpenStack TaskFlow {peers.TASKFLOW.version}"
     reason = beside.lacks(peers.TASKFLOW, sizes)

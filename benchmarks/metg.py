@@ -97,16 +97,18 @@ def measure(sizes: Sizes, _: str) -> Iterator[Figure]:
             def run_some(count: int, size: int, run: places.Run = run, shape: str = shape, cls: Any = cls) -> float:
                 return run(flow_of(shape, count, size, cls))
 
-            points = CURVES[label] = efficiency.curve(run_some, workers, **_facts(sizes))
-        yield _figure(label, points)
+            points = CURVES[label] = efficiency.curve(run_some, workers, **facts(sizes))
+        yield figure_of(label, points)
 
 
-def _facts(sizes: Sizes) -> dict[str, Any]:
+def facts(sizes: Sizes) -> dict[str, Any]:
+    """Return how a curve is measured."""
     fewest = sizes.exactly or sizes.fewest
     return {"fewest": fewest, "a_run": sizes.a_run, "repeats": sizes.few, "step": sizes.step}
 
 
-def _figure(label: str, points: list[Point]) -> Figure:
+def figure_of(label: str, points: list[Point]) -> Figure:
+    """Return what a curve says."""
     bound = BOUNDS.get(label)
     found = metg(points)
     if found is None and points[-1].efficiency >= HALF:

@@ -52,7 +52,7 @@ def _metg(sides: dict[str, Any]) -> Figure:
             continue
         axes.barh(place, micros - least, left=least, color=_colour(name), height=0.7)
         less = "< " if "less than" in sides[name]["metg"]["label"] else ""
-        text = f"{less}{_length(micros)}"
+        text = f"{less}{length(micros)}"
         axes.annotate(text, (micros, place), (4, 0), textcoords="offset points", va="center")
     axes.set_yticks(range(len(order)), [_title(name, sides[name]) for name in order])
     axes.set_ylim(-0.7, len(order) - 0.3)
@@ -137,11 +137,11 @@ def _title(name: str, facts: dict[str, Any]) -> str:
 def _lengths(axes: Axes) -> None:
     """Give the axis of lengths a logarithmic scale, and words that people know."""
     axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda micros, _: _length(micros)))
+    axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda micros, _: length(micros)))
     axes.xaxis.set_minor_locator(ticker.NullLocator())
 
 
-def _length(micros: float) -> str:
+def length(micros: float) -> str:
     """Return a length of time with two digits that count."""
     for unit, of in (("s", 1e6), ("ms", 1e3)):
         if micros >= 0.995 * of:

@@ -160,7 +160,7 @@ def _sum(engine: Any, graph: Graph) -> int:
 
 
 def _tasks(module: Any, graph: Graph, size: int, *, awaited: bool = False) -> list[Any]:
-    cls = _class_of(module, awaited=awaited)
+    cls = class_of(module, awaited=awaited)
     tasks = []
     for node, before in enumerate(graph):
         made = cls(name=f"{node}", provides=f"n{node}", requires=[f"n{other}" for other in before])
@@ -170,7 +170,7 @@ def _tasks(module: Any, graph: Graph, size: int, *, awaited: bool = False) -> li
 
 
 @functools.cache
-def _class_of(module: Any, *, awaited: bool) -> Any:
+def class_of(module: Any, *, awaited: bool) -> Any:
     """Return a class of tasks, of ours or of TaskFlow's: they are written the same."""
 
     def execute(self: Any, **results: int) -> int:
@@ -188,7 +188,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(name)
     import taskflowx.task
 
-    return _class_of(taskflowx.task, awaited=False)
+    return class_of(taskflowx.task, awaited=False)
 
 
 # -- others ----------------------------------------------------------------------------------------

@@ -156,3 +156,4 @@ def _said(command: list[str], timeout: float | None = None) -> subprocess.Comple
 TASKFLOW = Peer("taskflow", "6.5.0")
 TASKFLOW_ON_SQLITE = Peer("taskflow", "6.5.0", "peer_taskflow_sqlite", ("sqlalchemy", "alembic"))
 DBOS = Peer("dbos", "3.4.0")
+UNHINGED = Peer("unhinged", "0.2.0")

@@ -76,8 +76,9 @@ def _bounds(document: dict[str, Any]) -> Figure | None:
     bars = []
     for row, facts in document["rows"].items():
         for figure in facts["figures"]:
-            if figure["skipped"] is None and figure["holds"] is not None and figure["value"]:
-                at_most, at_least = figure["at_most"], figure["at_least"]
+            at_most, at_least = figure["at_most"], figure["at_least"]
+            # Zero, be it the value or the bound, has no place on an axis of ratios.
+            if figure["skipped"] is None and figure["holds"] is not None and figure["value"] and at_most != 0:
                 share = figure["value"] / at_most if at_most is not None else at_least / figure["value"]
                 label = row if figure["label"] in {"", row} else f"{row}: {figure['label']}"
                 bars.append((label, share, figure["holds"]))

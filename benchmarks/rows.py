@@ -17,7 +17,23 @@ from typing import TYPE_CHECKING, Any
 
 import networkx as nx
 
-from benchmarks import beside, clusters, durable, growth, loops, metg, peers, places, work, workloads
+from benchmarks import (
+    beside,
+    clusters,
+    durable,
+    growth,
+    limited,
+    loops,
+    metg,
+    peers,
+    places,
+    reports,
+    stops,
+    stored,
+    work,
+    workloads,
+)
+from benchmarks.encoding import blobs_beside_files, codec_beside_json
 from benchmarks.harness import EXECUTORS, FULL, ROOT, Figure, Sizes, an_atom, clock, compared, fresh, in_turn
 from benchmarks.workloads import ready
 from taskflowx import engines, states
@@ -92,6 +108,17 @@ def prepare(sizes: Sizes, shape: str) -> Iterator[Figure]:
         return clock(build)
 
     yield compared(shape, in_turn(sizes.short, ours, theirs), **an_atom(atoms), at_most=1.5)
+
+
+def annotated(sizes: Sizes, _: str) -> Iterator[Figure]:
+    """Compare what comes before a run of annotated tasks with and without the check of their annotations."""
+    flow = workloads.annotated(sizes.atoms)
+
+    def prepared(types: str) -> Callable[[], float]:
+        return lambda: clock(lambda: ready(flow, store={"0": {}}, types=types))
+
+    turns = in_turn(sizes.short, prepared("strict"), prepared("ignore"))
+    yield compared("compile, prepare and validate", turns, **an_atom(sizes.atoms), at_most=2.0)
 
 
 def nested(sizes: Sizes, _: str) -> Iterator[Figure]:
@@ -317,6 +344,12 @@ ROWS = {
         prepare,
         ("taskflowx", "networkx"),
     ),
+    "types": Row(
+        "what comes before a run of annotated tasks, with types='strict' ÷ with 'ignore'",
+        ("",),
+        annotated,
+        ("strict", "ignore"),
+    ),
     "metg": Row(
         "METG(50%): how long tasks must be so that half of the time goes into them",
         ("",),
@@ -353,6 +386,13 @@ ROWS = {
         ("taskflowx", "loop"),
         ("threads",),
     ),
+    "limits": Row(
+        "limits and rates that are set and never reached ÷ none, threads, independent no-ops; and how they are kept",
+        ("",),
+        limited.measure,
+        ("limited", "free"),
+        ("threads",),
+    ),
     "processes": Row(
         "engine.run() ÷ a loop of graphlib, both on one warm ProcessPoolExecutor, 2 workers; "
         "and with start-up: executor='processes' ÷ a pool made for the loop",
@@ -383,6 +423,13 @@ ROWS = {
         ("taskflowx", "dask"),
         ("dask",),
     ),
+    "stops": Row(
+        "calls that sleep, stopped by a cancel or a time limit: seconds until control returns",
+        ("",),
+        stops.stopping,
+        executors=("processes", "asyncio", "threads"),
+    ),
+    "waits": Row("retries and runs that wait", ("",), stops.waiting, executors=("threads", "asyncio")),
     "rollback": Row("undoing all atoms ÷ running them (serial)", MAIN, rollback, ("undoing", "running")),
     "scale": Row(
         f"time an atom of a large flow ÷ of one with {FULL.small:,}; declare, compile and run (serial); "
@@ -424,6 +471,18 @@ ROWS = {
         durable.processor,
         ("taskflowx", "driver"),
     ),
+    "history": Row(
+        "a durable chain whose history is kept ÷ one without",
+        ("",),
+        durable.with_history,
+        ("with", "without"),
+    ),
+    "unhinged": Row(
+        f"unhinged {peers.UNHINGED.version} ÷ taskflowx; processor time of a durable chain in SQLite, without a disk",
+        ("linear",),
+        durable.processor_beside(peers.UNHINGED),
+        ("unhinged", "taskflowx"),
+    ),
     "durable": Row(
         "a run with each step kept in SQLite before the next one ÷ a run in memory (serial)",
         tuple(workloads.SHAPES),
@@ -447,5 +506,40 @@ ROWS = {
         ("",),
         durable.resume,
         ("large", "small"),
+    ),
+    "starts": Row(
+        "starting a run by its id, in SQLite without a disk",
+        ("",),
+        stored.starts,
+        (),
+        (),
+    ),
+    "runs": Row(
+        "calls on runs in a SQLite store that holds many, without a disk",
+        ("",),
+        stored.in_a_large_store,
+        ("large", "small"),
+        (),
+    ),
+    "codec": Row(
+        "write and read a plain value by the codec of stores ÷ json.dumps and json.loads",
+        ("",),
+        codec_beside_json,
+        ("codec", "json"),
+        (),
+    ),
+    "blobs": Row(
+        "keep 10 MB of bytes in a blob ÷ write and fsync of the same",
+        ("",),
+        blobs_beside_files,
+        ("blob", "file"),
+        (),
+    ),
+    "report": Row(
+        "the HTML report of a run in threads: seconds to write it, KB, seconds until Chromium shows the first of it",
+        ("layers",),
+        reports.report,
+        ("report", ""),
+        ("threads",),
     ),
 }

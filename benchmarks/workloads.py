@@ -6,6 +6,7 @@ Rows and children build them. A builder makes the tasks too, so its time is that
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping  # an annotation that is evaluated
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import graphs
@@ -234,6 +235,20 @@ def graph_of(shape: str, nodes: int) -> graphs.Graph:
 
 def hear(event: str, details: dict[str, Any]) -> None:
     """Listen, and do nothing."""
+
+
+class Typed(task.Task):
+    """Takes and gives annotated values."""
+
+    def execute(self, value: Mapping[str, list[int]]) -> dict[str, list[int]]:
+        """Give something back."""
+        return {}
+
+
+def annotated(atoms: int) -> Flow:
+    """Return a chain of annotated tasks, each of which takes what the one before gives."""
+    steps = [Typed(f"t{n}", provides=f"{n + 1}", rebind=[f"{n}"]) for n in range(atoms)]
+    return linear_flow.Flow("annotated").add(*steps)
 
 
 def ready(flow: Flow, **options: Any) -> Any:

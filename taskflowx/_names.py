@@ -41,12 +41,12 @@ def spoken(name: str) -> str:
     return theirs(name) if is_aliased() else name
 
 
-def plugins(group: str) -> list[EntryPoint]:
-    """Return the entry points of a group, and under the alias those of its other spelling after them."""
+def plugins(group: str) -> dict[str, EntryPoint]:
+    """Return the entry points of a group by name, and under the alias those of its other spelling after them."""
     import importlib.metadata
 
-    found = [*importlib.metadata.entry_points(group=group)]
-    if is_aliased():
-        for other in {ours(group), theirs(group)} - {group}:
-            found += importlib.metadata.entry_points(group=other)
+    found: dict[str, EntryPoint] = {}
+    for spelling in dict.fromkeys((group, ours(group), theirs(group)) if is_aliased() else (group,)):
+        for point in importlib.metadata.entry_points(group=spelling):
+            found.setdefault(point.name, point)
     return found

@@ -9,12 +9,14 @@ Invariant: a `Signature` never changes; engines may keep references to its tuple
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, Set as AbstractSet
+from typing import TYPE_CHECKING, Any
 
-from taskflowx._util import arguments
+from taskflowx._util import arguments, reprs, unmade
 from taskflowx.signature import (
     EXECUTES_ASYNC,
+    HOOKS_ASYNC,
+    HOOKS_WRAPPED,
     NOTHING,
     REVERTS_ASYNC,
     Methods,
@@ -24,12 +26,21 @@ from taskflowx.signature import (
     Wiring,
     check_names_in,
     inspect_parameters,
+    names_in,
     names_of,
     outputs_of,
     rebinding_of,
     wire,
 )
 from taskflowx.types.sets import OrderedSet
+
+if TYPE_CHECKING:
+    from taskflowx.controls import Controls
+
+#: what `provides=` takes: a name for all of a result; names by position, or by key
+Provides = str | tuple[str, ...] | list[str] | AbstractSet[str] | dict[str, Any] | None
+#: what `rebind=` takes: argument -> stored name, or stored names by position
+Rebind = dict[str, str] | list[str] | tuple[str, ...] | None
 
 REVERT_RESULT = "result"
 REVERT_FLOW_FAILURES = "flow_failures"
@@ -60,27 +71,30 @@ class Atom:
     name: Any = None
     inject: dict[str, Any] | None = None
 
+    #: the settings of calls: those of a task; see `taskflowx.controls`
+    _tfx_controls: Controls | None = None
     #: arguments that the engine itself passes, for each of the two methods
     _tfx_engine_args: tuple[frozenset[str], frozenset[str]] = (
         frozenset(),
         frozenset((REVERT_RESULT, REVERT_FLOW_FAILURES)),
     )
     _tfx_shares_signature = True
-    _tfx_shared: tuple[Any, Any, Signature] | None = None
+    #: the class whose instances share a signature, its two methods, and the signature
+    _tfx_shared: tuple[Any, Any, Any, Any] = (None,) * 4
     _tfx_methods: tuple[Any, Any, Methods] | None = None
-    _tfx_signature: Signature
+    _tfx_signature: Signature = unmade.Unmade()  # type: ignore[assignment]  # each object has its own
 
     def __init__(
         self,
         name: str | None = None,
-        provides: Any = None,
-        requires: Any = None,
+        provides: Provides = None,
+        requires: Iterable[str] | None = None,
         auto_extract: bool = True,
-        rebind: Any = None,
+        rebind: Rebind = None,
         inject: dict[str, Any] | None = None,
         ignore_list: Iterable[str] | None = None,
-        revert_rebind: Any = None,
-        revert_requires: Any = None,
+        revert_rebind: Rebind = None,
+        revert_requires: Iterable[str] | None = None,
     ) -> None:
         if name is not None:
             self.name = name
@@ -96,15 +110,15 @@ class Atom:
             and auto_extract
             and self._tfx_shares_signature
         ):
-            shared = cls.__dict__.get("_tfx_shared")
-            if shared is None or shared[0] is not cls.execute or shared[1] is not cls.revert:
+            shared = cls._tfx_shared  # that of a base class, before the first one is made
+            if shared[0] is not cls or shared[1] is not cls.execute or shared[2] is not cls.revert:
                 # Renewed when a method of the class has been replaced, as tests do.
-                shared = (cls.execute, cls.revert, self._tfx_declare())
+                shared = (cls, cls.execute, cls.revert, self._tfx_declare())
                 if not self._tfx_has_own_methods():
                     cls._tfx_shared = shared
-            signature: Signature | None = shared[2]
+            signature: Signature | None = shared[3]
             if requires is not None:
-                signature = self._tfx_requiring(shared[2], requires)
+                signature = self._tfx_requiring(shared[3], requires)
             if signature is not None:
                 self._tfx_signature = signature if provides is None else Signature(outputs_of(provides), *signature[1:])
                 return
@@ -166,6 +180,8 @@ class Atom:
         if ignored:
             execute = execute.without(ignored)
         injected = self.inject or ()
+        if injected:
+            self._tfx_check_injected(takes, {*requires, *names_in(rebind), *revert_requires, *names_in(revert_rebind)})
         forward = wire(who, execute, requires, rebind, auto_extract=auto_extract, injected=injected)
         backward = NOTHING
         if revert is not None or revert_requires or revert_rebind is not None:
@@ -179,6 +195,21 @@ class Atom:
                 forward, revert, requires, inherited, revert_requires, revert_rebind, auto_extract=auto_extract
             )
         return Signature(outputs, forward, backward, takes.takes_result, takes.takes_failures, takes.asynchronous)
+
+    def _tfx_check_injected(self, takes: Methods, named: set[str]) -> None:
+        """Raise an error for an injected value that no method can take.
+
+        :param named: the names in the declaration
+        """
+        methods = [takes.execute] if takes.revert is None else [takes.execute, takes.revert]
+        if any(method.open_ended for method in methods):
+            return
+        taken = {name for method in methods for name in (*method.required, *method.optional)}
+        known = taken.union(named, *self._tfx_engine_args)
+        nobodys = [name for name in self.inject or () if name not in known]
+        if nobodys:
+            msg = f"Atom {self.name or full_name(type(self))} takes no argument {' and no '.join(map(repr, nobodys))}"
+            raise ValueError(f"{msg}, which inject= has a value for; its arguments are {sorted(taken)}")
 
     def _tfx_wire_revert(
         self,
@@ -239,6 +270,9 @@ class Atom:
         return "execute" in own or "revert" in own
 
     def _tfx_inspect(self) -> Methods:
+        cls = type(self)
+        if getattr(cls, "__hash__", None) is None:  # of a dataclass, or another class with an __eq__
+            cls.__hash__ = object.__hash__  # type: ignore[method-assign]  # two atoms are two, whatever they have
         execute, revert = self._tfx_inspected()
         if is_method_of(Atom, "execute", execute):
             msg = f"Can't instantiate {full_name(type(self))} without an implementation of its 'execute' method"
@@ -249,7 +283,8 @@ class Atom:
             method, takes = (execute, do) if do.by_position else (revert, undo)
             msg = (
                 f"Atom {self.name or full_name(type(self))} cannot be run: {full_name(method)} takes "
-                f"{list(takes.by_position)} by position only, and arguments are passed by name"
+                f"{list(takes.by_position)} by position only, and arguments are passed by name: remove the / from its "
+                "parameters, or call it in a function of yours"
             )
             raise ValueError(msg)
         reverts = not is_method_of(Atom, "revert", revert)
@@ -261,7 +296,7 @@ class Atom:
             undo.without(filled_revert) if reverts else None,
             undo.accepts(REVERT_RESULT),
             undo.accepts(REVERT_FLOW_FAILURES),
-            asynchronous,
+            asynchronous | _async_hooks(cls),
         )
 
     @property
@@ -303,30 +338,32 @@ class Atom:
         injected = self.inject
         return tuple(n for n in names if n not in injected) if injected else names
 
-    def pre_execute(self) -> None:
+    def pre_execute(self) -> Awaitable[None] | None:
         """Run before `execute`, in the same place; a hook for subclasses."""
 
     def execute(self, *args: Any, **kwargs: Any) -> Any:
         """Do the work; the return value is stored under the provided names."""
         raise NotImplementedError
 
-    def post_execute(self) -> None:
+    def post_execute(self) -> Awaitable[None] | None:
         """Run after a successful `execute`, in the same place; a hook for subclasses."""
 
-    def pre_revert(self) -> None:
+    def pre_revert(self) -> Awaitable[None] | None:
         """Run before `revert`, in the same place; a hook for subclasses."""
 
     def revert(self, *args: Any, **kwargs: Any) -> Any:
         """Undo the effects of `execute`; `result` is its return value, or the `Failure` that it ended with."""
 
-    def post_revert(self) -> None:
+    def post_revert(self) -> Awaitable[None] | None:
         """Run after a successful `revert`, in the same place; a hook for subclasses."""
 
     def __str__(self) -> str:
-        return f'"{self.name}=={version_text(self.version)}"'
+        name = full_name(type(self)) if self.name is None else self.name  # a retry gets its name from its flow
+        return f'"{name}=={version_text(self.version)}"'
 
+    @reprs.one_line
     def __repr__(self) -> str:
-        return f"<{full_name(type(self))} {self}>"
+        return f"{full_name(type(self))} {self}"
 
 
 def wanted_names(of: Atom) -> Names:
@@ -338,12 +375,50 @@ def wanted_names(of: Atom) -> Names:
     return of._tfx_not_injected(names) if of.inject else names  # noqa: SLF001
 
 
+def _async_hooks(cls: type[Atom]) -> int:
+    """Return the bits of `Signature.asynchronous` for the hooks of a class that are coroutine functions."""
+    found = 0
+    for bit, names in _HOOKS:
+        for name in names:
+            hook = getattr(cls, name)
+            if hook is getattr(Atom, name):
+                continue
+            if arguments.is_async(hook):
+                found |= bit | HOOKS_ASYNC
+            while hasattr(hook, "__wrapped__"):
+                hook = hook.__wrapped__
+                found |= HOOKS_WRAPPED
+    return found
+
+
+_HOOKS = ((EXECUTES_ASYNC, ("pre_execute", "post_execute")), (REVERTS_ASYNC, ("pre_revert", "post_revert")))
+
+
 def _is_coroutine(function: Callable[..., Any]) -> bool:
     if not arguments.is_async(function):
         return False
     import inspect
 
     return not inspect.isasyncgenfunction(function)
+
+
+def remedy(item: object) -> str:
+    """Return advice about an object that is neither a task nor a flow."""
+    if isinstance(item, type):
+        return f"a class has to be called to make one of it: {item.__name__}()"
+    if isinstance(item, Atom):
+        return "a retry is given to its flow as retry=, or stands behind it: flow | retry.Times(3)"
+    if isinstance(item, dict):
+        return "tasks in a dict are its values, as in flow.add(*tasks.values())"
+    if isinstance(item, (set, frozenset)):
+        return "a set has no order that is always the same: make it a tuple or a list, or add them by flow.add(*tasks)"
+    if isinstance(item, Iterable) and not isinstance(item, (str, bytes)):
+        return "tasks in a row are added one by one, as in flow.add(*tasks)"
+    if item is None:
+        return "what makes a task or a flow has to return it"
+    if callable(item):
+        return "a plain function becomes a task by @as_task, or by taskflowx.as_task(function)"
+    return "a task is made of a function by taskflowx.as_task(function), or is an object of a class of tasks"
 
 
 def is_method_of(base: type, name: str, method: Callable[..., Any]) -> bool:

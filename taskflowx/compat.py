@@ -24,14 +24,12 @@ import logging
 import runpy
 import sys
 import threading
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import Any
 
 from taskflowx._names import OURS, THEIRS, is_aliased, is_within, ours, theirs
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-    from types import ModuleType
 
 HELP = f"""\
 usage: python -m {OURS}.compat PROGRAM [ARGUMENT ...]

@@ -6,14 +6,19 @@
     │   ├── ConductorFailure           a conductor cannot continue
     │   ├── DependencyFailure          the requirements of atoms cannot be met
     │   │   ├── AmbiguousDependency    several providers match
-    │   │   └── MissingDependencies    a required name has no provider
+    │   │   ├── MissingDependencies    a required name has no provider
+    │   │   └── TypeMismatch           a value is annotated as another type than an atom takes
     │   ├── DisallowedAccess           not allowed in the present state
     │   ├── Duplicate                  the item exists already
     │   ├── Empty                      there is no usable item
     │   ├── ExecutionFailure           a run has failed
+    │   │   ├── Cancelled              a run was cancelled, and with it the calls that were under way
     │   │   ├── InvalidState           impossible in this state, or an invalid transition
     │   │   ├── LostException          stands for an exception of which only the description is left
+    │   │   ├── OutcomeUnknown         nobody knows whether a call has had its effect
     │   │   ├── RequestTimeout         a request was not answered in time
+    │   │   ├── ResultMismatch         a result lacks a part that its task provides
+    │   │   ├── TimeoutExceeded        a call or a flow has exceeded its time limit; a TimeoutError, too
     │   │   └── WorkerLost             the process that ran a call has died
     │   ├── IncompatibleVersion        the versions of two parts are incompatible
     │   ├── InvalidFormat              data has an invalid format
@@ -22,6 +27,7 @@
     │   ├── MultipleChoices            several items match and none was chosen
     │   ├── NotFound                   the item does not exist
     │   ├── OwnershipFailure           another owner runs the flow, or has run it since
+    │   ├── RunMismatch                a run has this id, and is one of another flow or with other values
     │   └── StorageFailure             a store cannot be read or written
     │       └── Unstorable             it can never hold the given value
     ├── RuntimeError
@@ -40,7 +46,6 @@ from __future__ import annotations
 
 import builtins
 import sys
-import textwrap
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, TypeVar
@@ -87,6 +92,8 @@ class TaskFlowException(Exception):
         margin = step
         cause = self._cause
         while cause is not None:
+            import textwrap  # only an error needs it
+
             blocks.append(textwrap.indent(_headline_of(cause), margin))
             margin += step
             cause = cause.cause if isinstance(cause, TaskFlowException) else None
@@ -108,7 +115,10 @@ class TaskFlowException(Exception):
 
 def rebuild(cls: type[_E], args: tuple[Any, ...]) -> _E:
     """Make an exception without its constructor; its attributes are restored from the pickle."""
-    return cls.__new__(cls, *args)
+    made = cls.__new__(cls, *args)
+    if not made.args:  # an OSError with a constructor of its own leaves them to that
+        made.args = args
+    return made
 
 
 def _headline_of(cause: BaseException) -> str:
@@ -183,6 +193,10 @@ class MissingDependencies(DependencyFailure):
         self.missing_requirements = requirements
 
 
+class TypeMismatch(DependencyFailure):
+    """A value is annotated as another type than an atom takes."""
+
+
 class DisallowedAccess(TaskFlowException):
     """An operation is not allowed in the present state of an object; `state` names that state.
 
@@ -212,8 +226,38 @@ class InvalidState(ExecutionFailure):
     """An operation is impossible in this state, or a transition is invalid."""
 
 
+class Cancelled(ExecutionFailure):
+    """A run was cancelled, and with it the calls that were under way.
+
+    :param reason: the reason that the caller of `cancel` gave
+    """
+
+    #: whether the call was ended from outside, or given up, so that nobody knows whether it has had its effect
+    outcome_unknown = False
+
+    @property
+    def reason(self) -> str:
+        """The reason that the caller of `cancel` gave."""
+        return self._message()
+
+
+class OutcomeUnknown(ExecutionFailure):
+    """Nobody knows whether a call has had its effect: it had begun, and its end was not seen."""
+
+
 class RequestTimeout(ExecutionFailure):
     """A request was not answered in time."""
+
+
+class TimeoutExceeded(ExecutionFailure, TimeoutError):
+    """A call or a flow has exceeded its time limit."""
+
+    #: whether the call was ended from outside, or given up, so that nobody knows whether it has had its effect
+    outcome_unknown = False
+
+
+class ResultMismatch(ExecutionFailure):
+    """The result of a task lacks a part that the task provides."""
 
 
 class WorkerLost(ExecutionFailure):
@@ -269,10 +313,19 @@ class OwnershipFailure(TaskFlowException):
     """Another owner runs a flow, or has done so since its record was read here."""
 
 
+class RunMismatch(TaskFlowException):
+    """There is a run with this id, and it is one of another flow, or was given other values; nothing runs."""
+
+
 class StorageFailure(TaskFlowException):
     """A store cannot be read or written; `may_pass` tells whether a retry may succeed."""
 
     may_pass: bool = True
+
+    def __init__(self, message: object, cause: BaseException | None = None, *, may_pass: bool | None = None) -> None:
+        super().__init__(message, cause)
+        if may_pass is not None:
+            self.may_pass = may_pass
 
 
 class Unstorable(StorageFailure):
@@ -322,11 +375,8 @@ class WrappedFailure(ExceptionGroup[Exception]):
 
         The failures are checked in their order.
         """
-        for failure in self._failures:
-            found = failure.check(*exc_classes)
-            if found is not None:
-                return found
-        return None
+        found = (failure.check(*exc_classes) for failure in self._failures)
+        return next((one for one in found if one is not None), None)
 
     def derive(self, excs: Sequence[Exception], /) -> Self:  # type: ignore[override]  # members are Exceptions
         """Return a group of the failures whose exceptions are given.
@@ -346,7 +396,7 @@ class WrappedFailure(ExceptionGroup[Exception]):
         return f"{type(self).__name__}: [{_listed(self._failures, str)}]"
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__}: [{_listed(self._failures, _kind_and_text)}]>"
+        return f"<{type(self).__name__}: [{_listed(self._failures, lambda one: str(one).removeprefix('Failure: '))}]>"
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Not the exceptions: some cannot be pickled, and the failures handle that.
@@ -380,10 +430,6 @@ def _fitting(texts: Iterable[str], room: int) -> list[str]:
             break
         found.append(text)
     return found
-
-
-def _kind_and_text(failure: Failure) -> str:
-    return str(failure).removeprefix("Failure: ")
 
 
 def _size(text: str) -> int:

@@ -12,13 +12,21 @@ valid.
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 
-from taskflowx import atom, exceptions
+from taskflowx import atom, controls, exceptions
+from taskflowx._util import reprs, unmade
+from taskflowx._util.joins import common, merged, union, without
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set as AbstractSet
 
+    from taskflowx import compose, retry as retries
+    from taskflowx.patterns import linear_flow
+    from taskflowx.pictures.picture import Picture
+
+    #: what a flow is made of
+    Member: TypeAlias = "atom.Atom | Flow"
     Link = tuple[Any, Any, dict[str, Any]]
 
 LINK_INVARIANT = "invariant"
@@ -34,6 +42,9 @@ class Flow:
 
     :param name: names need not be unique among flows
     :param retry: the retry controller, which decides what happens when an atom in this flow fails
+    :param timeout: seconds from the start of the first atom until all of the flow has run, or None for no limit
+    :param strict_timeout: whether an engine that cannot stop a call at that limit refuses the flow
+    :raises TypeError, ValueError: when one of these makes no sense; the message names the flow
 
     Names that begin with `_tfx_` are reserved for this package; subclasses may use all others that are not documented.
     """
@@ -42,11 +53,30 @@ class Flow:
     _tfx_pattern: ClassVar[type[Flow] | None] = None
     #: whether an enclosing flow has asked for the names of this one since it last changed
     _tfx_asked = False
+    _tfx_name: str = unmade.Unmade()  # type: ignore[assignment]
+    _tfx_members: Any = unmade.Unmade()
+    #: seconds from its first start until all of it has run, and whether that is to be kept
+    _tfx_timeout: float | None = None
+    _tfx_strict_timeout = False
+    #: that of a task, where members are asked for it
+    _tfx_controls = None
 
-    def __init__(self, name: str, retry: Any = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        retry: retries.Retry | None = None,
+        timeout: float | None = None,
+        strict_timeout: bool = False,
+    ) -> None:
         self._tfx_name = name = str(name)
+        if timeout is not None:
+            self._tfx_timeout = controls.to_limit(f"timeout= of flow '{name}'", timeout)
+        if strict_timeout is not False:
+            self._tfx_strict_timeout = controls.to_flag(f"strict_timeout= of flow '{name}'", strict_timeout)
+            if self._tfx_strict_timeout and self._tfx_timeout is None:
+                raise ValueError(f"strict_timeout= of flow '{name}' needs a limit that is to be kept: add timeout=")
         self._tfx_retry = retry
-        self._tfx_members: Any = {}
+        self._tfx_members = {}
         if retry is not None:
             if isinstance(retry, type) or not hasattr(retry, "name") or not hasattr(retry, "provides"):
                 msg = f"The retry of flow {name!r} must be a taskflowx.retry.Retry, not {retry!r} ({type(retry)})"
@@ -60,18 +90,24 @@ class Flow:
         return self._tfx_name
 
     @property
-    def retry(self) -> Any:
+    def retry(self) -> retries.Retry | None:
         """The retry controller of this flow, or None."""
         return self._tfx_retry
 
-    def add(self, *items: Any) -> Self:
-        """Add atoms and flows; members that are in the flow already stay in place.
+    def add(self, *items: Member) -> Self:
+        """Add atoms and flows, all of them or, on an error, none.
 
         :raises TypeError: when something is neither an atom nor a flow
+        :raises Duplicate: when one is in the flow already, or is given twice: each object runs once
         """
         self._tfx_check_members(items)
         self._tfx_about_to_change()
-        self._tfx_members.update(dict.fromkeys(items))
+        members = self._tfx_members
+        before = len(members)
+        members.update(dict.fromkeys(items))
+        if len(members) != before + len(items):
+            self._tfx_members = dict.fromkeys(itertools.islice(members, before))
+            raise _added_twice(self, items)
         return self
 
     def __len__(self) -> int:
@@ -98,6 +134,8 @@ class Flow:
             for member in members_of(flow):
                 if not isinstance(member, Flow) or _tells_itself(member, "provides"):
                     names.update(member.provides)
+                    if getattr(member, "_tfx_controls", None) is not None:
+                        names.update(_under_its_own(member, set(), set())[1])
         return frozenset(names)
 
     @property
@@ -133,6 +171,10 @@ class Flow:
                 for item in items:
                     self._tfx_check_member(item)
                 return
+            if issubclass(kind, atom.Atom) and not kind.__init__.__module__.startswith("taskflowx."):
+                for item in items:
+                    if type(item) is kind:
+                        item._tfx_signature  # noqa: B018 - says so if its constructor is not that of an atom
 
     def _tfx_check_member(self, item: Any) -> None:
         """Raise an error for an object that is neither an atom nor a flow, and for this flow itself."""
@@ -142,23 +184,63 @@ class Flow:
         if isinstance(item, (Flow, atom.Atom)):
             return
         if isinstance(item, type) or not (hasattr(item, "requires") and hasattr(item, "provides")):
-            msg = f"Only atoms (tasks) and flows can be added to {self}, not {item!r} ({type(item)}); {remedy(item)}"
-            raise TypeError(msg)
+            what = f"{reprs.of(item)} ({type(item)}); {atom.remedy(item)}"
+            raise TypeError(f"Only atoms (tasks) and flows can be added to {self}, not {what}")
+
+    def __rshift__(self, after: compose.Member) -> linear_flow.Flow:
+        """Return a flow of this one and what runs after it; see `taskflowx.compose.chain`."""
+        from taskflowx import compose
+
+        return compose.chain(self, after)
+
+    def __rrshift__(self, before: compose.Member) -> linear_flow.Flow:
+        from taskflowx import compose
+
+        return compose.chain(before, self)
+
+    def __or__(self, controller: retries.Retry) -> Flow:
+        """Return a flow of this one under a retry controller; see `taskflowx.compose.under`."""
+        from taskflowx import compose
+
+        return compose.under(self, controller)
+
+    def picture(self, fold: int = 300, direction: str = "down") -> Picture:
+        """Return a picture of this flow, as SVG, Mermaid, Graphviz and text.
+
+        :param fold: the number of atoms beyond which nested flows are folded, each into one box
+        :param direction: where links go: 'down' or 'right'
+        :raises DependencyFailure: when a flow contains itself
+        """
+        from taskflowx.pictures import picture  # who draws nothing does without it
+
+        return picture.draw(self, fold, direction)
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """Return what a notebook shows."""
+        from taskflowx.pictures import picture
+
+        return picture.draw(self)._repr_mimebundle_()
 
     def __str__(self) -> str:
         cls = type(self)
         return f'"{cls.__module__.rpartition(".")[2]}.{cls.__qualname__}: {self.name}(len={len(self)})"'
 
+    @reprs.one_line
+    def __repr__(self) -> str:
+        cls, known = type(self), self._tfx_members
+        members = reprs.number_of(len(known), "member")
+        controlled = "" if self._tfx_retry is None else f", retry {self._tfx_retry.name!r}"
+        return f"{cls.__module__.rpartition('.')[2]}.{cls.__qualname__} {self._tfx_name!r}: {members}{controlled}"
 
-def remedy(item: Any) -> str:
-    """Return advice about an object that is neither a task nor a flow."""
-    if isinstance(item, type):
-        return "a class has to be called to make one of it"
-    if isinstance(item, atom.Atom):
-        return "a retry is given to the constructor of its flow"
-    if isinstance(item, (list, tuple, set, frozenset)):
-        return "tasks in a row are added one by one, as in flow.add(*tasks)"
-    return "a plain function becomes a task by taskflowx.task.FunctorTask(function)"
+
+def _added_twice(flow: Flow, items: Sequence[Any]) -> exceptions.Duplicate:
+    seen: set[Any] = set(flow._tfx_members)
+    for item in items:
+        if item in seen:
+            break
+        seen.add(item)
+    who = f"'{getattr(item, 'name', item)}' cannot be added to flow '{flow.name}' twice"
+    return exceptions.Duplicate(f"{who}, as one object runs once: make a second one, with another name")
 
 
 def is_plain(flow: Flow) -> bool:
@@ -199,6 +281,15 @@ def nested_flows(flow: Flow) -> Iterator[Flow]:
         path[id(current)] = current
         stack.append(None)
         stack.extend(member for member in members_of(current) if isinstance(member, Flow))
+
+
+def atoms_of(root: Member) -> Iterator[Any]:
+    """Iterate over the tasks in a flow and in all flows in it, or over a single task."""
+    if not isinstance(root, Flow):
+        yield root
+        return
+    for flow in nested_flows(root):
+        yield from (member for member in members_of(flow) if not isinstance(member, Flow))
 
 
 def _contains_itself(flow: Flow, path: Iterable[Flow]) -> exceptions.DependencyFailure:
@@ -248,6 +339,18 @@ def names_of(flow: Flow) -> Names:
     return _look_up(flow, kept=True)
 
 
+def _under_its_own(member: Any, requires: set[str], provides: set[str]) -> tuple[set[str], set[str]]:
+    """Return the names of a task with settings, which may have a controller; the sets are consumed."""
+    own = controls.retry_of(member)
+    return (requires, provides) if own is None else under(own, requires, provides)
+
+
+def under(controller: retries.Retry, requires: set[str], provides: set[str]) -> tuple[set[str], set[str]]:
+    """Return the names of what runs under a controller, which runs first; the sets are consumed."""
+    given = set(controller.provides)
+    return merged(without(requires, given), set(controller.requires)), merged(provides, given)
+
+
 class _LookUp:
     """A flow that is being visited, with the members whose names are known already."""
 
@@ -270,8 +373,11 @@ def _look_up(root: Flow, *, kept: bool) -> Names:
         current = next(reversed(path.values()))
         for member in current.rest:
             if not isinstance(member, Flow):
+                requires, provides = set(member.requires), set(member.provides)
+                if getattr(member, "_tfx_controls", None) is not None:
+                    requires, provides = _under_its_own(member, requires, provides)
                 lasting = isinstance(member, atom.Atom)
-                current.found.append((member, Names(set(member.requires), set(member.provides), lasting=lasting)))
+                current.found.append((member, Names(requires, provides, lasting=lasting)))
                 continue
             if id(member) in path:
                 raise _contains_itself(member, (one.flow for one in path.values()))
@@ -308,9 +414,7 @@ def _join(flow: Flow, members: list[tuple[Any, Names]], *, by_property: bool) ->
     if own_provides:
         provides = set(flow.provides)
     if flow.retry is not None:
-        given = set(flow.retry.provides)
-        requires = merged(without(requires, given), set(flow.retry.requires))
-        provides = merged(provides, given)
+        requires, provides = under(flow.retry, requires, provides)
     return Names(requires, provides, lasting=lasting and not (own_requires or own_provides))
 
 
@@ -383,34 +487,3 @@ class _Ancestors:
             else:
                 stack += unknown
         return known[id(member)]
-
-
-def merged(one: set[str], other: set[str]) -> set[str]:
-    """Return the union of two sets, which are consumed; costs the size of the smaller one."""
-    if len(one) < len(other):
-        one, other = other, one
-    one |= other
-    return one
-
-
-def union(sets: Iterable[set[str]]) -> set[str]:
-    """Return the union of sets, which are consumed; the largest one costs nothing."""
-    found: set[str] = set()
-    for names in sets:
-        found = merged(found, names)
-    return found
-
-
-def without(names: set[str], others: AbstractSet[str]) -> set[str]:
-    """Return a set less the names in another one; it is consumed, and costs the size of the smaller one."""
-    if len(others) > len(names):
-        return {name for name in names if name not in others}
-    names -= others
-    return names
-
-
-def common(one: AbstractSet[str], other: AbstractSet[str]) -> set[str]:
-    """Return the intersection of two sets; costs the size of the smaller one."""
-    if len(one) > len(other):
-        one, other = other, one
-    return {name for name in one if name in other}

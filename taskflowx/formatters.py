@@ -14,21 +14,20 @@ the cost is that of the text.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from taskflowx import exceptions, flow, retry, states
 from taskflowx._util import arguments
+from taskflowx._util.masking import MASK, mask, mask_outputs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator
-
+    from taskflowx.engines.base import Engine
     from taskflowx.engines.plan import FlowRange, Plan
     from taskflowx.types.failure import ExcInfo, Failure
 
     #: an atom is its index in the Plan, a flow the inverted index (~) of its range
     Node = int
-
-MASK = "***"
 
 
 class Candidate(NamedTuple):
@@ -55,32 +54,6 @@ def names_of(given: Iterable[str] | None, argument: str) -> frozenset[str]:
     return frozenset(names)
 
 
-def mask(value: Any, keys: Collection[str]) -> Any:
-    """Return a value with the values of the given keys masked, at any depth of dicts, lists and tuples."""
-    if not keys:
-        return value
-    if isinstance(value, dict):
-        return {key: MASK if key in keys else mask(inner, keys) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        kind = list if isinstance(value, list) else tuple
-        return kind(mask(inner, keys) for inner in value)
-    return value
-
-
-def mask_outputs(atom: Any, result: Any, keys: Collection[str]) -> Any:
-    """Return the result of an atom, with the values of the given provided names and keys masked."""
-    places = {place for name, place in atom.save_as.items() if name in keys} if keys else set()
-    if None in places:
-        return MASK
-    masked = mask(result, keys)
-    if places and isinstance(masked, dict):
-        return {key: MASK if key in places else value for key, value in masked.items()}
-    if places and isinstance(masked, (list, tuple)):
-        kind = list if isinstance(masked, list) else tuple
-        return kind(MASK if place in places else value for place, value in enumerate(masked))
-    return masked
-
-
 class FailureFormatter:
     """Describes failures of one engine's run.
 
@@ -93,14 +66,14 @@ class FailureFormatter:
 
     def __init__(
         self,
-        engine: Any,
+        engine: Engine,
         hide_inputs_outputs_of: Iterable[str] = (),
         mask_inputs_keys: Iterable[str] = (),
         mask_outputs_keys: Iterable[str] = (),
         *,
         limit: int | None = 1000,
     ) -> None:
-        self._engine = engine
+        self._engine: Any = engine
         self._hide_inputs_outputs_of = names_of(hide_inputs_outputs_of, "hide_inputs_outputs_of")
         self._mask_inputs_keys = names_of(mask_inputs_keys, "mask_inputs_keys")
         self._mask_outputs_keys = names_of(mask_outputs_keys, "mask_outputs_keys")
@@ -125,6 +98,11 @@ class FailureFormatter:
             if node is not None and self._was_executing(plan, node):
                 parts.append(self._describe(plan, node))
         return fail.exc_info, "\n".join(parts)
+
+    def _keys(self, given: frozenset[str]) -> frozenset[str]:
+        """Return the names of what is masked: those given, and those of the sensitive values of the run."""
+        secrets = self._engine.storage.writes.secrets
+        return given if secrets is None else given | secrets.names.keys()
 
     def _was_executing(self, plan: Plan, node: Node) -> bool:
         """Tell whether predecessors of a node may be the reason of its failure: not after it was reverted."""
@@ -182,7 +160,7 @@ class FailureFormatter:
     def _values(self, i: int, atom: Any) -> dict[str, Any]:
         """Return the arguments and the result of an atom, each only if it is known."""
         values: dict[str, Any] = {}
-        keys = self._mask_inputs_keys
+        keys = self._keys(self._mask_inputs_keys)
         try:
             arguments = self._engine.preparation.binder.execute_arguments(i)  # storage would search by name
         except exceptions.NotFound:
@@ -196,7 +174,7 @@ class FailureFormatter:
                     arg: MASK if arg in secret or arg in keys else mask(value, keys) for arg, value in arguments.items()
                 }
             values["requires"] = arguments
-        keys = self._mask_outputs_keys
+        keys = self._keys(self._mask_outputs_keys)
         try:
             if isinstance(atom, retry.Retry):
                 attempts = self._engine.storage.get_retry_history(atom.name)

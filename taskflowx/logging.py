@@ -9,25 +9,19 @@ from __future__ import annotations
 import contextvars
 import logging
 import sys
+import types
+from collections.abc import Mapping, MutableMapping
 from logging import CRITICAL, DEBUG, ERROR, FATAL, INFO, NOTSET, WARN, WARNING
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from taskflowx import _names
-
-if TYPE_CHECKING:
-    import types
-    from collections.abc import Mapping, MutableMapping
-
-    _Adapter = logging.LoggerAdapter[logging.Logger]
-else:
-    _Adapter = logging.LoggerAdapter
 
 #: the level below DEBUG
 BLATHER = 5
 TRACE = BLATHER
 
 
-class TraceLoggerAdapter(_Adapter):
+class TraceLoggerAdapter(logging.LoggerAdapter[logging.Logger]):
     """A logger that can log below DEBUG, and that adds its `extra` to every record."""
 
     def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:

@@ -7,15 +7,17 @@ A retry runs before the other members of its flow. `on_failure` is called each t
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from taskflowx import atom, exceptions
-from taskflowx._util import arguments
+from taskflowx._util import arguments, reprs
+from taskflowx.pacing import Pacing, to_delay
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from typing import Unpack
 
+    from taskflowx import pacing as pacings
     from taskflowx.types.failure import Failure
 
     Attempt = tuple[Any, dict[str, Failure]]
@@ -40,6 +42,66 @@ REVERT_ALL = Decision.REVERT_ALL
 RETRY = Decision.RETRY
 
 
+class _Again(str):
+    """The decision RETRY, with the delay before the next attempt."""
+
+    __slots__ = ("after",)
+
+    def __new__(cls, after: float) -> Self:
+        made = super().__new__(cls, RETRY.value)
+        made.after = after
+        return made
+
+    after: float
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return again, (self.after,)
+
+    def __repr__(self) -> str:
+        return f"retry.again(after={self.after:g})"
+
+
+def again(after: float) -> Decision:
+    """Return the decision RETRY with a delay, for an `on_failure` of your own.
+
+    :param after: seconds until the next attempt begins, 0 or more
+    :raises TypeError, ValueError: when it is no such number
+    """
+    return cast("Decision", _Again(to_delay("after= of retry.again", after)))
+
+
+class RetryAfter(exceptions.ExecutionFailure):
+    """Raised by a task to be tried again after some seconds, if the controller around it decides on a further attempt.
+
+    :param seconds: the delay before the next attempt, 0 or more: what an answer "429 Too Many Requests" asks for
+    :param message: what has happened
+    :param cause: the exception that led to this one, or None
+    :raises TypeError, ValueError: when `seconds` is no such number
+    """
+
+    def __init__(self, seconds: float, message: str = "", cause: BaseException | None = None) -> None:
+        self.seconds = to_delay("seconds= of RetryAfter", seconds)
+        super().__init__(message, cause)
+        self.args = (self.seconds, message)
+
+    def _message(self) -> str:
+        return str(self.args[1]) or f"to be tried again after {self.seconds:g} s"
+
+
+class _NotDone:
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "retry.NOT_DONE"
+
+    def __reduce__(self) -> str:
+        return "NOT_DONE"  # one object in each process
+
+
+#: what `find_outcome` of a task returns for a call that has had no effect
+NOT_DONE = _NotDone()
+
+
 class History:
     """The attempts of one retry so far, oldest first, with the failure of the retry itself if it has one.
 
@@ -47,16 +109,11 @@ class History:
     :param failure: the failure of the retry's own `execute`, if any
     """
 
-    __slots__ = ("_contents", "_failure")
+    __slots__ = ("_contents", "failure")
 
     def __init__(self, contents: Sequence[Attempt], failure: Failure | None = None) -> None:
         self._contents = contents
-        self._failure = failure
-
-    @property
-    def failure(self) -> Failure | None:
-        """The failure of the retry's own `execute`, or None."""
-        return self._failure
+        self.failure = failure
 
     def provided_iter(self) -> Iterator[Any]:
         """Iterate over the result of each attempt's `execute`."""
@@ -80,10 +137,18 @@ class History:
         """
         if any(failure.check(exception_cls) for _, failure in self.outcomes_iter(index)):
             return True
-        return bool(include_retry and self._failure is not None and self._failure.check(exception_cls))
+        return bool(include_retry and self.failure is not None and self.failure.check(exception_cls))
 
     def __len__(self) -> int:
         return len(self._contents)
+
+    @reprs.one_line
+    def __repr__(self) -> str:
+        number = reprs.number_of(len(self._contents), "attempt")
+        if self.failure is not None:
+            return f"History: {number}; the retry has failed"
+        failed = f"; failed in the last: {[*self._contents[-1][1]]}" if self._contents else ""
+        return f"History: {number}{failed}"
 
     def __getitem__(self, index: Any) -> Any:
         return self._contents[index]
@@ -100,25 +165,46 @@ class Retry(atom.Atom):
     The other arguments are those of `taskflowx.atom.Atom`.
     """
 
-    _tfx_engine_args = (
-        frozenset((EXECUTE_REVERT_HISTORY,)),
-        frozenset((EXECUTE_REVERT_HISTORY, REVERT_FLOW_FAILURES)),
-    )
+    _tfx_engine_args = (frozenset((EXECUTE_REVERT_HISTORY,)), frozenset((EXECUTE_REVERT_HISTORY, REVERT_FLOW_FAILURES)))
 
     def __init__(
         self,
         name: str | None = None,
-        provides: Any = None,
-        requires: Any = None,
+        provides: atom.Provides = None,
+        requires: Iterable[str] | None = None,
         auto_extract: bool = True,
-        rebind: Any = None,
+        rebind: atom.Rebind = None,
     ) -> None:
         if atom.is_method_of(Retry, "on_failure", self.on_failure):
             msg = f"Can't instantiate {atom.full_name(type(self))} without an implementation of its 'on_failure' method"
             raise TypeError(msg)
         super().__init__(name, provides, requires, auto_extract, rebind)
 
-    def on_failure(self, history: History, *args: Any, **kwargs: Any) -> Decision:
+    #: how it waits between attempts and when it gives up early; None where nothing of that was given
+    _tfx_pacing: Pacing | None = None
+
+    #: whether its name is that of the task that it was given to, and not one that its user gave
+    _tfx_named_by_task = False
+
+    def _tfx_pace(self, keywords: Any) -> None:
+        """Take the keywords of `taskflowx.pacing.RetryOptions`."""
+        who = f"{type(self).__name__} retry" + ("" if self.name is None else f" '{self.name}'")
+        pacing = Pacing.of(who, keywords)
+        if pacing is not None:
+            self._tfx_pacing = pacing
+
+    def _tfx_paced(self) -> dict[str, Any]:
+        return {} if self._tfx_pacing is None else self._tfx_pacing.settings()
+
+    def _tfx_given_up(self) -> Decision:
+        """Return the decision when a failure, or the time, ends the attempts early."""
+        return REVERT
+
+    def _tfx_limit(self) -> int | None:
+        """Return how many attempts there are at most, or None if that is not known."""
+        return None
+
+    def on_failure(self, history: History, *args: Any, **kwargs: Any) -> Decision | Awaitable[Decision]:
         """Decide on a failure: RETRY, REVERT or REVERT_ALL.
 
         :param history: all attempts, including the one that just failed
@@ -126,6 +212,10 @@ class Retry(atom.Atom):
         The arguments of `execute` are passed too, as far as it accepts them.
         """
         raise NotImplementedError
+
+    def _tfx_settings(self) -> dict[str, Any]:
+        """Return what this controller was made with, by the names of the arguments, to be shown."""
+        return {}
 
 
 class AlwaysRevert(Retry):
@@ -155,23 +245,38 @@ class Times(Retry):
 
     :param attempts: the number of attempts in all
     :param revert_all: whether the whole run is rolled back after the last attempt, rather than its own flow alone
+    :param pacing: see below
+
+    The keywords of `pacing` are `delay` (seconds before the second attempt), `backoff` (the factor from one delay to
+    the next), `max_delay` (seconds at most), `jitter` (0.1: each delay is up to 10 % shorter or longer), `retry_on`
+    and `give_up_on` (exception classes, their names, or a function that takes the `Failure`: which failures are
+    followed by another attempt, and which are not), and `deadline` (seconds from the first attempt on, after which no
+    other one begins).
+
+    :raises TypeError, ValueError: when one of these makes no sense
     """
 
     def __init__(
         self,
         attempts: int = 1,
         name: str | None = None,
-        provides: Any = None,
-        requires: Any = None,
+        provides: atom.Provides = None,
+        requires: Iterable[str] | None = None,
         auto_extract: bool = True,
-        rebind: Any = None,
+        rebind: atom.Rebind = None,
         revert_all: bool = False,
+        **pacing: Unpack[pacings.RetryOptions],
     ) -> None:
         super().__init__(name, provides, requires, auto_extract, rebind)
-        if type(attempts) is not int:
-            arguments.check_number("attempts", attempts, "a number of attempts")
+        if pacing:
+            self._tfx_pace(pacing)
+        if type(attempts) is not int or attempts < 0:
+            arguments.check_number("attempts", attempts, "a number of attempts", least=0)
         self._attempts = attempts
         self._revert_action = REVERT_ALL if revert_all else REVERT
+
+    def _tfx_limit(self) -> int | None:
+        return getattr(self, "_attempts", None)  # which subclasses change
 
     def on_failure(self, history: History, *args: Any, **kwargs: Any) -> Decision:
         """Decide on RETRY while attempts are left."""
@@ -180,6 +285,16 @@ class Times(Retry):
     def execute(self, history: History, *args: Any, **kwargs: Any) -> int:
         """Return the number of this attempt."""
         return len(history) + 1
+
+    def _tfx_settings(self) -> dict[str, Any]:
+        return {"attempts": self._attempts} | _revert_all(self._revert_action) | self._tfx_paced()
+
+    def _tfx_given_up(self) -> Decision:
+        return self._revert_action
+
+
+def _revert_all(action: Decision) -> dict[str, Any]:
+    return {"revert_all": True} if action == REVERT_ALL else {}
 
 
 def _values(given: Any) -> Iterable[Any]:
@@ -223,29 +338,37 @@ def _read_back(value: Any) -> Any:
 
 
 class ForEachBase(Retry):
-    """Base class of the controllers that try one value after another."""
+    """Base class of the controllers that try one value after another; its keywords are those of `Times`."""
 
     def __init__(
         self,
         name: str | None = None,
-        provides: Any = None,
-        requires: Any = None,
+        provides: atom.Provides = None,
+        requires: Iterable[str] | None = None,
         auto_extract: bool = True,
-        rebind: Any = None,
+        rebind: atom.Rebind = None,
         revert_all: bool = False,
+        **pacing: Unpack[pacings.RetryOptions],
     ) -> None:
         super().__init__(name, provides, requires, auto_extract, rebind)
+        if pacing:
+            self._tfx_pace(pacing)
         self._revert_action = REVERT_ALL if revert_all else REVERT
 
     def _get_next_value(self, values: Iterable[Any], history: History) -> Any:
         left = _untried(values, history)
         if not left:
-            msg = f"No elements left in collection of iterable retry controller {self.name}"
-            raise exceptions.NotFound(msg)
+            raise exceptions.NotFound(f"No elements left in collection of iterable retry controller {self.name}")
         return left[0]
 
     def _on_failure(self, values: Iterable[Any], history: History) -> Decision:
         return RETRY if _untried(values, history) else self._revert_action
+
+    def _tfx_settings(self) -> dict[str, Any]:
+        return _revert_all(self._revert_action) | self._tfx_paced()
+
+    def _tfx_given_up(self) -> Decision:
+        return self._revert_action
 
 
 class ForEach(ForEachBase):
@@ -253,20 +376,25 @@ class ForEach(ForEachBase):
 
     :param values: the values to try, in order
     :param revert_all: whether the whole run is rolled back when no value is left
+    :param pacing: delays, and when to give up early: the keywords of `Times`
     """
 
     def __init__(
         self,
         values: Iterable[Any],
         name: str | None = None,
-        provides: Any = None,
-        requires: Any = None,
+        provides: atom.Provides = None,
+        requires: Iterable[str] | None = None,
         auto_extract: bool = True,
-        rebind: Any = None,
+        rebind: atom.Rebind = None,
         revert_all: bool = False,
+        **pacing: Unpack[pacings.RetryOptions],
     ) -> None:
-        super().__init__(name, provides, requires, auto_extract, rebind, revert_all)
+        super().__init__(name, provides, requires, auto_extract, rebind, revert_all, **pacing)
         self._values = list(_values(values))
+
+    def _tfx_limit(self) -> int | None:
+        return len(self._values)
 
     def on_failure(self, history: History, *args: Any, **kwargs: Any) -> Decision:
         """Decide on RETRY while a value is left."""
@@ -275,6 +403,9 @@ class ForEach(ForEachBase):
     def execute(self, history: History, *args: Any, **kwargs: Any) -> Any:
         """Return the next value."""
         return self._get_next_value(self._values, history)
+
+    def _tfx_settings(self) -> dict[str, Any]:
+        return {"values": self._values} | super()._tfx_settings()
 
 
 class ParameterizedForEach(ForEachBase):
@@ -301,9 +432,8 @@ def _lasting(values: Iterable[Any], controller: Retry) -> Iterable[Any]:
     :raises TypeError: when they are an iterator, such as a generator
     """
     if isinstance(values, Iterator):
-        msg = (
+        raise TypeError(
             f"Retry '{controller.name}' cannot try the values of {values!r}: an iterator, such as a generator, gives "
             "its values once, and they are looked at with each attempt; make it a list"
         )
-        raise TypeError(msg)
     return values

@@ -10,6 +10,7 @@ import types
 from collections.abc import Callable, Iterable, Mapping, Set as AbstractSet
 from typing import Any, NamedTuple
 
+from taskflowx import states
 from taskflowx._util import arguments
 
 Names = tuple[str, ...]
@@ -81,7 +82,9 @@ class Signature(NamedTuple):
 
     `outputs` pairs each provided name with the index or key of its part of the result (None: the whole result).
     `takes_result` and `takes_failures` tell whether `revert` takes the two arguments that the engine passes, and
-    `asynchronous` which methods are coroutine functions: a sum of EXECUTES_ASYNC and REVERTS_ASYNC.
+    `asynchronous` is a sum: EXECUTES_ASYNC or REVERTS_ASYNC for a verb that is awaited, as its method or a hook around
+    it is a coroutine function, HOOKS_ASYNC where a hook is one, and HOOKS_WRAPPED where a decorator stands around a
+    hook, so that nobody knows what it returns.
     """
 
     outputs: tuple[tuple[str, Any], ...]
@@ -92,7 +95,9 @@ class Signature(NamedTuple):
     asynchronous: int = 0
 
 
-EXECUTES_ASYNC, REVERTS_ASYNC = 1, 2
+EXECUTES_ASYNC, REVERTS_ASYNC, HOOKS_ASYNC, HOOKS_WRAPPED = 1, 2, 4, 8
+#: verb -> its bit in `Signature.asynchronous`
+ASYNC_BIT = {states.EXECUTE: EXECUTES_ASYNC, states.REVERT: REVERTS_ASYNC}
 NOTHING = Wiring((), (), 0)
 
 
@@ -153,12 +158,10 @@ def outputs_of(provides: Any) -> tuple[tuple[str, Any], ...]:
     if isinstance(provides, str):
         return ((provides, None),)
     if not isinstance(provides, (tuple, list, AbstractSet, dict)):
-        msg = f"Atom provides parameter should be str, set or tuple/list, not {provides!r}"
-        raise TypeError(msg)
+        raise TypeError(f"Atom provides parameter should be str, set or tuple/list, not {provides!r}")
     for name in provides:
         if not isinstance(name, str):
-            msg = f"Atom provides parameter should hold names (str), not {name!r} in {provides!r}"
-            raise TypeError(msg)
+            raise TypeError(f"Atom provides parameter should hold names (str), not {name!r} in {provides!r}")
     if isinstance(provides, dict):
         for name, key in provides.items():
             try:
@@ -193,8 +196,7 @@ def names_of(given: Any, what: str) -> Names:
         names = (given,)
     for name in names:
         if not isinstance(name, str):
-            msg = f"{what} should be a name (str) or an iterable of names, not {given!r}"
-            raise TypeError(msg)
+            raise TypeError(f"{what} should be a name (str) or an iterable of names, not {given!r}")
     return names
 
 
@@ -205,15 +207,19 @@ def rebinding_of(given: Any, positional: Names) -> dict[str, str]:
     if isinstance(given, dict):
         return dict(given)
     if not isinstance(given, (list, tuple)):
-        msg = f"Invalid rebind value '{given}' ({type(given)})"
-        raise TypeError(msg)
+        raise TypeError(f"Invalid rebind value '{given}' ({type(given)})")
     rest = {name: name for name in given[len(positional) :]}
     return dict(zip(positional, given, strict=False)) | rest
 
 
+def names_in(rebind: Any) -> Iterable[Any]:
+    """Return the stored names of a `rebind` declaration."""
+    return rebind.values() if isinstance(rebind, dict) else rebind if isinstance(rebind, (list, tuple)) else ()
+
+
 def check_names_in(what: str, rebind: Any) -> None:
     """Raise an error for a `rebind` with anything but names in place of stored names."""
-    for name in rebind.values() if isinstance(rebind, dict) else rebind if isinstance(rebind, (list, tuple)) else ():
+    for name in names_in(rebind):
         if not isinstance(name, str):
             arguments.refuse(f"Each stored name in {what}={rebind!r}", name, "a str")
 
@@ -247,12 +253,11 @@ def wire(
     required.update(dict.fromkeys(renamed))
     extra = [arg for arg in required if not parameters.accepts(arg)]
     if extra:
-        msg = f"Extra arguments given to atom {who}: {extra}"
-        raise ValueError(msg)
+        takes = f"its method takes {[*parameters.required, *parameters.optional]}, and others only by **kwargs"
+        raise ValueError(f"Extra arguments given to atom {who}: {extra}\n{takes}")
     missing = [n for n in parameters.required if n not in required and n not in injected]
     if missing:
-        msg = f"Missing arguments for atom {who}: {missing}"
-        raise ValueError(msg)
+        raise ValueError(f"Missing arguments for atom {who}: {missing}\nname them in requires=, rebind= or inject=")
     args = (*required, *(arg for arg in optional if arg not in required))
     stored = {**(inherited or {}), **renamed}
     return Wiring(args, tuple(stored.get(arg, arg) for arg in args) if stored else args, len(required))

@@ -54,7 +54,7 @@ PASSED = (SUCCESS, IGNORE)
 #: it starts when all its predecessors have run
 MAY_START = (None, PENDING, RUNNING)
 #: it was interrupted, or its revert has failed
-CUT_OFF = (RUNNING, REVERTING, REVERT_FAILURE)
+INTERRUPTED = (RUNNING, REVERTING, REVERT_FAILURE)
 #: a call of it is running, or is about to start
 UNDER_WAY = (RUNNING, REVERTING, RETRYING)
 #: it has never run
@@ -104,16 +104,9 @@ _TASK_MOVES = {
     REVERT_FAILURE: frozenset({REVERTING}),
 }
 
-_RETRY_MOVES = {
-    **_TASK_MOVES,
-    SUCCESS: frozenset({REVERTING, RETRYING}),
-    RETRYING: frozenset({RUNNING}),
-}
+_RETRY_MOVES = {**_TASK_MOVES, SUCCESS: frozenset({REVERTING, RETRYING}), RETRYING: frozenset({RUNNING})}
 
-_JOB_MOVES = {
-    UNCLAIMED: frozenset({CLAIMED}),
-    CLAIMED: frozenset({COMPLETE, UNCLAIMED}),
-}
+_JOB_MOVES = {UNCLAIMED: frozenset({CLAIMED}), CLAIMED: frozenset({COMPLETE, UNCLAIMED})}
 
 
 def check_flow_transition(old_state: str, new_state: str) -> bool:

@@ -6,25 +6,32 @@ and histories are replaced, never changed in place, so that another thread which
 one or the other.
 
 Each change by name is written at once, if there is a durable store. A value that the store refuses is refused where it
-is given, and changes nothing.
+is given, and changes nothing. A change that a store which is away does not take stays in force, and goes with the next
+commit.
 
 Invariant: values are held by reference; nothing here copies them.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from typing import Any
+import time
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
-from taskflowx import states
-from taskflowx._util import arguments, logs
+from taskflowx import exceptions, states
+from taskflowx._util import arguments, logs, reprs
 from taskflowx.atom import Atom
-from taskflowx.persistence import models
+from taskflowx.persistence import models, run_records
 from taskflowx.record import metadata
 from taskflowx.record.by_name import AtomsByName, locked
 from taskflowx.record.record import INJECTOR_NAME
 from taskflowx.types.failure import Failure
+
+if TYPE_CHECKING:
+    from taskflowx._util.clock import Clock
+    from taskflowx.persistence.base import Backend
+    from taskflowx.persistence.history import Entry
+    from taskflowx.record.secrets import Secrets
 
 LOG = logs.calm(__name__)
 
@@ -33,13 +40,7 @@ RETRY_ATTEMPTS = 3
 RETRY_WAIT_TIMEOUT = 5
 # Names of TaskFlow's.
 META_INJECTED, META_PROGRESS, META_PROGRESS_DETAILS = metadata.INJECTED, metadata.PROGRESS, metadata.PROGRESS_DETAILS
-STATES_WITH_RESULTS = (
-    states.FAILURE,
-    states.REVERTED,
-    states.REVERTING,
-    states.REVERT_FAILURE,
-    states.SUCCESS,
-)
+STATES_WITH_RESULTS = (states.FAILURE, states.REVERTED, states.REVERTING, states.REVERT_FAILURE, states.SUCCESS)
 
 
 class Storage(AtomsByName):
@@ -49,6 +50,7 @@ class Storage(AtomsByName):
     :param backend: the store of the flow detail, or None when it lives in memory alone
     :param scope_fetcher: called with an atom's name, gives the rows of names of atoms that it sees, nearest first;
         without it an atom sees all providers
+    :param clock: the time of the transitions, if a history is kept; None to keep none
     """
 
     injector_name = INJECTOR_NAME
@@ -56,17 +58,26 @@ class Storage(AtomsByName):
     def __init__(
         self,
         flow_detail: models.FlowDetail,
-        backend: Any = None,
+        backend: Backend | None = None,
         scope_fetcher: Callable[[str], Iterable[Iterable[str]]] | None = None,
+        clock: Clock | None = None,
     ) -> None:
         if type(flow_detail) is not models.FlowDetail:
             arguments.check_like("flow_detail", flow_detail, ("name", "meta"), "a FlowDetail")
         self._flowdetail = flow_detail
-        self._backend = backend
+        self._backend: Any = backend
+        store: Any = backend
         self._state_unsaved = False  # whether the last move of the flow was not saved
         super().__init__(flow_detail, backend, scope_fetcher, RETRY_ATTEMPTS, RETRY_WAIT_TIMEOUT)
+        if clock is not None:
+            self.writes.keep_history(time.time if clock.is_real else clock.time)
+            self._watch(flow_detail)
+        elif getattr(flow_detail, "log", None) is not None:  # of an engine before
+            flow_detail.log.unwatch()
         if backend is not None and not self.writes.durable:
-            backend.hold(flow_detail)
+            store.hold(flow_detail)  # as only one in memory does
+            if run_records.RUN in (flow_detail.meta or ()):
+                self.writes.take_turns()
 
     # -- atoms -------------------------------------------------------------------------------------
 
@@ -81,12 +92,12 @@ class Storage(AtomsByName):
         uuids = []
         for atom in atoms:
             if not isinstance(atom, Atom):
-                msg = f"Unknown atom '{atom}' ({type(atom)}) requested to ensure"
-                raise TypeError(msg)
+                raise TypeError(f"Unknown atom '{atom}' ({type(atom)}) requested to ensure")
             detail, is_new = self.record.ensure(atom)
             if is_new:
                 self.lookup.add(atom)
             uuids.append(detail.uuid)
+        self._watch(self.record.rows)
         self._save_new()
         return uuids
 
@@ -103,8 +114,20 @@ class Storage(AtomsByName):
         """
         rows = self.record.ensure_plan(atoms, places)
         self.lookup.replace(atoms)
+        self._watch(rows)
         self._save_new()
         return rows
+
+    def keep_secret(self, names: Mapping[str, str]) -> Secrets:
+        """Have the values of some names neither shown nor, without a transform, stored; returns what knows of them.
+
+        :param names: name -> how it is kept, see `record.secrets`
+        """
+        from taskflowx.record.secrets import Secrets  # who has no secrets does without it
+
+        made = Secrets(names, self.lookup, self.writes)
+        self.writes.keep_secret(made)
+        return made
 
     @locked
     def save_all(self, others: Iterable[models.AtomDetail] = ()) -> None:
@@ -114,9 +137,19 @@ class Storage(AtomsByName):
         """
         self.writes.save(*(detail for detail in self.record.rows if detail is not None), *others)
 
+    def _watch(self, details: Iterable[models.AtomDetail | None]) -> None:
+        """Note the transitions of atoms, where a history is kept; the values given to the flow are no atom of it."""
+        log, injector = self.writes.log, self.record.injector
+        if log is not None:
+            log.watch(one for one in details if one is not injector)
+
+    def history(self) -> list[Entry]:
+        """Return all transitions of the flow and its atoms, in their order, as far as they were noted."""
+        return self.writes.history()
+
     def _save_new(self) -> None:
         if self.record.unsaved:
-            self.writes.commit(self.record.unsaved)
+            self.writes.save(*self.record.unsaved)
             self.record.unsaved = []
 
     @property
@@ -125,14 +158,15 @@ class Storage(AtomsByName):
         return _Lock(self._lock)
 
     @property
-    def backend(self) -> Any:
+    def backend(self) -> Backend:
         """The store of the flow detail; when none was given, one in memory that is made when it is asked for."""
         if self._backend is None:
             from taskflowx.persistence.backends import impl_memory
 
             self._backend = impl_memory.MemoryBackend()
             self._backend.hold(self._flowdetail)
-        return self._backend
+        found: Backend = self._backend
+        return found
 
     @property
     def flow_name(self) -> str:
@@ -149,6 +183,11 @@ class Storage(AtomsByName):
         """The metadata of the flow's detail."""
         return self._flowdetail.meta
 
+    @reprs.one_line
+    def __repr__(self) -> str:
+        states_of_atoms = reprs.counted(one.state for one in self.record.rows if one is not None)
+        return f"{type(self).__name__} {self.flow_name!r} {self.get_flow_state()}: {states_of_atoms}"
+
     # -- results -----------------------------------------------------------------------------------
 
     @locked
@@ -162,10 +201,9 @@ class Storage(AtomsByName):
         arguments.check_choice("state", state, states.ATOM_STATES)
         detail = self._detail(atom_name)
         if state in (states.FAILURE, states.REVERT_FAILURE) and not isinstance(result, Failure):
-            msg = (
+            raise TypeError(
                 f"The result of atom '{atom_name}' in state {state} must be a Failure, not {result!r} ({type(result)})"
             )
-            raise TypeError(msg)
         if self.writes.durable and not isinstance(result, Failure):
             reverted = state in (states.REVERTED, states.REVERT_FAILURE)
             self.writes.check_result(atom_name, states.REVERT if reverted else states.EXECUTE, result)
@@ -197,15 +235,20 @@ class Storage(AtomsByName):
         :param pairs: name -> value, a dict or pairs
         :param transient: whether they are forgotten when the run is over rather than kept in the atom's metadata
         :raises NotFound: when there is no such atom
+        :raises Unstorable: when a sensitive value would be stored as it is
         """
         detail = self._detail(atom_name)
-        pairs = arguments.to_named_values("pairs", pairs)
+        named: Mapping[str, Any] = arguments.to_named_values("pairs", pairs)
         given = self.lookup.of_atom(atom_name)
         if transient:
-            given[0].results.update(pairs)
+            given[0].results.update(named)
         else:
-            kept = given[1].results | dict(pairs)
-            self._set_meta(detail, {**detail.meta, metadata.INJECTED: kept})
+            secrets = self.writes.secrets
+            kept, in_memory = (dict(named), {}) if secrets is None else secrets.split(named)
+            given[0].results.update(in_memory)
+            kept = given[1].results | kept
+            with self.writes.refusing(kept):
+                self._set_meta(detail, {**detail.meta, metadata.INJECTED: kept})
             given[1].results = kept
         self.lookup.inject_into(atom_name, given)
 
@@ -219,16 +262,28 @@ class Storage(AtomsByName):
         """
         given: Mapping[str, Any] = arguments.to_named_values("pairs", pairs)
         lookup, record = self.lookup, self.record
+        secrets = self.writes.secrets
+        in_memory: Mapping[str, Any] = {}
+        if secrets is not None:
+            secrets.texts()  # what a value takes the place of stays a secret
+        if secrets is not None and not transient:
+            given, in_memory = secrets.split(given)
+            lookup.inject(in_memory, transient=True)
         if not transient:
-            self.writes.check_value(lookup.injected.results | dict(given), "the values given to the flow")
+            values, what = lookup.injected.results | dict(given), "the values given to the flow"
+            with self.writes.refusing(values):
+                if self.writes.blobs is None or not self.writes.blobs.keeps(INJECTOR_NAME, values, what, grows=True):
+                    self.writes.check_value(values, what)
         lookup.inject(given, transient=transient)
         if transient:
             return
         injector = record.injector
-        if injector is None and lookup.injected.results:
+        if injector is None and (lookup.injected.results or in_memory):
             injector = record.make_injector()
         if injector is not None:
             injector.state, injector.results = states.SUCCESS, lookup.injected.results
+            if secrets is not None and (hidden := secrets.names.keys() & {*injector.results, *in_memory}):
+                injector.meta[metadata.SENSITIVE] = secrets.marks(hidden)
             self.writes.save(injector)
 
     # -- arguments ---------------------------------------------------------------------------------
@@ -273,7 +328,12 @@ class Storage(AtomsByName):
         """
         self._detail(atom_name)
         arguments.check_mapping("args_mapping", args_mapping, "a dict of argument -> stored name")
-        return self.lookup.unsatisfied(atom_name, args_mapping, scope_walker, set(optional_args or ()))
+        seen, optional = self.lookup.seen_by(atom_name, scope_walker), set(optional_args or ())
+        return {
+            arg
+            for arg, name in args_mapping.items()
+            if arg not in optional and next(self.lookup.sources_for(atom_name, name, seen), None) is None
+        }
 
     @locked
     def fetch_mapped_args(
@@ -294,7 +354,26 @@ class Storage(AtomsByName):
         arguments.check_mapping("args_mapping", args_mapping, "a dict of argument -> stored name")
         if atom_name is not None:
             self._detail(atom_name)
-        return self.lookup.mapped(args_mapping, atom_name, scope_walker, set(optional_args or ()))
+        lookup, optional = self.lookup, set(optional_args or ())
+        seen = lookup.seen_by(atom_name, scope_walker)
+        values = {}
+        for arg, name in args_mapping.items():
+            sources = list(lookup.sources_for(atom_name, name, seen))
+            if not sources:
+                if arg in optional:
+                    continue
+                if next(lookup.sources(name), None) is None:
+                    lookup.find(name, ())
+                raise exceptions.NotFound(
+                    f"Mapped argument '{arg}' <= '{name}' was not produced by any accessible provider "
+                    "(0 possible providers were scanned)"
+                )
+            try:
+                values[arg] = lookup.find(name, sources)
+            except exceptions.NotFound:
+                if arg not in optional:
+                    raise
+        return values
 
     # -- the flow ----------------------------------------------------------------------------------
 
@@ -309,7 +388,10 @@ class Storage(AtomsByName):
 
     def _set_flow_state(self, state: str, details: Iterable[models.AtomDetail]) -> None:
         self._state_unsaved = True
-        self._flowdetail.state = state
+        if self.writes.log is None:
+            self._flowdetail.state = state
+        elif state != self._flowdetail.state:
+            self.writes.log.move_flow(state)
         self.writes.save(*details)
         self._state_unsaved = False
 
@@ -348,10 +430,8 @@ class _Lock:
     def __init__(self, lock: Any) -> None:
         self._lock = lock
 
-    @contextlib.contextmanager
-    def read_lock(self) -> Iterator[None]:
-        """Hold the lock for reading."""
-        with self._lock:
-            yield
+    def read_lock(self) -> Any:
+        """Return the lock, to be held for reading."""
+        return self._lock
 
     write_lock = read_lock

@@ -11,12 +11,27 @@ import copy
 import functools
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Generic, Self
 
-from taskflowx import atom
+from taskflowx import atom, controls as settings
 from taskflowx._util import arguments, logs
 from taskflowx.signature import rebinding_of
 from taskflowx.types import notifier as notifiers
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from typing_extensions import TypeVar
+
+    from taskflowx import compose, flow
+    from taskflowx.patterns import linear_flow
+    from taskflowx.retry import Retry
+
+    R = TypeVar("R", default=Any)
+else:
+    from typing import TypeVar
+
+    R = TypeVar("R")
 
 LOG = logs.calm(__name__)
 
@@ -87,33 +102,79 @@ class TaskNotifier(notifiers.RestrictedNotifier):
         return other
 
 
-class Task(atom.Atom):
+class Task(atom.Atom, Generic[R]):
     """A unit of work with an `execute` and, to undo it, a `revert` method; both are to be overridden.
 
-    The arguments of the constructor are those of `taskflowx.atom.Atom`, and one more. The name is the full name of the
+    The arguments of the constructor are those of `taskflowx.atom.Atom`, and more. The name is the full name of the
     class by default.
 
     :param pure: whether `execute` may be repeated when its progress is unknown, as it has no effect but its result;
         None takes `default_pure`. A cluster that loses a worker repeats the calls of such tasks, and fails those of
         others
+    :param controls: how calls are retried, limited, and resolved when nobody knows how they have ended; see below
+
+    The keywords of `controls` are, with `default_` in front, attributes of a class too, which are read when the class
+    is made:
+
+    - `retry`: a controller such as `taskflowx.retry.Times(3)`. The task is then what a flow of it alone under that
+      controller is: a failure reverts the task and runs it again. Each task has a copy of its own, by default with the
+      name `<task>_retry`
+    - `timeout`, `revert_timeout`: seconds that one call of `execute` and of `revert` may take
+    - `revert_retry`: a `taskflowx.retry.Times` for `revert`
+    - `limits`: names of what the task shares with others, such as `("db",)`, or a dict of name -> how much a call
+      takes of it; a name may hold an argument, as `"host:{host}"` does
+    - `on_unknown`: what becomes of a call that may have had its effect, when nobody knows: `"repeat"` by default,
+      `"undo"` or `"ask"`
+    - `grace`: seconds that a call gets to end when it has exceeded its limit or was cancelled, 5 by default
+    - `strict_timeout`: whether an engine that cannot stop a call at its limit refuses the task
+    - `sensitive`: which of the values that it provides are shown nowhere, and are stored through the `transform` of the
+      store only: True for all of them, or names; 'memory', or a dict of name -> 'memory', for what is not stored at all
+
+    A class may have a method `find_outcome(self, idempotency_key, **arguments)`, which looks up what a call has done
+    that nobody knows about: it returns the result, or `taskflowx.retry.NOT_DONE`. Its arguments are some of `execute`.
+
+    A class may have a method `migrate_record(self, record)`, which takes over what another version of the task has left
+    when a run is resumed: `record` is a `taskflowx.record.migrations.OldRecord`, of which it may change the `result`.
+
+    :raises TypeError, ValueError: when a setting makes no sense; the message names the task and the setting
     """
 
     TASK_EVENTS: tuple[str, ...] = (EVENT_UPDATE_PROGRESS,)
     default_pure = False
+    default_retry: Retry | None = None
+    default_timeout: float | None = None
+    default_revert_timeout: float | None = None
+    default_revert_retry: Retry | None = None
+    default_limits: Iterable[str] | Mapping[str, int] | None = None
+    default_on_unknown: str | None = None
+    default_grace: float | None = None
+    default_strict_timeout: bool | None = None
+    default_sensitive: Any = None
     _tfx_pure: bool | None = None
+    #: whether a result that lacks a part that the task provides is a failure where the engine does not say so
+    _tfx_strict = False
+    #: the names among those that it provides that a result may lack all the same
+    _tfx_may_lack: frozenset[str] = frozenset()
+    #: whether it may get its `revert` after it was made
+    _tfx_reverts_later = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        settings.settle(cls)
 
     def __init__(
         self,
         name: str | None = None,
-        provides: Any = None,
-        requires: Any = None,
+        provides: atom.Provides = None,
+        requires: Iterable[str] | None = None,
         auto_extract: bool = True,
-        rebind: Any = None,
+        rebind: atom.Rebind = None,
         inject: dict[str, Any] | None = None,
         ignore_list: Iterable[str] | None = None,
-        revert_rebind: Any = None,
-        revert_requires: Any = None,
+        revert_rebind: atom.Rebind = None,
+        revert_requires: Iterable[str] | None = None,
         pure: bool | None = None,
+        **controls: Unpack[settings.TaskOptions],
     ) -> None:
         # Set here and not on the class: engines read it with each call, and an instance attribute is fastest.
         self._tfx_listened = None
@@ -133,6 +194,8 @@ class Task(atom.Atom):
             revert_rebind,
             revert_requires,
         )
+        if controls:
+            settings.declare(self, controls)
 
     _tfx_listened: TaskNotifier | None  # made on demand
 
@@ -164,8 +227,29 @@ class Task(atom.Atom):
         return other
 
     def _tfx_functions(self) -> tuple[Callable[..., Any], ...]:
-        """Return the functions that this task was made from, which must be available wherever it runs."""
+        """Return the functions that this task was made from."""
         return ()
+
+    def _tfx_parts(self) -> tuple[Any, ...]:
+        """Return what must be picklable besides the class, where this task is to run in another process."""
+        return self._tfx_functions()
+
+    def __rshift__(self, after: compose.Member) -> linear_flow.Flow:
+        """Return a flow of this task and what runs after it; see `taskflowx.compose.chain`."""
+        from taskflowx import compose
+
+        return compose.chain(self, after)
+
+    def __rrshift__(self, before: compose.Member) -> linear_flow.Flow:
+        from taskflowx import compose
+
+        return compose.chain(before, self)
+
+    def __or__(self, controller: Retry) -> flow.Flow:
+        """Return a flow of this task under a retry controller; see `taskflowx.compose.under`."""
+        from taskflowx import compose
+
+        return compose.under(self, controller)
 
     def update_progress(self, progress: float, **kwargs: Any) -> None:
         """Report the progress of this task; any thread of the task may do so.
@@ -194,7 +278,11 @@ class Task(atom.Atom):
             report(self, details)
 
 
-class FunctorTask(Task):
+#: the keywords of the constructor of a task
+KEYWORDS = (*Task.__init__.__code__.co_varnames[1 : Task.__init__.__code__.co_argcount], *settings.NAMES)
+
+
+class FunctorTask(Task[R]):
     """A task made from a function, and from another one to undo it.
 
     :param execute: the function; its signature determines the requirements of the task
@@ -209,14 +297,15 @@ class FunctorTask(Task):
         self,
         execute: Callable[..., Any],
         name: str | None = None,
-        provides: Any = None,
-        requires: Any = None,
+        provides: atom.Provides = None,
+        requires: Iterable[str] | None = None,
         auto_extract: bool = True,
-        rebind: Any = None,
+        rebind: atom.Rebind = None,
         revert: Callable[..., Any] | None = None,
         version: tuple[int, ...] | None = None,
         inject: dict[str, Any] | None = None,
         pure: bool | None = None,
+        **controls: Unpack[settings.TaskOptions],
     ) -> None:
         arguments.check_callable("Function to use for executing", execute)
         if revert is not None:
@@ -234,6 +323,7 @@ class FunctorTask(Task):
             rebind,
             inject,
             pure=pure,
+            **controls,
         )
 
     def _tfx_functions(self) -> tuple[Callable[..., Any], ...]:
@@ -265,11 +355,12 @@ class _ManyInputs(Task):
         functor: Callable[..., Any],
         requires: Iterable[str],
         name: str | None = None,
-        provides: Any = None,
+        provides: atom.Provides = None,
         auto_extract: bool = True,
-        rebind: Any = None,
+        rebind: atom.Rebind = None,
         inject: dict[str, Any] | None = None,
         pure: bool | None = None,
+        **controls: Unpack[settings.TaskOptions],
     ) -> None:
         arguments.check_callable(f"Function to use for {self._tfx_what}", functor)
         if isinstance(requires, str) or not isinstance(requires, Iterable):
@@ -281,7 +372,14 @@ class _ManyInputs(Task):
             rebind = rebinding_of(rebind, tuple(given))
         self._tfx_functor = functor
         super().__init__(
-            atom.full_name(functor) if name is None else name, provides, given, auto_extract, rebind, inject, pure=pure
+            atom.full_name(functor) if name is None else name,
+            provides,
+            given,
+            auto_extract,
+            rebind,
+            inject,
+            pure=pure,
+            **controls,
         )
         self._tfx_inputs = [*given, *(a for a in self._tfx_signature.execute.args if a not in given)]
         count, wanted = _arity(functor), self._tfx_arity
@@ -349,6 +447,7 @@ class ReduceFunctorTask(_ManyInputs):
 
 __all__ = [
     "EVENT_UPDATE_PROGRESS",
+    "KEYWORDS",
     "PROGRESS",
     "REVERT_FLOW_FAILURES",
     "REVERT_RESULT",

@@ -1,16 +1,12 @@
 """A bank transfer that is rolled back: when a step fails, those before it are undone, the last one first.
 
-`revert` may take what `execute` took, `result` (what `execute` returned, or the `Failure` that it ended with), and
-`flow_failures`: the failures by the names of the tasks.
+`@withdraw.revert` is the function that undoes `withdraw`. It may take what the task took, `result` (what the task
+returned, or the `Failure` that it ended with), and `flow_failures`: the failures by the names of the tasks.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
-from taskflowx import engines, task
-from taskflowx.patterns import linear_flow
-from taskflowx.types import failure
+from taskflowx import Failure, as_task, linear, run
 
 Accounts = dict[str, int]
 
@@ -19,37 +15,40 @@ class AccountClosedError(Exception):
     """The account takes no money."""
 
 
-class Withdraw(task.Task):
-    def execute(self, accounts: Accounts, payer: str, amount: int) -> None:
-        accounts[payer] -= amount
-        print(f"  {amount} taken from {payer}")
-
-    def revert(self, accounts: Accounts, payer: str, amount: int, flow_failures: dict[str, failure.Failure]) -> None:
-        accounts[payer] += amount
-        print(f"  {amount} given back to {payer}, since this failed: {', '.join(flow_failures)}")
+@as_task
+def withdraw(accounts: Accounts, payer: str, amount: int) -> None:
+    accounts[payer] -= amount
+    print(f"  {amount} taken from {payer}")
 
 
-class Deposit(task.Task):
-    def execute(self, accounts: Accounts, payee: str, amount: int) -> None:
-        if payee not in accounts:
-            raise AccountClosedError(payee)
-        accounts[payee] += amount
-        print(f"  {amount} put on {payee}")
+@withdraw.revert
+def give_back(accounts: Accounts, payer: str, amount: int, flow_failures: dict[str, Failure]) -> None:
+    accounts[payer] += amount
+    print(f"  {amount} given back to {payer}, since this failed: {', '.join(flow_failures)}")
 
-    def revert(self, accounts: Accounts, payee: str, amount: int, result: Any) -> None:
-        if isinstance(result, failure.Failure):
-            print("  nothing was put anywhere")  # the task that failed is asked too: half of it may have been done
-        else:
-            accounts[payee] -= amount
+
+@as_task
+def deposit(accounts: Accounts, payee: str, amount: int) -> None:
+    if payee not in accounts:
+        raise AccountClosedError(payee)
+    accounts[payee] += amount
+    print(f"  {amount} put on {payee}")
+
+
+@deposit.revert
+def reclaim(accounts: Accounts, payee: str, amount: int, result: Failure | None) -> None:
+    if isinstance(result, Failure):
+        print("  nothing was put anywhere")  # the task that failed is asked too: half of it may have been done
+    else:
+        accounts[payee] -= amount
 
 
 def transfer(accounts: Accounts, payer: str, payee: str, amount: int) -> None:
     """Move money. Either all of it has happened in the end, or nothing."""
     print(f"{payer} pays {amount} to {payee}")
-    flow = linear_flow.Flow("transfer").add(Withdraw("withdraw"), Deposit("deposit"))
     store = {"accounts": accounts, "payer": payer, "payee": payee, "amount": amount}
     try:
-        engines.run(flow, store=store)
+        run(linear("transfer", withdraw, deposit), store)
     except AccountClosedError as error:  # the task's own exception
         print(f"  the account {error} is closed")
     print(f"  now: {accounts}")

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from taskflowx import engines, retry, task
-from taskflowx.patterns import graph_flow, linear_flow
-from taskflowx.types import failure
+from taskflowx import Failure, Task, as_task, graph, linear, retry, run
 
 
-class Allocate(task.Task):
+class Allocate(Task):
     """Base of the tasks that take something from the cloud, and give it back."""
 
     def execute(self, cloud: set[str], host: str, vm: str) -> str:
@@ -22,7 +20,7 @@ class Allocate(task.Task):
         return thing
 
     def revert(self, cloud: set[str], result: Any) -> None:
-        if not isinstance(result, failure.Failure):
+        if not isinstance(result, Failure):
             cloud.remove(result)
 
 
@@ -33,35 +31,33 @@ class AllocatePort(Allocate):
         return f"{super().execute(cloud, host, vm)} in {network}"
 
     def revert(self, cloud: set[str], result: Any) -> None:
-        if not isinstance(result, failure.Failure):
+        if not isinstance(result, Failure):
             cloud.remove(result.partition(" in ")[0])
 
 
-class Start(task.Task):
-    def execute(self, host: str, disk: str, port: str) -> str:
-        return f"runs on {host} with {disk} and {port}"
+@as_task(provides="host")
+def schedule(hosts: dict[str, float]) -> str:
+    return min(hosts, key=lambda host: hosts[host])
 
 
-def boot_flow() -> linear_flow.Flow:
-    networks = retry.ForEach(["net-1", "net-2"], provides="network", revert_all=True)
-    networking = linear_flow.Flow("networking", retry=networks)
-    networking.add(Allocate("firewall"), AllocatePort("port", provides="port"))
-    machine = graph_flow.Flow("machine").add(
-        Start("start", provides="machine"),  # what it needs comes first, wherever it stands in the list
-        Allocate("disk", provides="disk"),
-        networking,
-    )
-    return linear_flow.Flow("boot").add(
-        task.FunctorTask(lambda hosts: min(hosts, key=hosts.get), name="schedule", provides="host"),
-        machine,
-    )
+@as_task(provides="machine")
+def start(host: str, disk: str, port: str) -> str:
+    return f"runs on {host} with {disk} and {port}"
 
 
 def boot(full: tuple[str, ...]) -> None:
+    networks = retry.ForEach(["net-1", "net-2"], provides="network", revert_all=True)
+    networking = linear("networking", Allocate("firewall"), AllocatePort("port", provides="port"), retry=networks)
+    machine = graph(
+        "machine",
+        start,  # what it needs comes first, wherever it stands in the list
+        Allocate("disk", provides="disk"),
+        networking,
+    )
     cloud: set[str] = set()
     store = {"vm": "web", "hosts": {"rack-1": 0.9, "rack-2": 0.2}, "cloud": cloud, "full": full}
     try:
-        print(engines.run(boot_flow(), store=store, engine="parallel", executor="threads")["machine"])
+        print(run(linear("boot", schedule, machine), store, executor="threads")["machine"])
     except LookupError as error:
         print("not booted:", error)
     print("  taken from the cloud:", ", ".join(sorted(cloud)) or "nothing")

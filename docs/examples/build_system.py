@@ -1,4 +1,4 @@
-"""A graph flow that builds programs as `make` does: what comes first follows from what each step needs.
+"""A graph flow that builds programs as `make` does: the order follows from what each step needs.
 
 Nobody lists the steps in order. A task that requires a name runs after the task that provides it, and a targeted flow
 runs only what one of its members needs.
@@ -6,18 +6,18 @@ runs only what one of its members needs.
 
 from __future__ import annotations
 
-from taskflowx import engines, task
+from taskflowx import Task, run
 from taskflowx.patterns import graph_flow
 
 
-class Compile(task.Task):
+class Compile(Task):
     """Make an object from one source file."""
 
     def execute(self, source: str) -> str:
         return f"compiled({source})"
 
 
-class Link(task.Task):
+class Link(Task):
     """Make a program from objects: all that is listed as `requires` arrives by name."""
 
     def execute(self, **objects: str) -> str:
@@ -38,12 +38,12 @@ def project() -> tuple[graph_flow.TargetedFlow, dict[str, Link]]:
 
 def main() -> None:
     flow, programs = project()
-    built = engines.run(flow, engine="parallel", executor="threads")
+    built = run(flow, executor="threads")
     print("all:", ", ".join(sorted(built)))
     print("editor =", built["editor"])
 
     flow.set_target(programs["viewer"])
-    built = engines.run(flow, engine="parallel", executor="threads")
+    built = run(flow, executor="threads")
     print("viewer alone:", ", ".join(sorted(built)))
 
 

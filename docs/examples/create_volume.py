@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from taskflowx import engines, task
-from taskflowx.patterns import linear_flow
-from taskflowx.types import failure
+from taskflowx import Failure, Task, linear, run
 
 Context = dict[str, Any]
 
 
-class ExtractRequest(task.Task):
+class ExtractRequest(Task):
     default_provides = frozenset(["size", "volume_type"])
 
     def execute(self, size: int, volume_type: str | None) -> dict[str, Any]:
@@ -24,7 +22,7 @@ class ExtractRequest(task.Task):
         return {"size": size, "volume_type": volume_type or "standard"}
 
 
-class QuotaReserve(task.Task):
+class QuotaReserve(Task):
     default_provides = "reservation"
 
     def execute(self, context: Context, size: int) -> int:
@@ -32,12 +30,12 @@ class QuotaReserve(task.Task):
         return size
 
     def revert(self, context: Context, result: Any) -> None:
-        if not isinstance(result, failure.Failure):
+        if not isinstance(result, Failure):
             context["reserved"] -= result
             print(f"  {result} GB are no longer reserved")
 
 
-class EntryCreate(task.Task):
+class EntryCreate(Task):
     default_provides = frozenset(["volume_id", "volume"])
 
     def execute(self, context: Context, size: int, volume_type: str) -> dict[str, Any]:
@@ -47,12 +45,12 @@ class EntryCreate(task.Task):
         return {"volume_id": volume_id, "volume": volume}
 
     def revert(self, context: Context, result: Any) -> None:
-        if not isinstance(result, failure.Failure):
+        if not isinstance(result, Failure):
             context["volumes"][result["volume_id"]]["status"] = "error"  # the row stays, for who asks what became of it
             print(f"  {result['volume_id']} is marked as failed")
 
 
-class Build(task.Task):
+class Build(Task):
     def execute(self, context: Context, volume: dict[str, Any], host: str) -> None:
         if host not in context["hosts"]:
             raise ConnectionError(f"{host} does not answer")
@@ -60,17 +58,16 @@ class Build(task.Task):
 
 
 def create(context: Context, size: int, host: str) -> None:
-    flow = linear_flow.Flow("volume_create").add(
+    flow = linear(
+        "volume_create",
         ExtractRequest(rebind={"size": "raw_size", "volume_type": "raw_volume_type"}),
         QuotaReserve(),
         EntryCreate(),
         Build(rebind={"host": "chosen_host"}),
     )
     store = {"context": context, "raw_size": size, "raw_volume_type": None, "chosen_host": host}
-    engine = engines.load(flow, store=store)
     try:
-        engine.run()
-        print("created:", engine.storage.fetch("volume_id"))
+        print("created:", run(flow, store)["volume_id"])
     except ConnectionError as error:
         print("failed:", error)
 

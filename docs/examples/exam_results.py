@@ -5,11 +5,10 @@
 
 from __future__ import annotations
 
-from taskflowx import engines, exceptions, task
-from taskflowx.patterns import linear_flow
+from taskflowx import Task, exceptions, linear, load
 
 
-class Mark(task.Task):
+class Mark(Task):
     default_provides = ("points", "grade")
 
     def execute(self, answers: str, key: str) -> tuple[int, str]:
@@ -20,7 +19,7 @@ class Mark(task.Task):
         return "marks withdrawn"
 
 
-class Publish(task.Task):
+class Publish(Task):
     default_provides = "page"
 
     def execute(self, grade: str) -> str:
@@ -28,8 +27,7 @@ class Publish(task.Task):
 
 
 def main() -> None:
-    flow = linear_flow.Flow("exam").add(Mark("mark"), Publish("publish"))
-    engine = engines.load(flow, store={"answers": "bda", "key": "bca"})
+    engine = load(linear("exam", Mark("mark"), Publish("publish")), {"answers": "bda", "key": "bca"})
     try:
         engine.run()
     except OSError as error:

@@ -14,12 +14,11 @@ import time
 
 from rich.console import Console
 
-from taskflowx import engines, task
+from taskflowx import Task, linear, load, unordered
 from taskflowx.listeners import progress
-from taskflowx.patterns import linear_flow, unordered_flow
 
 
-class Scan(task.Task):
+class Scan(Task):
     def execute(self) -> None:
         time.sleep(0.04)
 
@@ -27,32 +26,32 @@ class Scan(task.Task):
         time.sleep(0.02)
 
 
-class Restore(task.Task):
+class Restore(Task):
     def execute(self) -> None:
         for done in range(1, 21):
             time.sleep(0.02)
             self.update_progress(done / 20)
 
 
-class Send(task.Task):
+class Send(Task):
     def execute(self, cinema: str) -> None:
         if cinema == "closed":
             raise ConnectionError("nobody is there")
 
 
-def film() -> linear_flow.Flow:
-    return linear_flow.Flow("film").add(
-        unordered_flow.Flow("scan").add(*(Scan(f"frame {number}") for number in range(50))),
-        unordered_flow.Flow("restore").add(Restore("picture"), Restore("sound")),
-        Send("send"),
-    )
+film = linear(
+    "film",
+    unordered("scan", *(Scan(f"frame {number}") for number in range(50))),
+    unordered("restore", Restore("picture"), Restore("sound")),
+    Send("send"),
+)
 
 
 def main() -> None:
     kept = io.StringIO()
     console = Console() if sys.stdout.isatty() else Console(file=kept, width=100)
     for cinema in ("open", "closed"):
-        engine = engines.load(film(), engine="parallel", max_workers=4, store={"cinema": cinema})
+        engine = load(film, {"cinema": cinema}, executor="threads", max_workers=4)
         with progress.ProgressBarListener(engine, console=console):
             try:
                 engine.run()

@@ -8,24 +8,23 @@ from __future__ import annotations
 
 import os
 
-from taskflowx import engines, exceptions, task
+from taskflowx import as_task, exceptions, load, unordered
 from taskflowx.executors import processes
-from taskflowx.patterns import unordered_flow
 
 PAGES = ["cover", "broken", "index"]
 
 
-class Parse(task.Task):
-    def execute(self, page: str) -> int:
-        if page == "broken":
-            os.abort()
-        return len(page)
+@as_task
+def parse(page: str) -> int:
+    if page == "broken":
+        os.abort()
+    return len(page)
 
 
 def main() -> None:
-    flow = unordered_flow.Flow("book").add(*(Parse(f"parse {page}", inject={"page": page}) for page in PAGES))
+    flow = unordered("book", *(parse.named(f"parse {page}", provides=page, inject={"page": page}) for page in PAGES))
     with processes.ProcessPool(2) as pool:
-        engine = engines.load(flow, engine="parallel", executor=pool, never_resolve=True)
+        engine = load(flow, executor=pool, never_resolve=True)
         try:
             engine.run()
         except exceptions.WorkerLost as error:

@@ -1,58 +1,41 @@
 """Going on after a crash: the record is on disk, and a new process goes on where the old one died.
 
-What had been done is not done again; what was under way is. The interrupt below stands for the crash, and new back ends
-on the same folder for the two processes.
+A run has an id: who runs it again under that id goes on with it. What had been done is not done again; what was under
+way is, and `attempt` counts. The interrupt below stands for the crash.
 """
 
 from __future__ import annotations
 
-import contextlib
 import tempfile
 
-from taskflowx import engines, task
-from taskflowx.patterns import linear_flow
-from taskflowx.persistence import backends, models
+from taskflowx import Task, linear, run
 
 
-class Carry(task.Task):
-    def execute(self, helpers: int) -> str:
+class Carry(Task):
+    def execute(self, attempt: int) -> str:
         print("  carry the", self.name)
-        if self.name == "piano" and helpers < 4:
+        if self.name == "piano" and attempt == 1:
             raise KeyboardInterrupt
         return "in the new house"
 
 
-def house_move() -> linear_flow.Flow:
-    return linear_flow.Flow("move").add(*(Carry(thing, provides=thing) for thing in ("books", "piano", "lamp")))
+house_move = linear("move", *(Carry(thing, provides=thing) for thing in ("books", "piano", "lamp")))
 
 
-def first_day(folder: str) -> None:
-    with backends.backend({"connection": "dir", "path": folder}) as backend:
-        book = models.LogBook("moves")
-        engine = engines.load(house_move(), store={"helpers": 2}, book=book, backend=backend)
-        try:
-            engine.run()
-        except KeyboardInterrupt:
-            print("  everything stops")
-
-
-def second_day(folder: str) -> None:
-    with backends.backend({"connection": "dir", "path": folder}) as backend:
-        with contextlib.closing(backend.get_connection()) as connection:
-            [book] = connection.get_logbooks()
-        [flow_detail] = book
-        engine = engines.load(house_move(), flow_detail=flow_detail, book=book, backend=backend)
-        engine.storage.inject({"helpers": 4})
-        engine.run()
-        print("  the move is a", engine.storage.get_flow_state())
+def day(store: str) -> None:
+    try:
+        result = run(house_move, backend=store, run_id="to Mill Lane")
+        print("  the move is a", result.state)
+    except KeyboardInterrupt:
+        print("  everything stops")
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         print("first day")
-        first_day(folder)
+        day(f"dir://{folder}")
         print("second day")
-        second_day(folder)
+        day(f"dir://{folder}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Timing: listeners that note how long flow and tasks took, and when each of them changed its state.
+"""Timing: listeners that note the durations of flow and tasks, and when each of them changed its state.
 
 `DurationListener` puts the seconds into the metadata of the record as `duration`, `EventTimeListener` the time of each
 transition as `SUCCESS-timestamp` and so on. `PrintingDurationListener` also prints them.

@@ -6,44 +6,37 @@ that `except*` sorts them by their type.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from taskflowx import engines, exceptions, task
-from taskflowx.patterns import unordered_flow
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from taskflowx import as_task, exceptions, run, unordered
 
 
+@as_task
 def fuel(level: int) -> None:
     if level < 90:
         raise ValueError(f"fuel is at {level}%")
 
 
+@as_task
 def weather(wind: int) -> None:
     if wind > 30:
         raise OSError(f"wind of {wind} knots")
 
 
+@as_task
 def crew() -> None:
     """All are on board."""
 
 
-def checks() -> unordered_flow.Flow:
-    functions: list[Callable[..., None]] = [fuel, weather, crew]
-    return unordered_flow.Flow("checks").add(*(task.FunctorTask(check, name=check.__name__) for check in functions))
-
-
 def main() -> None:
+    checks = unordered("checks", fuel, weather, crew)
     try:
-        engines.run(checks(), store={"level": 70, "wind": 45}, engine="parallel", executor="threads")
+        run(checks, {"level": 70, "wind": 45}, executor="threads")
     except exceptions.WrappedFailure as several:
         print(len(several), "checks failed")
         for failure in sorted(several, key=lambda failure: failure.exception_str):
             print(" ", failure.check(ValueError, OSError), failure.exception_str)
 
     try:
-        engines.run(checks(), store={"level": 70, "wind": 45}, engine="parallel", executor="threads")
+        run(checks, {"level": 70, "wind": 45}, executor="threads")
     except* OSError as group:
         print("wait for better weather:", group.exceptions[0])
     except* ValueError as group:

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from taskflowx import engines, task
-from taskflowx.patterns import linear_flow
+from taskflowx import Task, linear, load
 
 
-class Walk(task.Task):
+class Walk(Task):
     def execute(self) -> None:
         print("walk to", self.name)
 
 
 def main() -> None:
     places = ["the mill", "the bridge", "the inn", "the castle"]
-    engine = engines.load(linear_flow.Flow("journey").add(*map(Walk, places)))
+    engine = load(linear("journey", *map(Walk, places)))
 
     def rest_at_the_inn(state: str, details: dict[str, Any]) -> None:
         if details["task_name"] == "the inn":

@@ -1,54 +1,51 @@
-"""A switch: deciders on the links of a graph flow say which branch is taken.
+"""A switch: conditions on the links of a graph flow say which branch is taken.
 
-A decider is asked before its task would run, with the results of the linked tasks before it as `history`. When it says
-no, the task and all that comes after it is ignored.
+A condition is asked before its task would run, with the values that it takes by their names. When it says no, the task
+and all that comes after it is ignored.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
-from taskflowx import engines, task
-from taskflowx.patterns import graph_flow
+from taskflowx import as_task, graph, load
 
 
-class Read(task.Task):
-    default_provides = "kind"
-
-    def execute(self, letter: str) -> str:
-        return "bill" if "owe" in letter else "advert" if "buy" in letter else "personal"
+@as_task(provides="kind")
+def read(letter: str) -> str:
+    return "bill" if "owe" in letter else "advert" if "buy" in letter else "personal"
 
 
-class Do(task.Task):
-    def execute(self, letter: str) -> None:
-        print(f"  {self.name}: {letter}")
+@as_task
+def pay(letter: str) -> None:
+    print("  pay:", letter)
 
 
-def sorting_flow() -> graph_flow.Flow:
-    read = Read("read")
-    branches = {"bill": Do("pay"), "advert": Do("throw away"), "personal": Do("answer")}
-    flow = graph_flow.Flow("mail").add(read, *branches.values())
-    for kind, branch in branches.items():
+@as_task
+def throw_away(letter: str) -> None:
+    print("  throw away:", letter)
 
-        def is_of_kind(history: dict[str, Any], kind: str = kind) -> bool:
-            return bool(history["read"] == kind)
 
-        flow.link(read, branch, decider=is_of_kind)
-    file = Do("file the receipt")
-    flow.add(file)
-    flow.link(branches["bill"], file)
-    return flow
+@as_task
+def answer(letter: str) -> None:
+    print("  answer:", letter)
+
+
+@as_task
+def file_receipt(letter: str) -> None:
+    print("  file the receipt:", letter)
 
 
 def main() -> None:
+    flow = graph("mail", read, pay, throw_away, answer, file_receipt)
+    flow.link(read, pay, when=lambda kind: kind == "bill")
+    flow.link(read, throw_away, when=lambda kind: kind == "advert")
+    flow.link(read, answer, when=lambda kind: kind == "personal")
+    flow.link(pay, file_receipt)
+
     for letter in ("you owe us 30", "buy two, pay one", "happy birthday"):
-        engine = engines.load(sorting_flow(), store={"letter": letter})
+        engine = load(flow, {"letter": letter})
         engine.run()
-        ignored = [
-            name
-            for name in ("pay", "throw away", "answer", "file the receipt")
-            if engine.storage.get_atom_state(name) == "IGNORE"
-        ]
+        tasks = (pay, throw_away, answer, file_receipt)
+        ignored = [task.name for task in tasks if engine.storage.get_atom_state(task.name) == "IGNORE"]
         print("  ignored:", ", ".join(ignored))
 
 
@@ -58,8 +55,8 @@ if __name__ == "__main__":
 # Output:
 #     pay: you owe us 30
 #     file the receipt: you owe us 30
-#     ignored: throw away, answer
+#     ignored: throw_away, answer
 #     throw away: buy two, pay one
-#     ignored: pay, answer, file the receipt
+#     ignored: pay, answer, file_receipt
 #     answer: happy birthday
-#     ignored: pay, throw away, file the receipt
+#     ignored: pay, throw_away, file_receipt

@@ -5,26 +5,22 @@ After the run, storage has its history: each attempt, and its outcome.
 
 from __future__ import annotations
 
-from taskflowx import engines, retry, task
-from taskflowx.patterns import linear_flow
+from taskflowx import as_task, linear, load, retry
 
 ONLINE = {"three.example": "4d2f"}  # the mirrors that answer, with the checksum of what they have
 
 
-class Fetch(task.Task):
-    default_provides = "checksum"
-
-    def execute(self, mirror: str) -> str:
-        print("ask", mirror)
-        if mirror not in ONLINE:
-            raise ConnectionError(f"{mirror} does not answer")
-        return ONLINE[mirror]
+@as_task(provides="checksum")
+def fetch(mirror: str) -> str:
+    print("ask", mirror)
+    if mirror not in ONLINE:
+        raise ConnectionError(f"{mirror} does not answer")
+    return ONLINE[mirror]
 
 
 def main() -> None:
     mirrors = retry.ForEach(["one.example", "two.example", "three.example"], name="mirrors", provides="mirror")
-    flow = linear_flow.Flow("download", retry=mirrors).add(Fetch())
-    engine = engines.load(flow)
+    engine = load(linear("download", fetch, retry=mirrors))
     engine.run()
     print("got", engine.storage.fetch("checksum"), "from", engine.storage.fetch("mirror"))
 

@@ -1,4 +1,4 @@
-"""Listening: callbacks for what becomes of the flow and of each task.
+"""Listening: callbacks for the states of the flow and of each task.
 
 `engine.notifier` tells of the flow, `engine.atom_notifier` of tasks and retries. A callback is registered for one state
 or, with `*`, for all, and gets the state with details of it. It is called in the thread that runs the engine.

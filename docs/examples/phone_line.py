@@ -5,39 +5,37 @@ The retry provides the number of the attempt. Only its own flow is run again; wh
 
 from __future__ import annotations
 
-from taskflowx import engines, retry, task
-from taskflowx.patterns import linear_flow
+from taskflowx import as_task, linear, retry, run
 
 
-class Look(task.Task):
-    default_provides = "number"
-
-    def execute(self) -> str:
-        print("look the number up")
-        return "555-0147"
+@as_task(provides="number")
+def look_up() -> str:
+    print("look the number up")
+    return "555-0147"
 
 
-class PickUp(task.Task):
-    def execute(self) -> None:
-        print("  pick up")
-
-    def revert(self) -> None:
-        print("  hang up")
+@as_task
+def pick_up() -> None:
+    print("  pick up")
 
 
-class Dial(task.Task):
-    def execute(self, number: str, attempt: int) -> None:
-        print(f"  dial {number}")
-        if attempt < 3:
-            raise ConnectionError("engaged")
-        print("  hello?")
+@pick_up.revert
+def hang_up() -> None:
+    print("  hang up")
+
+
+@as_task
+def dial(number: str, tries: int) -> None:
+    print(f"  dial {number}")
+    if tries < 3:
+        raise ConnectionError("engaged")
+    print("  hello?")
 
 
 def main() -> None:
-    calling = linear_flow.Flow("calling", retry=retry.Times(3, provides="attempt")).add(PickUp(), Dial())
-    flow = linear_flow.Flow("phone").add(Look(), calling)
-    results = engines.run(flow)
-    print("it took", results["attempt"], "attempts")
+    calling = linear("calling", pick_up, dial, retry=retry.Times(3, provides="tries"))
+    results = run(linear("phone", look_up, calling))
+    print("it took", results["tries"], "attempts")
 
 
 if __name__ == "__main__":

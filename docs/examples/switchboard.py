@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import asyncio
 
-from taskflowx import engines, task
-from taskflowx.patterns import linear_flow, unordered_flow
+from taskflowx import Task, arun, linear, unordered
 
 CALLS = 1000
 all_connected = asyncio.Barrier(CALLS)
 on_the_line: set[str] = set()
 
 
-class Connect(task.Task):
+class Connect(Task):
     """Connect one caller, and hang up when the conference does not take place."""
 
     async def execute(self) -> None:
@@ -27,7 +26,7 @@ class Connect(task.Task):
         on_the_line.discard(self.name)
 
 
-class Begin(task.Task):
+class Begin(Task):
     """A plain task among the others: it runs in a thread."""
 
     def execute(self) -> None:
@@ -36,10 +35,9 @@ class Begin(task.Task):
 
 
 async def main() -> None:
-    callers = unordered_flow.Flow("callers").add(*(Connect(f"caller {number}") for number in range(CALLS)))
-    engine = engines.load(linear_flow.Flow("conference").add(callers, Begin("begin")), executor="asyncio")
+    callers = unordered("callers", *(Connect(f"caller {number}") for number in range(CALLS)))
     try:
-        await engine.arun()
+        await arun(linear("conference", callers, Begin("begin")), executor="asyncio")
     except TimeoutError as error:
         print(f"{error}: {len(on_the_line)} are left on the line")
 

@@ -6,11 +6,10 @@ reason to stay at home.
 
 from __future__ import annotations
 
-from taskflowx import engines, retry, task
-from taskflowx.patterns import linear_flow
+from taskflowx import Task, linear, load, retry
 
 
-class Book(task.Task):
+class Book(Task):
     def execute(self) -> None:
         print(f"  {self.name} booked")
 
@@ -18,15 +17,14 @@ class Book(task.Task):
         print(f"  {self.name} cancelled")
 
 
-class SoldOut(task.Task):
+class SoldOut(Task):
     def execute(self) -> None:
         raise LookupError("no tickets left")
 
 
 def travel(on_sold_out: retry.Retry) -> None:
-    evening = linear_flow.Flow("evening", retry=on_sold_out).add(Book("taxi"), SoldOut("concert"))
-    flow = linear_flow.Flow("trip").add(Book("train"), Book("hotel"), evening)
-    engine = engines.load(flow)
+    evening = linear("evening", Book("taxi"), SoldOut("concert"), retry=on_sold_out)
+    engine = load(linear("trip", Book("train"), Book("hotel"), evening))
     try:
         engine.run()
     except LookupError as error:

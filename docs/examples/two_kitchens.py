@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import threading
 from concurrent import futures
+from typing import TYPE_CHECKING
 
-from taskflowx import engines, task
-from taskflowx.patterns import unordered_flow
+from taskflowx import Task, load, unordered
+
+if TYPE_CHECKING:
+    from taskflowx.patterns import unordered_flow
 
 COOKS = 2
 
@@ -33,22 +36,22 @@ class Stove:
             self._now -= 1
 
 
-class Cook(task.Task):
+class Cook(Task):
     def execute(self, stove: Stove) -> str:
         with stove:
             return f"{self.name}, cooked by a {threading.current_thread().name.partition('_')[0]}"
 
 
 def menu(name: str, *dishes: str) -> unordered_flow.Flow:
-    return unordered_flow.Flow(name).add(*(Cook(dish, provides=dish) for dish in dishes))
+    return unordered(name, *(Cook(dish, provides=dish) for dish in dishes))
 
 
 def main() -> None:
     stove = Stove()
     with futures.ThreadPoolExecutor(COOKS, thread_name_prefix="cook") as cooks, futures.ThreadPoolExecutor() as waiters:
         kitchens = [
-            engines.load(menu("lunch", "soup", "stew"), store={"stove": stove}, engine="parallel", executor=cooks),
-            engines.load(menu("dinner", "roast", "tart"), store={"stove": stove}, engine="parallel", executor=cooks),
+            load(menu("lunch", "soup", "stew"), {"stove": stove}, executor=cooks),
+            load(menu("dinner", "roast", "tart"), {"stove": stove}, executor=cooks),
         ]
         list(waiters.map(lambda kitchen: kitchen.run(), kitchens))  # both at the same time, each from its own thread
         print("the cooks are still there:", cooks.submit(str.upper, "yes").result())

@@ -1,4 +1,4 @@
-"""Map and reduce: one function applied to many inputs, and another one that folds what comes out.
+"""Map and reduce: one function applied to many inputs, and another one that folds the results.
 
 `MapFunctorTask` and `ReduceFunctorTask` make tasks of plain functions. The pages are given by name, and so are the
 counts that lie between the two.
@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from taskflowx import engines, task
-from taskflowx.patterns import linear_flow
+from taskflowx import linear, run, task
 
 PAGES = {
     "page_1": "the cat sat on the mat",
@@ -28,11 +27,12 @@ def add_up(so_far: Counter[str], more: Counter[str]) -> Counter[str]:
 
 def main() -> None:
     counts = [f"count of {name}" for name in PAGES]
-    flow = linear_flow.Flow("words").add(
+    flow = linear(
+        "words",
         task.MapFunctorTask(count, requires=PAGES, provides=counts),
         task.ReduceFunctorTask(add_up, requires=counts, provides="total"),
     )
-    total = engines.run(flow, store=PAGES)["total"]
+    total = run(flow, PAGES)["total"]
     for word, times in sorted(total.items(), key=lambda pair: (-pair[1], pair[0])):
         print(times, word)
 

@@ -8,20 +8,24 @@ whatever the class: users' tests pass mocks.
 from __future__ import annotations
 
 import math
+import types as kinds
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NoReturn
 
+from taskflowx._util import reprs
+
 #: flags of code objects, as in `inspect`, whose import takes longer than most imports here
-CO_VARKEYWORDS, CO_COROUTINE, CO_ASYNC_GENERATOR = 0x8, 0x80, 0x200
+CO_VARKEYWORDS, CO_GENERATOR, CO_COROUTINE, CO_ASYNC_GENERATOR = 0x8, 0x20, 0x80, 0x200
 _CENTURY = 3.2e9  # seconds
-_ASYNC = CO_COROUTINE | CO_ASYNC_GENERATOR
+_ASYNC, _YIELDS = CO_COROUTINE | CO_ASYNC_GENERATOR, CO_GENERATOR | CO_ASYNC_GENERATOR
 _WORDS = {"1": True, "t": True, "true": True, "on": True, "y": True, "yes": True}
 _WORDS |= {"0": False, "f": False, "false": False, "off": False, "n": False, "no": False}
 
 
 def refuse(name: str, value: Any, accepted: str, kind: type[Exception] = TypeError) -> NoReturn:
     """Raise the error for a value that is not accepted."""
-    raise kind(f"{name} must be {accepted}, not {value!r} ({type(value)})")
+    shown = repr(value) if isinstance(value, type) else reprs.of(value)
+    raise kind(f"{name} must be {accepted}, not {shown} ({type(value)})")
 
 
 def check_type(name: str, value: Any, types: type | tuple[type, ...], accepted: str) -> None:
@@ -70,6 +74,37 @@ def to_seconds(name: str, value: Any, accepted: str, least: float) -> float:
     return min(_as_float(value), _CENTURY)
 
 
+def to_finite(name: str, value: Any, accepted: str, least: float | None = 0) -> float:
+    """Return a number as a float: no bool, NaN or infinity.
+
+    :param least: the smallest one; None for any that is more than 0
+    :raises TypeError, ValueError: when it is no such number
+    """
+    if isinstance(value, bool):
+        refuse(name, value, accepted)
+    check_number(name, value, accepted)
+    number = _as_float(value)
+    if not math.isfinite(number) or not (number > 0 if least is None else number >= least):
+        refuse(name, value, accepted, ValueError)
+    return number
+
+
+def check_keywords(name: str, given: Iterable[str], known: Collection[str]) -> None:
+    """Raise an error for a keyword that nobody knows, as Python does for a function."""
+    for keyword in given:
+        if keyword not in known:
+            hint = did_you_mean(keyword, known) or f"it takes {sorted(known)} too"
+            raise TypeError(f"{name} got an unexpected keyword argument '{keyword}'; {hint}")
+
+
+def did_you_mean(name: str, known: Collection[str]) -> str:
+    """Return a question about the name that was likely meant; '' when there is none."""
+    import difflib  # only an error needs it
+
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean '{close[0]}'?" if close else ""
+
+
 def check_iterable(name: str, value: Any, accepted: str) -> None:
     """Raise an error for a value that is not iterable, and for text, whose letters are never meant."""
     if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
@@ -108,11 +143,37 @@ def check_callable(name: str, value: Any) -> None:
         refuse(name, value, "callable", ValueError)
 
 
-def check_callback(name: str, value: Any) -> None:
-    """Raise an error for an invalid callback, such as a coroutine function: it would never be awaited."""
+def check_callback(name: str, value: Any, *, awaited: bool = False) -> None:
+    """Raise an error for an invalid callback, such as a coroutine function that would never be awaited.
+
+    :param awaited: whether what it returns is awaited, so that it may be a coroutine function
+    """
     check_callable(name, value)
+    yields = is_generator(value)
+    if yields and not is_async(value):
+        refuse(name, value, "a plain function and no generator function, of which a call runs nothing", ValueError)
+    if awaited and not yields:
+        return
     if is_async(value):
         refuse(name, value, "a plain function and no coroutine function, which nobody awaits", ValueError)
+
+
+def unawaited(what: str, coroutine: Any) -> TypeError:
+    """Return the error for a coroutine that a plain function has returned, and close it: nothing of it has run.
+
+    :param what: names the function
+    """
+    coroutine.close()
+    return TypeError(
+        f"{what} returned a coroutine: write it as an `async def`, also where it only calls one, and run it with arun "
+        "or executor='asyncio'"
+    )
+
+
+def check_hook(atom: Any, name: str, value: Any) -> None:
+    """Raise an error for a hook that has returned a coroutine where nobody awaits it."""
+    if type(value) is kinds.CoroutineType:
+        raise unawaited(f"{name} of task '{atom.name}'", value)
 
 
 def is_async(function: Any) -> bool:
@@ -124,6 +185,17 @@ def is_async(function: Any) -> bool:
 
     parts = (function, getattr(type(function), "__call__", None))  # noqa: B004 - it runs on a call of an object
     return any(inspect.iscoroutinefunction(part) or inspect.isasyncgenfunction(part) for part in parts)
+
+
+def is_generator(function: Any) -> bool:
+    """Tell whether a call of it only returns a generator, an asynchronous one too, which has not started."""
+    code = getattr(function, "__code__", None)
+    if code is not None:
+        return bool(code.co_flags & _YIELDS)
+    import inspect  # as above
+
+    parts = (function, getattr(type(function), "__call__", None))  # noqa: B004 - it runs on a call of an object
+    return any(inspect.isgeneratorfunction(part) or inspect.isasyncgenfunction(part) for part in parts)
 
 
 def to_bool(name: str, value: Any) -> bool:

@@ -11,16 +11,19 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import contextvars
+import functools
+import threading
+from collections.abc import AsyncGenerator, Callable, Generator
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import states
+from taskflowx.executors import callbacks
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Generator
-
-    from taskflowx.engines.engine import ActionEngine
     from taskflowx.engines.life import Work
+    from taskflowx.engines.scheduler import Scheduler
 
 _END = object()
 
@@ -54,14 +57,20 @@ class Awaited:
         """Have nothing of the run stay behind; may be called again."""
         self._steps.close()
 
+    async def settle(self) -> None:
+        """Wait for what the steps have left behind, when they have come to their end."""
+
     async def to_the_end(self) -> str:
         """Take all steps; returns the state of the flow."""
         final = ""
         try:
             try:
                 self.begin()
-                while (state := await self.advance(None)) is not _END:
-                    final = state
+                try:
+                    while (state := await self.advance(None)) is not _END:
+                        final = state
+                finally:
+                    await self.settle()
             finally:
                 self.end()
         finally:
@@ -76,13 +85,16 @@ class Awaited:
             try:
                 self.begin()
                 sent = None
-                while (state := await self.advance(sent)) is not _END:
-                    sent = None
-                    if self.left_by is None:
-                        try:
-                            sent = yield state
-                        except BaseException as error:
-                            self.leave(error)
+                try:
+                    while (state := await self.advance(sent)) is not _END:
+                        sent = None
+                        if self.left_by is None:
+                            try:
+                                sent = yield state
+                            except BaseException as error:
+                                self.leave(error)
+                finally:
+                    await self.settle()
             finally:
                 self.end()
         finally:
@@ -94,14 +106,19 @@ class Awaited:
 class InALoop(Awaited):
     """Takes the steps in the loop that runs; before one that would wait for a call, awaits that there is one.
 
+    :param seconds_to_wait: tells after how many seconds without a completion the run has something to do
     :param executor: the engine's, which runs calls in this loop
     """
 
-    def __init__(self, engine: ActionEngine, work: Work, steps: Generator[str, Any, None], executor: Any) -> None:
+    def __init__(
+        self, seconds_to_wait: Callable[[], float | None], work: Work, steps: Generator[str, Any, None], executor: Any
+    ) -> None:
         super().__init__(work, steps)
-        self._engine = engine
+        self._seconds_to_wait = seconds_to_wait
         self._executor = executor
         self._waits = self._begun = False
+        #: whether nothing can be awaited any more, as the coroutine is closed
+        self._closed = False
 
     def begin(self) -> None:
         """Have the executor use the loop of the caller."""
@@ -116,20 +133,37 @@ class InALoop(Awaited):
         finally:
             if self._begun:
                 self._executor.use(None)
+                if self._closed and self._executor.subscribed is not None:
+                    self._executor.subscribed.drop()
 
     async def advance(self, sent: Any) -> Any:
         """Take a step."""
         if self._waits:
             self._waits = False
             try:
-                await self._executor.filled(self._engine.seconds_to_wait())
+                await self._executor.filled(self._seconds_to_wait())
             except BaseException as error:
                 self.leave(error)
                 if isinstance(error, GeneratorExit):
+                    self._closed = True
                     raise
         state = _advance(self._steps, sent, self.left_by)
         self._waits = state == states.WAITING
         return state
+
+    async def settle(self) -> None:
+        """Wait for the callbacks of subscribers; not for long when the run was left, or is left now."""
+        subscribed = self._executor.subscribed
+        if subscribed is None or self._closed:
+            return
+        try:
+            await subscribed.ended(None if self.left_by is None else callbacks.SECONDS)
+        except BaseException as error:
+            self.left_by = self.left_by or error
+            subscribed.drop()
+            if isinstance(error, GeneratorExit):
+                raise
+            await subscribed.ended(callbacks.SECONDS)
 
     def leave(self, error: BaseException) -> None:
         """Stop the run, which also fills the mailbox, so that the next step does not wait."""
@@ -138,30 +172,45 @@ class InALoop(Awaited):
 
 
 class InAThread(Awaited):
-    """Takes the steps in a thread of their own, in the context of the caller."""
+    """Takes the steps in a thread beside the loop, in the context of the caller; waits for a moment without one."""
 
     def __init__(self, work: Work, steps: Generator[str, Any, None]) -> None:
         super().__init__(work, steps)
         self._context = contextvars.copy_context()
-        self._pool = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="taskflowx-engine")
-        self._ended = False
+        #: the thread; None until there is a step to take
+        self._pool: concurrent.futures.ThreadPoolExecutor | None = None
+        self._ended = self._waits = False
 
     def end(self) -> None:
         """Let the thread end, with the run."""
         pool = self._pool
         if not self._ended:  # nothing goes on when an interrupt has come beside all that
             self._work.stop()
+            pool = self._thread()
             pool.submit(self._context.run, self._steps.close)
             self._ended = True
-        try:
+        if pool is not None:
+            try:
+                pool.shutdown()
+            finally:
+                pool.shutdown()  # an interrupt may have come while that waited
+
+    def _thread(self) -> concurrent.futures.ThreadPoolExecutor:
+        if self._pool is None:
+            self._pool = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="taskflowx-engine")
+        return self._pool
+
+    def _end_thread(self) -> None:
+        pool, self._pool = self._pool, None
+        if pool is not None:
             pool.shutdown()
-        finally:
-            pool.shutdown()  # an interrupt may have come while that waited
 
     async def advance(self, sent: Any) -> Any:
         """Take a step."""
+        if self._waits and (running := self._work.scheduler).rests:
+            await self._rest(running)
         take = self._context.run
-        future = asyncio.get_running_loop().run_in_executor(self._pool, take, _advance, self._steps, sent)
+        future = asyncio.get_running_loop().run_in_executor(self._thread(), take, self._step, sent)
         while not future.done():
             try:
                 await asyncio.wait([future])
@@ -171,12 +220,47 @@ class InAThread(Awaited):
                     raise
         try:
             state = future.result()
-            self._ended = state is _END
+            self._ended, self._waits = state is _END, state == states.WAITING
             return state
         except BaseException as error:
             if self.left_by is None:
                 raise
             raise self.left_by from error
+
+    def _step(self, sent: Any) -> Any:
+        self._work.thread = threading.get_ident()  # it may be another one than that of the step before
+        return _advance(self._steps, sent)
+
+    async def _rest(self, running: Scheduler) -> None:
+        """Wait here for a moment that is not near, and have no thread meanwhile."""
+        loop = asyncio.get_running_loop()
+        roused = loop.create_future()
+        running.shared.rouse = functools.partial(_rouse, loop, roused)
+        timer = None
+        try:
+            if running.rests and (seconds := running.seconds_to_wait()) != 0:  # it has not been stopped just now
+                self._end_thread()
+                if seconds is not None:
+                    timer = loop.call_later(seconds, _settle, roused)
+                await roused
+        except BaseException as error:
+            self.leave(error)
+            if isinstance(error, GeneratorExit):
+                raise
+        finally:
+            running.shared.rouse = None
+            if timer is not None:
+                timer.cancel()
+
+
+def _rouse(loop: asyncio.AbstractEventLoop, roused: asyncio.Future[None]) -> None:
+    with contextlib.suppress(RuntimeError):  # it is closed: nobody waits
+        loop.call_soon_threadsafe(_settle, roused)
+
+
+def _settle(roused: asyncio.Future[None]) -> None:
+    if not roused.done():
+        roused.set_result(None)
 
 
 def _advance(steps: Generator[str, Any, None], sent: Any, left_by: BaseException | None = None) -> Any:

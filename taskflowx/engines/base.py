@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Self
 
 from taskflowx import states, task
-from taskflowx._util import logs
+from taskflowx._util import logs, reprs
 from taskflowx.types import notifier as notifiers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from types import TracebackType
 
+    from taskflowx.flow import Member
+    from taskflowx.persistence.base import Backend
+    from taskflowx.persistence.figures import Metrics
+    from taskflowx.persistence.history import Entry
     from taskflowx.persistence.models import FlowDetail
+    from taskflowx.pictures.picture import Picture
     from taskflowx.storage import Storage
 
 
@@ -19,18 +25,7 @@ LOG = logs.calm(__name__)
 
 #: the events of flows and atoms, together: listeners register for the same states on both notifiers
 _EVENTS = (
-    states.FAILURE,
-    states.IGNORE,
-    states.PENDING,
-    states.RESUMING,
-    states.RETRYING,
-    states.REVERTED,
-    states.REVERTING,
-    states.REVERT_FAILURE,
-    states.RUNNING,
-    states.SUCCESS,
-    states.SUSPENDED,
-    states.SUSPENDING,
+    *sorted({*states.ATOM_STATES, *states.FLOW_STATES}),
     task.EVENT_UPDATE_PROGRESS,
     notifiers.Notifier.ANY,
 )
@@ -66,28 +61,33 @@ class Engine:
     :param options: the options of the engine, by name
     """
 
-    def __init__(self, flow: Any, flow_detail: FlowDetail, backend: Any, options: dict[str, Any] | None) -> None:
+    #: the store, where the engine was made with the name of one; `close` closes it
+    owned_backend: Backend | None = None
+
+    def __init__(
+        self, flow: Member, flow_detail: FlowDetail, backend: Backend | None, options: Mapping[str, Any] | None
+    ) -> None:
         self._flow = flow
         self._flow_detail = flow_detail
         self._backend = backend
-        self._options = dict(options or {})
-        self._notifier: notifiers.Notifier = StateNotifier()
-        self._atom_notifier: notifiers.Notifier = StateNotifier()
+        #: the options that this engine was made with
+        self.options = dict(options or {})
+        #: gets the transitions of the flow, in the thread that runs the engine
+        self.notifier: notifiers.Notifier = StateNotifier()
+        #: gets the transitions of the atoms, in the thread that runs the engine
+        self.atom_notifier: notifiers.Notifier = StateNotifier()
 
-    @property
-    def notifier(self) -> notifiers.Notifier:
-        """Gets the transitions of the flow, in the thread that runs the engine."""
-        return self._notifier
-
-    @property
-    def atom_notifier(self) -> notifiers.Notifier:
-        """Gets the transitions of the atoms, in the thread that runs the engine."""
-        return self._atom_notifier
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The options that this engine was made with."""
-        return self._options
+    @reprs.one_line
+    def __repr__(self) -> str:
+        record = self.storage.record
+        atoms = reprs.counted(one.state for one in record.rows if one is not None)
+        preparation = getattr(self, "preparation", None)
+        if preparation is not None and preparation.plan is None:
+            atoms = "not compiled yet"
+        state = self._flow_detail.state or states.PENDING
+        executor = getattr(self, "_executor", None)
+        where = "" if executor is None else f"; {executor.called}"
+        return f"{type(self).__name__} {self._flow_detail.name!r} {state}: {atoms}{where}"
 
     @property
     def storage(self) -> Storage:
@@ -98,6 +98,32 @@ class Engine:
     def statistics(self) -> dict[str, Any]:
         """Numbers about the run so far."""
         raise NotImplementedError
+
+    def history(self) -> list[Entry]:
+        """Return the transitions of the flow and its atoms so far, in their order; may be called from any thread.
+
+        There are some where the option `history` is true; see `taskflowx.persistence.history.Entry`.
+        """
+        return self.storage.history()
+
+    @property
+    def metrics(self) -> Metrics:
+        """The figures of the run so far, as far as its history has them; may be asked for in any thread."""
+        raise NotImplementedError
+
+    def picture(self, fold: int = 300, direction: str = "down") -> Picture:
+        """Return a picture of the flow and of its run so far; may be called from any thread.
+
+        :param fold: the number of atoms beyond which nested flows are folded, each into one box
+        :param direction: where links go: 'down' or 'right'
+        """
+        from taskflowx.engines import looks  # who draws nothing does without it
+
+        return looks.picture_of(self._flow, self._flow_detail, self.storage, fold, direction)
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """Return what a notebook shows."""
+        return self.picture()._repr_mimebundle_()
 
     def compile(self) -> None:
         """Turn the flow into what the engine runs; done once."""
@@ -122,3 +148,25 @@ class Engine:
     def suspend(self) -> None:
         """Let what runs finish, start nothing new, and leave the flow so that it can be run on."""
         raise NotImplementedError
+
+    def close(self) -> None:
+        """Close the store, if the engine was made with the name of one; may be repeated, and the engine can run on."""
+        store, self.owned_backend = self.owned_backend, None
+        if store is not None:
+            store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()

@@ -5,8 +5,9 @@ arguments (`calling`), so that a call costs one attribute read an argument and n
 foresee (a provider that was ignored or has no such part in its result, a value that was injected since) goes through
 the one search of storage.
 
-Two required arguments need nobody who provides them: `attempt` and `idempotency_key` tell a call which one of its kind
-it is. They are looked up like all others, and last of all, so a value of that name goes before them.
+Some required arguments need nobody who provides them: `attempt` and `idempotency_key` tell a call which one of its kind
+it is. So does `transaction`, in which a task writes rows of its own, see `joint`. They are looked up like all others,
+and last of all, so a value of that name goes before them.
 
 Invariant: `sources` holds, for each argument, what comes first in the lookup order; it is used only while no name has
 been injected since it was made.
@@ -14,11 +15,11 @@ been injected since it was made.
 
 from __future__ import annotations
 
-import functools
 import itertools
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Self
 
-from taskflowx import exceptions, retry, states
+from taskflowx import deciders, exceptions, retry, states
 from taskflowx.atom import REVERT_FLOW_FAILURES, REVERT_RESULT
 from taskflowx.engines import calling, plan as plans
 from taskflowx.engines.calling import BOUND, EXECUTES, NO_CALLER, TAKES_FAILURES, TAKES_RESULT
@@ -27,9 +28,6 @@ from taskflowx.record import metadata
 from taskflowx.signature import Wiring, inspect_parameters
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
-    from typing import Self
-
     from taskflowx.engines.plan import Plan
     from taskflowx.record.lookup import Source
     from taskflowx.storage import Storage
@@ -37,6 +35,15 @@ if TYPE_CHECKING:
 
     #: for each argument, what has the value
     Sources = tuple[Any, ...]
+
+
+#: the argument that takes the transaction in which the success of the call is recorded
+TRANSACTION = "transaction"
+
+
+def _had_value(source: Source) -> bool:
+    """Tell whether a source has a value that was let go of: a default does not take its place."""
+    return bool(source[0].state == states.SUCCESS and metadata.is_let_go(source[0]))
 
 
 class _LastResult:
@@ -64,6 +71,10 @@ class _LastResult:
         return self._detail.last_results
 
 
+#: required arguments that the engine itself provides, where nobody else does
+CALL_FACTS = ("attempt", "idempotency_key")
+
+
 class _Facts:
     """What a call can know about itself, in the shape of a detail that has succeeded.
 
@@ -76,7 +87,7 @@ class _Facts:
 
     __slots__ = ("_counted", "_detail")
     state = states.SUCCESS
-    NAMES = ("attempt", "idempotency_key")
+    NAMES = (*CALL_FACTS, TRANSACTION)
 
     def __init__(self, detail: Any, counted: str) -> None:
         self._detail = detail
@@ -91,6 +102,8 @@ class _Facts:
         return self
 
     def __getitem__(self, name: str) -> Any:
+        if name == TRANSACTION:
+            return None  # it is given to the call when it is made
         meta = self._detail.own_meta or {}
         if name == "attempt":
             return meta.get(self._counted, 1)
@@ -128,8 +141,17 @@ class Binder:
         self.incomplete: list[int] = []
         #: the atoms that take facts about their calls, so that these are to be counted
         self.counted: set[int] = set()
-        #: the count of injected names that the bindings know of
-        self.epoch = -1
+        #: atom -> verb -> the argument that takes the transaction of its step
+        self.joint: dict[int, dict[str, str]] = {}
+        #: that of the injected names that the bindings know, as of `Lookup.bindings_version`
+        self.version = -1
+        #: whether a name may have several sources; known only where somebody takes arguments
+        self.may_clash = False
+
+    @property
+    def providers(self) -> dict[str, int | list[int]]:
+        """Name -> index of the only provider, or the sorted list of several."""
+        return self._scope.providers
 
     def prepare(self) -> None:  # noqa: C901 - one pass over all atoms, and it counts what each of them costs
         """Work out all bindings."""
@@ -145,16 +167,26 @@ class Binder:
         caller = calling.caller
         last_args: tuple[str, ...] = ()
         last_keys: tuple[Any, ...] = ()
-        called = None
+        called = unfed = None
+        takes = 0
         for i, atom in enumerate(self._plan.atoms):
             if atom is None:
                 continue
-            _, forward, backward, takes_result, takes_failures, _ = atom._tfx_signature
+            signature = atom._tfx_signature
+            if signature is unfed:  # takes no arguments, as the one before: most atoms of a class share a signature
+                undo_takes[i] = takes
+                continue
+            _, forward, backward, takes_result, takes_failures, _ = signature
             takes = undo_takes[i] = takes_result * TAKES_RESULT + takes_failures * TAKES_FAILURES
             if not (forward.args or backward.args):
+                unfed = signature
                 continue
+            unfed = None
             if whole is None:
-                whole = self._whole_providers(injected)
+                # The index of who provides a name as its whole result; -1 where there is another source of it, too.
+                whole = {} if injected is None else self._scope.whole()
+                self.may_clash = bool(whole) and (self._scope.several or not whole.keys().isdisjoint(injected or ()))
+                whole.update(dict.fromkeys(injected or (), -1))
             args, keys, found = self._bind(i, forward, whole, injected)
             if args:
                 if args != last_args or keys != last_keys:  # most are called as the one before
@@ -166,7 +198,12 @@ class Binder:
             elif backward.needed:
                 incomplete.append(i)
             if backward.args:
-                if backward.names != forward.names or backward.args != forward.args or i in self.counted:
+                if (
+                    backward.names != forward.names
+                    or backward.args != forward.args
+                    or i in self.counted
+                    or i in self.joint
+                ):
                     args, keys, found = self._bind(i, backward, whole, injected)
                 if len(found) < backward.needed:
                     undo_callers[i] = NO_CALLER
@@ -176,10 +213,16 @@ class Binder:
                     undo_takes[i] += BOUND
         self.callers, self.undo_callers = callers, undo_callers
         self.sources, self.undo_sources, self.undo_takes = sources, undo_sources, undo_takes
-        self.incomplete = incomplete
-        self.epoch = self._lookup.injections
+        self.incomplete = sorted({*incomplete, *self._plan.whens}) if self._plan.whens else incomplete
+        self.counted.update(self._plan.unknown)
+        self.version = self._lookup.bindings_version
 
-    def look_anew_for(self, gone: Callable[[Any], bool]) -> None:
+    def look_again(self, atoms: Iterable[int]) -> None:
+        """Have the arguments of these executes be looked for when they are needed."""
+        for i in atoms:
+            self.callers[i] = NO_CALLER
+
+    def look_again_for(self, gone: Callable[[Any], bool]) -> None:
         """Have arguments be looked for when they are needed, where a source of theirs has nothing any more.
 
         :param gone: tells that of a source
@@ -189,23 +232,12 @@ class Binder:
                 if any(map(gone, found)):
                     callers[i] = NO_CALLER
 
-    def _whole_providers(self, injected: Collection[str] | None) -> dict[str, int]:
-        """Return the index of who provides a name as its whole result; -1 where there is another source of it, too.
-
-        :param injected: the injected names, or None when some are injected into single atoms
-        """
-        if injected is None:
-            return {}
-        whole = self._scope.whole()
-        whole.update(dict.fromkeys(injected, -1))
-        return whole
-
     def _bind(
         self, i: int, wiring: Wiring, whole: dict[str, int], injected: Collection[str] | None
     ) -> tuple[tuple[str, ...], tuple[Any, ...], Sources]:
         """Find the first source of each argument; returns the arguments, the keys in their sources, and these.
 
-        :param whole: what `_whole_providers` gave
+        :param whole: see `prepare`
         :param injected: the injected names, or None when some are injected into single atoms
         """
         before, given = self._plan.pred[i], self._given
@@ -216,7 +248,7 @@ class Binder:
             if p not in before and not self._is_in_row(p, i):
                 return self._search_sources(i, wiring, injected)
             found.append(given[p])
-        return wiring.args, _whole_keys(len(found)), tuple(found)
+        return wiring.args, (None,) * len(found), tuple(found)
 
     def _is_in_row(self, p: int, i: int) -> bool:
         home = self._plan.flow_of
@@ -244,7 +276,11 @@ class Binder:
                 if name not in _Facts.NAMES:
                     break
                 found.append((arg, name, self._facts(i, wiring)))
-                self.counted.add(i)
+                if name == TRANSACTION:
+                    verb = states.EXECUTE if wiring is atoms[i]._tfx_signature.execute else states.REVERT
+                    self.joint.setdefault(i, {})[verb] = arg
+                else:
+                    self.counted.add(i)
         args, keys, sources = zip(*found, strict=True) if found else (_NOTHING,) * 3
         return args, keys, sources
 
@@ -252,6 +288,22 @@ class Binder:
         """Return what a call of atom `i` can know about itself."""
         executes = wiring is self._plan.atoms[i]._tfx_signature.execute
         return _Facts(self._details[i], metadata.ATTEMPT if executes else metadata.REVERT_ATTEMPT)
+
+    def seen_values(self, i: int, required: tuple[str, ...], optional: tuple[str, ...]) -> dict[str, Any]:
+        """Return the values that atom `i` sees under names; a decider before it takes them.
+
+        :param optional: names that are left out where they have no value
+        :raises NotFound: when another one has none
+        """
+        found = {}
+        for name in (*required, *optional):
+            try:
+                found[name] = self._lookup.find(name, self._candidates(i, name))
+            except exceptions.NotFound as error:
+                if name in required:
+                    msg = f"when= of a link to '{self._plan.atoms[i].name}' has no value for '{name}': {error}"
+                    raise exceptions.NotFound(msg) from None
+        return found
 
     def missing(self, i: int) -> list[tuple[str, list[tuple[str, str]]]]:
         """Return, for each method that lacks something, its name and (argument, stored name) pairs."""
@@ -266,7 +318,23 @@ class Binder:
             ]
             if pairs:
                 lacking.append((method, pairs))
+        for vote in self._plan.votes.get(i, ()):
+            wanted = vote.decider.required if isinstance(vote.decider, deciders.When) else ()
+            pairs = [(name, name) for name in wanted if next(self._candidates(i, name), None) is None]
+            if pairs:
+                lacking.append(("when= of a link before it", pairs))
         return lacking
+
+    def not_kept(self, i: int, again: Collection[str]) -> Iterator[str]:
+        """Iterate over the names of the atoms of which atom `i` would take a result that was not kept.
+
+        :param again: the names of the atoms that run again before it
+        """
+        for name in self._plan.atoms[i]._tfx_signature.execute.names:
+            found = (detail for detail, _ in self._candidates(i, name) if detail.state != states.IGNORE)
+            first = next(found, None)
+            if first is not None and metadata.is_let_go(first) and first.name not in again:
+                yield first.name
 
     def hint(self, i: int, arg: str, name: str) -> str:
         """Say what may help when atom `i` lacks a name, or nothing."""
@@ -281,6 +349,22 @@ class Binder:
         for match in difflib.get_close_matches(name, candidates, n=1):
             return f"'{atoms[i].name}' takes '{name}' for its argument '{arg}': did you mean '{match}'?"
         return "" if arg == name else f"'{atoms[i].name}' takes '{name}' for its argument '{arg}'"
+
+    def help(self, i: int, arg: str, name: str) -> list[str]:
+        """Return what to do when atom `i` lacks a name, line by line."""
+        atom, given = self._plan.atoms[i], f"pass store={{'{name}': ...}}"
+        kind = "retry" if isinstance(atom, retry.Retry) else "task"
+        hint = [line] if (line := self.hint(i, arg, name)) else []
+        if self._scope.providers.get(name) == i:
+            remedy = f"have it take another name, by rebind={{'{arg}': 'other'}}, and pass store={{'other': ...}}"
+            return [f"{kind} '{atom.name}' provides '{name}' itself, and nobody does before it: {remedy}"]
+        if name in self._scope.providers:
+            return [
+                *hint,
+                f"put it before {kind} '{atom.name}', in a linear flow or by a link in a graph flow; or {given}",
+            ]
+        remedy = f"{given}, or add a task with provides='{name}' before it"
+        return [f"nobody provides '{name}' for {kind} '{atom.name}': {remedy}", *hint]
 
     def seen_by(self, atom_name: str) -> Iterator[list[str]]:
         """Iterate over rows of names of the atoms that an atom sees, nearest first."""
@@ -305,7 +389,7 @@ class Binder:
             try:
                 arguments[arg] = self._lookup.find(name, sources)
             except exceptions.NotFound as error:
-                if position < wiring.needed:
+                if position < wiring.needed or any(map(_had_value, self._candidates(i, name))):
                     msg = f"Atom '{self._plan.atoms[i].name}' has no value for its argument '{arg}': {error}"
                     raise exceptions.NotFound(msg) from None
         return arguments
@@ -323,7 +407,7 @@ class Binder:
 
     def _fill(self, i: int, caller: calling.Caller | None, sources: Sources, wiring: Wiring) -> dict[str, Any]:
         """Return the arguments of one method, from its binding if all of that has values."""
-        if self.epoch == self._lookup.injections:
+        if self.version == self._lookup.bindings_version:
             arguments = {} if caller is None else caller.fill(sources)
             if arguments is not None:
                 return arguments
@@ -364,12 +448,6 @@ class Binder:
 
 
 _NOTHING: tuple[()] = ()
-
-
-@functools.lru_cache
-def _whole_keys(count: int) -> tuple[None, ...]:
-    """Return the keys of arguments that take whole results; the same ones for all atoms."""
-    return (None,) * count
 
 
 def _key(atom: Any, name: str) -> Any:

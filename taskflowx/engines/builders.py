@@ -10,8 +10,10 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import exceptions, flow, task
-from taskflowx._util import arguments
-from taskflowx.atom import Atom, full_name
+from taskflowx._util import arguments, reprs
+from taskflowx.atom import Atom, full_name, remedy
+from taskflowx.patterns import of_task
+from taskflowx.signature import HOOKS_ASYNC
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,34 +65,50 @@ def add_member(plan: Plan, member: Any, preds: Nodes, home: int) -> int:
 def check_member(plan: Plan, member: Any) -> None:
     """Refuse what is no task, and a task that cannot be run."""
     if not isinstance(member, task.Task):
+        cls: Any = type(member)
+        shown = reprs.of(member) if cls.__str__ is object.__str__ else member
         msg = (
-            f"Unknown object '{member}' ({type(member)}) requested to compile\n"
-            f"What can be run are tasks and flows of them; {flow.remedy(member)}"
+            f"Unknown object '{shown}' ({type(member)}) requested to compile\n"
+            f"What can be run are tasks and flows of them; {remedy(member)}"
         )
         raise TypeError(msg)
     check_methods(plan, member, ("execute", "revert"))
 
 
 def check_methods(plan: Plan, atom: Any, names: tuple[str, ...]) -> None:
-    """Refuse coroutines that nobody would await: looks at each class once, and at the functions of each task."""
+    """Refuse methods of which a call runs nothing: looks at each class once, and at the functions of each task."""
     cls = type(atom)
     if not issubclass(cls, Atom):  # a mock that passes for one
         return
-    functions = (
-        atom._tfx_functions() if issubclass(cls, task.Task) else None
-    )  # a retry runs in the thread of the engine
-    for method in functions or [getattr(cls, name) for name in names]:
-        if arguments.is_async(method) and not (
-            plan.awaits and functions is not None and atom._tfx_signature.asynchronous
-        ):
-            awaited = "nobody awaits here" if plan.awaits else "only executor='asyncio' awaits"
+    functions = atom._tfx_functions() if issubclass(cls, task.Task) else ()
+    methods = [*functions] or [getattr(cls, name) for name in names]
+    if atom._tfx_signature.asynchronous & HOOKS_ASYNC:
+        methods += [getattr(cls, hook) for hook in ("pre_execute", "post_execute", "pre_revert", "post_revert")]
+    for method in methods:
+        # What maps or folds its inputs may well make generators of them.
+        if arguments.is_generator(method) and (not functions or isinstance(atom, task.FunctorTask)):
             msg = (
-                f"Atom '{atom.name}' cannot be run: {full_name(method)} is a coroutine function, which {awaited}; "
-                "make it a plain function, which may call asyncio.run(...)"
+                f"Atom '{atom.name}' cannot be run: {full_name(method)} is a generator function, as it has a yield in "
+                "it, so a call of it runs nothing; return the values, such as a list of them"
             )
             raise exceptions.CompilationFailure(msg)
+        # A function for many inputs is called once for each of them, in the thread in which the task runs.
+        awaited = plan.awaits and (not functions or isinstance(atom, task.FunctorTask) or method not in functions)
+        if not awaited and arguments.is_async(method):
+            raise not_awaited(f"Atom '{atom.name}' cannot be run: {full_name(method)}", plan)
     if not functions:
         (plan.looked_at if issubclass(cls, task.Task) else plan.looked_at_retries).add(cls)
+
+
+def not_awaited(what: str, plan: Plan) -> exceptions.CompilationFailure:
+    """Return the error for a coroutine function where nobody awaits it.
+
+    :param what: names it
+    """
+    awaited = "nobody awaits here" if plan.awaits else "only executor='asyncio' awaits"
+    return exceptions.CompilationFailure(
+        f"{what} is a coroutine function, which {awaited}; make it a plain function, which may call asyncio.run(...)"
+    )
 
 
 class Builder:
@@ -109,6 +127,8 @@ class Builder:
         self.preds = self.entry = preds
         self.exits: Nodes = preds
         self.all = self.in_order()
+        if plan.controlled and type(opened) is not of_task.Flow:
+            self.all = of_task.expanded(self.all)
         self.members: Iterator[Any] = iter(self.all)
 
     def in_order(self) -> list[Any]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import keyword
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from taskflowx import states
@@ -69,7 +69,7 @@ class Caller:
         self._used += 1
         if self._used >= _OFTEN:
             self._used = -math.inf
-            if all(map(_can_be_written, self.args)):
+            if all(arg.isascii() and arg.isidentifier() and not keyword.iskeyword(arg) for arg in self.args):
                 self.fill, self.call = _written(self.args, self.keys, self.takes)
         arguments = {}
         try:
@@ -154,10 +154,6 @@ def call({parameters}):
 """
 
 
-def _can_be_written(arg: str) -> bool:
-    return arg.isascii() and arg.isidentifier() and not keyword.iskeyword(arg)
-
-
 def _written(args: tuple[str, ...], keys: tuple[Any, ...], takes: int) -> tuple[Any, Any]:
     """Return `fill` and `call` for some arguments, written out."""
     known: dict[str, Any] = {"UNRESOLVED": UNRESOLVED, "SUCCESS": states.SUCCESS}
@@ -173,17 +169,13 @@ def _written(args: tuple[str, ...], keys: tuple[Any, ...], takes: int) -> tuple[
             given[REVERT_FLOW_FAILURES] = "failures"
     method = states.EXECUTE if takes == EXECUTES else states.REVERT
     text = _TEMPLATE.format(
-        sources=_joined(f"source{n}" for n in range(len(args))),
+        sources=", ".join(f"source{n}" for n in range(len(args))),
         unbound=" or ".join(f"source{n}.state != SUCCESS" for n in range(len(args))),
-        items=_joined(f"{arg!r}: {read}" for arg, read in zip(args, reads, strict=True)),
+        items=", ".join(f"{arg!r}: {read}" for arg, read in zip(args, reads, strict=True)),
         parameters=parameters,
         values="; ".join(f"value{n} = {read}" for n, read in enumerate(reads)),
         method=method.lower(),
-        arguments=_joined(f"{arg}={value}" for arg, value in given.items()),
+        arguments=", ".join(f"{arg}={value}" for arg, value in given.items()),
     )
-    exec(compile(text, f"<call of {method.lower()}({_joined(args)})>", "exec"), known)  # noqa: S102 - names of arguments
+    exec(compile(text, f"<call of {method.lower()}({', '.join(args)})>", "exec"), known)  # noqa: S102 - names of arguments
     return known["fill"], known["call"]
-
-
-def _joined(parts: Iterable[str]) -> str:
-    return ", ".join(parts)

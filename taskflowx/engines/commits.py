@@ -7,7 +7,7 @@ in memory holds the details themselves, so that nothing is ever dirty there.
 from __future__ import annotations
 
 import math
-import time
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import exceptions, states
@@ -15,8 +15,6 @@ from taskflowx._util import logs
 from taskflowx.types.failure import Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from taskflowx.engines.shared import Run
 
 LOG = logs.calm(__name__)
@@ -35,7 +33,7 @@ class Commits:
     """
 
     def __init__(self, run: Run, interval: float) -> None:
-        self._writes, self._details = run.storage.writes, run.details
+        self._writes, self._details, self._clock = run.storage.writes, run.details, run.clock
         self.interval = interval
         #: indices of details that have changed since the last commit; None where the record lives in memory alone
         self.dirty: set[int] | None = self._writes.dirty if self._writes.durable else None
@@ -45,7 +43,7 @@ class Commits:
         self.unpublished: list[tuple[int, str | None, str]] = []
         #: the atom that has reported progress in place last, and how many others were dirty then
         self._reported: tuple[int, int] | None = None
-        self._committed_at = time.monotonic()
+        self._committed_at = self._clock.monotonic()
 
     def mark(self, i: int) -> None:
         """Mark the record of an atom as dirty."""
@@ -78,6 +76,11 @@ class Commits:
         elif self.progressed and self._has_passed(max(self.interval, _SECONDS_FOR_PROGRESS)):
             self.commit()
 
+    def commit_failure(self) -> None:
+        """Put what is dirty into the store as something has failed, if nothing else but the end of the run does so."""
+        if self.interval == math.inf:
+            self.commit()
+
     def commit(self) -> None:
         """Put all that is dirty into the store, as one transaction.
 
@@ -89,18 +92,18 @@ class Commits:
         if not changed:
             return
         try:
-            self._writes.commit([self._details[i] for i in changed])
+            self._writes.journal.commit([self._details[i] for i in changed])
         except exceptions.StorageFailure:
             self.dirty.update(self.progressed)
-            self._writes.lose_patience()
+            self._writes.stop_retrying()
             raise
         self.dirty.clear()
         self.progressed.clear()
         self._reported = None
-        self._committed_at = time.monotonic()
+        self._committed_at = self._clock.monotonic()
 
     def due_at(self) -> float:
-        """Return when the next commit is due, in seconds of `time.monotonic`; infinity for never."""
+        """Return when the next commit is due, a time of the clock's `monotonic`; infinity for never."""
         due = math.inf
         if self.dirty and self.interval:
             due = self._committed_at + self.interval
@@ -119,14 +122,14 @@ class Commits:
         others = () if of_call == self._reported else dirty
         self._reported = of_call
         copies = [self._details[one].copy() for one in {i, *others}]
-        self._writes.report(copies, self._due_for_progress() - time.monotonic())
+        self._writes.journal.report(copies, self._due_for_progress() - self._clock.monotonic())
 
     def _due_for_progress(self) -> float:
         return self._committed_at + max(self.interval, _SECONDS_FOR_PROGRESS)
 
     def _has_passed(self, seconds: float) -> bool:
         """Tell whether the last commit is so long ago."""
-        return time.monotonic() >= self._committed_at + seconds
+        return self._clock.monotonic() >= self._committed_at + seconds
 
     def storable(self, i: int, verb: str, outcome: Any) -> Any:
         """Return the outcome of a call, or what takes its place when the store cannot hold it."""
@@ -146,7 +149,8 @@ class Commits:
             if verb == states.EXECUTE:
                 self._writes.unstored[name] = outcome  # what it has done is to be undone by its revert
                 return Failure.from_exception(error)
-            LOG.warning("%s; it is left out of the record, as what was undone is undone", error)
+            said = self._writes.masked(str(error))
+            LOG.warning("%s; it is left out of the record, as what was undone is undone", said)
             return None
         return outcome
 

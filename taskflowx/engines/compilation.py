@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import exceptions, task
+from taskflowx._util import reprs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from taskflowx.engines.binding import Binder
     from taskflowx.engines.plan import Plan
     from taskflowx.types.graph import DiGraph
@@ -24,6 +24,10 @@ class Compilation:
 
     def __init__(self, compiled: Plan) -> None:
         self.plan = compiled
+
+    @reprs.one_line
+    def __repr__(self) -> str:
+        return f"{type(self).__name__} of {repr(self.plan)[1:-1]}"
 
     @functools.cached_property
     def execution_graph(self) -> DiGraph:
@@ -51,7 +55,7 @@ def check_picklable(compiled: Plan, dumps: Callable[[Any], bytes]) -> None:
             continue
         parts: list[Any] = [type(atom)]
         if isinstance(atom, task.Task):
-            parts += atom._tfx_functions()
+            parts += atom._tfx_parts()
         for part in parts:
             if id(part) in checked:
                 continue
@@ -77,7 +81,7 @@ def missing(compiled: Plan, binder: Binder, lacking: list[tuple[int, Any]]) -> e
         for method, pairs in lack:
             names.update(dict.fromkeys(name for _, name in pairs))
             if len(names) <= NAMED_IN_FULL or cause is None:
-                hints = [hint for arg, name in pairs if (hint := binder.hint(i, arg, name))]
+                hints = [line for arg, name in pairs for line in binder.help(i, arg, name)]
                 cause = exceptions.MissingDependencies(
                     compiled.atoms[i], sorted(name for _, name in pairs), cause, method, hint="\n".join(hints)
                 )

@@ -5,12 +5,22 @@ from __future__ import annotations
 import operator
 from typing import TYPE_CHECKING, Any
 
-from taskflowx import exceptions, flow, retry, task
+from taskflowx import controls, deciders, exceptions, flow, retry, task
 from taskflowx._util import arguments
-from taskflowx.engines.builders import Builder, LinearBuilder, UnorderedBuilder, add, check_member, check_methods
-from taskflowx.engines.graph_builder import GraphBuilder
+from taskflowx.atom import full_name
+from taskflowx.engines import policies
+from taskflowx.engines.builders import (
+    Builder,
+    LinearBuilder,
+    UnorderedBuilder,
+    add,
+    check_member,
+    check_methods,
+    not_awaited,
+)
 from taskflowx.engines.plan import GRAPH, LINEAR, UNORDERED, FlowRange, Plan
-from taskflowx.patterns import linear_flow, unordered_flow
+from taskflowx.patterns import linear_flow, of_task, unordered_flow
+from taskflowx.signature import HOOKS_WRAPPED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -21,8 +31,20 @@ _KINDS: dict[type | None, str] = {linear_flow.Flow: LINEAR, unordered_flow.Flow:
 _BUILDERS: dict[str, Callable[..., Builder]] = {
     LINEAR: LinearBuilder,
     UNORDERED: UnorderedBuilder,
-    GRAPH: GraphBuilder,
 }
+
+
+def _builder_of(kind: str) -> Callable[..., Builder]:
+    builder = _BUILDERS.get(kind)
+    if builder is None:
+        from taskflowx.engines.graph_builder import GraphBuilder  # flows of the other two patterns do without
+
+        builder = _BUILDERS[kind] = GraphBuilder
+    return builder
+
+
+#: for so many names an error says what to do
+_TOLD = 5
 
 _name = operator.attrgetter("name")
 _priority = operator.attrgetter("priority")
@@ -33,7 +55,8 @@ def compile_flow(root: Any, *, awaits: bool = False) -> Plan:
 
     :param awaits: whether it is to run where coroutines are awaited
     :raises TypeError: when something in it is neither a task nor a flow
-    :raises CompilationFailure: when a method that is to be called is a coroutine function, and nobody would await it
+    :raises CompilationFailure: when a method that is to be called is a generator function, or a coroutine function that
+        nobody would await
     :raises Duplicate: when two atoms have the same name
     :raises DependencyFailure: when a flow contains itself
     """
@@ -58,11 +81,26 @@ def compile_flow(root: Any, *, awaits: bool = False) -> Plan:
             continue
         frames.pop()
         path.discard(id(frame.flow))
-        plan.ranges[frame.home].hi = len(plan.atoms)
+        _close(plan, plan.ranges[frame.home])
         if frames:
             frames[-1].closed(plan, frame.exits)
     _finish(plan)
+    if plan.controlled:
+        _take_controls(plan)
+        policies.declare(plan)
+    for lo, hi, *_ in plan.timeouts:  # when one of these begins is to be noted
+        plan.plain[lo:hi] = [0] * (hi - lo)
     return plan
+
+
+def _close(plan: Plan, span: FlowRange) -> None:
+    """End the range of a flow."""
+    span.hi = len(plan.atoms)
+    seconds = span.flow._tfx_timeout
+    if seconds is not None:
+        first = next((i for i in range(span.lo, span.hi) if plan.atoms[i] is not None), span.hi)
+        if first < span.hi:
+            plan.timeouts.append((first, span.hi, seconds, span))
 
 
 def _finish(plan: Plan) -> None:
@@ -91,15 +129,51 @@ def _finish(plan: Plan) -> None:
         signature = atom._tfx_signature
         if signature is not last:
             outputs = signature.outputs
-            last, is_plain = signature, not outputs or (len(outputs) == 1 and outputs[0][1] is None)
+            last, whole = signature, not outputs or (len(outputs) == 1 and outputs[0][1] is None)
+            is_plain = whole and not signature.asynchronous & HOOKS_WRAPPED  # the long path looks at what hooks return
         if is_plain and isinstance(atom, task.Task):
             plain[i] = 1
     for i in plan.votes:
         plain[i] = 0
+        _look_at_deciders(plan, i)
     if len(names) != len(atoms):
         _check_names(plan)
     if ranked:
         plan.rank = [(-_priority_of(atom) if atom is not None else 0, i) for i, atom in enumerate(plan.atoms)]
+
+
+def _take_controls(plan: Plan) -> None:
+    """Take note of the tasks with settings; no short path makes the calls of those with more than limits.
+
+    :raises ValueError: when the settings of a task do not fit it
+    """
+    for i, atom in enumerate(plan.atoms):
+        settings = None if atom is None else atom._tfx_controls
+        if isinstance(settings, controls.Controls):
+            controls.check_fit(atom, settings)
+            controls.check_undoes(atom, settings)
+            if controls.concerns_calls(settings):
+                plan.controls[i] = settings
+                if settings.timeout or settings.revert_timeout:
+                    plan.times_calls = True
+                if controls.concerns_calls(settings._replace(limits=())):
+                    plan.plain[i] = 0
+
+
+def _look_at_deciders(plan: Plan, i: int) -> None:
+    """Refuse deciders that nobody would await, and note which are awaited, and which take values of others."""
+    for vote in plan.votes[i]:
+        asked = vote.decider
+        if isinstance(asked, deciders.When):
+            if asked.required:
+                plan.whens.add(i)
+            asked = asked.condition
+        if arguments.is_async(asked):
+            if not plan.awaits:
+                raise not_awaited(
+                    f"The decider before '{plan.atoms[i].name}' cannot be asked: {full_name(asked)}", plan
+                )
+            plan.awaits_before.add(i)
 
 
 def _open(plan: Plan, opened: flow.Flow, preds: Nodes, votes: tuple[Vote, ...], parent: int) -> Builder:
@@ -119,19 +193,27 @@ def _open(plan: Plan, opened: flow.Flow, preds: Nodes, votes: tuple[Vote, ...], 
     home = len(plan.ranges)
     plan.ranges.append(span)
     if opened.retry is not None:
-        if not isinstance(opened.retry, retry.Retry):
-            msg = f"The retry of flow {opened} must be a taskflowx.retry.Retry, not {opened.retry!r}"
-            raise TypeError(msg)
-        if type(opened.retry) not in plan.looked_at_retries:
-            check_methods(plan, opened.retry, ("execute", "revert", "on_failure"))
+        _check_retry(plan, opened)
         span.retry = span.controller = add(plan, opened.retry, preds, home)
+        if plan.awaits and arguments.is_async(getattr(type(opened.retry), "on_failure", None)):
+            plan.awaits_after.add(span.retry)
         if votes:
             plan.votes[span.retry] = votes
         preds, votes = (span.retry,), ()
-    frame = _BUILDERS[kind](plan, opened, preds, votes, home)
+        if type(opened) is of_task.Flow:
+            plan.around[home] = len(plan.atoms)
+    frame = _builder_of(kind)(plan, opened, preds, votes, home)
     if len(preds) > 1 and frame.starting() > 1:
         frame.enter_by((add(plan, None, preds, home),))
     return frame
+
+
+def _check_retry(plan: Plan, opened: flow.Flow) -> None:
+    if not isinstance(opened.retry, retry.Retry):
+        msg = f"The retry of flow {opened} must be a taskflowx.retry.Retry, not {opened.retry!r}"
+        raise TypeError(msg)
+    if type(opened.retry) not in plan.looked_at_retries:
+        check_methods(plan, opened.retry, ("execute", "revert", "on_failure"))
 
 
 def _check_kinds_of_names(plan: Plan) -> None:
@@ -147,13 +229,26 @@ def _priority_of(atom: Any) -> Any:
 
 
 def _check_names(plan: Plan) -> None:
-    seen: set[str] = set()
-    twice: dict[str, None] = {}
+    seen: dict[str, Any] = {}
+    twice: dict[str, str] = {}
     for atom in plan.atoms:
         if atom is not None:
             if atom.name in seen:
-                twice[atom.name] = None
-            seen.add(atom.name)
+                twice[atom.name] = _remedy(atom, seen[atom.name])
+            seen[atom.name] = atom
     if twice:
         msg = f"Atoms with duplicate names found: {sorted(twice)}"
-        raise exceptions.Duplicate(msg)
+        remedies = "\n".join(twice[name] for name in sorted(twice)[:_TOLD])
+        raise exceptions.Duplicate(f"{msg}\n{remedies}")
+
+
+def _remedy(atom: Any, other: Any) -> str:
+    """Return what to do about two atoms of one name, which may be one and the same."""
+    if atom is other:
+        return f"'{atom.name}' is one object in two places, and runs once: make a second one, with another name"
+    kinds = " and a ".join("retry" if isinstance(one, retry.Retry) else "task" for one in (other, atom))
+    who = f"a {kinds} are" if kinds.count("retry") == 1 else f"two {'tasks' if kinds[0] == 't' else 'retries'} are"
+    named = f"{type(atom).__name__}(name='other')"
+    if hasattr(atom, "named"):  # one that is made of a function
+        named = f"{atom.name}.named('other')" if atom.name.isidentifier() else "as_task(name='other')(function)"
+    return f"{who} named '{atom.name}': give one of them a name, such as {named}"

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from taskflowx import states
 from taskflowx._util import failpoints
+from taskflowx.engines import notes
 from taskflowx.engines.calling import NO_CALLER
-from taskflowx.engines.transitions import DERIVED_FAILURES, forget_part
+from taskflowx.engines.questions import Question
+from taskflowx.engines.transitions import ODD, forget_part
 from taskflowx.executors import base
 from taskflowx.types.failure import Failure
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 #: how many plain calls are got ready before they are submitted
 _PART = 512
+ODD.update((base.Interrupt, base.NotBegun))
 #: the outcome of a call in place that has raised, until it is on record, is this with the exception
 RAISED = object()
 
@@ -58,6 +61,10 @@ class Dispatch:
         if failpoints.on:
             failpoints.hit("before submit")
         self._run.got_ready = ()
+        if self._run.reports is not None:
+            self._run.reports.ask(calls)
+        if self._run.time_limits is not None:
+            self._run.time_limits.begin_all(calls)
         in_doubt, self.in_doubt = self.in_doubt, True  # until it is done, also where an interrupt comes
         self._run.in_flight += len(calls)
         self._executor.submit(calls)
@@ -72,7 +79,7 @@ class Dispatch:
         """
         run, atoms, details, plain = self._run, self._plan.atoms, self._details, self._walk.plain
         notifier, lookup = self._notifier, self._lookup
-        callers, sources, epoch = self._binder.callers, self._binder.sources, self._binder.epoch
+        callers, sources, version = self._binder.callers, self._binder.sources, self._binder.version
         execute, running = states.EXECUTE, states.RUNNING
         calls: list[base.Call] = []
         left = len(batch)
@@ -80,7 +87,7 @@ class Dispatch:
         for position, i in enumerate(batch):
             caller = callers[i]
             arguments = {} if caller is None else caller.fill(sources[i])
-            if not plain[i] or notifier._tfx_topics or arguments is None or epoch != lookup.injections:
+            if not plain[i] or notifier._tfx_topics or arguments is None or version != lookup.bindings_version:
                 left = position
                 break
             calls.append(base.Call(i, atoms[i], execute, arguments))
@@ -113,7 +120,7 @@ class Dispatch:
             or not (states.EXECUTE == call.verb == before.intention == detail.intention)
             or atom._tfx_listened is not None
             or caller is NO_CALLER
-            or binder.epoch != self._lookup.injections
+            or binder.version != self._lookup.bindings_version
         ):
             return None
         if caller is None:
@@ -159,7 +166,7 @@ class Dispatch:
         """
         run, walk, details, notifier = self._run, self._walk, self._details, self._notifier
         plain, ran, ready, chained = self._inlinable or walk.plain, walk.ran, walk.ready, self._executor.chained
-        execute, delivered = states.EXECUTE, run.delivered
+        execute, delivered, ended = states.EXECUTE, run.delivered, run.ended
         interrupt: base.Interrupt | None = None
         while delivered:
             call, outcome = delivered[0]
@@ -170,8 +177,7 @@ class Dispatch:
                     plain[i]
                     and call.verb == execute == detail.intention
                     and detail.own_meta is None
-                    and type(outcome) not in _ODD
-                    and not (DERIVED_FAILURES and type(outcome) in DERIVED_FAILURES)
+                    and type(outcome) not in ODD
                     and not notifier._tfx_topics
                 ):  # the short path of `Transitions.end`
                     detail.results = outcome
@@ -179,11 +185,16 @@ class Dispatch:
                     ran(i)
                 elif type(outcome) is base.Interrupt:
                     interrupt = interrupt or outcome
+                    notes.add_interrupted(outcome.exception, run, i, call.verb)
+                elif run.questions is not None and type(call.atom) is Question:
+                    run.questions.answered(call, outcome)
                 else:
                     self._transitions.end(i, call.verb, outcome)
                 if chained and ready and ready[-1] in chained:
                     self._note_begun(ready.pop())
                 run.in_flight -= 1
+                if ended is not None:
+                    ended.append(i if call.verb == execute else ~i)
             elif call is not None:
                 self._progress.learn(call, outcome)
             delivered.popleft()
@@ -257,7 +268,9 @@ class Dispatch:
                 self._note_begun(i)
 
     def _put_on_record(self, call: base.Call, outcome: Any) -> None:
-        """Record the outcome of a call, unless that has been done."""
+        """Record the outcome of a call, unless that has been done; answers are asked for again."""
+        if type(call.atom) is Question:
+            return
         detail = self._details[call.index]
         if call.index in self._executor.chained and detail.state in states.FRESH:
             self._note_begun(call.index)
@@ -268,6 +281,3 @@ class Dispatch:
             if call.verb == states.EXECUTE:
                 forget_part(detail)
             self._transitions.end(call.index, call.verb, outcome)
-
-
-_ODD = frozenset((Failure, base.Interrupt, base.NotBegun))

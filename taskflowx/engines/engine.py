@@ -6,30 +6,33 @@ import contextlib
 import functools
 import threading
 import time
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import exceptions, executors, states, storage
 from taskflowx._util import arguments, logs
-from taskflowx.engines import base, endings, keeping, life, scheduler, shared, walk
-from taskflowx.engines.compilation import (
-    Compilation,
-)
+from taskflowx.engines import control, endings, life, resetting, scheduler, shared, walk
+from taskflowx.engines.compilation import Compilation
 from taskflowx.engines.flow_state import FlowState
 from taskflowx.engines.options import NAMES, Options
 from taskflowx.engines.preparation import Preparation
 from taskflowx.executors import carried
+from taskflowx.record import metadata
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Generator, Iterator
-
     from taskflowx.engines import aio
+    from taskflowx.engines.events import Event
+    from taskflowx.engines.options import OnTimeout
     from taskflowx.executors.base import Executor
+    from taskflowx.flow import Member
+    from taskflowx.persistence.base import Backend
     from taskflowx.persistence.models import FlowDetail
+    from taskflowx.storage import Storage
 
 LOG = logs.calm(__name__)
 
 
-class ActionEngine(base.Engine):
+class ActionEngine(control.Controlled):
     """Runs a flow on an executor.
 
     :param options: by name; see `taskflowx.engines.options.Options`
@@ -40,23 +43,28 @@ class ActionEngine(base.Engine):
     KNOWN_OPTIONS = NAMES
     _default_executor = "serial"
 
-    def __init__(self, flow: Any, flow_detail: FlowDetail, backend: Any, options: dict[str, Any] | None) -> None:
+    def __init__(
+        self, flow: Member, flow_detail: FlowDetail, backend: Backend | None, options: Mapping[str, Any] | None
+    ) -> None:
         super().__init__(flow, flow_detail, backend, options)
-        self._settings = Options.of(self._options, self.KNOWN_OPTIONS)
-        self._options = {name: getattr(self._settings, name, value) for name, value in self._options.items()}
+        self._settings = Options.of(self.options, self.KNOWN_OPTIONS)
+        self.options = {name: getattr(self._settings, name, value) for name, value in self.options.items()}
         self._executor = self._make_executor()
+        self.notifier._tfx_awaits = self.atom_notifier._tfx_awaits = self._executor.awaits_callbacks
         self._carried = carried.by_path(self._settings.context)
-        self._storage = storage.Storage(flow_detail, backend, self._seen_by)
+        self._storage = storage.Storage(flow_detail, backend, clock=self._clock if self._settings.history else None)
         #: what has been made of the flow so far: its plan, the details of its atoms, their bindings
         self.preparation = Preparation(flow, self._storage, self._executor, self._settings)
         self._compilation: Compilation | None = None
         self._scheduler: scheduler.Scheduler | None = None
         #: that of a run which was interrupted: something may still come of its calls
         self._left: scheduler.Scheduler | None = None
-        self._state = FlowState(self, self._storage, self._notifier)
+        self._state = FlowState(self, self._storage, self.notifier)
+        self._resetting = resetting.Resetting(self.preparation, self._storage, self._state, self.atom_notifier)
         self._seconds: dict[str, float] = {}
         self._active_for = 0.0
         self._timed_out = False
+        self._cancelled: shared.Cancel | None = None
         #: for tests: puts ready atoms in the order in which they start
         self._arrange: Callable[[list[int]], None] | None = None
 
@@ -65,11 +73,8 @@ class ActionEngine(base.Engine):
         executor = self._default_executor if settings.executor is None else settings.executor
         return executors.fetch(executor, settings.max_workers, inline=settings.inline)
 
-    def _seen_by(self, atom_name: str) -> Iterator[list[str]]:
-        return self.preparation.seen_by(atom_name)
-
     @property
-    def storage(self) -> storage.Storage:
+    def storage(self) -> Storage:
         """The record of the run, by name."""
         return self._storage
 
@@ -95,6 +100,10 @@ class ActionEngine(base.Engine):
             "active_for": self._active_for,
             "seconds_per_state": {state.lower(): seconds for state, seconds in sorted(self._seconds.items())},
         }
+
+    def _is_rolled_back_to_one(self) -> bool:
+        """Tell whether the flow is being rolled back to an atom."""
+        return metadata.ROLLED_BACK_TO in (self._flow_detail.meta or ())
 
     # -- before a run ------------------------------------------------------------------------------
 
@@ -128,9 +137,11 @@ class ActionEngine(base.Engine):
             self._reset()
 
     def validate(self) -> None:
-        """Check that somebody provides everything that is required.
+        """Check that somebody provides everything that is required, and the annotations with types='warn' or 'strict'.
 
         :raises MissingDependencies: names the flow, and as its causes the atoms and what each of them lacks
+        :raises AmbiguousDependency: with results='strict', when a name has several sources
+        :raises TypeMismatch: with types='strict', when a value is annotated as another type than an atom takes
         :raises InvalidState: when the flow has not been prepared, or another thread is at work with the engine
         """
         preparation = self.preparation
@@ -174,54 +185,26 @@ class ActionEngine(base.Engine):
         self._alone("reset", self._reset, in_a_run=False)
 
     def _reset(self) -> None:
-        states.check_flow_transition(self._state.now, states.PENDING)  # before anything is forgotten
-        work = life.Interrupts()
-        moved: dict[int, str | None] = {}
-        work.defy(lambda: self._begin_anew(moved))
-        if work.not_saved is None:
-            work.defy(lambda: self._tell_of_reset(moved))
-        if work.left_by is not None:
-            raise work.left_by
+        self._resetting.reset_all(self._forget_left)
 
-    def _begin_anew(self, moved: dict[int, str | None]) -> None:
-        """Reset all atoms and the flow, in one commit; may be done again.
-
-        :param moved: gets the places of the atoms that were not PENDING, and their states before
-        """
-        preparation, writes = self.preparation, self._storage.writes
+    def _forget_left(self) -> None:
         self._left = None
-        if writes.durable:  # until they are saved: a run that follows saves them
-            writes.dirty.update(i for i, detail in enumerate(preparation.details) if detail is not None)
-        preparation.reset(moved)
-        self._state.change(states.PENDING, [*filter(None, preparation.details), *preparation.absent])
-        preparation.absent = []
-        writes.dirty.clear()
-
-    def _tell_of_reset(self, moved: dict[int, str | None]) -> None:
-        while moved:
-            i = next(iter(moved))
-            detail, old = self.preparation.details[i], moved.pop(i)
-            self._atom_notifier.notify(
-                states.PENDING,
-                {f"{detail.KIND}_name": detail.name, f"{detail.KIND}_uuid": detail.uuid, "old_state": old},
-            )
-        self._state.publish()
 
     # -- a run -------------------------------------------------------------------------------------
 
-    def run(self, timeout: float | None = None) -> None:
+    def run(self, timeout: float | None = None, *, on_timeout: OnTimeout = "suspend") -> None:
         """Run the flow to its end, or go on where it was left.
 
-        :param timeout: seconds after which nothing new starts and the flow is left SUSPENDED
+        :param timeout: seconds after which nothing new starts
+        :param on_timeout: what happens then: 'suspend' lets what runs finish and leaves the flow SUSPENDED; 'rollback'
+            stops what runs, as `cancel` does, and rolls everything back
         :raises TimeoutError: when the time is up
+        :raises Cancelled: when it was cancelled
         :raises InvalidState: when it is under way already
         :raises Exception: the failure when the flow has failed; a `WrappedFailure` for several
         """
-        final = ""
-        with contextlib.closing(self._iterate(timeout, self._new_run(), stepwise=False)) as steps:
-            for final in steps:  # noqa: B007 - the last one is the state of the flow
-                pass
-        self._raise_for(final, timeout)  # not in the generator, which would change a StopIteration
+        # not in the generator, which would change a StopIteration
+        self._raise_for(self.run_to_rest(timeout, on_timeout=on_timeout), timeout)
 
     def run_iter(self, timeout: float | None = None) -> Generator[str, Any, None]:
         """Run the flow step by step: yields what is done next, and in the end the state of the flow.
@@ -242,7 +225,12 @@ class ActionEngine(base.Engine):
                 sent = yield final
         self._raise_for(final, timeout)
 
-    async def arun(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - it suspends, as that of `run`
+    async def arun(
+        self,
+        timeout: float | None = None,  # noqa: ASYNC109 - it suspends, as that of `run`
+        *,
+        on_timeout: OnTimeout = "suspend",
+    ) -> None:
         """As `run`, awaited in an event loop.
 
         With executor='asyncio' all of the run takes place in that loop, and `async def` tasks with it; other executors
@@ -253,7 +241,7 @@ class ActionEngine(base.Engine):
         :raises TimeoutError: when the time is up
         :raises Exception: the failure when the flow has failed; a `WrappedFailure` for several
         """
-        self._raise_for(await self._awaited(timeout, stepwise=False).to_the_end(), timeout)
+        self._raise_for(await self.arun_to_rest(timeout, on_timeout=on_timeout), timeout)
 
     async def arun_iter(self, timeout: float | None = None) -> AsyncGenerator[str, Any]:  # noqa: ASYNC109 - as above
         """As `run_iter`, in an event loop: yields what is done next, and in the end the state of the flow.
@@ -271,13 +259,33 @@ class ActionEngine(base.Engine):
                 sent = yield final
         self._raise_for(final, timeout)
 
-    def _awaited(self, timeout: float | None, *, stepwise: bool) -> aio.Awaited:
+    def events(self, timeout: float | None = None) -> AsyncGenerator[Event, None]:
+        """As `arun`, as an iterator over the transitions of the flow and its atoms.
+
+        When the iterator is closed early, the flow is left SUSPENDED.
+
+        :param timeout: seconds after which nothing new starts and the flow is left SUSPENDED
+        :raises Exception: at the end, as `arun`
+        """
+        from taskflowx.engines import events
+
+        return events.events(self, timeout)
+
+    def _awaited(
+        self,
+        timeout: float | None,
+        *,
+        stepwise: bool,
+        work: life.Work | None = None,
+        on_timeout: OnTimeout = "suspend",
+    ) -> aio.Awaited:
         from taskflowx.engines import aio  # who does without coroutines does without asyncio
 
-        work = self._new_run()
+        work = work or self._new_run(on_timeout)
+        work.refuse_another(self._flow)
         steps = self._iterate(timeout, work, stepwise=stepwise)
         if self._executor.runs_async:
-            return aio.InALoop(self, work, steps, self._executor)
+            return aio.InALoop(self.seconds_to_wait, work, steps, self._executor)
         return aio.InAThread(work, steps)
 
     def seconds_to_wait(self) -> float | None:
@@ -285,41 +293,11 @@ class ActionEngine(base.Engine):
         running = self._scheduler
         return None if running is None else running.seconds_to_wait()
 
-    def rollback(self, timeout: float | None = None) -> None:
-        """Undo all that stands: what ran and has not been reverted, also outside of a part that was reverted alone.
-
-        :param timeout: seconds after which nothing new starts and the flow is left SUSPENDED, to be run on
-        :raises TimeoutError: when the time is up
-        :raises Exception: the failure when something could not be undone; a `WrappedFailure` for several
-        """
-        final = ""
-        for final in self._iterate(timeout, self._new_run(undo=True), stepwise=False):  # noqa: B007 - the last state
-            pass
-        if final != states.REVERTED:
-            self._raise_for(final, timeout)
-
-    def suspend(self) -> None:
-        """Let what runs finish, start nothing new, and leave the flow SUSPENDED; may be called from anywhere.
-
-        It counts from the moment at which a run has begun to get ready. Without a run it does nothing.
-
-        :raises InvalidState: when the flow has not been compiled, and no run is about to do that
-        """
-        work = life.current(self._flow_detail)
-        if work is not None and work.engine is self:
-            work.stop()
-        else:
-            self.preparation.compiled("suspend")
-
-    def not_undone(self) -> list[str]:
-        """Return the names of the atoms whose effects still stand: those that ran and have not been reverted.
-
-        The last ones are tasks that are on record and that the flow does not have any more.
-        """
-        return self.preparation.not_undone()
-
-    def _new_run(self, *, undo: bool = False) -> life.Work:
-        return life.Work(self, self._flow_detail, "run", undo=undo)
+    def _new_run(self, on_timeout: str = "suspend") -> life.Work:
+        arguments.check_choice("on_timeout", on_timeout, ("suspend", "rollback"))
+        work = life.Work(self, self._flow_detail, "run")
+        work.rolls_back_late = on_timeout == "rollback"
+        return work
 
     def _iterate(self, timeout: float | None, work: life.Work, *, stepwise: bool) -> Generator[str, Any, None]:
         if timeout is not None:
@@ -354,27 +332,44 @@ class ActionEngine(base.Engine):
         work.let_go()
 
     def _owned(self, timeout: float | None, work: life.Work, *, stepwise: bool) -> Generator[str, Any, None]:
-        with self._storage.writes.owned(self._settings.lease, self._settings.commit_timeout):
+        with self._storage.writes.owned(self._settings.lease, self._settings.commit_timeout, self._clock):
             try:
-                yield from self._guarded(timeout, work, stepwise=stepwise)
+                self._get_ready(work)
+                if work.first is not None:
+                    self._storage.writes.claim()  # before anything is changed: the run may be somebody else's
+                    if not work.first():
+                        yield self._state.now
+                        return
+                if not work.undoes and self._is_rolled_back_to_one():  # that was interrupted: it comes first
+                    began = self._clock.monotonic()
+                    final = yield from self._pass(timeout, work, stepwise=stepwise)
+                    if final != states.SUSPENDED or work.stopping or self._is_rolled_back_to_one():
+                        return
+                    timeout = None if timeout is None else max(timeout - (self._clock.monotonic() - began), 0.0)
+                yield from self._pass(timeout, work, stepwise=stepwise)
             except BaseException as error:
                 work.note(error)
                 raise
             finally:
                 self._leave(work)
 
-    def _guarded(self, timeout: float | None, work: life.Work, *, stepwise: bool) -> Generator[str, Any, None]:
+    def _get_ready(self, work: life.Work) -> None:
+        """Have all that a run needs, and all that an interrupted one has left, on record."""
         self.compile()
-        self.prepare()
+        (self.prepare if work.first is None else self._find_record)()
         self.validate()
-        self._take_late()
-        if not work.undo:
+        if self._left is not None:  # what has come since of the calls of an interrupted run
+            self._left.finish_late()
+            self._left = None
+        if work.first is None:
             self.preparation.refuse_to_repeat("run")
-        if not work.undo and self._state.now == states.SUCCESS == endings.final_state(self.preparation.details):
-            LOG.warning(
-                "%s has succeeded already, so nothing of it runs; reset() brings it to its beginning", self._flow
-            )
-        current = self._begin(work)
+            if self._state.now == states.SUCCESS == endings.final_state(self.preparation.details):
+                msg = "%s has succeeded already, so nothing of it runs; reset() brings it to its beginning"
+                LOG.warning(msg, self._flow)
+
+    def _pass(self, timeout: float | None, work: life.Work, *, stepwise: bool) -> Generator[str, Any, str]:
+        """Run until nothing is left to do; returns the state in which the flow is left."""
+        current = self._begin(work, timeout)
         if (yield states.RESUMING):
             current.stop()
         clock = time.monotonic
@@ -397,14 +392,21 @@ class ActionEngine(base.Engine):
         finally:
             steps.close()
         spent[step] = spent.get(step, 0.0) + clock() - before
-        self._timed_out = current.shared.timed_out
-        yield self._conclude(current)
-
-    def _take_late(self) -> None:
-        """Put on record the outcomes of the calls of an interrupted run since it was left."""
-        if self._left is not None:
-            self._left.finish_late()
-            self._left = None
+        self._timed_out, self._cancelled = current.shared.timed_out, current.shared.cancelled
+        final = states.SUSPENDED
+        if current.shared.stopping and current.unfinished:
+            self._state.move(states.SUSPENDING)
+        elif current.shared.only_undoes and self._undoing().is_complete():
+            self._undoing().complete()
+            self._state.move(states.SUSPENDING)
+        elif asked := current.asked:
+            LOG.warning("%s is SUSPENDED: %s", self._flow, endings.way_out(asked))
+            self._state.move(states.SUSPENDING)
+        else:
+            final = endings.final_state(self.preparation.details)
+        self._state.move(final)
+        yield final
+        return final
 
     def _leave(self, work: life.Work) -> None:
         """Bring a run to rest, whatever it has come to: its calls on record, and the flow in no state of a run."""
@@ -419,32 +421,32 @@ class ActionEngine(base.Engine):
             self._left = running
         if not isinstance(work.left_by, exceptions.OwnershipFailure):  # then it is somebody else's
             if work.not_saved is not None:
-                self._storage.writes.lose_patience()
+                self._storage.writes.stop_retrying()
             for state in (states.SUSPENDING, states.SUSPENDED):  # of a flow that has ended this saves the end at most
                 try:
                     if state == states.SUSPENDED or self._state.now == states.RUNNING:
                         self._state.move(state)
                 except exceptions.StorageFailure as error:
                     work.note(error)
-                    self._storage.writes.lose_patience()
+                    self._storage.writes.stop_retrying()
+        self._executor.end_run(left=work.left_by is not None)
         work.at_rest = True
 
     def _raise_for(self, final: str, timeout: float | None) -> None:
         """Raise what the caller of a run that has ended in this state is to see."""
+        if final != states.SUCCESS:
+            endings.raise_if_cancelled(self._flow, self.preparation, self._storage.flow_meta, self._cancelled)
         if final == states.SUSPENDED and self._timed_out:
             msg = f"{self._flow} was not finished after {timeout} seconds; it is suspended and can be run on"
             raise TimeoutError(msg)
-        if final not in self.NO_RERAISING_STATES:
-            endings.raise_failures(self._flow, self._storage, final, self.not_undone())
+        asked_for = final == states.REVERTED and metadata.ROLLED_BACK in self._storage.flow_meta
+        if not asked_for and final not in self.NO_RERAISING_STATES:
+            endings.raise_failures(self._flow, self.preparation, final)
 
-    def _begin(self, work: life.Work) -> scheduler.Scheduler:
+    def _begin(self, work: life.Work, timeout: float | None) -> scheduler.Scheduler:
         """Put the flow into RUNNING, whatever state it was left in, and make the parts of one run."""
-        if work.undo:
-            for detail in filter(None, self.preparation.details):
-                detail.intention = states.REVERT
-            self._storage.save_all()
-            if self._state.now in (states.REVERTED, states.SUCCESS):
-                self._state.move(states.PENDING)
+        if work.undoes and self._state.now in (states.REVERTED, states.SUCCESS):
+            self._state.move(states.PENDING)
         if self._state.now in (states.SUSPENDING, states.RESUMING):
             self._state.move(states.SUSPENDED)
         settings, binder = self._settings, self.preparation.prepared("run")
@@ -457,35 +459,38 @@ class ActionEngine(base.Engine):
                 binder,
                 self._storage,
                 self._executor,
-                self._atom_notifier,
+                self.atom_notifier,
                 self._arrange,
+                self._clock,
             ),
             settings,
-            keeping.of(compiled, details, settings.keep_results),
+            self.preparation.keeping(),
         )
+        running.shared.only_undoes = self._is_rolled_back_to_one()
         work.scheduler = self._scheduler = running
+        if work.rolls_back_late and timeout is not None:
+            running.shared.late_error = endings.late(self._flow, timeout)
+        if work.cancelled is not None:
+            running.cancel(work.cancelled)
         if work.stopping:  # after others can find it: a `suspend` that comes now stops it itself
             running.stop()
         if not self._state.move(states.RUNNING):
             self._storage.writes.claim()  # a record that says RUNNING already may be that of somebody else's run
         return running
 
-    def _conclude(self, current: scheduler.Scheduler) -> str:
-        """Work out how the run has ended, and move the flow there."""
-        if current.shared.stopping and current.unfinished:
-            self._state.move(states.SUSPENDING)
-            self._state.move(states.SUSPENDED)
-            return states.SUSPENDED
-        final = endings.final_state(self.preparation.details)
-        self._state.move(final)
-        return final
-
 
 class SerialActionEngine(ActionEngine):
     """Runs everything in the thread that calls `run`."""
 
     def _make_executor(self) -> Executor:
-        super()._make_executor()  # a good one is left aside, as callers configure engine and executor apart
+        given = super()._make_executor()  # a good one is left aside, as callers configure engine and executor apart
+        if not given.serial:
+            LOG.warning(
+                "engine='serial' runs %s in the thread that calls run(), and leaves executor=%r aside; without engine= "
+                "it is used",
+                self._flow,
+                self._settings.executor,
+            )
         return executors.fetch("serial")
 
 

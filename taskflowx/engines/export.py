@@ -5,10 +5,11 @@ Nothing in a run uses them; they are made when somebody asks for them, and netwo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from taskflowx import flow
+from taskflowx import controls, flow
+from taskflowx.patterns import of_task
 from taskflowx.types import graph as graphs, tree
 
 TASK, RETRY, FLOW, FLOW_END = "task", "retry", "flow", "flow_end"
@@ -40,7 +41,9 @@ def to_digraph(root: Any) -> graphs.DiGraph:
     of the links that they come from. Nodes come depth first, the retry and the end of a flow after its members.
     """
     graph = graphs.DiGraph(name=str(getattr(root, "name", root)))
-    ends: dict[flow.Flow, FlowEnd] = {}
+    ends: dict[Any, FlowEnd] = {}
+    known: dict[Any, flow.Flow] = {}
+    [root] = _inside([root], known)
     pending: list[tuple[Any, str, dict[str, Any]]] = [(root, _kind_of(root), {})]
     while pending:
         item, kind, around = pending.pop()
@@ -51,13 +54,13 @@ def to_digraph(root: Any) -> graphs.DiGraph:
         if kind == FLOW:
             ends[item] = FlowEnd(item)
             inside = around if item.retry is None else {"retry": item.retry}
-            following = [(member, _kind_of(member), inside) for member in flow.members_of(item)]
+            following = [(member, _kind_of(member), inside) for member in _members_of(item, known)]
             if item.retry is not None:
                 following.append((item.retry, RETRY, around))
             pending.append((ends[item], FLOW_END, around))
             pending.extend(reversed(following))
     for nested in ends:
-        graph.add_edges_from(_edges(nested, ends))
+        graph.add_edges_from(_edges(nested, ends, known))
     return graph.freeze()
 
 
@@ -65,41 +68,68 @@ def _kind_of(member: Any) -> str:
     return FLOW if isinstance(member, flow.Flow) else TASK
 
 
+def _inside(members: Iterable[Any], known: dict[Any, flow.Flow]) -> list[Any]:
+    """Return members with the flow of each task under a controller of its own in its place.
+
+    :param known: these flows, by their tasks
+    """
+    found = []
+    for member in members:
+        if member not in known and controls.retry_of(member) is not None:
+            known[member] = of_task.around(member)
+        found.append(known.get(member, member))
+    return found
+
+
+def _members_of(nested: flow.Flow, known: dict[Any, flow.Flow]) -> list[Any]:
+    members = list(flow.members_of(nested))
+    return members if type(nested) is of_task.Flow else _inside(members, known)
+
+
 def to_tree(root: Any) -> tree.Node:
     """Return a flow, or a single task, as the tree of what is in it; a retry comes first in its flow.
 
     The metadata of each node has `kind` ('task', 'retry', 'flow'), and `noop` if it is no atom.
     """
+    known: dict[Any, flow.Flow] = {}
+    [root] = _inside([root], known)
     if not isinstance(root, flow.Flow):
         return tree.Node(root, kind=TASK)
     nodes = {root: tree.Node(root, kind=FLOW, noop=True)}
-    for nested in flow.nested_flows(root):
-        node = nodes[nested]
-        if nested.retry is not None:
-            node.add(tree.Node(nested.retry, kind=RETRY))
-        for member in flow.members_of(nested):
-            if isinstance(member, flow.Flow):
-                child = nodes[member] = tree.Node(member, kind=FLOW, noop=True)
-            else:
-                child = tree.Node(member, kind=TASK)
-            node.add(child)
+    for nested in [root] if type(root) is of_task.Flow else flow.nested_flows(root):
+        _grow(nodes[nested], nested, nodes, known)
     nodes[root].freeze()
     return nodes[root]
 
 
-def _edges(nested: flow.Flow, ends: dict[flow.Flow, FlowEnd]) -> Iterator[tuple[Any, Any, dict[str, Any]]]:
+def _grow(node: tree.Node, nested: flow.Flow, nodes: dict[flow.Flow, tree.Node], known: dict[Any, flow.Flow]) -> None:
+    """Add what is in a flow to its node."""
+    if nested.retry is not None:
+        node.add(tree.Node(nested.retry, kind=RETRY))
+    for member in _members_of(nested, known):
+        if not isinstance(member, flow.Flow):
+            node.add(tree.Node(member, kind=TASK))
+            continue
+        child = nodes[member] = tree.Node(member, kind=FLOW, noop=True)
+        node.add(child)
+        if type(member) is of_task.Flow:
+            _grow(child, member, nodes, known)
+
+
+def _edges(
+    nested: flow.Flow, ends: dict[Any, FlowEnd], known: dict[Any, flow.Flow]
+) -> Iterator[tuple[Any, Any, dict[str, Any]]]:
     """Iterate over the edges of one flow, from its begin to its end."""
     begin: Any = nested
-    if nested.retry is not None:
-        yield nested, nested.retry, {flow.LINK_INVARIANT: True}
-        begin = nested.retry
     from_begin = {flow.LINK_INVARIANT: True}
     if nested.retry is not None:
-        from_begin[flow.LINK_RETRY] = True
-    first = dict.fromkeys(flow.members_of(nested))
+        yield nested, nested.retry, {flow.LINK_INVARIANT: True}
+        begin, from_begin[flow.LINK_RETRY] = nested.retry, True
+    first = dict.fromkeys(_members_of(nested, known))
     last = first.copy()
     empty = not first
-    for u, v, attributes in nested.iter_links():
+    for source, target, attributes in nested.iter_links():
+        u, v = known.get(source, source), known.get(target, target)
         first.pop(v, None)
         last.pop(u, None)
         yield ends.get(u, u), v, attributes

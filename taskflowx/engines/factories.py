@@ -8,20 +8,14 @@ imported. What is found must be defined there: a module that was allowed does no
 from __future__ import annotations
 
 import importlib
-import importlib.machinery
 import sys
-import sysconfig
-from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import FrameType, ModuleType
+from typing import Any, NoReturn
 
 from taskflowx import _names, exceptions
 from taskflowx._util import arguments
 from taskflowx.atom import full_name
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
-    from types import FrameType
 
 META = "factory"  # the key in the metadata of a flow's detail
 
@@ -50,8 +44,7 @@ def import_by_name(name: str) -> Any:
         except AttributeError:
             continue
         return found
-    msg = f"Could not import '{name}'"
-    raise ImportError(msg)
+    raise ImportError(f"Could not import '{name}'")
 
 
 def name_of(factory: Any) -> str:
@@ -67,8 +60,7 @@ def name_of(factory: Any) -> str:
     except ImportError:
         found = None
     if found != factory:
-        msg = f"Flow factory {factory!r} is not reimportable by name {name}"
-        raise ValueError(msg)
+        raise ValueError(f"Flow factory {factory!r} is not reimportable by name {name}")
     return name
 
 
@@ -92,8 +84,7 @@ def read(kept: Any, record: str) -> tuple[str, list[Any], dict[str, Any]]:
     :raises InvalidFormat: when it keeps something else
     """
     if not kept:
-        msg = f"Cannot reconstruct {record}: no factory information saved."
-        raise ValueError(msg)
+        raise ValueError(f"Cannot reconstruct {record}: no factory information saved.")
     if not isinstance(kept, dict):
         _refuse(record, "factory information", kept, "a dict with the keys name, args and kwargs")
     name, args, kwargs = kept.get("name"), kept.get("args"), kept.get("kwargs")
@@ -203,15 +194,17 @@ def _is_beside(top: str, asking: Mapping[str, Any]) -> bool:
         return True
     if package:
         return False
+    import importlib.machinery  # only a record that names a factory needs these
+    import sysconfig
+    from pathlib import Path
+
     # A program, or a module, that is in no package: those in its folder belong to it.
     file = asking.get("__file__")
     folder = Path(file).resolve().parent if file else Path.cwd() if sys.path[:1] == [""] else None
     libraries = {Path(path).resolve() for path in sysconfig.get_paths().values()}
-    return folder is not None and folder not in libraries and _has_module(folder, top)
-
-
-def _has_module(folder: Path, name: str) -> bool:
-    return importlib.machinery.PathFinder.find_spec(name, [str(folder)]) is not None
+    if folder is None or folder in libraries:
+        return False
+    return importlib.machinery.PathFinder.find_spec(top, [str(folder)]) is not None
 
 
 def _top_of(name: str) -> str:
@@ -237,17 +230,15 @@ def find(name: str, record: str, allowed: Listed | Own) -> Callable[..., Any]:
     try:
         found = import_by_name(spelled)
     except ImportError as error:
-        msg = f"Could not import factory for {record}: {error}"
-        raise ImportError(msg) from error
+        raise ImportError(f"Could not import factory for {record}: {error}") from error
     if not callable(found) or not allowed.allows_found(spelled, found):
         _forbid(name, record, f", which is {found!r}")
     return found  # type: ignore[no-any-return]
 
 
 def _forbid(name: str, record: str, what: str) -> NoReturn:
-    msg = (
+    raise ValueError(
         f"Cannot reconstruct {record}: its record names the factory '{name}'{what}, and none is allowed there\n"
         f"If it is one of yours, pass allowed_factories=['{name}'], or the module or package in which your factories "
         "are, to load_from_detail or flow_from_detail"
     )
-    raise ValueError(msg)

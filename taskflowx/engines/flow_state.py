@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import states
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from taskflowx.persistence.models import AtomDetail
     from taskflowx.storage import Storage
     from taskflowx.types.notifier import Notifier
@@ -59,12 +58,5 @@ class FlowState:
         unpublished, self._unpublished = self._unpublished, None
         if unpublished is not None:
             state, old = unpublished
-            self._notifier.notify(
-                state,
-                {
-                    "engine": self._engine,
-                    "flow_name": self._storage.flow_name,
-                    "flow_uuid": self._storage.flow_uuid,
-                    "old_state": old,
-                },
-            )
+            flow = {"flow_name": self._storage.flow_name, "flow_uuid": self._storage.flow_uuid}
+            self._notifier.notify(state, {"engine": self._engine, **flow, "old_state": old})

@@ -5,18 +5,17 @@ from __future__ import annotations
 import heapq
 import itertools
 import operator
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import deciders, exceptions, flow
 from taskflowx.atom import full_name
 from taskflowx.engines.builders import Builder, add, add_atoms, add_member, follow
 from taskflowx.engines.plan import Vote
-from taskflowx.patterns import graph_flow
+from taskflowx.patterns import graph_flow, of_task
 from taskflowx.patterns.order import CYCLE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from taskflowx.engines.plan import Nodes, Plan
 
 
@@ -30,11 +29,12 @@ class GraphBuilder(Builder):
         # position -> (position of the source or -1 for a flow, decider, depth)
         self.asked: dict[int, list[tuple[int, Any, deciders.Depth]]] = {}
         if isinstance(opened, graph_flow.Flow) and flow.is_plain(opened):
-            self.before, decided = graph_flow.positions(opened, self.all)
+            self.before, decided = graph_flow.positions(opened, list(opened) if plan.controlled else self.all)
         else:
             self.before, decided = _positions(len(self.all), self.links)
         if decided:
-            kinds = [isinstance(member, flow.Flow) for member in self.all]
+            # A task under a controller of its own has a result as any other one.
+            kinds = [isinstance(member, flow.Flow) and type(member) is not of_task.Flow for member in self.all]
             for (source, target), attributes in decided.items():
                 depth = deciders.Depth.translate(attributes.get(flow.LINK_DECIDER_DEPTH) or deciders.Depth.ALL)
                 shown = -1 if kinds[source] else source
@@ -150,11 +150,10 @@ def _told_by(opened: flow.Flow) -> tuple[list[Any], dict[tuple[int, int], dict[s
     for u, v, attributes in opened.iter_links():
         for end in (u, v):
             if id(end) not in place:
-                msg = (
+                raise exceptions.CompilationFailure(
                     f"iter_links() of {full_name(type(opened))} links '{u.name}' with '{v.name}', and '{end.name}' is "
                     f"no member of flow {opened}: neither iter_nodes() nor iterating over it gives it"
                 )
-                raise exceptions.CompilationFailure(msg)
         link = place[id(u)], place[id(v)]
         links[link] = {**links.get(link, {}), **(attributes or {})}
     order = _topological(len(members), links)

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Callable, Iterable, Mapping
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import _names, exceptions
 from taskflowx._util import arguments
-from taskflowx.engines import engine as engines, factories
+from taskflowx.atom import Atom
+from taskflowx.engines import base as bases, engine as engines, factories
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-    from types import FrameType
+    from typing import Unpack
 
     from taskflowx.engines.engine import ActionEngine
+    from taskflowx.engines.options import EngineOptions
+    from taskflowx.flow import Member
     from taskflowx.persistence import base, models
 
 ENGINES_NAMESPACE = "taskflowx.engines"
 ENGINE_DEFAULT = "default"
 
 
-def _default_engine(flow: Any, flow_detail: Any, backend: Any, options: dict[str, Any]) -> ActionEngine:
+def _default_engine(
+    flow: Member, flow_detail: models.FlowDetail, backend: base.Backend | None, options: EngineOptions
+) -> ActionEngine:
     """Make the engine of programs that ask for none: the serial one, unless they say where calls are to run."""
     make = engines.SerialActionEngine if options.get("executor") is None else engines.ActionEngine
     return make(flow, flow_detail, backend, options)
@@ -34,17 +40,15 @@ _ENGINES: dict[str, Callable[..., ActionEngine]] = {
 }
 
 
-def _engine_class(namespace: str, name: Any) -> Callable[..., Any]:
+def _engine_class(namespace: str, name: str) -> Callable[..., Any]:
     """Return what makes an engine of that name: one of ours, or one that a package registers as an entry point."""
     if name in _ENGINES and _names.ours(namespace) == ENGINES_NAMESPACE:
         return _ENGINES[name]
     registered = _names.plugins(namespace)
-    for entry_point in registered:
-        if entry_point.name == name:
-            return entry_point.load()  # type: ignore[no-any-return]
-    known = sorted({*_ENGINES, *(entry_point.name for entry_point in registered)})
-    msg = f"Could not find engine '{name}', the known ones are {known}"
-    raise exceptions.NotFound(msg)
+    if name in registered:
+        return registered[name].load()  # type: ignore[no-any-return]
+    known = sorted({*_ENGINES, *registered})
+    raise exceptions.NotFound(f"Could not find engine '{name}', the known ones are {known}")
 
 
 def _fetch_backend(backend: Any) -> base.Backend | None:
@@ -57,30 +61,24 @@ def _fetch_backend(backend: Any) -> base.Backend | None:
         return backend  # type: ignore[no-any-return]
     from taskflowx.persistence import backends  # a run that is kept nowhere needs none
 
-    made = backends.fetch(backend)
-    with contextlib.closing(made.get_connection()) as connection:
-        try:
-            connection.validate()
-        except exceptions.StorageFailure:
-            connection.upgrade()
-    return made
+    return backends.fetch_ready(backend)
 
 
-def _make_detail(flow: Any, book: models.LogBook | None, backend: base.Backend | None) -> models.FlowDetail:
+def _make_detail(flow: Member, book: models.LogBook | None, backend: base.Backend | None) -> models.FlowDetail:
     from taskflowx.utils import persistence_utils
 
     return persistence_utils.create_flow_detail(flow, book=book, backend=backend)
 
 
 def load(
-    flow: Any,
+    flow: Member,
     store: Mapping[str, Any] | None = None,
     flow_detail: models.FlowDetail | None = None,
     book: models.LogBook | None = None,
-    backend: Any = None,
+    backend: str | Mapping[str, Any] | base.Backend | None = None,
     namespace: str = ENGINES_NAMESPACE,
     engine: str = ENGINE_DEFAULT,
-    **kwargs: Any,
+    **kwargs: Unpack[EngineOptions],
 ) -> ActionEngine:
     """Make an engine for a flow.
 
@@ -103,25 +101,35 @@ def load(
         arguments.check_like("flow_detail", flow_detail, ("name", "meta"), "a FlowDetail")
     if book is not None:
         arguments.check_like("book", book, ("add", "uuid"), "a LogBook")
+    if isinstance(flow, Atom):
+        flow._tfx_signature  # noqa: B018 - says so if its constructor is not that of an atom
     make = _engine_class(namespace, engine)
-    backend = _fetch_backend(backend)
-    if flow_detail is None:
-        flow_detail = _make_detail(flow, book, backend)
-    made: ActionEngine = make(flow, flow_detail, backend, kwargs)
-    if store:
-        made.storage.inject(store)
+    opened = _fetch_backend(backend)
+    owned = None if opened is backend else opened
+    try:
+        if flow_detail is None:
+            flow_detail = _make_detail(flow, book, opened)
+        made: ActionEngine = make(flow, flow_detail, opened, kwargs)
+        if store:
+            made.storage.inject(store)
+    except BaseException:
+        if owned is not None:
+            owned.close()
+        raise
+    if owned is not None:
+        made.owned_backend = owned
     return made
 
 
 def run(
-    flow: Any,
+    flow: Member,
     store: Mapping[str, Any] | None = None,
     flow_detail: models.FlowDetail | None = None,
     book: models.LogBook | None = None,
-    backend: Any = None,
+    backend: str | Mapping[str, Any] | base.Backend | None = None,
     namespace: str = ENGINES_NAMESPACE,
     engine: str = ENGINE_DEFAULT,
-    **kwargs: Any,
+    **kwargs: Unpack[EngineOptions],
 ) -> dict[str, Any]:
     """Make an engine for a flow, run it, and return name -> value of everything that was provided.
 
@@ -130,8 +138,12 @@ def run(
     :raises Exception: the failure when the flow has failed; a `WrappedFailure` for several
     """
     made = load(flow, store, flow_detail, book, backend, namespace, engine, **kwargs)
-    made.run()
-    return made.storage.fetch_all()
+    try:
+        made.run()
+        return made.storage.fetch_all()
+    finally:
+        if isinstance(made, bases.Engine):
+            made.close()
 
 
 def save_factory_details(
@@ -139,7 +151,7 @@ def save_factory_details(
     flow_factory: Callable[..., Any] | str,
     factory_args: Iterable[Any] | None,
     factory_kwargs: Mapping[str, Any] | None,
-    backend: Any = None,
+    backend: str | Mapping[str, Any] | base.Backend | None = None,
 ) -> None:
     """Keep in the record how its flow is made, so that it can be made again.
 
@@ -166,10 +178,10 @@ def load_from_factory(
     factory_kwargs: Mapping[str, Any] | None = None,
     store: Mapping[str, Any] | None = None,
     book: models.LogBook | None = None,
-    backend: Any = None,
+    backend: str | Mapping[str, Any] | base.Backend | None = None,
     namespace: str = ENGINES_NAMESPACE,
     engine: str = ENGINE_DEFAULT,
-    **kwargs: Any,
+    **kwargs: Unpack[EngineOptions],
 ) -> ActionEngine:
     """Make an engine for the flow that a function makes, and keep in the record how to make it again.
 
@@ -193,7 +205,7 @@ def load_from_factory(
 
 def flow_from_detail(
     flow_detail: models.FlowDetail, *, allowed_factories: Iterable[str | Callable[..., Any]] | None = None
-) -> Any:
+) -> Member:
     """Make the flow of a record again, by the factory that the record names.
 
     :param allowed_factories: which factories may be called: functions, or dotted names of functions, modules and
@@ -209,23 +221,24 @@ def flow_from_detail(
 
 def _flow_from_detail(
     flow_detail: models.FlowDetail, allowed: Iterable[str | Callable[..., Any]] | None, caller: FrameType
-) -> Any:
+) -> Member:
     arguments.check_like("flow_detail", flow_detail, ("name", "uuid", "meta"), "a FlowDetail")
     known = f"flow {flow_detail.name} {flow_detail.uuid}"
     name, args, keywords = factories.read(flow_detail.meta.get(factories.META), known)
     make = factories.find(name, known, factories.Own(caller) if allowed is None else factories.Listed(allowed))
-    return make(*args, **keywords)
+    made: Member = make(*args, **keywords)
+    return made
 
 
 def load_from_detail(
     flow_detail: models.FlowDetail,
     store: Mapping[str, Any] | None = None,
-    backend: Any = None,
+    backend: str | Mapping[str, Any] | base.Backend | None = None,
     namespace: str = ENGINES_NAMESPACE,
     engine: str = ENGINE_DEFAULT,
     *,
     allowed_factories: Iterable[str | Callable[..., Any]] | None = None,
-    **kwargs: Any,
+    **kwargs: Unpack[EngineOptions],
 ) -> ActionEngine:
     """Make an engine that goes on from a record whose flow was made by a factory.
 

@@ -9,20 +9,20 @@ but its arguments and the details of events. The records and events of both are 
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from taskflowx import states
-from taskflowx.engines.calling import BOUND, TAKES_BOTH, TAKES_RESULT, UNRESOLVED
+from taskflowx import retry, signature, states
+from taskflowx.engines import notes
+from taskflowx.engines.calling import BOUND, TAKES_BOTH, TAKES_FAILURES, TAKES_RESULT, UNRESOLVED
 from taskflowx.engines.dispatch import RAISED
-from taskflowx.engines.transitions import DERIVED_FAILURES
+from taskflowx.engines.transitions import ODD
 from taskflowx.engines.unclosed import CLEAR
 from taskflowx.executors import base
 from taskflowx.types.failure import Failure
 
 if TYPE_CHECKING:
-    import contextvars
-    from collections.abc import Callable
-
     from taskflowx.engines.prepare import Prepare
     from taskflowx.engines.progress import Progress
     from taskflowx.engines.shared import Run
@@ -76,12 +76,40 @@ class Inline:
 
         :param stepwise: whether the atoms that it sets free are left for the next turn
         """
+        token = self._run.token
         self._within = self._run.context.copy()
-        self._within.run(self._undo, batch, stepwise=stepwise)
+        token.undoes = True
+        try:
+            self._within.run(self._undo, batch, stepwise=stepwise)
+        finally:
+            token.undoes = False
+
+    def concerns(self, call: base.Call) -> bool:
+        """Tell whether a call is made in the thread of the engine anyway: that of a retry, or in a transaction."""
+        if not isinstance(call.atom, retry.Retry):
+            return self._run.joint is not None and self._run.joint.concerns(call)
+        return not (self._plan.awaits and call.atom._tfx_signature.asynchronous & signature.ASYNC_BIT[call.verb])
+
+    def make_all(self, calls: list[base.Call], release: Callable[..., object]) -> None:
+        """Make calls, the last one first, and remove each from the list before.
+
+        :param release: called with what holds no place at a limit any more
+        """
+        while calls:
+            self.make(call := calls.pop())
+            if self._run.joint is not None:
+                release([call.index], undo=call.verb == states.REVERT)
 
     def make(self, call: base.Call) -> None:
         """Make a call, and record its outcome."""
-        progress = self._progress
+        progress, limits, joint = self._progress, self._run.time_limits, self._run.joint
+        if joint is not None and joint.concerns(call):
+            joint.make(call, self)  # which comes back here
+            return
+        if self._run.reports is not None:
+            self._run.reports.begin_in_place(call)
+        if limits is not None:
+            limits.begin_in_place(call)
         progress.in_place = call.index
         self.made = made = call, self._run.context.copy().run(base.perform, call.atom, call.verb, call.kwargs)
         with progress.lock:
@@ -91,7 +119,7 @@ class Inline:
 
     def _make_one(self, i: int, prepare: Callable[[int], base.Call | None]) -> None:
         """Get a call ready and make it, all of that where no task has changed a variable of the context."""
-        if _differ(self._within, self._run.context):
+        if self._run.apart or self._within != self._run.context:
             self._run.context.copy().run(self._make_prepared, i, prepare)
         else:
             self._make_prepared(i, prepare)
@@ -127,22 +155,22 @@ class Inline:
         """Execute a batch, and then, on the serial executor, the atoms that become ready by it.
 
         The short path does what `Prepare.execute`, `base.perform` and `Transitions.end` do for a plain task, with their
-        calls unfolded. Once a task has changed a variable of the context, each call of user code gets a copy of that of
-        the run: what a task sets is its own.
+        calls unfolded. Once a task has changed a variable of the context, or where that would not be seen, each call of
+        user code gets a copy of that of the run: what a task sets is its own.
         """
         run, walk, transitions, stops = self._run, self._walk, self._transitions, self._stops
         atoms, details = self._plan.atoms, self._details
         callers, sources = self._binder.callers, self._binder.sources
         unmet, plain, succ, reached = walk.unmet, self._inlinable or walk.plain, self._plan.succ, walk.reached
         running, success = states.RUNNING, states.SUCCESS
-        notifier, lookup, epoch = self._notifier, self._lookup, self._binder.epoch
+        notifier, lookup, version = self._notifier, self._lookup, self._binder.version
         topics, on_running, on_success = self._subscribers()
         timed, serial = run.deadline is not None, self._executor.serial
         follow = not (stepwise or timed)
-        ended = -1  # the last one of which something has come, which is in `result`
+        i = ended = -1  # the current one, and the last one of which something has come, which is in `result`
         result: Any = None
-        within, untouched = self._within, run.context
-        apart = False  # whether one of the tasks has changed a variable
+        untouched, apart = run.context, run.apart
+        within = untouched if apart else self._within
         try:
             while True:
                 ready = walk.ready
@@ -151,16 +179,13 @@ class Inline:
                     if run.stopping or (timed and stops()):
                         walk.ready = [i, *left, *walk.ready]
                         return
-                    try:
-                        if within != untouched:
-                            apart, within = True, untouched
-                    except Exception:  # what was set cannot be compared
+                    if within != untouched:
                         apart, within = True, untouched
                     atom, caller = atoms[i], callers[i]
                     if (
                         not plain[i]
                         or atom._tfx_listened is not None
-                        or (caller is not None and epoch != lookup.injections)
+                        or (caller is not None and version != lookup.bindings_version)
                     ):
                         self._make_one(i, self._prepare.execute)
                         continue
@@ -197,7 +222,8 @@ class Inline:
                         detail.state = running
                     try:
                         if apart:
-                            result, ended = untouched.copy().run(_call_plain, atom, caller, sources[i]), i
+                            method = _call_plain if caller is None else caller.call
+                            result, ended = untouched.copy().run(method, atom, sources[i]), i
                         elif caller is None:
                             try:
                                 atom.pre_execute()
@@ -212,7 +238,7 @@ class Inline:
                         transitions.end_apart(i, states.EXECUTE, Failure.from_exception(error))
                         result, ended = None, -1  # this frame is one of those that the exception has
                         continue
-                    if type(result) is Failure or (DERIVED_FAILURES and type(result) in DERIVED_FAILURES):
+                    if type(result) in ODD:
                         if result is UNRESOLVED:
                             self._make_one(i, self._prepare.execute)
                         else:
@@ -232,7 +258,7 @@ class Inline:
                             "result": result,
                         }
                         try:
-                            if apart or _differ(within, untouched):
+                            if apart or within != untouched:
                                 untouched.copy().run(on_success, success, facts)
                             else:
                                 on_success(success, facts)
@@ -255,7 +281,9 @@ class Inline:
                     run.arrange(batch)
                 elif not batch:
                     return
-        except BaseException:
+        except BaseException as error:
+            if i >= 0 and details[i].state == running and not isinstance(error, Exception):
+                notes.add_interrupted(error, run, i, states.EXECUTE)
             self._keep_made(ended, states.EXECUTE, result)
             raise
 
@@ -269,14 +297,14 @@ class Inline:
         standing, pred, takes_of = walk.standing, self._plan.pred, self._binder.undo_takes
         callers, sources = self._binder.undo_callers, self._binder.undo_sources
         revert, reverting, reverted, success = states.REVERT, states.REVERTING, states.REVERTED, states.SUCCESS
-        lookup, epoch, plain = self._lookup, self._binder.epoch, self._inlinable or walk.plain
+        lookup, version, plain = self._lookup, self._binder.version, self._inlinable or walk.plain
         failures = transitions.failures()
         follow = not stepwise and run.deadline is None
         serial = self._executor.serial
-        ended = -1  # the last one of which something has come, which is in `outcome`
+        i = ended = -1  # the current one, and the last one of which something has come, which is in `outcome`
         outcome: Any = None
-        within, untouched = self._within, run.context
-        apart = False  # whether one of the tasks has changed a variable
+        untouched, apart = run.context, run.apart
+        within = untouched if apart else self._within
         try:
             while True:
                 undo = walk.undo
@@ -285,10 +313,7 @@ class Inline:
                     if run.stopping or (run.deadline is not None and stops()):
                         walk.undo = [i, *left, *walk.undo]
                         return
-                    try:
-                        if within != untouched:
-                            apart, within = True, untouched
-                    except Exception:  # what was set cannot be compared
+                    if within != untouched:
                         apart, within = True, untouched
                     atom, detail = atoms[i], details[i]
                     if (
@@ -296,7 +321,6 @@ class Inline:
                         or detail.state != success
                         or notifier._tfx_topics
                         or atom._tfx_listened is not None
-                        or apart
                     ):
                         self._make_one(i, self._prepare.undo)
                         continue
@@ -305,9 +329,14 @@ class Inline:
                     try:
                         if takes >= BOUND:
                             outcome = UNRESOLVED
-                            if epoch == lookup.injections:
-                                caller = callers[i]
-                                outcome, ended = caller.call(atom, sources[i], detail.results, failures), i  # type: ignore[union-attr]
+                            if version == lookup.bindings_version:
+                                call = callers[i].call  # type: ignore[union-attr]
+                                if apart:
+                                    call = functools.partial(untouched.copy().run, call)
+                                outcome, ended = call(atom, sources[i], detail.results, failures), i
+                        elif apart:
+                            run_apart = untouched.copy().run
+                            outcome, ended = run_apart(_revert_plain, atom, takes, detail.results, failures), i
                         else:
                             try:
                                 atom.pre_revert()
@@ -327,7 +356,7 @@ class Inline:
                         transitions.end_apart(i, revert, Failure.from_exception(error))
                         outcome, ended = None, -1
                         continue
-                    if type(outcome) is Failure or (DERIVED_FAILURES and type(outcome) in DERIVED_FAILURES):
+                    if type(outcome) in ODD:
                         if outcome is UNRESOLVED:
                             ended = -1
                             detail.state = success  # what it gets says what it was
@@ -356,25 +385,31 @@ class Inline:
                     batch.reverse()
                 elif not batch:
                     return
-        except BaseException:
+        except BaseException as error:
+            if i >= 0 and details[i].state == reverting and not isinstance(error, Exception):
+                notes.add_interrupted(error, run, i, revert)
             self._keep_made(ended, revert, outcome)
             raise
 
 
-def _differ(within: contextvars.Context, untouched: contextvars.Context) -> bool:
-    """Tell whether a variable was changed; values that cannot be compared are not the same."""
-    try:
-        return within != untouched
-    except Exception:
-        return True
-
-
-def _call_plain(atom: Any, caller: Any, sources: Any) -> Any:
-    """Execute a plain task with its hooks, as the hot loop does."""
-    if caller is not None:
-        return caller.call(atom, sources)
+def _call_plain(atom: Any, _: Any) -> Any:
+    """Execute a plain task that takes nothing with its hooks, as the hot loop does."""
     try:
         atom.pre_execute()
         return atom.execute()
     finally:
         atom.post_execute()
+
+
+def _revert_plain(atom: Any, takes: int, result: Any, failures: Any) -> Any:
+    """Revert a plain task with its hooks, as the hot loop does."""
+    given = {}
+    if takes & TAKES_RESULT:
+        given["result"] = result
+    if takes & TAKES_FAILURES:
+        given["flow_failures"] = failures
+    try:
+        atom.pre_revert()
+        return atom.revert(**given)
+    finally:
+        atom.post_revert()

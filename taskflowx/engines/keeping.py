@@ -1,20 +1,21 @@
 """Which results are let go of while a run goes on, with the option `keep_results`.
 
 A result is of no use any more once each task that takes it has ended, if no `revert` takes it, its own one included, no
-decider sees it, and no retry can have one of those tasks run again without the one that gave it. All of this is known
-before the run. What must stay true: what may still be taken is never let go of.
+decider sees it, and no retry can have one of those tasks run again, or run that a veto has skipped, without the task
+that gave it. All of this is known before the run. What must stay true: what may still be taken is never let go of.
 """
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
-from taskflowx import states, task
+from taskflowx import deciders, states, task
 from taskflowx.atom import Atom
+from taskflowx.engines.vetoes import Vetoes
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
-
     from taskflowx.engines.plan import Plan
 
 
@@ -37,14 +38,18 @@ class Keeping:
                 self._taken_by.setdefault(j, []).append(i)
         #: task -> those that have still to take its result
         self._left: dict[int, set[int]] = {}
-        self.count_anew()
+        self.recount()
 
-    def count_anew(self) -> None:
+    def recount(self) -> None:
         """Take in that atoms were reset."""
         details = self._details
         self._left = {
             i: {j for j in takers if details[j].state not in states.PASSED} for i, takers in self._takers.items()
         }
+
+    def takers(self, i: int) -> frozenset[int]:
+        """Return the tasks that take the result of a task which can be let go of."""
+        return self._takers[i]
 
     def ended(self, j: int) -> list[int]:
         """Take in that an atom has ended; returns the tasks whose results nobody will take. May be called again."""
@@ -68,13 +73,21 @@ def _takers(plan: Plan, kept: frozenset[str]) -> Iterator[tuple[int, frozenset[i
                     takers.setdefault(name, []).append(j)
             else:
                 forever.update(signature.execute.names)  # a retry takes them each time that it is asked
+    for vote in itertools.chain.from_iterable(plan.votes.values()):
+        forever.update(*_taken_by(vote.decider))
+    readmitting = _readmitting(plan)
     seen = {vote.source for votes in plan.votes.values() for vote in votes}
     for i, atom in enumerate(plan.atoms):
         if isinstance(atom, task.Task) and i not in seen and not _undone_by_result(atom):
             names = {name for name, _ in atom._tfx_signature.outputs}
             mine = frozenset(j for name in names for j in takers.get(name, ()) if j != i)
-            if not names & forever and all(_runs_again_with(plan, j, i) for j in mine):
+            if not names & forever and all(_runs_again_with(plan, j, i, readmitting) for j in mine):
                 yield i, mine
+
+
+def _taken_by(decider: Any) -> tuple[tuple[str, ...], ...]:
+    """Return the names of values that a decider takes, other than those of the atom before its link."""
+    return (decider.required, decider.optional) if isinstance(decider, deciders.When) else ()
 
 
 def _undone_by_result(atom: task.Task) -> bool:
@@ -83,15 +96,32 @@ def _undone_by_result(atom: task.Task) -> bool:
     return atom._tfx_signature.takes_result and not is_empty
 
 
-def _runs_again_with(plan: Plan, j: int, i: int) -> bool:
-    """Tell whether each retry that can have atom `j` run again has atom `i` run again, too."""
+def _readmitting(plan: Plan) -> dict[int, list[int]]:
+    """Return atom -> the retries around deciders that may skip it, though it comes after what the retry controls.
+
+    When such a retry runs again, the atom is readmitted. The innermost one around each decider stands for all.
+    """
+    decided: dict[int, list[int]] = {}
+    for i in plan.votes:
+        decided.setdefault(plan.controller(i), []).append(i)
+    decided.pop(-1, None)
+    found: dict[int, list[int]] = {}
+    for r, atoms in decided.items():
+        _, hi = plan.region(r)
+        for j in Vetoes(plan).skippable(atoms):
+            if j >= hi:
+                found.setdefault(j, []).append(r)
+    return found
+
+
+def _runs_again_with(plan: Plan, j: int, i: int, readmitting: dict[int, list[int]]) -> bool:
+    """Tell whether each retry that can have atom `j` run, or run again, has atom `i` run again, too."""
+    retries = [*readmitting.get(j, ())]
     r = plan.controller(j)
     while r >= 0:
-        lo, hi = plan.region(r)
-        if not lo <= i < hi:
-            return False
+        retries.append(r)
         r = plan.controller(r)
-    return True
+    return all(lo <= i < hi for lo, hi in map(plan.region, retries))
 
 
 def of(plan: Plan, details: list[Any], kept: bool | Collection[str]) -> Keeping | None:

@@ -75,20 +75,28 @@ class Work(Interrupts):
     :param engine: the engine
     :param record: the record, a FlowDetail
     :param to: what is done: 'run', or a step that must not take place during a run
-    :param undo: whether the run undoes all that stands
+    :param first: what somebody does by hand before a run; returns whether there is something to run then
+    :param undoes: whether the run only undoes
     """
 
-    def __init__(self, engine: Any, record: Any, to: str, *, undo: bool = False) -> None:
+    def __init__(
+        self, engine: Any, record: Any, to: str, *, first: Callable[[], bool] | None = None, undoes: bool = False
+    ) -> None:
         super().__init__()
-        self.undo = undo
+        self.first = first
+        self.undoes = undoes
         self.engine = engine
         self.to = to
+        #: whether everything is rolled back when the time of the run is up
+        self.rolls_back_late = False
         #: the thread that does it, once it has begun
         self.thread = 0
         #: whether nothing is to start
         self.stopping = False
         #: the loop of the run, once there is one
         self.scheduler: Any = None
+        #: what was asked of the run; None as long as nobody cancels it
+        self.cancelled: Any = None
         #: whether nothing of a run is under way any more
         self.at_rest = False
         self._record = record
@@ -103,14 +111,25 @@ class Work(Interrupts):
         holder = _under_way.setdefault(self._key, self)
         if holder is self:
             self.thread = threading.get_ident()
-        elif holder.engine is not self.engine:
+        else:
+            self.refuse_another(flow)
+
+    def refuse_another(self, flow: Any) -> None:
+        """Refuse what would have to wait for something else to end; nothing is begun here.
+
+        :param flow: what the engine runs, for the message
+        :raises InvalidState: when something else is under way
+        """
+        holder = _under_way.get(self._key, self)
+        if holder is self:
+            return
+        if holder.engine is not self.engine:
             raise exceptions.InvalidState(
                 f"Can not {self.to} the engine of {flow}: another engine of this process is at work on the same record"
             )
-        elif holder.to == self.to == "run":
+        if holder.to == self.to == "run":
             raise exceptions.InvalidState(f"The engine of {flow} is running already")
-        else:
-            raise exceptions.InvalidState(f"Can not {self.to} the engine of {flow} during its {holder.to}")
+        raise exceptions.InvalidState(f"Can not {self.to} the engine of {flow} during its {holder.to}")
 
     def let_go(self) -> None:
         """End; may be called again, and by one who was refused."""
@@ -122,6 +141,13 @@ class Work(Interrupts):
         self.stopping = True  # first: who makes the scheduler looks at this when others can find it
         if self.scheduler is not None:
             self.scheduler.stop()
+
+    def cancel(self, asked: Any) -> None:
+        """Cancel the run; may be called from any thread, at any moment."""
+        if self.cancelled is None or (asked.rolls_back and not self.cancelled.rolls_back):
+            self.cancelled = asked
+        if self.scheduler is not None:
+            self.scheduler.cancel(asked)
 
 
 def current(record: Any) -> Work | None:

@@ -13,12 +13,17 @@ What must stay true:
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from taskflowx import controls
+from taskflowx._util import reprs
 
+if TYPE_CHECKING:
     from taskflowx import deciders, flow
+    from taskflowx.controls import Controls
+    from taskflowx.engines.limit_names import Limited
+    from taskflowx.engines.policies import Policy
 
     Nodes = tuple[int, ...]
 
@@ -81,28 +86,12 @@ class Plan:
 
     All lists are indexed by node. `plain[i]` is 1 for a task that has no decider before it and whose result is stored
     whole or not at all, which is what the scheduler's short path takes; `votes` has an entry only where deciders are.
-    `rank` orders the nodes by priority and then by index; it is None when no atom has a priority.
+    `rank` orders the nodes by priority and then by index; it is None when no atom has a priority. `controls` has an
+    entry only for tasks with settings beside a controller (only those with limits alone are plain), `limited` what
+    limits they have, and `timeouts` one for each flow with a time limit: (lo, hi, seconds, range), an outer flow after
+    those in it. `around` has, for each flow that stands for a task with a controller of its own, and that no user has
+    made, the index of the task. `controlled` tells whether to look for such tasks at all.
     """
-
-    __slots__ = (
-        "atoms",
-        "degree",
-        "fan_out",
-        "flow",
-        "barriers",
-        "awaits",
-        "flow_of",
-        "looked_at",
-        "looked_at_retries",
-        "names",
-        "plain",
-        "pred",
-        "rank",
-        "sources",
-        "ranges",
-        "succ",
-        "votes",
-    )
 
     def __init__(self, root: Any) -> None:
         self.flow = root
@@ -113,8 +102,12 @@ class Plan:
         self.ranges: list[FlowRange] = []
         self.votes: dict[int, tuple[Vote, ...]] = {}
         self.names: dict[str, int] = {}
+        self.limited: Limited | None = None
         self.barriers = 0  # how many of the nodes are barriers
         self.awaits = False  # whether it is to run where coroutines are awaited
+        self.awaits_before: set[int] = set()  # atoms before which a decider is one
+        self.awaits_after: set[int] = set()  # retries of which `on_failure` is one
+        self.whens: set[int] = set()  # atoms before which a decider takes values of further ones
         self.looked_at: set[type] = set()  # classes of tasks whose methods have been checked
         self.looked_at_retries: set[type] = set()
         self.degree: list[int] = []  # how many predecessors each node has
@@ -122,9 +115,25 @@ class Plan:
         self.plain: list[int] = []
         self.sources: list[int] = []  # nodes without predecessors
         self.rank: list[tuple[int, int]] | None = None
+        self.controls: dict[int, Controls] = {}
+        self.timeouts: list[tuple[int, int, float, FlowRange]] = []
+        self.times_calls = False  # whether a call has a time limit
+        self.around: dict[int, int] = {}  # index of a range -> that of the task
+        self.controlled = controls.Use.ever
+        self.unknown: dict[int, Policy] = {}  # what is done about calls whose outcome nobody knows
 
     def __len__(self) -> int:
         return len(self.atoms)
+
+    @reprs.one_line
+    def __repr__(self) -> str:
+        atoms = reprs.number_of(len(self.atoms) - self.barriers, "atom")
+        return f"Plan of {self.flow.name!r}: {atoms}, {reprs.number_of(len(self.ranges), 'flow')}"
+
+    def home(self, i: int) -> int:
+        """Return the index of the flow that a user has put atom `i` into."""
+        home = self.flow_of[i]
+        return self.ranges[home].parent if home in self.around else home
 
     def controller(self, i: int) -> int:
         """Return the index of the retry that is asked when node `i` fails, or -1."""

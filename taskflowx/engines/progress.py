@@ -7,6 +7,7 @@ thread of the engine; or from a thread that it has started.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import exceptions, states, task
@@ -15,8 +16,6 @@ from taskflowx.executors import base
 from taskflowx.record import metadata
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from taskflowx.engines.commits import Commits
     from taskflowx.engines.shared import Run
 
@@ -58,10 +57,13 @@ class Progress:
         i = self._index_of(reporting)
         if i is None:
             return  # a task that another one calls by itself is no part of the flow
+        if self._run.reports is not None and self._run.reports.take(reporting, details):
+            return
         if type(details) is base.Event:
             details = _publish_event(reporting, details)
             if details is None:
                 return
+        details = self._masked(details)
         if self._commits.dirty is not None:
             try:
                 self._check(reporting, details)
@@ -76,6 +78,10 @@ class Progress:
                 task.EVENT_UPDATE_PROGRESS,
                 {**details, "task_name": reporting.name, "task_uuid": self._storage.get_atom_uuid(reporting.name)},
             )
+
+    def _masked(self, details: Any) -> Any:
+        secrets = self._storage.writes.secrets
+        return details if secrets is None else secrets.masked(details)
 
     def _index_of(self, reporting: Any) -> int | None:
         i = self._run.plan.names.get(reporting.name)
@@ -127,20 +133,16 @@ class Progress:
 
     def complete(self, detail: Any) -> None:
         """Note that all of a task is done, where its progress is on record: stores are read by others, too."""
-        if self._unpublished:
-            self._publish_recorded()
+        if self._unpublished:  # by threads of the task
+            self._unpublished = False
+            self._run.take_delivered()
+            delivered = self._run.delivered
+            while delivered and type(delivered[0][0]) is not base.Call:
+                reporting, details = delivered.popleft()
+                if reporting is not None:
+                    self.learn(reporting, details)
         if detail.own_meta and metadata.PROGRESS in detail.own_meta:
             detail.own_meta[metadata.PROGRESS] = 1.0
-
-    def _publish_recorded(self) -> None:
-        """Publish progress that is on record."""
-        self._unpublished = False
-        self._run.take_delivered()
-        delivered = self._run.delivered
-        while delivered and type(delivered[0][0]) is not base.Call:
-            reporting, details = delivered.popleft()
-            if reporting is not None:
-                self.learn(reporting, details)
 
 
 class _OnRecord(dict[str, Any]):

@@ -30,7 +30,10 @@ def open_run(run: Run, commits: Commits, transitions: Transitions, rollback: Rol
             models.identify(filter(None, run.details))
     else:
         _take_up(run, commits, transitions, rollback)
+    unknown = run.plan.unknown
     for i in run.binder.counted:
+        if i in unknown and run.details[i].state == states.RUNNING:
+            continue  # it may be that this call is not made again
         if count_attempt(run.details[i]):
             commits.mark(i)
 
@@ -38,12 +41,15 @@ def open_run(run: Run, commits: Commits, transitions: Transitions, rollback: Rol
 def _take_up(run: Run, commits: Commits, transitions: Transitions, rollback: Rollback) -> None:
     walk, details = run.walk, run.details
     if any(one is not None and one.own_meta and models.META_LET_GO in one.own_meta for one in details):
-        run.binder.look_anew_for(metadata.is_let_go)
+        run.binder.look_again_for(metadata.is_let_go)
     if run.plan.votes:
         _complete_vetoes(run, commits, transitions)
     walk.open()
     commits.mark_all(walk.adjusted)
-    if walk.failed and not rollback.never_resolve:
+    if metadata.CANCELLED in run.storage.flow_meta:  # an interrupt may have come before all was marked
+        rollback.roll_back_all()
+        walk.open()
+    if walk.failed and not (rollback.never_resolve or run.only_undoes):
         # Failures that were recorded, but not resolved before the run was interrupted.
         run.failed = walk.failed
         rollback.resolve_failures()
@@ -59,6 +65,7 @@ def _take_up(run: Run, commits: Commits, transitions: Transitions, rollback: Rol
             one.state = states.PENDING
         elif one.state == states.RUNNING:
             run.repeated.add(i)
+            walk.interrupted.add(i)  # until it is taken: what waits for a limit may be undone first
         else:
             continue
         forget_part(one)
@@ -75,7 +82,7 @@ def _complete_vetoes(run: Run, commits: Commits, transitions: Transitions) -> No
         return
     for i in ignored:
         try:
-            depth = resolve.veto(plan, i, details)
+            depth = resolve.veto(plan, i, details, run.binder.seen_values)
         except Exception as error:  # it is skipped, whatever its deciders say now
             LOG.warning("A decider before atom '%s', which was skipped, raised %r", details[i].name, error)
             continue

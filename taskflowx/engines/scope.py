@@ -29,6 +29,8 @@ class Scope:
         self._ranges = plan.ranges
         self._found: dict[tuple[int, str], dict[int, int]] = {}
         self._kept = 0
+        #: whether `whole` has found a name with several providers
+        self.several = False
 
     @functools.cached_property
     def providers(self) -> dict[str, int | list[int]]:
@@ -52,7 +54,10 @@ class Scope:
         for i, atom in enumerate(self._atoms):
             if atom is not None:
                 for name, key in atom._tfx_signature.outputs:
-                    if whole.setdefault(name, i) != i or key is not None:
+                    if whole.setdefault(name, i) != i:
+                        self.several = True
+                        whole[name] = -1
+                    elif key is not None:
                         whole[name] = -1
         return whole
 

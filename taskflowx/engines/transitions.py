@@ -5,11 +5,13 @@ The two hot loops of `inline` make the same changes for a plain task, unfolded.
 
 from __future__ import annotations
 
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
-from taskflowx import retry, states, task
-from taskflowx._util import failpoints
-from taskflowx.engines import vetoes
+from taskflowx import exceptions, retry, states, task
+from taskflowx._util import arguments, failpoints, logs
+from taskflowx.engines import notes, pauses, strict, vetoes
+from taskflowx.engines.questions import Question
 from taskflowx.engines.unclosed import UNDONE_WITH
 from taskflowx.executors import base
 from taskflowx.persistence import models
@@ -24,8 +26,18 @@ if TYPE_CHECKING:
     from taskflowx.engines.shared import Run
     from taskflowx.persistence.models import AtomDetail
 
+LOG = logs.calm(__name__)
+
 #: the classes that users have derived from Failure, mostly none; all paths know a failure by its type alone
 DERIVED_FAILURES = Failure._tfx_derived
+#: the types of outcomes that no short path takes; see `Failure`
+ODD = Failure._tfx_odd
+
+#: what the metadata of an atom has that ends when it begins again
+_OF_ONE_ROUND = (
+    *(metadata.NOT_CALLED, UNDONE_WITH, *vetoes.METAS, metadata.PROGRESS, metadata.PROGRESS_DETAILS),
+    *(metadata.WAKE, metadata.SINCE, metadata.REVERTS, metadata.FLOW_SINCE, metadata.UNKNOWN),
+)
 
 
 class Transitions:
@@ -36,17 +48,31 @@ class Transitions:
     :param progress: completes the progress of a task that has succeeded
     :param keeping: which results are let go of; None when all are kept
     :param go_on: whether a rollback goes on past an atom whose revert failed
+    :param results: 'strict' if a result that lacks a part fails its task, 'lenient' if not; None where tasks say so
     """
 
-    def __init__(self, run: Run, commits: Commits, progress: Progress, keeping: Keeping | None, *, go_on: bool) -> None:
+    def __init__(
+        self,
+        run: Run,
+        commits: Commits,
+        progress: Progress,
+        keeping: Keeping | None,
+        *,
+        go_on: bool,
+        results: str | None,
+    ) -> None:
         self._run = run
         self._plan, self._walk, self._details = run.plan, run.walk, run.details
         self._binder, self._storage, self._notifier = run.binder, run.storage, run.notifier
         self._commits = commits
+        self._secrets = run.storage.writes.secrets
         self._progress = progress
         self._keeping = keeping
         self._go_on = go_on
+        self._results = results
         self._failures: dict[str, Failure] | None = None
+        #: atoms whose reverts have failed and were tried again, with the failures
+        self._reverts: dict[int, list[Any]] = {}
 
     # -- one atom ----------------------------------------------------------------------------------
 
@@ -74,6 +100,8 @@ class Transitions:
         """Notify the subscribers to atoms of a move to a state."""
         subscribers = self._notifier._tfx_listeners_of(state)
         if subscribers:
+            if self._secrets is not None:
+                result = self._secrets.outcome(self._plan.atoms[i], result)
             detail = self._details[i]
             facts: dict[str, Any]
             if isinstance(self._plan.atoms[i], retry.Retry):
@@ -100,19 +128,43 @@ class Transitions:
 
     # -- its end -----------------------------------------------------------------------------------
 
-    def end(self, i: int, verb: str, outcome: Any) -> None:
-        """Record the outcome of a call, publish it, and release what waited for it."""
+    def end(self, i: int, verb: str, outcome: Any, *, known: bool = False) -> None:  # noqa: C901 - a step is a call
+        """Record the outcome of a call, publish it, and release what waited for it.
+
+        :param known: whether the outcome is certain
+        """
         if failpoints.on:
             failpoints.hit("after completion")
+        if type(outcome) is CoroutineType:
+            outcome = Failure.from_exception(self._unawaited(i, verb, outcome))
+        if self._run.time_limits is not None:
+            outcome = self._run.time_limits.judged(i, verb, outcome)
+        if self._run.cancelled is not None and self._is_left(i, verb, outcome):
+            return
         detail = self._details[i]
+        if self._run.reports is not None:
+            self._run.reports.conclude(detail.name, verb, outcome)
+        if (
+            self._run.unknown is not None
+            and i in self._plan.unknown
+            and verb == states.EXECUTE
+            and not known
+            and (outcome := self._run.unknown.judge(i, outcome)) is self._run.unknown.OPEN
+        ):
+            return
         if type(outcome) is base.NotBegun:
             outcome = outcome.failure
             if verb == states.EXECUTE:
-                detail.meta[metadata.NOT_CALLED] = True
+                self._note_not_called(i)
         failed = type(outcome) is Failure or type(outcome) in DERIVED_FAILURES
-        if self._commits.dirty is not None and not failed:
-            outcome = self._commits.storable(i, verb, outcome)
+        if not failed and (self._commits.dirty is not None or not self._plan.plain[i]):
+            outcome = self._accepted(i, verb, outcome)
             failed = type(outcome) is Failure or type(outcome) in DERIVED_FAILURES
+        if self._run.joint is not None:
+            outcome = self._run.joint.conclude(i, verb, outcome)
+            failed = type(outcome) is Failure or type(outcome) in DERIVED_FAILURES
+        if failed and self._secrets is not None:
+            outcome = self._secrets.failure(outcome)
         if verb != states.EXECUTE:
             self._end_revert(i, outcome, failed=failed)
             return
@@ -123,15 +175,38 @@ class Transitions:
             self._run.failed.append(i)
         else:
             detail.store(outcome)
+            if self._secrets is not None:
+                self._secrets.remember(self._plan.atoms[i], outcome)
             self._progress.complete(detail)
             self.move(i, states.SUCCESS, outcome)
-            if not self._plan.plain[i] and isinstance(self._plan.atoms[i], task.Task):
+            atom = self._plan.atoms[i]
+            if not self._plan.plain[i] and isinstance(atom, task.Task) and not atom._tfx_may_lack:
                 self._storage.warn_of_missing(detail.name)
-            self._let_go(i)
+            if self._keeping is not None:
+                self._let_go(i)
             if not rolling_back:
                 self._walk.ran(i)
         if rolling_back:
             self._walk.finished(i)
+
+    def _unawaited(self, i: int, verb: str, coroutine: Any) -> TypeError:
+        """Return the error for an atom that has returned a coroutine, as a plain wrapper of an `async def` does."""
+        what = "retry" if isinstance(self._plan.atoms[i], retry.Retry) else "task"
+        return arguments.unawaited(f"{verb.lower()} of {what} '{self._details[i].name}'", coroutine)
+
+    def _accepted(self, i: int, verb: str, result: Any) -> Any:
+        """Return a result, or the failure in its place: it lacks a provided part, or the store cannot hold it."""
+        atom = self._plan.atoms[i]
+        if (
+            verb == states.EXECUTE
+            and isinstance(atom, task.Task)
+            and (self._results == "strict" or (self._results is None and atom._tfx_strict))
+        ):
+            error = strict.mismatch(atom, result)
+            if error is not None:
+                self._storage.writes.unstored[atom.name] = result  # what it has done is to be undone by its revert
+                return Failure.from_exception(error)
+        return result if self._commits.dirty is None else self._commits.storable(i, verb, result)
 
     def end_apart(self, i: int, verb: str, outcome: Any) -> None:
         """As `end`, in a context of its own: subscribers do not see what the task has done to its context."""
@@ -141,13 +216,23 @@ class Transitions:
         detail = self._details[i]
         if failed:
             detail.revert_failure = self._commits.storable_failure(i, outcome)
-            self._storage.record.note_failed(detail.name)
+            self._storage.record.note_failed(detail.name, notes.attempt_of(self._plan, self._details, i))
             self.move(i, states.REVERT_FAILURE, detail.revert_failure)
+            controls = self._plan.controls.get(i)
+            again = controls is not None and self._reverts_again(i, controls.revert_retry)
+            self._commits.commit_failure()
+            if again:
+                return
             if self._go_on:
                 self._walk.cleared(i)
             return
+        if self._secrets is not None and outcome is not None:
+            outcome = self._secrets.masked(outcome)  # nobody takes it: it is there to be read
         detail.revert_failure = None
         detail.revert_results = outcome
+        if detail.own_meta:
+            detail.own_meta.pop(metadata.WAKE, None)
+            self._forget_reverts(i)
         if self._storage.writes.unstored:
             self._storage.writes.unstored.pop(detail.name, None)
         if isinstance(self._plan.atoms[i], retry.Retry):
@@ -155,11 +240,53 @@ class Transitions:
         self.move(i, states.REVERTED, outcome)
         self._walk.cleared(i)
 
+    def _reverts_again(self, i: int, controller: retry.Retry | None) -> bool:
+        """Have a revert that has failed called again, now or after a delay; returns whether it is."""
+        if controller is None:
+            return False
+        detail, run = self._details[i], self._run
+        try:
+            seconds = self._seconds_before_revert(i, controller)
+        except Exception as error:
+            shown = self._storage.writes.masked(repr(error))
+            LOG.warning("The revert_retry of task '%s' raised %s: its revert is not tried again", detail.name, shown)
+            seconds = None
+        if seconds is None:
+            self._forget_reverts(i)
+            return False
+        if seconds:
+            pauses.note(detail, run.clock, seconds)
+        self._walk.interrupted.add(i)  # until it is taken: a region around it may be rolled back first
+        self._walk.undo.append(i)
+        return True
+
+    def _seconds_before_revert(self, i: int, controller: retry.Retry) -> float | None:
+        """Return after how many seconds a revert that has failed is called again; None if it is not.
+
+        :raises Exception: what the controller has raised
+        """
+        detail, now = self._details[i], self._run.now()
+        failure = detail.revert_failure
+        since, times = detail.meta.get(metadata.REVERTS, (now, 0))
+        # Of failures in earlier runs it is on record how many there were, but for the last one.
+        attempts = self._reverts.setdefault(i, [(None, {detail.name: failure})] * times)
+        attempts.append((None, {detail.name: failure}))
+        detail.meta[metadata.REVERTS] = [since, len(attempts)]
+        decision = controller.on_failure(history=retry.History(attempts))
+        if decision != retry.RETRY:
+            return None
+        passed = max(now - since, 0.0)
+        return pauses.seconds_before_next(controller, decision, failure, attempt=len(attempts), passed=passed)
+
+    def _forget_reverts(self, i: int) -> None:
+        self._details[i].meta.pop(metadata.REVERTS, None)
+        self._reverts.pop(i, None)
+
     def note_failure(self, i: int, failure: Failure) -> None:
-        """Put the failure of an atom on record."""
+        """Put the failure of an atom on record; what is sensitive in it is masked already."""
         detail = self._details[i]
         detail.failure = self._commits.storable_failure(i, failure)
-        self._storage.record.note_failed(detail.name)
+        self._storage.record.note_failed(detail.name, notes.attempt_of(self._plan, self._details, i))
         self._failures = None
 
     def failures(self) -> dict[str, Failure]:
@@ -170,9 +297,28 @@ class Transitions:
 
     def fail_uncalled(self, i: int, failure: Failure) -> None:
         """Record the failure of an atom whose execute cannot be called; its revert will not be called either."""
-        self._details[i].meta[metadata.NOT_CALLED] = True  # first: what is interrupted behind it has not begun
+        self._note_not_called(i)  # first: what is interrupted behind it has not begun
         self.move(i, states.RUNNING, calls=False)
-        self.end(i, states.EXECUTE, failure)
+        self.end(i, states.EXECUTE, failure, known=True)  # its time limit, too: there was no call to ask about
+
+    def _note_not_called(self, i: int) -> None:
+        """Note that nothing of an atom is to be undone, unless an earlier call of it was interrupted."""
+        if i not in self._run.repeated:
+            self._details[i].meta[metadata.NOT_CALLED] = True
+
+    def _is_left(self, i: int, verb: str, outcome: Any) -> bool:
+        """Have a call made again when the run goes on, if it was stopped by a cancel that does not roll back."""
+        cancelled = self._run.cancelled
+        began = type(outcome) is not base.NotBegun
+        failure = outcome if began else outcome.failure
+        if cancelled is None or cancelled.rolls_back or verb != states.EXECUTE or not isinstance(failure, Failure):
+            return False
+        if failure.check(exceptions.Cancelled) is None:
+            return False
+        if began:
+            self._run.repeated.add(i)
+        self.requeue(base.Call(i, self._plan.atoms[i], verb, {}))
+        return True
 
     def _let_go(self, ended: int) -> None:
         """Let go of results that no task takes any more, as an atom has ended."""
@@ -183,6 +329,7 @@ class Transitions:
             detail = self._details[i]
             detail.meta[models.META_LET_GO] = True  # first: an interrupt in between loses nothing unsaid
             detail.results = None
+            self._binder.look_again(self._keeping.takers(i))  # who runs all the same is refused
 
     # -- what never begins -------------------------------------------------------------------------
 
@@ -214,14 +361,18 @@ class Transitions:
 
     def requeue(self, call: base.Call) -> None:
         """Bring the atom of a call that never began back to its state before."""
+        if self._run.questions is not None and type(call.atom) is Question:
+            self._run.questions.withdraw(call)
+            return
         walk, i = self._walk, call.index
         detail = self._details[i]
+        if self._run.time_limits is not None:
+            self._run.time_limits.forget(i)
         self._commits.mark(i)
+        if self._run.ended is not None:
+            self._run.ended.append(~i if call.verb == states.REVERT else i)
         if call.verb == states.REVERT:
-            if detail.revert_failure is not None:
-                detail.state = states.REVERT_FAILURE
-            else:
-                detail.state = states.SUCCESS if detail.failure is None else states.FAILURE
+            detail.state = _before(detail, states.REVERTING)
             walk.undo.append(i)
             return
         rolling_back = detail.intention != states.EXECUTE
@@ -258,6 +409,8 @@ class Transitions:
         detail = details[r]
         if detail.results:  # of an attempt that is over, what its variables held is of no use
             detail.note_failure({name: failure._tfx_past() for name, failure in detail.last_failures.items()})
+        if detail.own_meta:
+            detail.own_meta.pop(metadata.WAKE, None)
         self.move(r, states.RETRYING)
         region = self._plan.region(r)
         readmitted = run.vetoes.readmitted(*region, details) if self._plan.votes else []
@@ -273,7 +426,7 @@ class Transitions:
             _count_round(detail)
         detail.intention = states.EXECUTE
         if self._keeping is not None:
-            self._keeping.count_anew()
+            self._keeping.recount()
         self._walk.restarted(r)
 
 
@@ -285,7 +438,7 @@ def reset(detail: AtomDetail, *, counted: bool) -> None:
     if counted:
         _count_round(detail)
     if detail.own_meta:
-        for key in (metadata.NOT_CALLED, UNDONE_WITH, *vetoes.METAS, metadata.PROGRESS, metadata.PROGRESS_DETAILS):
+        for key in _OF_ONE_ROUND:
             detail.own_meta.pop(key, None)
     detail.reset(states.PENDING)
 

@@ -55,6 +55,8 @@ def recount(walk: Walk, plan: Plan, details: list[Any], *, fresh: bool) -> None:
     count_unmet(walk, plan, details, fresh=fresh)
     standing = walk.standing
     walk.undo = []
+    for key in [key for key in walk.held if key < 0]:
+        del walk.held[key]
     for i in range(len(details) - 1, -1, -1):
         standing[i] = CLEAR
         if unwinding[i]:
@@ -78,7 +80,7 @@ def count_unmet(walk: Walk, plan: Plan, details: list[Any], *, fresh: bool) -> N
             plain[i] = 0
         if detail is not None and detail.intention in states.ROLLING_BACK:
             unmet[i] = plan.degree[i]
-            if fresh and state in states.CUT_OFF:
+            if fresh and state in states.INTERRUPTED:
                 walk.interrupted.add(i)
         elif unmet[i]:
             if state == states.SUCCESS:
@@ -95,6 +97,8 @@ def count_unmet(walk: Walk, plan: Plan, details: list[Any], *, fresh: bool) -> N
     if not fresh:  # what runs in this process is not ready, though it is in a state in which a crash would leave it so
         may_start = set(ready)
         ready = [i for i in walk.ready if i in may_start]
+        for key in [key for key in walk.held if key >= 0 and key not in may_start]:
+            del walk.held[key]
     walk.ready = ready
 
 
@@ -126,7 +130,7 @@ def _complete_regions(walk: Walk, plan: Plan, details: list[Any]) -> None:
     """
     for i, detail in enumerate(details):
         if detail is not None and detail.state == states.RETRYING and detail.intention == states.EXECUTE:
-            _intend(walk, i, detail, states.RETRY)  # whoever was killed here had begun to reset the region
+            _intend(walk, i, detail, states.RETRY)  # a process was killed as it reset the region
     walk.rolling_back = _regions(plan, details)
     for lo, hi in walk.rolling_back:
         for i in range(lo, hi):

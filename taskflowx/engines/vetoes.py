@@ -6,13 +6,12 @@ true: each edge is followed once for each reach, however many deciders veto what
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import deciders, states
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from taskflowx.engines.plan import Plan
 
 #: in the metadata of an atom that a decider has vetoed: how far that reaches
@@ -35,6 +34,7 @@ class Vetoes:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
+        self._homes = [*map(plan.home, range(len(plan)))] if plan.around else plan.flow_of
         self._passed: dict[int, set[int]] = {}  # end of a reach -> the nodes of which all successors are skipped
 
     def skipped_by(self, i: int, depth: deciders.Depth) -> tuple[list[int], set[int]]:
@@ -43,11 +43,15 @@ class Vetoes:
         What it passes is given to `note` when all of these are on record.
         """
         plan = self._plan
-        home = plan.flow_of
+        home = self._homes
         if depth == deciders.Depth.ATOM:
-            return [i], set()
+            return self._whole(i), set()
         if depth == deciders.Depth.NEIGHBORS:
-            return [i, *(s for s in plan.succ[i] if home[s] == home[i] and plan.atoms[s] is not None)], set()
+            atoms = self._whole(i)
+            for s in plan.succ[atoms[-1]]:
+                if home[s] == home[i] and plan.atoms[s] is not None:
+                    atoms += self._whole(s)
+            return atoms, set()
         key, hi = self._reach(i, depth)
         before = self._passed.get(key, ())
         passed, stack = {i}, [i]
@@ -60,9 +64,14 @@ class Vetoes:
         atoms = [s for s in sorted(passed) if plan.atoms[s] is not None and not (own and home[s] != home[i])]
         return atoms, passed
 
+    def _whole(self, i: int) -> list[int]:
+        """Return an atom, and with the controller that a task has by itself that task: to a decider they are one."""
+        task = self._plan.around.get(self._plan.flow_of[i], i)
+        return [i] if task == i else [i, task]
+
     def _reach(self, i: int, depth: deciders.Depth) -> tuple[int, int]:
         if depth == deciders.Depth.FLOW:
-            flow = self._plan.flow_of[i]
+            flow = self._homes[i]
             return flow, self._plan.ranges[flow].hi
         return -1, len(self._plan)
 
@@ -72,13 +81,17 @@ class Vetoes:
             self._passed.setdefault(self._reach(i, depth)[0], set()).update(passed)
 
     def _all_skipped_by(self, refused: Iterable[tuple[int, deciders.Depth]]) -> set[int]:
-        anew = Vetoes(self._plan)
+        fresh = Vetoes(self._plan)
         found: set[int] = set()
         for i, depth in refused:
-            atoms, passed = anew.skipped_by(i, depth)
+            atoms, passed = fresh.skipped_by(i, depth)
             found.update(atoms)
-            anew.note(i, depth, passed)
+            fresh.note(i, depth, passed)
         return found
+
+    def skippable(self, vetoed: Iterable[int]) -> set[int]:
+        """Return the atoms that the deciders before some atoms can skip."""
+        return self._all_skipped_by((i, _widest(self._plan, i)) for i in vetoed)
 
     def readmitted(self, lo: int, hi: int, details: list[Any]) -> list[int]:
         """Forget the vetoes in a region; returns the atoms after it that no other veto skips."""

@@ -6,9 +6,9 @@ cleared at once if there is nothing to undo. A node outside of all such regions,
 there.
 
 The engine calls the moves below and takes `ready` (atoms to execute) and `undo` (atoms to revert, and retries to run
-again). The counters follow from the details of the atoms alone: `open` makes them for a new run and for a resume, and
-at any moment a new Walk that is opened over the same details has the same counters. Nothing here is locked: only the
-thread of the engine comes here.
+again). What of these waits for a limit it moves to `held`, and back. The counters follow from the details of the atoms
+alone: `open` makes them for a new run and for a resume, and at any moment a new Walk that is opened over the same
+details has the same counters. Nothing here is locked: only the thread of the engine comes here.
 
 A record may not be closed under predecessors: the flow was changed between two runs, one atom was reset by hand, or
 another program was killed between two of its writes. An atom that is done is then passed, as an ignored one is, once
@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import operator
 from bisect import bisect_left, bisect_right, insort
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import states
@@ -31,8 +32,6 @@ from taskflowx.engines import unclosed
 from taskflowx.engines.unclosed import CLEAR
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from taskflowx.engines.plan import Plan
     from taskflowx.persistence.models import AtomDetail
 
@@ -47,22 +46,6 @@ class Walk:
     :param go_on: whether a rollback goes on past an atom whose revert failed
     """
 
-    __slots__ = (
-        "_details",
-        "_go_on",
-        "_plan",
-        "adjusted",
-        "closed",
-        "interrupted",
-        "failed",
-        "standing",
-        "unmet",
-        "plain",
-        "ready",
-        "rolling_back",
-        "undo",
-    )
-
     def __init__(self, plan: Plan, details: list[Any], *, go_on: bool = False) -> None:
         self._plan = plan
         self._details = details
@@ -71,6 +54,8 @@ class Walk:
         self.standing: list[int] = []
         self.ready: list[int] = []
         self.undo: list[int] = []
+        #: what is ready and waits for a limit: the index of an atom to execute, `~index` of one to undo
+        self.held: dict[int, Any] = {}
         #: atoms whose failure had triggered no rollback when `open` met them
         self.failed: list[int] = []
         #: atoms that were under way, or whose revert had failed, when `open` met them, and that nobody has taken since:
@@ -120,7 +105,7 @@ class Walk:
                 unmet[i] = plan.degree[i]
                 if detail.state == states.IGNORE:
                     self.plain[i] = 0
-                elif detail.state in states.CUT_OFF:
+                elif detail.state in states.INTERRUPTED:
                     self.interrupted.add(i)
                 retries = detail.intention == states.RETRY
                 if first >= 0 and (retries or i >= end):  # regions next to each other stay apart: one may restart
@@ -290,7 +275,13 @@ class Walk:
             this is interrupted, `open` finds the failure among those that are not resolved
         """
         if not self.closed:
-            return self._roll_back_unclosed(lo, hi, restart, cause)
+            self.interrupted.update(i for i in self.ready if self._details[i].state in states.INTERRUPTED)
+            self._forget_rolling_back(lo, hi)
+            self.note_rolling_back(lo, hi)
+            self._mark(lo, hi, restart, cause)
+            self.adjusted = []
+            unclosed.recount(self, self._plan, self._details, fresh=False)
+            return self.adjusted
         if hi < len(self.unmet):
             self._withdraw(lo, hi)
         # The two lists are looked through only where something of this region can be in them: of a flow in which many
@@ -299,9 +290,17 @@ class Walk:
         if self.ready and any(
             not unmet[i] and getattr(details[i], "state", "") in states.MAY_START for i in range(lo, hi)
         ):
-            self.ready = [i for i in self.ready if not lo <= i < hi]
-        if self._forget_rolling_back(lo, hi):
+            withdrawn = {i for i in self.ready if lo <= i < hi}
+            self.ready = [i for i in self.ready if i not in withdrawn]
+            self.interrupted.update(i for i in withdrawn if details[i].state in states.INTERRUPTED)
+        within = self._forget_rolling_back(lo, hi)
+        if within:
             self.undo = [i for i in self.undo if not lo <= i < hi]
+        if self.held:
+            for i in range(lo, hi):
+                self.held.pop(i, None)
+                if within:
+                    self.held.pop(~i, None)
         self.note_rolling_back(lo, hi)
         unmet[lo:hi] = self._plan.degree[lo:hi]
         self._mark(lo, hi, restart, cause)
@@ -319,14 +318,6 @@ class Walk:
                 detail.intention = states.RETRY if i == restart else states.REVERT
         if cause >= 0:
             details[cause].intention = states.REVERT
-
-    def _roll_back_unclosed(self, lo: int, hi: int, restart: int, cause: int) -> list[int]:
-        self._forget_rolling_back(lo, hi)
-        self.note_rolling_back(lo, hi)
-        self._mark(lo, hi, restart, cause)
-        self.adjusted = []
-        unclosed.recount(self, self._plan, self._details, fresh=False)
-        return self.adjusted
 
     def _withdraw(self, lo: int, hi: int) -> None:
         """Count, in the nodes after a region, its nodes that have run as unmet again."""

@@ -9,13 +9,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from taskflowx.executors import base, guard
-
-
-def _serial(max_workers: int | None) -> base.Executor:  # noqa: ARG001 - as the others
-    from taskflowx.executors import serial
-
-    return serial.SerialExecutor()
+from taskflowx import _names
+from taskflowx.executors import base, serial
 
 
 def _threads(max_workers: int | None) -> base.Executor:
@@ -61,17 +56,12 @@ def _dask(max_workers: int | None, name: str = "dask") -> base.Executor:
 
 
 _BY_NAME: dict[str, Callable[[int | None], base.Executor]] = {
-    "serial": _serial,
-    "threads": _threads,
-    "threaded": _threads,
-    "thread": _threads,
-    "processes": _processes,
-    "process": _processes,
+    "serial": lambda _: serial.SerialExecutor(),
+    **dict.fromkeys(("threads", "threaded", "thread"), _threads),
+    **dict.fromkeys(("processes", "process"), _processes),
     "asyncio": _asyncio,
     "dask": _dask,
-    "greenthreads": _green,
-    "greenthreaded": _green,
-    "greenthread": _green,
+    **dict.fromkeys(("greenthreads", "greenthreaded", "greenthread"), _green),
 }
 
 
@@ -84,9 +74,7 @@ _EXPECTED = "expected a taskflowx.executors.base.Executor"
 
 def _plug_in(name: str) -> Callable[[int | None], base.Executor]:
     """Return the factory of a plug-in executor, by its name."""
-    import importlib.metadata
-
-    brought = {point.name: point for point in importlib.metadata.entry_points(group=GROUP)}
+    brought = _names.plugins(GROUP)
     point = brought.get(name)
     if point is None:
         known = sorted({*_BY_NAME, *brought})
@@ -98,9 +86,15 @@ def _plug_in(name: str) -> Callable[[int | None], base.Executor]:
         if not isinstance(made, base.Executor):
             what = f"Executor plug-in '{name}' ({point.value})"
             raise TypeError(f"{what} gave {made!r}, {_EXPECTED}")
-        return guard.guarded(made)
+        return _guarded(made)
 
     return checked
+
+
+def _guarded(executor: base.Executor) -> base.Executor:
+    from taskflowx.executors import guard  # who uses our own executors by name does without
+
+    return guard.guarded(executor)
 
 
 def _adapted(executor: Any, max_workers: int | None) -> base.Executor | None:
@@ -129,8 +123,7 @@ def fetch(executor: Any, max_workers: Any = None, *, inline: bool = True) -> bas
     :raises RuntimeError: when green threads or a cluster are requested, and eventlet or distributed is not installed
     """
     if max_workers is not None and (not isinstance(max_workers, int) or max_workers < 1):
-        msg = f"max_workers must be a positive number of workers, not {max_workers!r}"
-        raise ValueError(msg)
+        raise ValueError(f"max_workers must be a positive number of workers, not {max_workers!r}")
     if isinstance(executor, str):
         if executor.lower().startswith("dask://"):
             return _dask(max_workers, executor)
@@ -141,13 +134,13 @@ def fetch(executor: Any, max_workers: Any = None, *, inline: bool = True) -> bas
     if isinstance(executor, type) and any(hasattr(executor, name) for name in ("submit", "taskflowx_executor")):
         raise TypeError(f"{executor!r} is a class: pass an instance of it, such as executor={executor.__name__}()")
     if isinstance(executor, base.Executor):
-        return guard.guarded(executor)
+        return _guarded(executor)
     make_executor = getattr(executor, "taskflowx_executor", None)
     if callable(make_executor):
         made = make_executor()
         if not isinstance(made, base.Executor):
             raise TypeError(f"{executor!r}.taskflowx_executor() gave {made!r}, {_EXPECTED}")
-        return guard.guarded(made)
+        return _guarded(made)
     adapted = _adapted(executor, max_workers)
     if adapted is not None:
         return adapted
@@ -158,8 +151,7 @@ def fetch(executor: Any, max_workers: Any = None, *, inline: bool = True) -> bas
 
         pickles = isinstance(executor, concurrent.futures.ProcessPoolExecutor)
         return futures.FuturesExecutor(executor, pickles=pickles)
-    msg = (
+    raise TypeError(
         f"Unknown executor '{executor}' ({type(executor)}) expected an instance of concurrent.futures.Executor "
         f"or one of {sorted(_BY_NAME)}"
     )
-    raise TypeError(msg)

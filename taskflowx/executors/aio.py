@@ -6,7 +6,8 @@ as the engine awaits `filled` first.
 
 What must stay true:
 
-- No coroutine of a run outlives the run. Coroutines touch the mailbox and nothing else of the run.
+- No coroutine of a run outlives the run, but for one that was given up. Coroutines touch the mailbox and nothing else
+  of the run.
 - Each submitted call is delivered once or returned by `recall`, even if something is cancelled, stopped or closed: a
   coroutine is in `_running` until its call has been delivered.
 - A coroutine that was cancelled from outside, as by a loop that ends, is interrupted; it has not failed.
@@ -20,7 +21,6 @@ import asyncio
 import contextlib
 import contextvars
 import functools
-import logging
 import math
 import threading
 import time
@@ -29,20 +29,11 @@ from collections.abc import Callable
 from typing import Any
 
 from taskflowx import exceptions
-from taskflowx.executors import base, coroutines, threads
+from taskflowx.executors import base, callbacks, coroutines, loops, stopping, threads
 from taskflowx.types.failure import Failure
 
 #: the outcome of a call that would have started after the deadline
 _LATE = object()
-
-#: the most attempts at a step: an exception in each of them is no interrupt, but our own error
-_TIMES = 12
-
-#: seconds between two searches for coroutines that an interrupt has ended before their first line
-_SECONDS_LOST = 0.5
-
-#: the longest timer in seconds: loops differ in their maximum, and a waiter that wakes early waits again
-_LONGEST = 3600.0
 
 
 class AsyncioExecutor(base.Executor):
@@ -52,7 +43,9 @@ class AsyncioExecutor(base.Executor):
         of coroutines has no limit
     """
 
+    kind = "asyncio"
     runs_async = True
+    stops = "cancels"
 
     def __init__(self, max_workers: int | None = None) -> None:
         self._most = math.inf if max_workers is None else max_workers
@@ -71,13 +64,14 @@ class AsyncioExecutor(base.Executor):
         self._running: dict[base.Call, asyncio.Task[None]] = {}
         #: the calls in the threads, where their number is limited
         self._in_threads: set[base.Call] = set()
+        #: the coroutines that were given up, and have not ended
+        self._given_up = coroutines.GivenUp()
         #: an exception that a signal handler has raised in a callback
         self._interrupt: BaseException | None = None
         #: called when a coroutine has ended without delivering its call
         self._has_ended = functools.partial(self._surely, self._settle_ended)
         self._lookout: asyncio.TimerHandle | None = None
-        self._starting = False
-        self._cancelled = False
+        self._starting = self._cancelled = False
         #: whether the run's own loop runs, and whether it runs only until no coroutine is left
         self._turning = self._ending = False
 
@@ -89,32 +83,39 @@ class AsyncioExecutor(base.Executor):
                 "use `await engine.arun()` there"
             )
 
+    @property
+    def width(self) -> int | None:
+        """How many calls begin at once; None when the number of coroutines has no limit."""
+        return None if self._most == math.inf else int(self._most)
+
     def make_queue(self) -> base.Mailbox:
         """Return a mailbox; waiting on it runs the loop."""
-        self._mailbox = base.Mailbox(self._turn)
+        self._mailbox = base.Mailbox(self._turn, lambda: loops.rouse(self._loop))
         return self._mailbox
 
     def start(self, deliver: Callable[[tuple[Any, Any]], None]) -> None:
         """Prepare to take calls, in the caller's loop if there is one."""
         self._deliver = deliver
         self._cancelled = self._ending = self._starting = False
-        self._running = {}
-        self._in_threads = set()
+        self._running, self._in_threads = {}, set()
         self._interrupt = None
-        self._context = base.context_of_calls(self.reporter(deliver))
+        self._context = base.context_of_calls(self.reporter(deliver), coroutines.TOKEN)
         self._late = []
         self._threads.check_progress = self.check_progress
         self._threads.deadline = self.deadline
         self._threads.start(deliver if self._most == math.inf else self._deliver_from_thread)
         self._thread = threading.get_ident()
         if self._loop is None:
-            self._runner = asyncio.Runner(loop_factory=_new_loop)
+            self._runner = asyncio.Runner(loop_factory=loops.new_loop)
             self._loop = self._runner.get_loop()
-            self._loop.set_exception_handler(_report)
-        self._look_out()
+            self._loop.set_exception_handler(loops.report)
+        if self.subscribed is not None:
+            self.subscribed.bind(self._loop)
 
     def submit(self, calls: list[base.Call]) -> None:
         """Start coroutines, and submit other calls to the threads."""
+        if self._lookout is None:
+            self._look_out()
         others: list[base.Call] = []
         if self._most != math.inf:
             self._pending += calls
@@ -169,12 +170,9 @@ class AsyncioExecutor(base.Executor):
                 coroutines.CALL.set(call)
                 outcome = call.outcome = await coroutines.perform(call.atom, call.verb, call.kwargs)
                 if type(outcome) is Failure:
-                    call.outcome = coroutines.unless_cut_off(call, outcome)
+                    call.outcome = coroutines.unless_interrupted(call, outcome)
         except asyncio.CancelledError as error:
-            call.outcome = base.Interrupt(error)
-            if not coroutines.is_cut_off():
-                cancelled = f"The coroutine of atom '{call.atom.name}' was cancelled, and not by the run"
-                call.outcome = Failure.from_exception(exceptions.ExecutionFailure(cancelled, error))
+            call.outcome = coroutines.outcome_of_cancel(call, error)
         except BaseException as error:
             if hasattr(call, "outcome"):
                 self._note(error)
@@ -191,14 +189,15 @@ class AsyncioExecutor(base.Executor):
 
         :param again: whether the outcome may have been delivered already
         """
+        if hasattr(call, "stop") and call.stop.given_up:
+            self._given_up.refuse(call)
+            return
         if call.outcome is _LATE:
             deliver(base.WAKE)
             if call not in self._late:
                 self._late.append(call)
-        elif not (again and self._mailbox.has(call)):
-            deliver((call, call.outcome))
         else:
-            deliver(base.WAKE)
+            deliver(base.WAKE if again and self._mailbox.has(call) else (call, call.outcome))
         self._running.pop(call, None)
         if self._pending:
             self._start_pending()
@@ -209,14 +208,13 @@ class AsyncioExecutor(base.Executor):
         """Deliver a coroutine that ended without doing so itself, such as one cancelled before its first step."""
         if call not in self._running:
             return
-        again = hasattr(call, "outcome")
-        if not again:
+        if not (again := hasattr(call, "outcome")):
             interrupt: BaseException = asyncio.CancelledError()
             try:
                 one.result()
             except BaseException as error:
                 interrupt = error
-            call.outcome = base.Interrupt(interrupt)
+            call.outcome = base.Interrupt(interrupt) if call.stopped_by is None else base.not_begun(call)[1]
         self._settle(again, call, self._deliver)
 
     def _deliver_from_thread(self, item: tuple[Any, Any]) -> None:
@@ -228,7 +226,7 @@ class AsyncioExecutor(base.Executor):
 
     def _surely(self, step: Callable[..., None], *of: Any, again: bool = False) -> None:
         """Repeat a repeatable step until it completes, and note exceptions that interrupt it."""
-        for _ in range(_TIMES):
+        for _ in range(loops.TIMES):
             try:
                 step(again, *of)
             except BaseException as error:
@@ -240,6 +238,11 @@ class AsyncioExecutor(base.Executor):
     def _note(self, error: BaseException) -> None:
         if self._interrupt is None:
             self._interrupt = error
+
+    def _interrupted(self, error: BaseException) -> None:
+        """Have the run be left by an exception that a subscriber has raised."""
+        self._note(error)
+        self._deliver(base.WAKE)
 
     def _raise_interrupt(self) -> None:
         """Raise the exception that has interrupted a callback."""
@@ -254,15 +257,18 @@ class AsyncioExecutor(base.Executor):
         loop = self._loop
         if loop is None or loop.is_closed():
             return
-        if self._lookout is not None:
-            self._lookout.cancel()
-        self._lookout = loop.call_later(_SECONDS_LOST, self._surely, self._look_out)
+        self._end_lookout()
+        self._lookout = loop.call_later(loops.SECONDS_LOST, self._surely, self._look_out)
         for call, one in list(self._running.items()):
             if one.done():
                 self._settle_ended(True, call, one)
-        wake = self._mailbox.wake
-        if wake is not None and self._mailbox:
+        if (wake := self._mailbox.wake) is not None and self._mailbox:
             wake()
+
+    def _end_lookout(self) -> None:
+        if self._lookout is not None:
+            self._lookout.cancel()
+            self._lookout = None
 
     def recall(self) -> list[base.Call]:
         """Cancel the calls that have not started, and return them."""
@@ -274,12 +280,53 @@ class AsyncioExecutor(base.Executor):
         self._late.clear()
         return left
 
+    def interrupt(self, call: base.Call, error: BaseException) -> None:
+        """Cancel the coroutine of a call, or interrupt its thread; one that waits is dropped.
+
+        :param error: what it has then failed with, if it does not end otherwise
+        """
+        one = self._running.get(call)
+        waits = self._pending if call in self._pending else self._late if call in self._late else None
+        if one is None and waits is None:
+            self._threads.interrupt(call, error)
+            return
+        if not hasattr(call, "stop"):
+            call.stop = stopping.Stop(error)
+        if waits is not None:
+            waits.remove(call)
+            self._deliver(base.not_begun(call))
+        elif one is not None and not one.cancelling():
+            one.cancel()
+
+    def under_way(self) -> list[base.Call]:
+        """Return the calls of the running coroutines, and those that threads are running."""
+        return [*self._running, *self._threads.under_way()]
+
+    def abandon(self, call: base.Call) -> bool:
+        """Leave a coroutine that does not heed its cancellation, or a call in a thread."""
+        one = self._running.get(call) if hasattr(call, "stop") else None
+        if one is None or hasattr(call, "outcome"):
+            given_up = self._threads.abandon(call)
+            if given_up:
+                self._in_threads.discard(call)
+                self._start_pending()
+            return given_up
+        self._given_up.add(call, one)
+        self._running.pop(call, None)
+        self._start_pending()
+        return True
+
     def cancel(self) -> None:
         """Cancel the running coroutines; each is still delivered."""
         self._cancelled = True
         for one in list(self._running.values()):
             with contextlib.suppress(RuntimeError):  # their loop is closed
                 one.cancel()
+
+    def rest(self) -> None:
+        """End the worker threads, which have nothing to do, and look out for nothing."""
+        self._threads.rest()
+        self._end_lookout()
 
     def stop(self) -> None:
         """Wait until all calls have been delivered, and release threads and loop.
@@ -296,17 +343,39 @@ class AsyncioExecutor(base.Executor):
         else:
             try:
                 self._ending = True
-                while self._running and not loop.is_closed():
-                    self._turn_until_stopped(loop)  # repeated, as a task may have stopped the loop
+                self._work_off(loop)
                 self._threads.stop()
             finally:
-                self._close(runner, loop)
-        if self._lookout is not None:
-            self._lookout.cancel()
-            self._lookout = None
+                if self.subscribed is None:
+                    self._close(runner, loop)
+        self._end_lookout()
         if self._loop is not None and self._loop.is_closed():
             self._runner = self._loop = None
         self._raise_interrupt()
+
+    def awaits_callbacks(self) -> Callable[[Any, Callable[[], None]], None]:
+        """Return what takes the coroutines of subscribers."""
+        if self.subscribed is None:
+            self.subscribed = callbacks.Callbacks(self._interrupted, self._raise_interrupt)
+            if self._loop is not None:
+                self.subscribed.bind(self._loop)
+        return self.subscribed.take  # type: ignore[no-any-return]
+
+    def end_run(self, *, left: bool) -> None:
+        """Return when the callbacks of subscribers have ended, in the run's own loop, and close that."""
+        runner, loop = self._runner, self._loop
+        if runner is not None and loop is not None:
+            try:
+                if self.subscribed is not None:
+                    self.subscribed.drain(left=left)
+            finally:
+                self._close(runner, loop)
+                self._runner = self._loop = None
+
+    def _work_off(self, loop: asyncio.AbstractEventLoop) -> None:
+        # A loop of its own: in CPython 3.12 and 3.13 the end of a turn of `while` does not belong to a `try` around it.
+        while self._running and not loop.is_closed():
+            self._turn_until_stopped(loop)  # repeated, as a task may have stopped the loop
 
     def _close(self, runner: asyncio.Runner, loop: asyncio.AbstractEventLoop) -> None:
         """Close the run's own loop; may be called again after an interrupt."""
@@ -316,6 +385,7 @@ class AsyncioExecutor(base.Executor):
             if not loop.is_closed():
                 loop.call_soon(loop.stop)
                 loop.run_forever()  # consumes a pending stop, which would keep the runner from closing the loop
+                self._given_up.leave_behind(loop)
             runner.close()
         finally:
             # The loop no longer runs these: an interrupt came while they were cancelled.
@@ -332,7 +402,7 @@ class AsyncioExecutor(base.Executor):
         self._start_pending()
         timer = None
         if timeout is not None:
-            timer = loop.call_later(min(timeout, _LONGEST), self._surely, self._stop_turning)
+            timer = loop.call_later(min(timeout, loops.LONGEST), self._surely, self._stop_turning)
         self._mailbox.wake = self._wake
         try:
             self._turn_until_stopped(loop, unless=self._mailbox)
@@ -375,11 +445,13 @@ class AsyncioExecutor(base.Executor):
     def check_free(self) -> None:
         """Raise an error if another run is in progress."""
         if self._loop is not None:
-            raise RuntimeError("This executor is in use by another run")
+            raise exceptions.InvalidState("This executor is in use by another run, which has not ended yet")
 
     def use(self, loop: asyncio.AbstractEventLoop | None) -> None:
         """Set the running loop in which a run takes place; None at its end."""
         self._loop = loop
+        if self.subscribed is not None:
+            self.subscribed.bind(loop)
 
     @property
     def within_a_loop(self) -> bool:
@@ -409,7 +481,7 @@ class AsyncioExecutor(base.Executor):
                     loop.call_soon_threadsafe(self._surely, arrive)
                 asked.append(True)  # last, as it may be interrupted
 
-        timer = None if seconds is None else loop.call_later(min(seconds, _LONGEST), self._surely, arrive)
+        timer = None if seconds is None else loop.call_later(min(seconds, loops.LONGEST), self._surely, arrive)
         self._mailbox.wake = wake
         try:
             if not self._mailbox:
@@ -419,25 +491,3 @@ class AsyncioExecutor(base.Executor):
             if timer is not None:
                 timer.cancel()
         self._raise_interrupt()
-
-
-def _new_loop() -> asyncio.AbstractEventLoop:
-    """Return a new loop; asyncio's log record of that is suppressed, as an exception in it would leave half a loop."""
-    log, here = logging.getLogger("asyncio"), threading.get_ident()
-    if not log.isEnabledFor(logging.DEBUG):
-        return asyncio.new_event_loop()
-
-    def silence(_: logging.LogRecord) -> bool:
-        return threading.get_ident() != here
-
-    try:
-        log.filters.insert(0, silence)  # before filters that may raise
-        return asyncio.new_event_loop()
-    finally:
-        log.removeFilter(silence)
-
-
-def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Have asyncio log an exception in a callback; an exception in that handler would end the loop."""
-    with contextlib.suppress(Exception):
-        loop.default_exception_handler(context)

@@ -20,9 +20,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from taskflowx import states, task
-from taskflowx.executors import carried
+from taskflowx._util import arguments, logs, reprs
+from taskflowx.executors import carried, stopping
 from taskflowx.logging import RUN
 from taskflowx.types.failure import Failure
+
+LOG = logs.calm(__name__)
 
 #: delivered to wake the scheduler, which then looks for work
 WAKE = (None, None)
@@ -37,10 +40,13 @@ class Call:
         none, or when it has succeeded
     """
 
-    __slots__ = ("atom", "awaited", "index", "kwargs", "outcome", "verb")
+    __slots__ = ("atom", "awaited", "ended", "index", "kwargs", "outcome", "seconds", "stop", "verb")
 
-    #: unset, except by an executor that keeps the outcome of the call here until it is delivered
-    outcome: Any
+    # Unset, but for
+    outcome: Any  #: an executor that keeps the outcome of the call here until it is delivered
+    ended: float  #: a call where there are time limits: when it was delivered, a time of the clock
+    seconds: float  #: an executor that learns late of the end of a call: how long it has run
+    stop: stopping.Stop  #: a call that its executor has interrupted
 
     def __init__(
         self, index: int, atom: Any, verb: str, kwargs: dict[str, Any], awaited: tuple[str, ...] | None = None
@@ -50,6 +56,20 @@ class Call:
         self.verb = verb
         self.kwargs = kwargs
         self.awaited = awaited
+
+    @reprs.one_line
+    def __repr__(self) -> str:
+        return f"Call of {self.verb} of {self.atom.name!r}"
+
+    @property
+    def stopped_by(self) -> BaseException | None:
+        """What the call was interrupted by, or None."""
+        return self.stop.error if hasattr(self, "stop") else None
+
+    @property
+    def given_up(self) -> bool:
+        """Whether the call was abandoned."""
+        return hasattr(self, "stop") and self.stop.given_up
 
     def follow(self, result: Any) -> None:
         """Give the call the result of its predecessor."""
@@ -113,9 +133,12 @@ def forward_events(atom: Any, forward: Callable[[Event], None]) -> None:
     vars(atom)["_tfx_listened"] = notifier
 
 
-def perform(atom: Any, verb: str, kwargs: dict[str, Any]) -> Any:
+def perform(atom: Any, verb: str, kwargs: dict[str, Any]) -> Any:  # noqa: C901 - a step is a call
     """Run one verb of an atom with its hooks; returns the value, or a `Failure`."""
     try:
+        reports = type(verb) is not str
+        if reports:
+            verb.begin(atom)  # type: ignore[attr-defined] # see `noted`
         if not isinstance(atom, task.Task):  # retries have no hooks around them
             return atom.execute(**kwargs) if verb == states.EXECUTE else atom.revert(**kwargs)
         listened = atom._tfx_listened
@@ -123,16 +146,22 @@ def perform(atom: Any, verb: str, kwargs: dict[str, Any]) -> Any:
             listened.tell(0.0)
         if verb == states.EXECUTE:
             try:
-                atom.pre_execute()
+                if (hook := atom.pre_execute()) is not None:
+                    arguments.check_hook(atom, "pre_execute", hook)
                 value = atom.execute(**kwargs)
             finally:
-                atom.post_execute()
+                if (hook := atom.post_execute()) is not None:
+                    arguments.check_hook(atom, "post_execute", hook)
+            if reports:
+                verb.end(atom, value)  # type: ignore[attr-defined]
         else:
             try:
-                atom.pre_revert()
+                if (hook := atom.pre_revert()) is not None:
+                    arguments.check_hook(atom, "pre_revert", hook)
                 value = atom.revert(**kwargs)
             finally:
-                atom.post_revert()
+                if (hook := atom.post_revert()) is not None:
+                    arguments.check_hook(atom, "post_revert", hook)
         if listened is not None:
             listened.tell(1.0)
     except Exception as error:
@@ -140,13 +169,30 @@ def perform(atom: Any, verb: str, kwargs: dict[str, Any]) -> Any:
     return value
 
 
-def context_of_calls(report: Callable[[Any, dict[str, Any]], None] | None) -> contextvars.Context:
+def not_begun(call: Call) -> tuple[Call, NotBegun]:
+    """Return the delivery of a call that was interrupted before it began."""
+    return call, NotBegun(Failure.from_exception(call.stop.error))
+
+
+def refuse_late(call: Call, outcome: Any) -> None:
+    """Log that an abandoned call has ended after all: its outcome is refused."""
+    how = "failed" if isinstance(outcome, Failure | Interrupt) else "succeeded"
+    name, verb = call.atom.name, call.verb.lower()
+    LOG.warning("Atom '%s' was given up, and its %s has %s late; the outcome is refused", name, verb, how)
+
+
+def context_of_calls(
+    report: Callable[[Any, dict[str, Any]], None] | None, token: stopping.Stopping | None = None
+) -> contextvars.Context:
     """Return a copy of the context in which the run was started; each call runs in a copy of it.
 
     :param report: called with the progress of tasks in this context
+    :param token: tells calls in this context that they are to stop; None for that of the context
     """
     context = contextvars.copy_context()
     context.run(task.PROGRESS.set, report)
+    if token is not None:
+        context.run(stopping.TOKEN.set, token)
     return context
 
 
@@ -198,14 +244,16 @@ class Mailbox:
 
     :param wait: does that work until an item may have arrived, for at most the given number of seconds; returns whether
         it may be called again when none has
+    :param rouse: ends a wait that goes on after a signal handler in its thread; None where a signal ends it
     """
 
-    def __init__(self, wait: Callable[[float | None], bool]) -> None:
+    def __init__(self, wait: Callable[[float | None], bool], rouse: Callable[[], None] | None = None) -> None:
         self._items: collections.deque[tuple[Any, Any]] = collections.deque()
         self._wait = wait
         #: wake-up: called, in any thread, when an item is put in; None while the scheduler is awake. A waiter sets it
         #: before it looks into the mailbox for the last time and sleeps.
         self.wake: Callable[[], None] | None = None
+        self.rouse = rouse
 
     def __bool__(self) -> bool:
         return bool(self._items)
@@ -278,6 +326,8 @@ class Executor:
     by `recall`.
     """
 
+    #: what it is called in messages, such as 'threads'; the name of its class by default
+    kind = ""
     #: whether the scheduler runs all calls itself, one after another
     serial = False
     #: whether the scheduler may run a call itself when it is the only one; our own executors have this option
@@ -294,6 +344,10 @@ class Executor:
     can_cancel = True
     #: whether running calls can be killed from outside: they are when the wait for them is interrupted
     can_kill = False
+    #: what it can do with a call that runs, when that is to stop. 'kills': the call ends, whatever it does. 'cancels':
+    #: the error, or a cancellation, is raised in the call where it waits. 'abandons': `stopping.checkpoint` raises in
+    #: the call, and one that does not ask is left to itself by `abandon`. 'asks': `checkpoint` alone
+    stops = "asks"
     #: returns the next call of a chain, which may start as soon as this one has succeeded; None at the end of a chain.
     #: The scheduler sets it before `start`; from any thread to None, when nothing new is to start. It is called in the
     #: thread of the scheduler, by our own threads and processes
@@ -304,12 +358,29 @@ class Executor:
     chained: set[int] = set()  # noqa: RUF012 - stays empty where there are no chains
     #: rejects progress that a store cannot hold, in the task that reports it; the scheduler sets it before `start`
     check_progress: Callable[[Any, dict[str, Any]], None] | None = None
+    #: the `async def` callbacks of subscribers, a `callbacks.Callbacks`, once there are some
+    subscribed: Any = None
     #: the context variables that are carried to calls in other processes, by path; the engine sets it
     context: Mapping[str, contextvars.ContextVar[Any]] = types.MappingProxyType({})
     #: the deadline, in seconds of `time.monotonic`. The scheduler sets it before `start`, and then cancels every call
     #: that has not started. As the scheduler may be busy, an executor may check the deadline itself: it keeps late
     #: calls for `recall`, and delivers `WAKE`
     deadline: float | None = None
+
+    @property
+    def width(self) -> int | None:
+        """How many calls begin at once at most: further ones wait. None when there is no limit, or none is known."""
+        return None
+
+    @property
+    def called(self) -> str:
+        """The kind of executor with its width, for people: 'threads×2'."""
+        kind = self.kind or type(self).__name__
+        return kind if self.width is None else f"{kind}×{self.width}"
+
+    @reprs.one_line
+    def __repr__(self) -> str:
+        return self.called if self.called.startswith(name := type(self).__name__) else f"{name} {self.called}"
 
     @property
     def within_a_loop(self) -> bool:
@@ -357,6 +428,9 @@ class Executor:
         check = self.check_progress
 
         def report(reporting: Any, details: dict[str, Any]) -> None:
+            token = stopping.TOKEN.get()
+            if token is not None and token.given_up:
+                return
             if check is not None:
                 check(reporting, details)
             deliver((reporting, details))
@@ -371,9 +445,51 @@ class Executor:
         """Cancel the calls that have not started, and return them; they are not delivered."""
         raise NotImplementedError
 
+    def interrupt(self, call: Call, error: BaseException) -> None:
+        """Make a call end that is in flight; called in the thread of the scheduler.
+
+        A call that has not begun never begins: it is delivered as `NotBegun`, with the failure of `error`. One that has
+        begun is stopped as `stops` says, and delivered once, as ever: as `Failure.from_exception(error)` where it was
+        killed or cancelled, or ended by `checkpoint`; and with its own outcome where it ended before, or did not heed.
+        No other call is hurt. Nothing happens to a call that was delivered, recalled or interrupted before.
+
+        :param error: what stops it, such as a `TimeoutExceeded` or a `Cancelled`; one of its own for each call, as it
+            may be raised in the call
+        """
+
+    def under_way(self) -> list[Call]:
+        """Return the calls that have begun, and whose outcomes are not in the mailbox, as far as that is known."""
+        return []
+
+    def abandon(self, call: Call) -> bool:
+        """Give up a call that was interrupted and does not end; called in the thread of the scheduler.
+
+        It is never delivered: its outcome, should there be one, is refused and logged (`refuse_late`). Its place, such
+        as its thread, goes to other calls. Neither `stop` nor the end of the interpreter waits for it.
+
+        Returns whether that was done; if not, it has been or will be delivered.
+        """
+        return False
+
     def unchain(self) -> None:
         """Drop the `chained` calls that have not started; the outcomes before the others are delivered."""
 
+    def rest(self) -> None:
+        """Let go of threads and the like until further calls come: none is in flight, and none comes for a while."""
+
     def stop(self) -> None:
-        """Return when all calls have ended and every resource of this executor is released."""
+        """Return when all calls have ended, but for those given up, and every resource of this executor is released."""
         raise NotImplementedError
+
+    def awaits_callbacks(self) -> Callable[[Any, Callable[[], None]], None] | None:
+        """Return what takes the coroutines of subscribers, as `callbacks.Callbacks.take`; None when nobody awaits them.
+
+        Once it was asked, `end_run` releases what these need after `stop`.
+        """
+        return None
+
+    def end_run(self, *, left: bool) -> None:
+        """Return when the callbacks of subscribers have ended; called after `stop`, and may be called again.
+
+        :param left: whether the run was interrupted
+        """

@@ -3,46 +3,44 @@
 Each call is one `submit` of a `RemoteCall`, which can be pickled. One that arrives without having been pickled
 shares memory with the engine, runs in the context of the run and reports progress at once; otherwise it collects
 progress and returns it with the outcome.
+
+A call that shares memory sees at `checkpoint` that it is to stop, as its `RemoteCall` is the token of it. Whatever does
+not end is left to the pool. If that is the caller's, it has one worker fewer until then, and what the pool waits for at
+the end of the interpreter, the interpreter waits for.
 """
 
 from __future__ import annotations
 
 import concurrent.futures
 import contextvars
+import dataclasses
 import functools
 import pickle
-import types
 import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from taskflowx import states, task
 from taskflowx._util import logs
-from taskflowx.executors import base, carried, pickling
+from taskflowx.executors import base, carried, pickling, stopping
 from taskflowx.types.failure import Failure
 
 LOG = logs.calm(__name__)
 
 
+@dataclasses.dataclass(slots=True, eq=False)
 class RemoteOutcome:
     """The outcome of a call in another process, with the progress and events that were published on the way."""
 
-    __slots__ = ("outcome", "progress")
+    outcome: Any
+    progress: list[Any]
 
-    def __init__(self, outcome: Any, progress: list[Any]) -> None:
-        self.outcome = outcome
-        self.progress = progress
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return RemoteOutcome, (self.outcome, self.progress)
-
-
-_NOTHING: Mapping[str, bytes] = types.MappingProxyType({})
 
 #: the first event in the life of a remote call: it left for its worker, or it was revoked and never runs
 _LEFT, _REVOKED = "left", "revoked"
 
 
+@dataclasses.dataclass(slots=True, eq=False)
 class RemoteCall:
     """A call on its way to its worker.
 
@@ -50,24 +48,13 @@ class RemoteCall:
     by one `setdefault`: it is revoked, or it starts, or it is pickled, after which its fate is unknown here.
     """
 
-    __slots__ = ("_fate", "atom", "carried", "context", "kwargs", "listened", "verb")
-
-    def __init__(
-        self,
-        atom: Any,
-        verb: str,
-        kwargs: dict[str, Any],
-        context: contextvars.Context | None = None,
-        carried_along: Mapping[str, bytes] = _NOTHING,
-        listened: bool = False,
-    ) -> None:
-        self.atom = atom
-        self.verb = verb
-        self.kwargs = kwargs
-        self.context = context  # the context of the run; None in another process
-        self.carried = carried_along  # the values of context variables, for another process
-        self.listened = listened  # whether the task has subscribers in the engine's process
-        self._fate: dict[str, Any] = {}
+    atom: Any
+    verb: str
+    kwargs: dict[str, Any]
+    context: contextvars.Context | None = None  # that of the run; None in another process
+    carried: Mapping[str, bytes] = dataclasses.field(default_factory=dict)  # context variables, for another process
+    listened: bool = False  # whether the task has subscribers in the engine's process
+    _fate: dict[str, Any] = dataclasses.field(default_factory=dict, init=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._fate.setdefault("way", _LEFT) is _REVOKED:
@@ -95,6 +82,20 @@ class RemoteCall:
         if end is not take:
             take(end[0])
 
+    def interrupt(self, stop: stopping.Stop) -> None:
+        """Have `checkpoint` raise in the call, if it runs here."""
+        self._fate.setdefault("stop", stop)
+
+    @property
+    def given_up(self) -> bool:
+        """Whether the call was given up."""
+        return "stop" in self._fate and self._fate["stop"].given_up
+
+    def check(self) -> None:
+        """Raise the error by which the call was interrupted, if it was."""
+        if "stop" in self._fate:
+            raise self._fate["stop"].error
+
     def _begin(self) -> None:
         me = object()
         if self._fate.setdefault("begun", me) is not me:
@@ -118,6 +119,8 @@ class RemoteCall:
         try:
             if self.context is None:
                 context.run(self._get_ready_apart, progress)
+            else:
+                context.run(stopping.TOKEN.set, self)
             outcome = context.run(base.perform, self.atom, self.verb, self.kwargs)
         except BaseException as error:  # not raised here: some executors end on it
             outcome = base.Interrupt(error)
@@ -143,8 +146,7 @@ class RemoteCall:
 
 
 def _refuse(item: tuple[Any, Any]) -> None:
-    msg = f"{item[0]} was delivered to an executor that has not been started"
-    raise RuntimeError(msg)
+    raise RuntimeError(f"{item[0]} was delivered to an executor that has not been started")
 
 
 class FuturesExecutor(base.Executor):
@@ -155,6 +157,8 @@ class FuturesExecutor(base.Executor):
     :param pickles: whether atoms, arguments and results are known to be pickled for transport
     """
 
+    stops = "abandons"
+
     def __init__(
         self,
         executor: concurrent.futures.Executor | None = None,
@@ -163,6 +167,8 @@ class FuturesExecutor(base.Executor):
         pickles: bool = False,
     ) -> None:
         self._make = make
+        if executor is not None and not self.kind:
+            self.kind = type(executor).__name__
         self.pickles = pickles
         # Of foreign executors only the standard library's thread pool is known to share memory.
         known = pickles or isinstance(executor, concurrent.futures.ThreadPoolExecutor)
@@ -171,7 +177,13 @@ class FuturesExecutor(base.Executor):
         self._running = executor
         self._run = _Run(_refuse, None)
         self._context = contextvars.copy_context()
-        self._carried: Mapping[str, bytes] = _NOTHING
+        self._carried: Mapping[str, bytes] = {}
+
+    @property
+    def width(self) -> int | None:
+        """How many calls begin at once at most, as the executors of the standard library say; None for others."""
+        width = getattr(self._running, "_max_workers", None)
+        return width if isinstance(width, int) else None
 
     def start(self, deliver: Callable[[tuple[Any, Any]], None]) -> None:
         """Make the executor, unless the caller gave one."""
@@ -214,27 +226,31 @@ class FuturesExecutor(base.Executor):
 
     def recall(self) -> list[base.Call]:
         """Cancel the calls that can still be cancelled and have not left this process, and return them."""
-        run, left = self._run, []
-        for call, (future, remote) in list(run.pending.items()):
-            # Removed first: whichever thread removes a call decides its fate.
-            if run.pending.pop(call, None) is None:
-                continue
-            if future is None:  # its `submit` was interrupted
-                if remote.revoke():
-                    left.append(call)
-                elif remote.begun:
-                    run.expected += 1
-                    remote.when_ended(functools.partial(run.tell, call))
-            elif remote.sent or not _cancelled(future, call):
-                run.pending[call] = future, remote
-                if future.done():
-                    run.ended(call, future)
-            elif not remote.revoke() and remote.begun:  # so the result of `cancel` is wrong
-                remote.when_ended(functools.partial(run.tell, call))
-            else:
-                run.expected -= 1
-                left.append(call)
-        return left
+        return [call for call in list(self._run.pending) if self._run.cancel(call)]
+
+    def under_way(self) -> list[base.Call]:
+        """Return the calls that the pool holds."""
+        return list(self._run.pending)
+
+    def interrupt(self, call: base.Call, error: BaseException) -> None:
+        """Cancel the future of a call that has not started, and have `checkpoint` raise in one that runs here.
+
+        :param error: what it raises
+        """
+        run = self._run
+        _, remote = run.pending.get(call, (None, None))
+        if remote is None:
+            return
+        if not hasattr(call, "stop"):
+            call.stop = stopping.Stop(error)
+        remote.interrupt(call.stop)
+        if run.cancel(call):
+            run.expected += 1
+            run.tell(*base.not_begun(call))
+
+    def abandon(self, call: base.Call) -> bool:
+        """Leave a call to its pool, and refuse what comes of it."""
+        return hasattr(call, "stop") and (call.stop.given_up or self._run.give_up(call))
 
     def stop(self) -> None:
         """Wait until all calls have been delivered, and shut down the executor that was made for the run."""
@@ -242,7 +258,7 @@ class FuturesExecutor(base.Executor):
         while len(run.delivered) < run.expected:
             run.woken.get()
         if self._make is not None and self._running is not None:
-            self._running.shutdown(wait=True)
+            self._running.shutdown(wait=not run.left_behind)
             self._running = None
 
 
@@ -267,11 +283,63 @@ class _Run:
         self.expected = 0  # how many were submitted, less those cancelled
         self.delivered: list[None] = []  # one element for each delivery; any thread may append
         self.woken = woken  # a queue of `make_queue`: gets an item after each delivery
+        self.left_behind: set[Any] = set()  # the futures of calls that were given up, until they end
+
+    def cancel(self, call: base.Call) -> bool:
+        """Cancel a call, if that is possible and it has not left this process; returns whether it will never start."""
+        # Removed first: whichever thread removes a call decides its fate.
+        taken = self.pending.pop(call, None)
+        if taken is None:
+            return False
+        future, remote = taken
+        if future is None:  # its `submit` was interrupted
+            if remote.revoke():
+                return True
+            if remote.begun:
+                self.expected += 1
+                remote.when_ended(functools.partial(self.tell, call))
+        elif remote.sent or not _cancelled(future, call):
+            self.pending[call] = taken
+            if future.done():
+                self.ended(call, future)
+        elif not remote.revoke() and remote.begun:  # so the result of `cancel` is wrong
+            remote.when_ended(functools.partial(self.tell, call))
+        else:
+            self.expected -= 1
+            return True
+        return False
+
+    def give_up(self, call: base.Call) -> bool:
+        """Give up a call; returns whether it was still expected."""
+        call.stop.given_up = True  # first: it may end meanwhile
+        taken = self.pending.pop(call, None)
+        if taken is None or taken[0] is None:
+            call.stop.given_up = False
+            return False
+        self.left_behind.add(taken[0])
+        self.expected -= 1
+        self.woken.put(None)
+        if taken[0].done():
+            self._refuse_late(call, taken[0])
+        return True
+
+    def _refuse_late(self, call: base.Call, future: Any) -> None:
+        """Log that a call has ended that was given up."""
+        if future in self.left_behind:
+            self.left_behind.discard(future)
+            outcome: Any
+            try:
+                outcome = future.result()
+            except BaseException as error:
+                outcome = base.Interrupt(error)
+            base.refuse_late(call, outcome.outcome if isinstance(outcome, RemoteOutcome) else outcome)
 
     def ended(self, call: base.Call, future: Any) -> None:
         """Deliver the outcome of a call, unless it has been cancelled."""
         taken = self.pending.pop(call, None)
         if taken is None:
+            if call.given_up:
+                self._refuse_late(call, future)
             return
         outcome: Any
         try:

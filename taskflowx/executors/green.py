@@ -16,9 +16,9 @@ from collections.abc import Callable
 from typing import Any
 
 import eventlet
-from eventlet import patcher, semaphore
+from eventlet import hubs, patcher, semaphore
 
-from taskflowx.executors import futures
+from taskflowx.executors import base, futures
 
 #: seconds between two checks for items of other native threads, which cannot wake a green thread
 _GLANCE = 0.05
@@ -74,6 +74,8 @@ class GreenPool(concurrent.futures.Executor):
     def __init__(self, max_workers: int | None = None) -> None:
         self._max_workers = max_workers or _MAX_WORKERS
         self._workers = 0
+        #: the green threads in which calls run
+        self._running: dict[concurrent.futures.Future[Any], Any] = {}
         self._waiting: deque[tuple[concurrent.futures.Future[Any], Callable[[], Any]]] = deque()
 
     def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> concurrent.futures.Future[Any]:
@@ -87,19 +89,48 @@ class GreenPool(concurrent.futures.Executor):
         return future
 
     def _work(self) -> None:
+        left = False  # whether another green thread has taken the place of this one
         try:
-            while self._waiting:
+            while True:  # its end, other than that of a loop with a condition, belongs to the `try` in each CPython
+                if left or not self._waiting:
+                    break
                 future, call = self._waiting.popleft()
-                if not future.set_running_or_notify_cancel():
-                    continue
-                try:
-                    result = call()
-                except BaseException as error:
-                    future.set_exception(error)
-                else:
-                    future.set_result(result)
+                if future.set_running_or_notify_cancel():
+                    left = self._call(future, call)
         finally:
+            if not left:
+                self._workers -= 1
+
+    def _call(self, future: concurrent.futures.Future[Any], call: Callable[[], Any]) -> bool:
+        """Make a call; returns whether it was left behind."""
+        self._running[future] = eventlet.getcurrent()
+        try:
+            result = call()
+        except BaseException as error:
+            left = self._running.pop(future, None) is None
+            future.set_exception(error)
+        else:
+            left = self._running.pop(future, None) is None
+            future.set_result(result)
+        return left
+
+    def throw(self, future: concurrent.futures.Future[Any], error: BaseException) -> None:
+        """Raise an error in a call that runs, where it waits."""
+        if future in self._running:
+            hubs.get_hub().schedule_call_global(0, self._throw, future, error)
+
+    def _throw(self, future: concurrent.futures.Future[Any], error: BaseException) -> None:
+        one = self._running.get(future)
+        if one is not None:
+            one.throw(error)
+
+    def leave_behind(self, future: concurrent.futures.Future[Any]) -> None:
+        """Give the place of a call that does not end to another green thread."""
+        if self._running.pop(future, None) is not None:
             self._workers -= 1
+            if self._waiting:
+                self._workers += 1
+                eventlet.spawn_n(self._work)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Let the green threads end.
@@ -115,6 +146,33 @@ class GreenPool(concurrent.futures.Executor):
 
 class GreenExecutor(futures.FuturesExecutor):
     """Runs calls on an executor of green threads; the arguments are those of `futures.FuturesExecutor`."""
+
+    kind = "greenthreads"
+
+    @property
+    def stops(self) -> str:  # type: ignore[override]
+        """What it can do with a call that runs: in green threads of our own an error is raised where it waits."""
+        return "abandons" if self._make is None else "cancels"
+
+    def interrupt(self, call: base.Call, error: BaseException) -> None:
+        """Raise an error in a call where it waits, if its green thread is ours; others do as any pool.
+
+        :param error: what is raised
+        """
+        if hasattr(call, "stop"):
+            return
+        super().interrupt(call, error)
+        future, _ = self._run.pending.get(call, (None, None))
+        if future is not None and isinstance(self._running, GreenPool):
+            self._running.throw(future, error)
+
+    def abandon(self, call: base.Call) -> bool:
+        """Leave a call to its green thread, and give its place to another one."""
+        future, _ = self._run.pending.get(call, (None, None))
+        given_up = super().abandon(call)
+        if given_up and future is not None and isinstance(self._running, GreenPool):
+            self._running.leave_behind(future)
+        return given_up
 
     def make_queue(self) -> GreenQueue:
         """Return a queue that lets green threads run while the scheduler waits on it."""

@@ -9,30 +9,61 @@ from __future__ import annotations
 import functools
 import pickle
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from taskflowx.types.failure_parts import text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from taskflowx.executors import base
 
 PROTOCOL = 5
 
 
-def dumps(value: Any, keep: Callable[[pickle.PickleBuffer], bool] | None = None) -> bytes:
+def dumps(value: Any, apart: Apart | None = None) -> bytes:
     """Pickle a value; cloudpickle, if installed, takes what cannot be pickled by reference.
 
-    :param keep: tells whether a buffer stays in the stream
+    :param apart: takes the buffers that do not stay in the stream
     """
-    if main_is_file():
+    keep = None if apart is None else apart.keep
+    try:
+        data = pickle.dumps(value, PROTOCOL, buffer_callback=keep)
+    except _NOT_BY_REFERENCE:
+        if _cloudpickle() is None:
+            raise
+    else:
+        if main_is_file() or _MAIN not in data:
+            return data
+        if _cloudpickle() is None:
+            if getattr(value, "__module__", None) != "__main__":
+                return data
+            msg = f"{value!r} is defined in a program without a file, where no other process finds it; "
+            raise pickle.PicklingError(msg + "install cloudpickle")
+    if apart is not None:
+        apart.clear()
+    return _cloudpickle().dumps(value, PROTOCOL, buffer_callback=keep)  # type: ignore[no-any-return]
+
+
+class Apart(list[memoryview]):
+    """The buffers of one pickling that do not stay in its stream, in their order.
+
+    :param least: the size in bytes of the smallest
+    """
+
+    def __init__(self, least: int) -> None:
+        super().__init__()
+        self._least = least
+
+    def keep(self, buffer: pickle.PickleBuffer) -> bool:
+        """Tell pickle whether a buffer stays in the stream; note it if not."""
         try:
-            return pickle.dumps(value, PROTOCOL, buffer_callback=keep)
-        except _NOT_BY_REFERENCE:
-            if _cloudpickle() is None:
-                raise
-    return (_cloudpickle() or pickle).dumps(value, PROTOCOL, buffer_callback=keep)  # type: ignore[no-any-return]
+            raw = buffer.raw()
+        except BufferError:  # it is not contiguous
+            return True
+        if raw.nbytes < self._least:
+            return True
+        self.append(raw)
+        return False
 
 
 #: pickle's errors for a value that cannot be found by its name, or whose type it does not support
@@ -45,12 +76,23 @@ def main_is_file() -> bool:
     return file is not None and not (file.startswith("<") and file.endswith(">"))
 
 
+def goes_by_name(cls: type) -> bool:
+    """Tell whether `dumps` writes the name of a class alone: otherwise it writes its code, and what this uses."""
+    try:
+        data = pickle.dumps(cls, PROTOCOL)
+    except _NOT_BY_REFERENCE:
+        return False
+    return main_is_file() or _MAIN not in data
+
+
 @functools.cache
 def _cloudpickle() -> Any:
     try:
         import cloudpickle
     except ImportError:
         return None
+    except RuntimeError as error:  # up to Python 3.11, in place of what a signal handler raises in a class's body
+        raise error.__cause__ or error from None
     return cloudpickle
 
 
@@ -75,17 +117,15 @@ _MAIN = b"__main__"
 
 def culprit(value: Any, path: str) -> str:
     """Return the path to the smallest part of a value that cannot be pickled, with its type."""
-    try:
-        return _path_to_culprit(value, path)
-    except Exception:  # a key whose `repr` fails
-        return f"{path} has such a part"
-
-
-def _path_to_culprit(value: Any, path: str) -> str:
+    whole = path
     seen: set[int] = set()
     while True:
         seen.add(id(value))
-        for step, part in _parts(value):
+        try:
+            parts = _parts(value)
+        except Exception:  # a key whose `repr` fails
+            return f"{whole} has such a part"
+        for step, part in parts:
             if id(part) not in seen and not _can_be_pickled(part):
                 path, value = path + step, part
                 break
@@ -109,6 +149,15 @@ def _can_be_pickled(value: Any) -> bool:
     except BaseException:
         return False
     return True
+
+
+def fails_with(value: Any, error: BaseException) -> bool:
+    """Tell whether an exception came from pickling a value, and not from a signal handler: then it is repeatable."""
+    try:
+        dumps(value)
+    except BaseException as again:
+        return type(again) is type(error)
+    return False
 
 
 def unsendable(call: base.Call, error: Exception, dumps: Callable[[Any], bytes] = dumps) -> TypeError:

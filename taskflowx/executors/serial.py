@@ -11,6 +11,7 @@ from taskflowx.executors import base
 class SerialExecutor(base.Executor):
     """Runs nothing itself: the scheduler sees `serial` and performs the calls inline."""
 
+    kind = "serial"
     serial = True
     inline = True
 

@@ -11,16 +11,17 @@ from __future__ import annotations
 
 import abc
 import logging
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from taskflowx import states
-from taskflowx._util import arguments
+from taskflowx._util import arguments, reprs
 from taskflowx.types.failure import Failure
 from taskflowx.types.notifier import Notifier
 
 if TYPE_CHECKING:
-    from types import TracebackType
+    from taskflowx.engines.base import Engine
 
 LOG = logging.getLogger(__name__)
 
@@ -51,13 +52,13 @@ class Listener:
 
     def __init__(
         self,
-        engine: Any,
+        engine: Engine,
         task_listen_for: Iterable[str] | None = DEFAULT_LISTEN_FOR,
         flow_listen_for: Iterable[str] | None = DEFAULT_LISTEN_FOR,
         retry_listen_for: Iterable[str] | None = DEFAULT_LISTEN_FOR,
     ) -> None:
         arguments.check_like("engine", engine, ("notifier", "atom_notifier"), "an engine")
-        self._engine = engine
+        self._engine: Any = engine
         self._tfx_listen_for = {
             "task": _events("task_listen_for", task_listen_for),
             "retry": _events("retry_listen_for", retry_listen_for),
@@ -65,19 +66,24 @@ class Listener:
         }
         self._tfx_registered: list[tuple[Notifier, str, Any, Any]] = []
 
-    def _flow_receiver(self, state: str, details: dict[str, Any]) -> None:
+    @reprs.one_line
+    def __repr__(self) -> str:
+        state = "registered" if self._tfx_registered else "not registered"
+        return f"{type(self).__name__} of {repr(self._engine)[1:-1]}; {state}"
+
+    def _flow_receiver(self, state: str, details: dict[str, Any]) -> Awaitable[None] | None:
         """Handle a transition of the flow.
 
         :param details: `engine`, `flow_name`, `flow_uuid`, `old_state`
         """
 
-    def _task_receiver(self, state: str, details: dict[str, Any]) -> None:
+    def _task_receiver(self, state: str, details: dict[str, Any]) -> Awaitable[None] | None:
         """Handle a transition of a task.
 
         :param details: `task_name`, `task_uuid`, `old_state`, and in a state of FINISH_STATES `result`
         """
 
-    def _retry_receiver(self, state: str, details: dict[str, Any]) -> None:
+    def _retry_receiver(self, state: str, details: dict[str, Any]) -> Awaitable[None] | None:
         """Handle a transition of a retry.
 
         :param details: `retry_name`, `retry_uuid`, `old_state`, and in a state of FINISH_STATES `result`
@@ -99,14 +105,11 @@ class Listener:
                 notifier.register(event, receiver, details_filter=details_filter)
                 self._tfx_registered.append(one)
         except BaseException:  # all of them or none
-            self._tfx_take_back()
+            Listener.deregister(self)
             raise
 
     def deregister(self) -> None:
         """Deregister the receivers; does nothing if they are not registered."""
-        self._tfx_take_back()
-
-    def _tfx_take_back(self) -> None:
         while self._tfx_registered:
             notifier, event, receiver, details_filter = self._tfx_registered.pop()
             notifier.deregister(event, receiver, details_filter=details_filter)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from taskflowx import formatters
 from taskflowx._util import arguments
 from taskflowx.listeners import base
+
+if TYPE_CHECKING:
+    from taskflowx.engines.base import Engine
 
 
 class CaptureListener(base.UniformListener):
@@ -28,7 +31,7 @@ class CaptureListener(base.UniformListener):
 
     def __init__(
         self,
-        engine: Any,
+        engine: Engine,
         task_listen_for: Iterable[str] | None = base.DEFAULT_LISTEN_FOR,
         flow_listen_for: Iterable[str] | None = base.DEFAULT_LISTEN_FOR,
         retry_listen_for: Iterable[str] | None = base.DEFAULT_LISTEN_FOR,

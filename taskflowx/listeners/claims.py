@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from taskflowx import exceptions, states
 from taskflowx._util import arguments
 from taskflowx.listeners import base
+
+if TYPE_CHECKING:
+    from taskflowx.engines.base import Engine
 
 LOG = logging.getLogger(__name__)
 
@@ -27,7 +30,7 @@ class CheckingClaimListener(base.Listener):
 
     def __init__(
         self,
-        engine: Any,
+        engine: Engine,
         job: Any,
         board: Any,
         owner: Any,
@@ -42,7 +45,7 @@ class CheckingClaimListener(base.Listener):
             arguments.check_callback("Custom 'on_job_loss' handler", on_job_loss)
             self._on_job_loss = on_job_loss
 
-    def _suspend_engine_on_loss(self, engine: Any, state: str, details: dict[str, Any]) -> None:
+    def _suspend_engine_on_loss(self, engine: Engine, state: str, details: dict[str, Any]) -> None:
         """Suspend the engine, so that the new owner of the claim can resume the flow."""
         try:
             engine.suspend()
@@ -50,12 +53,6 @@ class CheckingClaimListener(base.Listener):
             LOG.warning(
                 "Failed suspending engine '%s', (previously owned by '%s'):\n%s", engine, self._owner, error.pformat()
             )
-
-    def _flow_receiver(self, state: str, details: dict[str, Any]) -> None:
-        self._claim_checker(state, details)
-
-    def _task_receiver(self, state: str, details: dict[str, Any]) -> None:
-        self._claim_checker(state, details)
 
     def _has_been_lost(self) -> bool:
         """Tell whether the claim is lost; it counts as lost when the board cannot tell."""
@@ -66,9 +63,11 @@ class CheckingClaimListener(base.Listener):
         except (exceptions.NotFound, exceptions.JobFailure):
             return True
 
-    def _claim_checker(self, state: str, details: dict[str, Any]) -> None:
+    def _flow_receiver(self, state: str, details: dict[str, Any]) -> None:
         if self._has_been_lost():
             LOG.warning("Job '%s' has lost its claim (previously owned by '%s')", self._job, self._owner)
             self._on_job_loss(self._engine, state, details)
         else:
             LOG.debug("Job '%s' is still claimed (actively owned by '%s')", self._job, self._owner)
+
+    _task_receiver = _flow_receiver

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from taskflowx import formatters, states
-from taskflowx._util import arguments
+from taskflowx._util import arguments, masking
 from taskflowx.listeners import base
 from taskflowx.types.failure import Failure
+
+if TYPE_CHECKING:
+    from taskflowx.engines.base import Engine
 
 LOG = logging.getLogger(__name__)
 
@@ -26,7 +29,7 @@ class LoggingListener(base.DumpingListener):
 
     def __init__(
         self,
-        engine: Any,
+        engine: Engine,
         task_listen_for: Iterable[str] | None = base.DEFAULT_LISTEN_FOR,
         flow_listen_for: Iterable[str] | None = base.DEFAULT_LISTEN_FOR,
         retry_listen_for: Iterable[str] | None = base.DEFAULT_LISTEN_FOR,
@@ -70,7 +73,7 @@ class DynamicLoggingListener(base.UniformListener):
 
     def __init__(
         self,
-        engine: Any,
+        engine: Engine,
         task_listen_for: Iterable[str] | None = base.DEFAULT_LISTEN_FOR,
         flow_listen_for: Iterable[str] | None = base.DEFAULT_LISTEN_FOR,
         retry_listen_for: Iterable[str] | None = base.DEFAULT_LISTEN_FOR,
@@ -116,14 +119,11 @@ class DynamicLoggingListener(base.UniformListener):
                 facts = (*facts, "\n", text)
         elif name not in self._hide_inputs_outputs_of and self._logger.isEnabledFor(self._level):
             message += " with result '%s'"
-            facts = (*facts, self._masked(name, result))
+            if self._mask_outputs_keys:
+                plan = self._engine.compilation.plan
+                result = masking.mask_outputs(plan.atoms[plan.names[name]], result, self._mask_outputs_keys)
+            facts = (*facts, result)
         self._logger.log(level, message, *facts, exc_info=exc_info)
-
-    def _masked(self, name: str, result: Any) -> Any:
-        if not self._mask_outputs_keys:
-            return result
-        plan = self._engine.compilation.plan
-        return formatters.mask_outputs(plan.atoms[plan.names[name]], result, self._mask_outputs_keys)
 
 
 _BAD_STATES = frozenset((states.FAILURE, states.REVERT_FAILURE, states.REVERTED))

@@ -5,9 +5,12 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from taskflowx.listeners import base
+
+if TYPE_CHECKING:
+    from taskflowx.engines.base import Engine
 
 
 class PrintingListener(base.DumpingListener):
@@ -18,7 +21,7 @@ class PrintingListener(base.DumpingListener):
 
     def __init__(
         self,
-        engine: Any,
+        engine: Engine,
         task_listen_for: Iterable[str] | None = base.DEFAULT_LISTEN_FOR,
         flow_listen_for: Iterable[str] | None = base.DEFAULT_LISTEN_FOR,
         retry_listen_for: Iterable[str] | None = base.DEFAULT_LISTEN_FOR,

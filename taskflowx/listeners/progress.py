@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from rich.live import Live
     from rich.text import Text
 
+    from taskflowx.engines.base import Engine
+
 LOG = logging.getLogger(__name__)
 
 #: the minimum pause between two reads, in units of the processor time of one
@@ -120,12 +122,19 @@ class ProgressBarListener(base.Listener):
     """
 
     def __init__(
-        self, engine: Any, console: Console | None = None, details: int = 5, refresh_per_second: float = 5.0
+        self, engine: Engine, console: Console | None = None, details: int = 5, refresh_per_second: float = 5.0
     ) -> None:
         super().__init__(engine, task_listen_for=(), retry_listen_for=())
         arguments.check_number("details", details, "a number of tasks, zero or more", least=0)
         arguments.check_number("refresh_per_second", refresh_per_second, "a number, at least 0.1", least=0.1)
-        self._console = _rich_console() if console is None else console
+        if console is None:
+            try:
+                import rich
+            except ModuleNotFoundError as error:
+                msg = "A progress bar needs rich\nInstall it with: pip install taskflowx[progress]"
+                raise ImportError(msg, name=error.name) from error
+            console = rich.get_console()
+        self._console = console
         self._most = int(details)
         self._frequency = refresh_per_second
         self._timer: threading.Timer | None = None
@@ -133,9 +142,9 @@ class ProgressBarListener(base.Listener):
         self._lock = threading.Lock()  # guards the two above: the timer may fire at any moment
         self._gave_up = False
         self._is_on = False
-        self._begin_anew()
+        self._reset()
 
-    def _begin_anew(self) -> None:
+    def _reset(self) -> None:
         self._state: str = states.RUNNING
         self._started_at, self._ended_at = time.monotonic(), math.inf
         self._seen = _Look(0, 0)
@@ -170,7 +179,7 @@ class ProgressBarListener(base.Listener):
         if self._is_on:
             return
         self._is_on = True
-        self._begin_anew()
+        self._reset()
         if self._console.is_interactive or self._console.is_jupyter:
             with self._undisturbed():
                 self._timer = threading.Timer(max(_A_MOMENT, _PAUSE * _A_LOOK * self._total()), self._display)
@@ -323,15 +332,6 @@ def _duration(seconds: float, digits: int = 1) -> str:
     minutes, seconds = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
-
-
-def _rich_console() -> Console:
-    try:
-        import rich
-    except ModuleNotFoundError as error:
-        msg = "A progress bar needs rich\nInstall it with: pip install taskflowx[progress]"
-        raise ImportError(msg, name=error.name) from error
-    return rich.get_console()
 
 
 def _live_display(listener: ProgressBarListener) -> Live:

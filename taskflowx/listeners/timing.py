@@ -5,11 +5,15 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from taskflowx import exceptions, states
 from taskflowx._util import arguments
 from taskflowx.listeners import base
+from taskflowx.record import metadata
+
+if TYPE_CHECKING:
+    from taskflowx.engines.base import Engine
 
 LOG = logging.getLogger(__name__)
 
@@ -18,22 +22,14 @@ FINISHED_STATES = frozenset(base.FINISH_STATES)
 WATCH_STATES = STARTING_STATES | FINISHED_STATES | {states.PENDING}
 
 
-class Stopwatch:
-    """Measures seconds since its creation, by a monotonic clock."""
+class Duration(NamedTuple):
+    """The duration of something that has ended."""
 
-    __slots__ = ("_started_at", "_stopped_at")
-
-    def __init__(self) -> None:
-        self._started_at = time.perf_counter()
-        self._stopped_at: float | None = None
-
-    def stop(self) -> None:
-        """Freeze `elapsed`."""
-        self._stopped_at = time.perf_counter()
+    seconds: float
 
     def elapsed(self) -> float:
-        """Return the seconds that have passed until now, or until it was stopped."""
-        return (time.perf_counter() if self._stopped_at is None else self._stopped_at) - self._started_at
+        """Return the seconds."""
+        return self.seconds
 
 
 class DurationListener(base.Listener):
@@ -43,9 +39,10 @@ class DurationListener(base.Listener):
     flow, that of the run.
     """
 
-    def __init__(self, engine: Any) -> None:
+    def __init__(self, engine: Engine) -> None:
         super().__init__(engine, task_listen_for=WATCH_STATES, flow_listen_for=WATCH_STATES)
-        self._timers: dict[str, dict[str, Stopwatch]] = {"task": {}, "flow": {}}
+        #: kind -> name -> when it started, by a monotonic clock
+        self._timers: dict[str, dict[str, float]] = {"task": {}, "flow": {}}
 
     def deregister(self) -> None:
         """Deregister the receivers, and log how many items have started and not ended."""
@@ -62,7 +59,7 @@ class DurationListener(base.Listener):
         :param item_type: 'flow' or 'task'
         :param state: the state that it ended in
         """
-        _keep(self._engine, "duration update", {"duration": timer.elapsed()}, item_type, item_name)
+        _keep(self._engine, "duration update", {metadata.DURATION: timer.elapsed()}, item_type, item_name)
 
     def _task_receiver(self, state: str, details: dict[str, Any]) -> None:
         self._receiver("task", details["task_name"], state)
@@ -73,12 +70,11 @@ class DurationListener(base.Listener):
     def _receiver(self, item_type: str, item_name: str, state: str) -> None:
         timers = self._timers[item_type]
         if state in STARTING_STATES:
-            timers[item_name] = Stopwatch()
+            timers[item_name] = time.perf_counter()
         else:
-            timer = timers.pop(item_name, None)
-            if timer is not None and state in FINISHED_STATES:
-                timer.stop()
-                self._record_ending(timer, item_type, item_name, state)
+            started = timers.pop(item_name, None)
+            if started is not None and state in FINISHED_STATES:
+                self._record_ending(Duration(time.perf_counter() - started), item_type, item_name, state)
 
 
 class PrintingDurationListener(DurationListener):
@@ -87,7 +83,7 @@ class PrintingDurationListener(DurationListener):
     :param printer: called with each line; prints by default
     """
 
-    def __init__(self, engine: Any, printer: Callable[[str], object] | None = None) -> None:
+    def __init__(self, engine: Engine, printer: Callable[[str], object] | None = None) -> None:
         super().__init__(engine)
         if printer is not None:
             arguments.check_callback("printer", printer)
@@ -114,7 +110,7 @@ class EventTimeListener(base.UniformListener):
         _keep(self._engine, "timestamp", {f"{state}-timestamp": time.time()}, kind, name)
 
 
-def _keep(engine: Any, what: str, facts: dict[str, float], kind: str, name: str) -> None:
+def _keep(engine: Engine, what: str, facts: dict[str, float], kind: str, name: str) -> None:
     """Store values in the metadata of a flow or an atom.
 
     An error of the store is logged, as a measurement must not stop a run.

@@ -7,13 +7,16 @@ The links of a graph flow are inferred from the names that its members require a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from taskflowx import atom, flow
-from taskflowx._util import arguments
-from taskflowx.deciders import Depth
+from taskflowx import atom, exceptions, flow
+from taskflowx._util import arguments, reprs
+from taskflowx.deciders import Decider, Depth, When
 from taskflowx.patterns import members
 from taskflowx.signature import inspect_parameters
+
+if TYPE_CHECKING:
+    from taskflowx.retry import Retry
 
 
 class Flow(flow.Flow):
@@ -21,12 +24,18 @@ class Flow(flow.Flow):
 
     _tfx_members: members.Members
 
-    def __init__(self, name: str, retry: Any = None) -> None:
-        super().__init__(name, retry)
+    def __init__(
+        self,
+        name: str,
+        retry: Retry | None = None,
+        timeout: float | None = None,
+        strict_timeout: bool = False,
+    ) -> None:
+        super().__init__(name, retry, timeout, strict_timeout)
         # The names that the flow's own retry provides need no links.
         self._tfx_members = members.Members(frozenset() if retry is None else frozenset(retry.provides))
 
-    def add(self, *nodes: Any, resolve_requires: bool = True, resolve_existing: bool = True) -> Self:
+    def add(self, *nodes: flow.Member, resolve_requires: bool = True, resolve_existing: bool = True) -> Self:
         """Add atoms and flows, and link them to the providers of their requirements; all of them or, on an error, none.
 
         :param resolve_requires: whether to link the new members to the providers of their requirements; without it they
@@ -38,36 +47,47 @@ class Flow(flow.Flow):
         :raises TypeError: when something is neither an atom nor a flow
         """
         known = self._tfx_members
+        self._tfx_check_members(nodes)
         new = [item for item in dict.fromkeys(nodes) if item not in known]
-        self._tfx_check_members(new)
         self._tfx_about_to_change()
-        known.add(new, resolve_requires=resolve_requires, resolve_existing=resolve_existing)
+        try:
+            known.add(new, resolve_requires=resolve_requires, resolve_existing=resolve_existing)
+        except exceptions.AmbiguousDependency as error:
+            error.add_note(f"in flow '{self.name}'")
+            raise
         return self
 
     def link(
         self,
-        u: Any,
-        v: Any,
-        decider: Callable[..., bool] | None = None,
+        u: flow.Member,
+        v: flow.Member,
+        decider: Decider | None = None,
         decider_depth: Depth | str | None = None,
+        *,
+        when: Callable[..., object] | None = None,
     ) -> Self:
         """Make `v` run after `u`.
 
         :param decider: called as `decider(history={name: result of an atom linked to v with a decider})` before `v`
             would run; a false value is a veto: `v` is skipped
         :param decider_depth: what else is skipped then, a `Depth` or its name; ALL by default
+        :param when: a decider that takes values by their names: `when=lambda size: size > 3`. They are those that `u`
+            provides, and others that `v` could take; that somebody provides them is checked when an engine validates
         :raises ValueError: when one of the two is not in this flow, or the decider cannot be called like that
         :raises DependencyFailure: when the link would close a cycle; it is not made then
         """
         attributes: dict[str, Any] = {}
         earlier, later = self._tfx_number(u, " to link from"), self._tfx_number(v, " to link to")
+        if when is not None:
+            if decider is not None:
+                raise ValueError(f"The link from {u} to {v} takes a decider or when=, and not both")
+            decider = When(u, when, v)
         if decider is not None:
             _check_decider(decider)
             attributes[flow.LINK_DECIDER] = decider
         if decider_depth is not None:
             if decider is None:
-                msg = "Decider depth requires a decider to be provided along with it"
-                raise ValueError(msg)
+                raise ValueError("Decider depth requires a decider to be provided along with it")
             attributes[flow.LINK_DECIDER_DEPTH] = Depth.translate(decider_depth)
         self._tfx_about_to_change()
         self._tfx_members.link(earlier, later, attributes)
@@ -77,8 +97,19 @@ class Flow(flow.Flow):
         try:
             return self._tfx_members.number(item)
         except (KeyError, TypeError):  # TypeError: it cannot be a key
-            msg = f"Node '{item}' not found{purpose}"
-            raise ValueError(msg) from None
+            if isinstance(item, str):
+                remedy = "that is a name: pass the task or flow itself"
+            elif callable(item) and not isinstance(item, (type, atom.Atom)):
+                remedy = (
+                    "a function is none of its members: make a task of it first, by @as_task, and add and link that"
+                )
+            else:
+                remedy = "add it first, by add()"
+            name = getattr(item, "name", None) or reprs.of(item).strip("'")
+            node = item if isinstance(item, (atom.Atom, flow.Flow)) else name
+            raise ValueError(
+                f"Node '{node}' not found{purpose}\n'{name}' is not in flow '{self.name}': {remedy}"
+            ) from None
 
     def iter_links(self) -> Iterator[flow.Link]:
         """Iterate over (member, its successor, attributes of the link)."""
@@ -113,11 +144,17 @@ class Flow(flow.Flow):
 class TargetedFlow(Flow):
     """A graph flow that runs only its target and the dependencies of that; all of it when there is no target."""
 
-    def __init__(self, name: str, retry: Any = None) -> None:
-        super().__init__(name, retry)
+    def __init__(
+        self,
+        name: str,
+        retry: Retry | None = None,
+        timeout: float | None = None,
+        strict_timeout: bool = False,
+    ) -> None:
+        super().__init__(name, retry, timeout, strict_timeout)
         self._tfx_target_node: Any = None
 
-    def set_target(self, target_node: Any) -> None:
+    def set_target(self, target_node: flow.Member) -> None:
         """Run only this member and its direct and indirect dependencies.
 
         :raises ValueError: when it is not in this flow
@@ -187,12 +224,11 @@ def positions(
 
 def _check_decider(decider: Any) -> None:
     """Raise an error for a decider that cannot be called as `decider(history=...)`."""
-    arguments.check_callback("Decider boolean callback", decider)
+    arguments.check_callback("Decider boolean callback", decider, awaited=True)  # the compiler knows if it is
     parameters = inspect_parameters(decider)
     needed = [name for name in parameters.required if name != "history"]
     if needed or not parameters.accepts("history"):
-        msg = (
+        raise ValueError(
             f"Decider {atom.full_name(decider)} must be callable as decider(history=...): "
             f"{f'it requires {needed} too' if needed else 'it takes no argument of that name'}"
         )
-        raise ValueError(msg)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from taskflowx import flow
+from taskflowx._util import joins
 
 
 class Flow(flow.Flow):
@@ -20,8 +21,8 @@ class Flow(flow.Flow):
         unmet: set[str] = set()
         given: set[str] = set()
         for _, names in members:
-            unmet = flow.merged(unmet, flow.without(names.requires, given))
-            given = flow.merged(given, names.provides)
+            unmet = joins.merged(unmet, joins.without(names.requires, given))
+            given = joins.merged(given, names.provides)
         return unmet, given
 
 

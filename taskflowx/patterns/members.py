@@ -8,14 +8,14 @@ When they are needed again, they are collected again.
 from __future__ import annotations
 
 import copy
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from taskflowx import atom, exceptions, flow
+from taskflowx import atom, controls, exceptions, flow
+from taskflowx._util import joins
 from taskflowx.patterns.order import Ordered
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
-
     from taskflowx.patterns.order import Attributes
 
     Waiting = list[tuple[int, Collection[str]]]
@@ -48,8 +48,8 @@ class Index:
 
     def common(self, names: set[str]) -> list[str]:
         """Return those of some names that a member has; sorted, as the order of sets differs between processes."""
-        found = flow.common(names, self.members.keys())
-        return sorted(found if self.largest is None else found | flow.common(names, self.largest[1]))
+        found = joins.common(names, self.members.keys())
+        return sorted(found if self.largest is None else found | joins.common(names, self.largest[1]))
 
     def add(self, name: str, number: int) -> None:
         """Add a member to a name."""
@@ -108,8 +108,12 @@ class Members(Ordered):
         """
         first, self._moved = len(self.items), {}
         waiting: Waiting | None = None if resolve_requires else []
-        if self._largest is not None and self._names[self._largest] is None:
-            self._collect(self._largest)
+        largest = self._largest
+        if largest is not None and self._names[largest] is None:  # collect them again
+            again = self._names_of_flow(self.items[largest])
+            self._providers.set_largest(largest, again.provides)
+            self._needers.set_largest(largest, again.requires)
+            self._names[largest] = again
         try:
             for item in items:
                 self._add(item, waiting, resolve_existing=resolve_existing)
@@ -118,13 +122,6 @@ class Members(Ordered):
         except BaseException:
             self._withdraw(first)
             raise
-
-    def _collect(self, largest: int) -> None:
-        """Collect the names of the largest nested flow again."""
-        names = self._names_of_flow(self.items[largest])
-        self._providers.set_largest(largest, names.provides)
-        self._needers.set_largest(largest, names.requires)
-        self._names[largest] = names
 
     def _add(self, item: Any, waiting: Waiting | None, *, resolve_existing: bool) -> None:
         """Add a member with its links.
@@ -169,26 +166,20 @@ class Members(Ordered):
                 unmet.append(name)
                 continue
             if isinstance(found, list):
-                found = self._only(found, name, item)
+                if len(found) > 1:
+                    raise exceptions.AmbiguousDependency(
+                        f"Resolution error detected when adding '{item.name}', multiple providers "
+                        f"{sorted(str(self.items[n].name) for n in found)} found for required symbol '{name}'\n"
+                        "Have all but one of them provide another name, by provides=, or have "
+                        f"'{item.name}' take another one by rebind="
+                    )
+                found = found[0]
             if nested or found in flows:  # its names may change
                 reasons = before[found] = before.get(found) or {flow.LINK_REASONS: set()}
                 reasons[flow.LINK_REASONS].add(name)
             else:
                 before[found] = None
         return unmet
-
-    def _only(self, providers: list[int], name: str, item: Any) -> int:
-        """Return the single provider of a name that an item requires.
-
-        :raises AmbiguousDependency: when there are several
-        """
-        if len(providers) > 1:
-            msg = (
-                f"Resolution error detected when adding '{item.name}', multiple providers "
-                f"{sorted(str(self.items[n].name) for n in providers)} found for required symbol '{name}'"
-            )
-            raise exceptions.AmbiguousDependency(msg)
-        return providers[0]
 
     def _to_follow(self, provides: Iterable[str]) -> dict[int, list[str]]:
         """Return the members that must follow a new provider, each with the names that require the link."""
@@ -224,7 +215,7 @@ class Members(Ordered):
         self._names[number] = names
         largest = None if self._largest is None else self._names[self._largest]
         if largest is not None and len(largest) >= len(names):
-            return flow.without(names.requires.copy(), {*met}), names.provides
+            return joins.without(names.requires.copy(), {*met}), names.provides
         self._largest = number
         self._providers.set_largest(number, names.provides)
         return names.requires, ()
@@ -282,6 +273,8 @@ class Members(Ordered):
             if backward.needed or item.inject or len(requires) != needed:
                 requires = atom.wanted_names(item)
             provides = outputs[0][:1] if len(outputs) == 1 else [name for name, _ in outputs]
+            if item._tfx_controls is not None and (own := controls.retry_of(item)) is not None:
+                requires, provides = map(sorted, flow.under(own, set(requires), set(provides)))
         else:
             # Sorted, as the order of sets differs between processes.
             requires, provides = sorted(item.requires), sorted(item.provides)
@@ -296,7 +289,7 @@ class Members(Ordered):
             self._age = age
         if not names.lasting:
             self._age = -1
-        names.requires = flow.without(names.requires, self._given)
+        names.requires = joins.without(names.requires, self._given)
         return names
 
     def reasons(self, earlier: int, later: int) -> dict[str, Any]:

@@ -10,13 +10,13 @@ Invariant: for each link (u, v) the rank of u is lower than that of v.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import exceptions
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
-
     #: the attributes of a link; None for one that the names of its ends explain
     Attributes = dict[str, Any] | None
 
@@ -33,7 +33,6 @@ class Ordered:
         self.before: list[tuple[int, ...] | dict[int, Attributes]] = []
         self._after: list[list[int]] | None = None  # the successors, which most flows never need
         self._ranks: list[float] = []
-        self._start: float = -1  # lower than all ranks
         self._end: float = 0  # higher than all ranks: that of the next member
         self._moved: dict[int, float] = {}  # the ranks that the current change has replaced
         self._numbers: dict[Any, int] = {}
@@ -128,34 +127,30 @@ class Ordered:
 
         :raises DependencyFailure: when one of its predecessors follows one of them
         """
-        ranks, before = self._ranks, self.before[number]
+        ranks = self._ranks
         high = min(map(ranks.__getitem__, needers))
-        low = max(map(ranks.__getitem__, before), default=high - FAR)
-        self._start = min(self._start, low)
-        if low >= high:
-            self._separate([n for n in before if ranks[n] >= high], [n for n in needers if ranks[n] <= low], number)
-        elif self._spread([number], low, high):
-            return
-        else:
-            self._make_room()
-        self._settle(number, needers)
+        low = max(map(ranks.__getitem__, self.before[number]), default=high - FAR)
+        if low >= high or not self._spread([number], low, high):
+            ranks[number] = math.nextafter(low, math.inf)
+            self._separate([number], [n for n in needers if ranks[n] <= ranks[number]])
 
-    def _separate(self, earlier: list[int], later: list[int], *between: int) -> None:
+    def _separate(self, earlier: list[int], later: list[int]) -> None:
         """Make the ranks of some members lower than those of others, which are to follow them.
 
-        :param between: the member by which these follow them, if not directly
         :raises DependencyFailure: when one of the first follows one of the others; no rank has changed then
         """
         following, above, preceding, below = self._search(earlier, later)
         if not set(following).isdisjoint(preceding):
-            raise self._refusal(earlier, later, *between)
+            raise self._refusal(earlier, later)
         if len(following) <= len(preceding):
             fits = self._spread(following, max(map(self._ranks.__getitem__, earlier)), above)
         else:
-            fits = self._spread(preceding, below, min(map(self._ranks.__getitem__, later)))
+            high = min(map(self._ranks.__getitem__, later))
+            fits = self._spread(preceding, high - FAR if below is None else below, high)
         if not fits:
-            self._make_room()
-            self._separate(earlier, later, *between)
+            # The precision of a real number is used up there: rank the members by position.
+            self._assign(self._by_rank(), range(len(self.items)))
+            self._separate(earlier, later)
 
     def _search(self, earlier: list[int], later: list[int]) -> tuple[list[int], float | None, list[int], float | None]:
         """Search for the members that follow some and those that precede others, in turn, until one set is complete.
@@ -183,19 +178,15 @@ class Ordered:
                     preceding.append(n)
         return following, min(above) if above else None, preceding, max(below) if below else None
 
-    def _spread(self, members: list[int], low: float | None, high: float | None) -> bool:
+    def _spread(self, members: list[int], low: float, high: float | None) -> bool:
         """Spread members evenly between two ranks, in their order; returns whether there was room for them.
 
-        :param low: None for the beginning of all members
-        :param high: None for their end
+        :param high: None for the end of all members, and a rank of theirs in place of `low`
         """
         room = len(members) + 1
         if high is None:
             low, high = self._end - 1, self._end - 1 + room
             self._end = high
-        elif low is None:
-            low, high = self._start + 1 - room, self._start + 1
-            self._start = low
         step, rank, ranks = (high - low) / room, low, []
         for _ in members:
             rank += step
@@ -206,17 +197,13 @@ class Ordered:
         self._assign(members, ranks)
         return True
 
-    def _make_room(self) -> None:
-        """Rank the members by position, as the precision of a real number does not do any more."""
-        self._assign(self._by_rank(), range(len(self.items)))
-
     def _assign(self, members: Collection[int], ranks: Collection[float]) -> None:
         for number in members:
             self._moved.setdefault(number, self._ranks[number])
         self._sorted = False
         any(map(self._ranks.__setitem__, members, ranks))  # one step in C, which no signal handler interrupts
 
-    def _refusal(self, earlier: Collection[int], later: Collection[int], *between: int) -> exceptions.DependencyFailure:
+    def _refusal(self, earlier: Collection[int], later: Collection[int]) -> exceptions.DependencyFailure:
         """Return the error that names the cycle which links from some members to others would close."""
         after = self._successors()
         came_from: dict[int, int | None] = dict.fromkeys(later)
@@ -228,7 +215,7 @@ class Ordered:
                 if successor not in came_from:
                     came_from[successor] = number
                     queue.append(successor)
-        cycle = [*between]
+        cycle = []
         at: int | None = number
         while at is not None:
             cycle.append(at)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from taskflowx import flow
+from taskflowx._util import joins
 
 
 class Flow(flow.Flow):
@@ -16,7 +17,7 @@ class Flow(flow.Flow):
         return iter(())
 
     def _tfx_join(self, members: list[tuple[Any, flow.Names]]) -> tuple[set[str], set[str]]:
-        return flow.union(names.requires for _, names in members), flow.union(names.provides for _, names in members)
+        return joins.union(names.requires for _, names in members), joins.union(names.provides for _, names in members)
 
 
 Flow._tfx_pattern = Flow

@@ -18,11 +18,14 @@ from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar, Self
 
 from taskflowx import exceptions, states
-from taskflowx._util import arguments
+from taskflowx._util import arguments, reprs
 from taskflowx.types.failure import Failure
 
 #: metadata key of a task whose result was discarded, as no atom needs it any more; removed with its next result
 META_LET_GO = "let_go"
+
+#: metadata key of an atom with sensitive values, whose results are not shown; see `record.metadata`
+META_SENSITIVE = "sensitive"
 
 STATES_OF_EXECUTE_RESULTS = (states.SUCCESS, states.FAILURE)
 
@@ -166,6 +169,8 @@ class AtomDetail:
 
     :param name: name of the atom
     :param uuid: uuid of this detail; made on demand if it is None
+    :param state: the state of the atom
+    :param version: the version of the atom, as text
     """
 
     __slots__ = (
@@ -182,17 +187,21 @@ class AtomDetail:
     )
     KIND: ClassVar[str]
 
-    def __init__(self, name: str, uuid: str | None = None) -> None:
+    def __init__(self, name: str, uuid: str | None = None, state: str | None = None, version: Any = None) -> None:
         self.name = name
         self.own_uuid = uuid
-        self.state: str | None = None
+        self.state = state
         self.intention: str = states.EXECUTE
         self.results: Any = None
         self.failure: Failure | None = None
         self.revert_results: Any = None
         self.revert_failure: Failure | None = None
         self.own_meta: dict[str, Any] | None = None
-        self.version: Any = None
+        self.version = version
+
+    @reprs.one_line
+    def __repr__(self) -> str:
+        return f"{type(self).__name__} {self.name!r} {self.state}, to {self.intention}"
 
     @property
     def uuid(self) -> str:
@@ -221,7 +230,7 @@ class AtomDetail:
         """Discard results and failures, and set the state."""
         self.intention = states.EXECUTE  # first: after an interrupt, the state still shows that a reset is needed
         self.state = state
-        self._replace_results(None)
+        self._replace_results([] if self.KIND == "retry" else None)  # one step: an interrupt may come after any
         self.failure = self.revert_results = self.revert_failure = None
 
     def _replace_results(self, results: Any) -> None:
@@ -239,7 +248,6 @@ class AtomDetail:
         Returns whether anything has changed.
         """
         before = self._facts()
-        self.state = state
         if state == states.SUCCESS:
             self.store(result)
             self.failure = self.revert_results = self.revert_failure = None
@@ -251,6 +259,7 @@ class AtomDetail:
             self.revert_results, self.revert_failure = result, None
         elif state == states.REVERT_FAILURE:
             self.revert_results, self.revert_failure = None, result
+        self.state = state  # last, as the history names the failure with it
         return not all(map(is_same, before, self._facts()))
 
     def _facts(self) -> tuple[Any, ...]:
@@ -282,9 +291,13 @@ class AtomDetail:
             self.own_meta = copy.deepcopy(other.own_meta)
         return self
 
+    def blank(self) -> Self:
+        """Return a new detail of this kind, with the same name and uuid."""
+        return type(self)(self.name, self.uuid)
+
     def copy(self) -> Self:
         """Return a shallow copy with the same uuid."""
-        other = type(self)(self.name, self.uuid)
+        other = self.blank()
         other.update(self)
         other.own_meta = None if self.own_meta is None else dict(self.own_meta)
         return other
@@ -334,7 +347,8 @@ class AtomDetail:
     def pformat(self, indent: int = 0, linesep: str = "\n") -> str:
         """Describe this detail in human-readable lines."""
         version = ".".join(map(str, self.version)) if isinstance(self.version, (list, tuple)) else self.version
-        facts = [("state", self.state), ("version", version), ("results", self.results)]
+        results = "***" if self.own_meta and META_SENSITIVE in self.own_meta else self.results
+        facts = [("state", self.state), ("version", version), ("results", results)]
         return describe(self, [*facts, ("failure", bool(self.failure))], indent, linesep)
 
 
@@ -361,16 +375,11 @@ class RetryDetail(AtomDetail):
     __slots__ = ("past",)
     KIND = "retry"
 
-    def __init__(self, name: str, uuid: str | None = None) -> None:
-        super().__init__(name, uuid)
+    def __init__(self, name: str, uuid: str | None = None, state: str | None = None, version: Any = None) -> None:
+        super().__init__(name, uuid, state, version)
         self.results = []
         #: a store's cache of the finished attempts, which do not change; see `codec.dump_history`
         self.past: Any = None
-
-    def reset(self, state: str) -> None:
-        """Discard all attempts and failures, and set the state."""
-        super().reset(state)
-        self.results = []
 
     def store(self, result: Any) -> None:
         """Keep the result of an execute that has succeeded."""

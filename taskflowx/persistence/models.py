@@ -10,10 +10,11 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Self
 
 from taskflowx import states
-from taskflowx._util import arguments
+from taskflowx._util import arguments, reprs
 from taskflowx.persistence.details import (
     ATOM_TYPES,
     META_LET_GO,
+    META_SENSITIVE,
     STATES_OF_EXECUTE_RESULTS,
     AtomDetail,
     RetryDetail,
@@ -31,6 +32,7 @@ from taskflowx.persistence.details import (
 __all__ = [
     "ATOM_TYPES",
     "META_LET_GO",
+    "META_SENSITIVE",
     "STATES_OF_EXECUTE_RESULTS",
     "AtomDetail",
     "FlowDetail",
@@ -119,7 +121,7 @@ class FlowDetail(_Container):
     :param uuid: uuid of this detail
     """
 
-    __slots__ = ("meta", "name", "revision", "state", "uuid", "writer")
+    __slots__ = ("log", "meta", "name", "revision", "state", "unsaved", "uuid", "writer")
 
     def __init__(self, name: str, uuid: str) -> None:
         super().__init__()
@@ -131,6 +133,14 @@ class FlowDetail(_Container):
         self.revision = 0
         #: the writer of this copy outside of runs; see `persistence.owners.writer_of`
         self.writer: Any = None
+        #: what notes the transitions of this copy, a `persistence.history.Log`; None where no history is kept
+        self.log: Any = None
+        #: the details that a commit has failed to write: the next one has them, too, whichever engine makes it
+        self.unsaved: tuple[AtomDetail, ...] = ()
+
+    @reprs.one_line
+    def __repr__(self) -> str:
+        return f"{type(self).__name__} {self.name!r} {self.state}: {reprs.counted(one.state for one in self)}"
 
     def update(self, fd: FlowDetail) -> Self:
         """Copy state, metadata and the details of the atoms from another detail, by reference."""
@@ -156,7 +166,7 @@ class FlowDetail(_Container):
         other = type(self)(self.name, self.uuid)
         other.state, other.meta, other.revision = self.state, dict(self.meta), self.revision
         if retain_contents:
-            other._members = list(self._members)
+            other._members, other.unsaved = list(self._members), self.unsaved
         return other
 
     def to_dict(self) -> dict[str, Any]:
@@ -201,6 +211,10 @@ class LogBook(_Container):
         """Add a flow detail."""
         super().add(member)
         self.updated_at = utcnow()
+
+    @reprs.one_line
+    def __repr__(self) -> str:
+        return f"{type(self).__name__} {self.name!r}: {reprs.number_of(len(self), 'flow')}"
 
     def merge(self, lb: LogBook, deep_copy: bool = False) -> Self:
         """Copy times and metadata from another book; the flow details stay as they are.

@@ -21,13 +21,12 @@ import json
 import os
 import socket
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from taskflowx import exceptions, states
-from taskflowx._util import logs
+from taskflowx._util import clock as clocks, forks, logs
 
 if TYPE_CHECKING:
     from taskflowx.persistence.models import FlowDetail
@@ -85,6 +84,8 @@ class Owner:
 
     def __init__(self, lease: float = LEASE) -> None:
         self.lease = lease
+        #: the time by which its leases end
+        self.clock = clocks.SYSTEM
         #: whether a run is in progress, and not only a value put into its record
         self.running = False
         #: whether the store records it as the owner of the run
@@ -94,6 +95,7 @@ class Owner:
         #: the end of its lease
         self.expires = 0.0
         self._number = next(_numbers)
+        self._named: tuple[int, str] = -1, ""  # its name, and in which process
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.lease,)  # a copy is another owner
@@ -101,13 +103,16 @@ class Owner:
     @property
     def name(self) -> str:
         """The name in the store."""
-        return f"{_this_process(os.getpid())}/{self._number}"
+        of, name = self._named
+        if of != forks.count:
+            name = f"{_this_process(os.getpid())}/{self._number}"
+            self._named = forks.count, name
+        return name
 
     def following(self, detail: FlowDetail, now: float) -> Claim:
         """Return the claim of the next write of a run, if the store still has the known version."""
-        if self.running and detail.state not in states.AT_REST:
-            return Claim(detail.revision + 1, self.name, now + self.lease)
-        return Claim(detail.revision + 1, self.name, 0.0)
+        goes_on = self.running and detail.state not in states.AT_REST
+        return Claim(detail.revision + 1, self.name, now + self.lease if goes_on else 0.0)
 
     def checked(self, stored: Claim | None, detail: FlowDetail, now: float) -> Claim:
         """Return the claim of the next write of a run.
@@ -151,12 +156,16 @@ def check_free(stored: Claim | None, what: str, now: float) -> None:
     :param what: names the flow
     :raises OwnershipFailure: when its owner is alive
     """
-    _, holder, expires = stored or _UNCLAIMED
-    if holder and expires > now and not is_gone(holder):
+    if stored is not None and is_alive(stored, now):
         raise exceptions.OwnershipFailure(
-            f"{what} is being run by another engine, {_describe(holder)}\n"
-            f"If that one is stuck, end its process; else it counts as alive for another {expires - now:.0f} s"
+            f"{what} is being run by another engine, {described(stored.owner)}\n"
+            f"If that one is stuck, end its process; else it counts as alive for another {stored.expires - now:.0f} s"
         )
+
+
+def is_alive(stored: Claim, now: float) -> bool:
+    """Tell whether an engine runs the flow of a claim at this moment, as far as this is known."""
+    return bool(stored.owner) and stored.expires > now and not is_gone(stored.owner or "")
 
 
 def writer_of(detail: FlowDetail) -> Owner:
@@ -176,7 +185,10 @@ def is_gone(owner: str) -> bool:
         return False
 
 
-def _describe(owner: str) -> str:
+def described(owner: str | None) -> str:
+    """Return who an owner is, in words."""
+    if owner is None:
+        return "nobody"
     machine, _, rest = owner.partition("/")
     pid = rest.split("/")[1:2]
     return f"process {pid[0]} of '{machine}'" if pid else f"'{owner}'"
@@ -224,6 +236,8 @@ def _start_of(pid: int) -> str:
 class Heartbeat:
     """The lease heartbeat: a thread that renews the lease of an owner whose run has not written for a while.
 
+    Where a test holds the clock there is no thread: it is renewed when time is moved.
+
     :param renew: called in the thread, with the new end of the lease
     """
 
@@ -235,22 +249,30 @@ class Heartbeat:
 
     def start(self) -> None:
         """Start the thread."""
-        self._thread.start()
+        clock = self._owner.clock
+        if clock.is_real:
+            self._thread.start()
+        else:
+            clock.subscribe(self._beat)
 
     def stop(self) -> None:
         """End the thread without waiting for an unanswered renewal, which has no effect any more."""
         self._ended.set()
+        self._owner.clock.unsubscribe(self._beat)
         if self._thread.is_alive():
             self._thread.join(LONGEST_WAIT)
 
     def _work(self) -> None:
+        while not self._ended.wait(min(self._owner.lease / 6, 3600.0)):
+            self._beat()
+
+    def _beat(self) -> None:
         owner = self._owner
-        while not self._ended.wait(min(owner.lease / 6, 3600.0)):
-            now = time.time()
-            if owner.held and owner.expires - now < owner.lease * 2 / 3:
-                try:
-                    self._renew(now + owner.lease)
-                except Exception as error:  # noqa: BLE001 - a store may fail in any way; the run itself will see it
-                    LOG.warning("Cannot renew the lease of a run: %s", error)
-                else:
-                    owner.expires = now + owner.lease
+        now = owner.clock.time()
+        if owner.held and owner.expires - now < owner.lease * 2 / 3:
+            try:
+                self._renew(now + owner.lease)
+            except Exception as error:  # noqa: BLE001 - a store may fail in any way; the run itself will see it
+                LOG.warning("Cannot renew the lease of a run: %s", error)
+            else:
+                owner.expires = now + owner.lease

@@ -7,8 +7,9 @@
     <path>/atom_details/<uuid of an atom>                    the record of the atom
     <path>/taskflowx_runs/<uuid of a flow>                   the claim of the run: its version and its owner
     <path>/taskflowx_attempts/<uuid of a retry>/<number>     some finished attempts of a retry
+    <path>/taskflowx_history/<uuid of a flow>/<number>       some entries of the history of a run
 
-This is TaskFlow's layout, but for the last two lines, and each library can read what the other has written. Two keys
+This is TaskFlow's layout, but for the last three lines, and each library can read what the other has written. Two keys
 are ours too: `index`, the position of a record among its siblings, since a listing of paths has no order; and `flow`,
 the uuid of the flow that an atom is in.
 
@@ -16,7 +17,8 @@ A record of a retry has its whole history, as TaskFlow's has. But while a run wi
 finished attempts are written once, beside the record, and its key `past` is their number: otherwise each attempt would
 write all attempts before it again. When the run comes to rest, all of them are in the record, if the store can hold it.
 
-Writing is here; reading and the driver's methods are in `path_tree`. What must stay true:
+Writing is here; reading and the driver's methods are in `path_tree`, listings and removals of runs in `path_runs`.
+What must stay true:
 
 - Everything that is to be written is made and checked before the first write. So a value that cannot be stored, or a
   detail of the wrong kind, leaves the store as it was.
@@ -36,18 +38,18 @@ from collections.abc import Callable, Iterable, MutableMapping
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 from taskflowx import exceptions, states
-from taskflowx._util import arguments, failpoints, logs
+from taskflowx._util import arguments, failpoints, logs, reprs
 from taskflowx.persistence import base, codec, models, owners
-from taskflowx.persistence.path_tree import LAST, Change, Changes, PathTree, Place, Written
+from taskflowx.persistence.path_runs import PathRuns
+from taskflowx.persistence.path_tree import CHUNK, LAST, Change, Changes, Place, Written
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
+    from taskflowx.persistence.history import Entry
 
 LOG = logs.calm(__name__)
 
 
 _D = TypeVar("_D", models.LogBook, models.FlowDetail, models.AtomDetail)
-_R = TypeVar("_R")
 
 
 class PathBasedBackend(base.Backend, abc.ABC):
@@ -58,6 +60,7 @@ class PathBasedBackend(base.Backend, abc.ABC):
     """
 
     DEFAULT_PATH: ClassVar[str | None] = None
+    keeps_history: ClassVar[bool] = True
 
     def __init__(self, conf: dict[str, Any] | None) -> None:
         super().__init__(conf)
@@ -66,18 +69,18 @@ class PathBasedBackend(base.Backend, abc.ABC):
             arguments.check_type("The setting 'path'", path, (str, bytes, os.PathLike), "a path")
         if not path:
             raise ValueError("Empty path is disallowed")
-        self._path: str = path
+        #: where it keeps everything
+        self.path: str = path
         #: path -> record and place of retries with a history, as last written: a cache that saves reading them
         self.written: dict[str, Written] = {}
+
+    @reprs.one_line
+    def __repr__(self) -> str:
+        return f"{type(self).__name__} {self.path}"
 
     def _usual_path(self) -> str | None:
         """Return the default path."""
         return self.DEFAULT_PATH
-
-    @property
-    def path(self) -> str:
-        """The path of this store."""
-        return self._path
 
 
 class _Parent(NamedTuple):
@@ -88,25 +91,13 @@ class _Parent(NamedTuple):
     links: frozenset[str]
 
 
-class PathBasedConnection(PathTree, abc.ABC):
+class PathBasedConnection(PathRuns, abc.ABC):
     """A connection to a store that lays its records out under one path; drivers implement operations on one path.
 
     :param backend: the store
     """
 
-    # -- optional methods of a driver --------------------------------------------------------------
-
-    def _transact(self, path: str, change: Callable[[Any], _R]) -> _R:
-        """Call a function with a transaction, and return its result; a driver may repeat the call after a conflict."""
-        with self._transaction(path) as transaction:
-            return change(transaction)
-
-    def _within(self, path: str, transaction: Any) -> AbstractContextManager[Any]:
-        """Return the context of a transaction on a flow as a part of another one."""
-        return self._transaction(path)
-
-    def _pin_claim(self, flow_uuid: str, transaction: Any) -> None:
-        """Make the transaction fail if a claim that was read in it has changed."""
+    # -- an optional method of a driver ------------------------------------------------------------
 
     def _is_held(self, detail: models.FlowDetail) -> bool:
         """Tell whether the store keeps this very object, and not a copy."""
@@ -164,7 +155,7 @@ class PathBasedConnection(PathTree, abc.ABC):
             # Its siblings are not listed: the list would be as long as the book.
             parent = _Parent(self.book_path, path, frozenset())
             self._stage_flow(changes, flow_detail, insert=True, parent=parent, index=time.time(), only_new=True)
-            self._write(changes, transaction)
+            self._write_new(self._join_path(self.flow_path, flow_detail.uuid), changes, transaction)
 
         self._transact(path, change)
 
@@ -218,20 +209,22 @@ class PathBasedConnection(PathTree, abc.ABC):
         flow_detail: models.FlowDetail,
         atom_details: Iterable[models.AtomDetail],
         owner: owners.Owner | None = None,
+        entries: Iterable[Entry] = (),
     ) -> None:
         """Write the changes of one step of a run; the flow after its atoms, as it may say that they are done."""
         flow_path = self._place_of(self.flow_path, flow_detail.uuid)
-        details = list(atom_details)
+        details, entries = list(atom_details), list(entries)
 
         def change(transaction: Any) -> owners.Claim | None:
             stored = None if owner is None else self._get_claim(flow_detail.uuid)
             of_flow: Changes = {}
             self._stage(of_flow, flow_path, flow_detail, codec.load_flow)
-            claim = None if owner is None else owner.checked(stored, flow_detail, time.time())
+            claim = None if owner is None else owner.checked(stored, flow_detail, owner.clock.time())
             changes: Changes = {}
             missing = []
             at_rest = flow_detail.state in states.AT_REST
-            parted = self._parted(flow_detail) if at_rest else []
+            retries = [each for each in flow_detail if at_rest and isinstance(each, models.RetryDetail)]
+            parted = [each for each in retries if len(each.results) > 2 * CHUNK]  # they may be: all goes to the record
             for detail in (*details, *(each for each in parted if each not in details)):
                 path = self._place_of(self.atom_path, detail.uuid)
                 try:
@@ -243,9 +236,11 @@ class PathBasedConnection(PathTree, abc.ABC):
             for path, detail in missing:
                 kept = self._pack(detail, Place(places.get(detail.uuid, LAST), flow_detail.uuid))
                 changes[path] = Change(self._join_path(flow_path, detail.uuid), kept, is_new=True)
+            self._stage_entries(changes, flow_detail.uuid, entries)
             if claim is not None:
                 self._set_claim(flow_detail.uuid, claim, transaction)
             self._write_turn(flow_path, changes | of_flow, transaction)
+            self.bytes_written = sum(len(each.kept) for each in changes.values()) if entries else 0
             for detail in parted:
                 if self._join_path(self.atom_path, detail.uuid) not in self._backend.written:
                     self._del_tree(self._join_path(self._attempt_path, detail.uuid), transaction)
@@ -378,6 +373,10 @@ class PathBasedConnection(PathTree, abc.ABC):
         """Write the changes of one step of a run; a driver with transactions writes all or nothing."""
         self._write(changes, transaction)
 
+    def _write_new(self, flow_path: str, changes: Changes, transaction: Any) -> None:
+        """Write a new flow with its atoms, and its book; a driver writes all or nothing, if it can."""
+        self._write(changes, transaction)
+
     def _write(self, changes: Changes, transaction: Any) -> None:
         """Write records one after the other."""
         for path, change in changes.items():
@@ -392,35 +391,32 @@ class PathBasedConnection(PathTree, abc.ABC):
     def destroy_logbook(self, book_uuid: str) -> None:
         path = self._place_of(self.book_path, book_uuid)
 
+        runs: list[str] = []
+
         def change(transaction: Any) -> None:
             # Bottom-up: a partly removed book can be removed again.
             parted = frozenset(self._names(self._attempt_path))
             for flow_uuid in self._get_children(path):
-                flow_path = self._join_path(self.flow_path, flow_uuid)
-                with self._within(flow_path, transaction) as inner:
-                    for atom_uuid in self._names(flow_path):
-                        if atom_uuid in parted:
-                            self._del_tree(self._join_path(self._attempt_path, atom_uuid), inner)
-                        self._del_tree(self._join_path(self.atom_path, atom_uuid), inner)
-                    self._del_tree(flow_path, inner)
-                    self._del_tree(self._join_path(self._run_path, flow_uuid), inner)
+                runs.append(flow_uuid)
+                with self._within(self._join_path(self.flow_path, flow_uuid), transaction) as inner:
+                    self._remove_flow(flow_uuid, parted, inner)
             self._del_tree(path, transaction)
 
         self._transact(path, change)
+        self.backend.forget(runs)
 
     def clear_all(self) -> None:
         with self._transaction(self._backend.path) as transaction:
-            for path in (self.book_path, self.flow_path, self.atom_path, self._run_path, self._attempt_path):
+            ours = (self._run_path, self._attempt_path, self._history_path)
+            for path in (self.book_path, self.flow_path, self.atom_path, *ours):
                 self._del_tree(path, transaction)
+        self.backend.forget(None)
         self.upgrade()
 
     def upgrade(self) -> None:
         """Make the paths of the collections."""
         for path in (self.book_path, self.flow_path, self.atom_path):
             self._ensure_path(path)
-
-    def close(self) -> None:
-        """Do nothing: a driver that holds something open releases it."""
 
 
 def _duplicate(detail: Any) -> exceptions.Duplicate:

@@ -13,17 +13,17 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple, TypeVar
 
 from taskflowx import exceptions
 from taskflowx._util import logs
-from taskflowx.persistence import base, codec, models, owners
-
-if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
+from taskflowx.persistence import base, codec, history, models, owners
+from taskflowx.persistence.tag_types import Blob
 
 LOG = logs.calm(__name__)
 
@@ -33,6 +33,8 @@ _D = TypeVar("_D", models.LogBook, models.FlowDetail, models.AtomDetail)
 #: how many attempts of a retry are kept together beside its record
 CHUNK = 32
 _LONG_HISTORY = 8  # attempts
+#: how many entries of a history are kept together
+BLOCK = 100
 _MOST_WRITTEN = 16  # the size of the cache: records of retries
 
 #: the position of records without one: those that TaskFlow wrote
@@ -81,6 +83,7 @@ class PathTree(base.Connection, abc.ABC):
         self.atom_path: str = self._join_path(backend.path, "atom_details")
         self._run_path = self._join_path(backend.path, "taskflowx_runs")
         self._attempt_path = self._join_path(backend.path, "taskflowx_attempts")
+        self._history_path = self._join_path(backend.path, "taskflowx_history")
 
     @property
     def backend(self) -> Any:
@@ -150,10 +153,16 @@ class PathTree(base.Connection, abc.ABC):
                 extras["flow"] = place.flow
             if place.past:
                 extras["past"] = place.past
-            return codec.dump_atom(detail, place.past, **extras)
-        if isinstance(detail, models.FlowDetail):
-            return codec.dump_flow(detail, **extras)
-        return codec.dump_book(detail, **extras)
+            text = codec.dump_atom(detail, place.past, **extras)
+        elif isinstance(detail, models.FlowDetail):
+            text = codec.dump_flow(detail, **extras)
+        else:
+            text = codec.dump_book(detail, **extras)
+        return text if self.backend.seal is None else self.backend.seal.close(text)
+
+    def _loads(self, kept: Any) -> Any:
+        """Return the value of a document, as `codec.loads` does."""
+        return codec.loads(kept if self.backend.seal is None else self.backend.seal.open(kept))
 
     def _unpack(self, kept: Any, load: Callable[[dict[str, Any]], _D]) -> tuple[_D, Place]:
         """Return the detail, and its place, from the stored form that `_pack` has made.
@@ -161,11 +170,14 @@ class PathTree(base.Connection, abc.ABC):
         :param load: makes the detail from its record
         :raises Unreadable: when it cannot be read
         """
-        record = codec.loads(kept)
+        record = self._loads(kept)
         past = record.get("past", 0) if isinstance(record, dict) else 0
         if past:
             self._put_together(record, past)
         detail = load(record)
+        made: Any = detail
+        if isinstance(made, models.TaskDetail) and type(made.results) is Blob:
+            made.results = self.backend.value_of(made.results)
         index, flow = record.get("index", LAST), record.get("flow")
         if type(index) not in (int, float) or math.isnan(index) or not isinstance(flow, str | None):
             raise codec.Unreadable(f"It has no place among its siblings: {str(index)[:80]}, {str(flow)[:80]}")
@@ -184,7 +196,7 @@ class PathTree(base.Connection, abc.ABC):
         for begin in range(0, past, CHUNK):
             path = self._chunk_path(atom.get("uuid"), begin)
             try:
-                found = codec.loads(self._get_item(path))
+                found = self._loads(self._get_item(path))
             except exceptions.NotFound as error:
                 raise codec.Unreadable(f"The attempts at '{path}' are missing", error) from error
             if not isinstance(found, list) or len(found) != CHUNK:
@@ -274,6 +286,28 @@ class PathTree(base.Connection, abc.ABC):
             details = self._children(path, self.atom_path, codec.load_atom, going_on=True)
         yield from details
 
+    def get_history(self, flow_uuid: str, after: int = 0, limit: int | None = None) -> Iterator[history.Entry]:
+        path = self._place_of(self._history_path, flow_uuid)
+        with self._reading(self._place_of(self.flow_path, flow_uuid)):
+            numbers = sorted(int(name) for name in self._names(path) if name.isdecimal())
+            blocks = [(one, self._get_item(self._join_path(path, str(one)))) for one in numbers if one > after - BLOCK]
+        yield from history.after(blocks, after, limit)
+
+    def _stage_entries(self, changes: Changes, flow_uuid: str, entries: Iterable[history.Entry]) -> None:
+        """Stage entries of a history for writing, each with those that are kept together with it.
+
+        :raises Unreadable: when those are missing or damaged
+        """
+        for number, group in itertools.groupby(entries, lambda entry: (entry.number - 1) // BLOCK * BLOCK + 1):
+            path = self._join_path(self._place_of(self._history_path, flow_uuid), str(number))
+            new, before = list(group), []
+            if new[0].number > number:
+                try:
+                    before = history.read(number, self._get_item(path))[: new[0].number - number]
+                except exceptions.NotFound as error:
+                    raise codec.Unreadable(f"The history at '{path}' is missing", error) from error
+            changes[path] = Change(None, history.document([*before, *new]), is_new=not before)
+
     def get_atom_details(self, atom_uuid: str) -> models.AtomDetail:
         return self._read(self._place_of(self.atom_path, atom_uuid), codec.load_atom)[0]
 
@@ -292,8 +326,8 @@ class PathTree(base.Connection, abc.ABC):
             if not path.endswith((f"/{detail.uuid}", f"\\{detail.uuid}")):
                 raise codec.Unreadable(f"It is the record of '{detail.name}' with uuid '{detail.uuid}'")  # noqa: TRY301
         except codec.Unreadable as problem:
-            msg = f"The record at '{path}' is damaged"
-            raise codec.Unreadable(msg, problem) from problem
+            msg = f"The record at '{path}' {(codec.because(problem) and 'cannot be read') or 'is damaged'}"
+            raise codec.like(problem)(f"{msg}{codec.because(problem)}", problem) from problem
         return detail, place
 
     def _children(
@@ -305,11 +339,17 @@ class PathTree(base.Connection, abc.ABC):
         :param going_on: whether a damaged detail is skipped and logged
         """
         found: list[tuple[_D, float]] = []
+        missing = 0
         for name in self._get_children(path):
-            # The record of a link may not be written.
-            with self._going_on() if going_on else contextlib.suppress(exceptions.NotFound):
-                detail, place = self._read(self._join_path(target, name), load)
-                found.append((detail, place.at))
+            with self._going_on() if going_on else contextlib.nullcontext():
+                try:
+                    detail, place = self._read(self._join_path(target, name), load)
+                except exceptions.NotFound:  # the record of a link may not be written
+                    missing += 1
+                else:
+                    found.append((detail, place.at))
+        if missing and not going_on:
+            self._get_item(path)  # raises if all of it was removed meanwhile
         found.sort(key=lambda pair: pair[1])
         return [detail for detail, _ in found]
 
@@ -380,7 +420,10 @@ class PathTree(base.Connection, abc.ABC):
         packed = self._pack(detail, place)
         if packed != kept:
             changes[path] = Change(None, packed, is_new=False, flow=flow)
-        self._remember(path, Written(packed, place, detail.results[place.past - 1] if place.past else None))
+        known = self._backend.written
+        while len(known) >= _MOST_WRITTEN:
+            known.pop(next(iter(known)), None)
+        known[path] = Written(packed, place, detail.results[place.past - 1] if place.past else None)
         return True
 
     def _stage_attempts(self, changes: Changes, detail: models.RetryDetail, past: int) -> int:
@@ -393,6 +436,7 @@ class PathTree(base.Connection, abc.ABC):
             return past
         for begin in range(past, count - CHUNK, CHUNK):
             text = codec.dump_attempts(detail, begin, begin + CHUNK)
+            text = text if self.backend.seal is None else self.backend.seal.close(text)
             changes[self._chunk_path(detail.uuid, begin)] = Change(None, text, is_new=True)
             past = begin + CHUNK
         return past
@@ -406,13 +450,3 @@ class PathTree(base.Connection, abc.ABC):
         if past and (len(detail.results) <= past or detail.results[past - 1] is not written.last):
             return None
         return written if self._get_item(path) == written.kept else None
-
-    def _remember(self, path: str, written: Written) -> None:
-        known = self._backend.written
-        while len(known) >= _MOST_WRITTEN:
-            known.pop(next(iter(known)), None)
-        known[path] = written
-
-    def _parted(self, details: Iterable[models.AtomDetail]) -> list[models.AtomDetail]:
-        """Return the details of retries that may have attempts beside their records."""
-        return [each for each in details if isinstance(each, models.RetryDetail) and len(each.results) > 2 * CHUNK]

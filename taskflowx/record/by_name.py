@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from taskflowx import exceptions, retry, states
 from taskflowx._util import arguments
 from taskflowx.persistence import models
 from taskflowx.record import metadata
-from taskflowx.record.lookup import HAS_EXECUTE_RESULT, HAS_REVERT_RESULT, Lookup, check_accessible, let_go
+from taskflowx.record.lookup import HAS_EXECUTE_RESULT, HAS_REVERT_RESULT, Lookup, inaccessible, let_go
 from taskflowx.record.record import Record
 from taskflowx.record.writes import Writes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from taskflowx.types.failure import Failure
 
 _S = TypeVar("_S", bound="AtomsByName")
@@ -139,8 +137,12 @@ class AtomsByName:
     def _set_meta(self, detail: models.AtomDetail, meta: dict[str, Any]) -> None:
         """Replace the metadata of an atom; what the store refuses changes nothing."""
         self.writes.check_value(meta, f"metadata of atom '{detail.name}'")
-        detail.meta = meta
-        self.writes.save(detail)
+        before, detail.meta = detail.own_meta, meta
+        try:
+            self.writes.save(detail)
+        except exceptions.Unstorable:  # the store limits whole records
+            detail.own_meta = before
+            raise
 
     @locked
     def get_task_progress(self, task_name: str) -> float:
@@ -189,11 +191,9 @@ class AtomsByName:
         detail = self._detail(atom_name)
         if detail.failure is not None:
             return detail.failure
-        try:
-            check_accessible(detail, HAS_EXECUTE_RESULT)
-        except exceptions.DisallowedAccess as error:
-            msg = f"Result for atom '{atom_name}' execution is not known{_why(detail)}"
-            raise exceptions.NotFound(msg, error) from None
+        problem = inaccessible(detail, HAS_EXECUTE_RESULT)
+        if problem is not None:
+            raise exceptions.NotFound(f"Result for atom '{atom_name}' execution is not known{_why(detail)}", problem)
         if metadata.is_let_go(detail):
             raise let_go(detail)
         return detail.results
@@ -207,11 +207,9 @@ class AtomsByName:
         :raises NotFound: when there is neither
         """
         detail = self._detail(atom_name)
-        try:
-            check_accessible(detail, HAS_REVERT_RESULT)
-        except exceptions.DisallowedAccess as error:
-            msg = f"Result for atom '{atom_name}' revert is not known{_why(detail)}"
-            raise exceptions.NotFound(msg, error) from None
+        problem = inaccessible(detail, HAS_REVERT_RESULT)
+        if problem is not None:
+            raise exceptions.NotFound(f"Result for atom '{atom_name}' revert is not known{_why(detail)}", problem)
         return detail.revert_failure if detail.revert_failure is not None else detail.revert_results
 
     @locked
@@ -255,4 +253,6 @@ class AtomsByName:
 
 
 def _why(detail: models.AtomDetail) -> str:
+    if detail.state in states.FRESH:
+        return " (it has not run yet: run the engine first)"
     return " (as it was ignored)" if detail.state == states.IGNORE else ""

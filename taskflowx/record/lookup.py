@@ -12,16 +12,16 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import exceptions, states
+from taskflowx._util import reprs
 from taskflowx.persistence import models
 from taskflowx.record import metadata
 from taskflowx.record.record import INJECTOR_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
-
     from taskflowx.atom import Atom
     from taskflowx.record.record import Record
 
@@ -56,7 +56,7 @@ class Lookup:
 
     def __init__(self, record: Record, scope_fetcher: Callable[[str], Iterable[Iterable[str]]] | None) -> None:
         self._record = record
-        self._scope_fetcher = scope_fetcher
+        self.scope_fetcher = scope_fetcher
         self._transient = Injected("transient flow arguments", {})
         self.injected = Injected(INJECTOR_NAME, {})
         self._of_atoms: dict[str, tuple[Injected, Injected]] = {}  # by atom name: the transient ones, the kept ones
@@ -64,7 +64,7 @@ class Lookup:
         self._keyed: dict[str, list[tuple[models.AtomDetail, str, Any]]] = {}  # outputs that are parts of a result
         self._unindexed: deque[Atom] = deque()  # atoms whose outputs are not in _providers yet
         #: the version of the bindings: goes up when a name is injected that prepared ones do not know
-        self.injections = 0
+        self.bindings_version = 0
         for name, detail in record.kept.items():
             if metadata.INJECTED in detail.meta:
                 self._of_atoms[name] = (Injected(name, {}), Injected(name, detail.meta[metadata.INJECTED]))
@@ -94,6 +94,10 @@ class Lookup:
                     found.append((detail, key))
             self._unindexed.popleft()
 
+    @reprs.one_line
+    def __repr__(self) -> str:
+        return f"Lookup in the {str(self._record)[1:-1].replace('Record', 'record', 1)}"
+
     def missing_from(self, atom_name: str) -> Iterator[tuple[str, Any]]:
         """Iterate over the names that an atom should provide and that its result does not have, each with its key."""
         self._index()
@@ -112,14 +116,14 @@ class Lookup:
         """
         values = self._transient if transient else self.injected
         if any(name not in values.results for name in pairs):
-            self.injections += 1
+            self.bindings_version += 1
         values.results.update(pairs)
 
     def reread(self, injector: models.AtomDetail | None) -> None:
         """Take over the values given to the flow from their detail, which may have been replaced by name."""
         given = None if injector is None or injector.state != states.SUCCESS else injector.results
         self.injected.results = given if isinstance(given, dict) else {}
-        self.injections += 1
+        self.bindings_version += 1
 
     def of_atom(self, atom_name: str) -> tuple[Injected, Injected]:
         """Return the values that were injected into an atom: the transient ones, and those that are kept."""
@@ -128,7 +132,7 @@ class Lookup:
     def inject_into(self, atom_name: str, given: tuple[Injected, Injected]) -> None:
         """Give values to one atom alone."""
         self._of_atoms[atom_name] = given
-        self.injections += 1
+        self.bindings_version += 1
 
     def injected_source(self, atom_name: str | None, name: str) -> Source | None:
         """Return where an injected value of this name is that the atom sees before any provider, or None."""
@@ -139,6 +143,10 @@ class Lookup:
         for values in (*of_atom, self._transient, self.injected):
             if name in values.results:
                 yield values, name
+
+    def given_to_atoms(self, name: str) -> list[Any]:
+        """Return all values of this name that single atoms were given."""
+        return [kept.results[name] for pair in self._of_atoms.values() for kept in pair if name in kept.results]
 
     def injected_names(self) -> set[str] | None:
         """Return the names that have been injected, or None when some of them are for single atoms."""
@@ -154,8 +162,8 @@ class Lookup:
 
     def seen_by(self, atom_name: str | None, scope_walker: Iterable[Iterable[str]] | None) -> list[str]:
         """Return the names of the atoms that an atom sees, nearest first."""
-        if scope_walker is None and atom_name is not None and self._scope_fetcher is not None:
-            scope_walker = self._scope_fetcher(atom_name)
+        if scope_walker is None and atom_name is not None and self.scope_fetcher is not None:
+            scope_walker = self.scope_fetcher(atom_name)
         return [name for level in scope_walker or () for name in level]
 
     def sources_for(self, atom_name: str | None, name: str, seen: list[str]) -> Iterator[Source]:
@@ -172,7 +180,7 @@ class Lookup:
     def find(self, name: str, sources: Iterable[Source]) -> Any:
         """Return the first value among the sources, which come in the order of their precedence.
 
-        :raises NotFound: when none of them has a value
+        :raises NotFound: when none of them has a value, or the first that had one was let go of
         """
         looked_at: list[tuple[Any, Any, Exception | None]] = []
         ignored = 0
@@ -181,9 +189,9 @@ class Lookup:
                 ignored += 1
                 continue
             problem: Exception | None = None
-            if metadata.is_let_go(detail):
-                problem = let_go(detail)
-            elif detail.state == states.SUCCESS:
+            if detail.state == states.SUCCESS:
+                if metadata.is_let_go(detail):  # what comes after it has another value
+                    raise _unavailable(name, detail, key, let_go(detail))
                 results = detail.last_results if isinstance(detail, models.RetryDetail) else detail.results
                 if key is None:
                     return results
@@ -192,6 +200,9 @@ class Lookup:
                 except Exception as error:  # noqa: BLE001 - a result may be of any kind
                     problem = error
             looked_at.append((detail, key, problem))
+        if not (looked_at or ignored):
+            msg = f"Name '{name}' is not mapped as a produced output by any providers{self._record.hint(name)}"
+            raise exceptions.NotFound(msg)
         raise _no_value(name, looked_at, ignored)
 
     def fetch(self, name: str, many_handler: Callable[[list[Any]], Any] | None = None) -> Any:
@@ -216,87 +227,44 @@ class Lookup:
                     return detail.failure
                 raise _unavailable(name, detail, key, None)
             if detail.state == states.REVERTING:
-                return _part(name, detail, key)
+                try:
+                    return detail.last_results if key is None else detail.last_results[key]
+                except Exception as error:  # noqa: BLE001 - a result may be of any kind
+                    raise _unavailable(name, detail, key, error) from None
         return self.find(name, [(detail, key)])
 
     def fetch_all(self, many_handler: Callable[[list[Any]], Any] | None) -> dict[str, Any]:
         """Return name -> value of everything that there is; see `Storage.fetch_all`."""
         self._index()
-
-        def handle(values: list[Any]) -> Any:
-            if many_handler is not None:
-                return many_handler(values)
-            return values[0] if len(values) == 1 else values
-
+        handle = many_handler or (lambda values: values[0] if len(values) == 1 else values)
         everything = {}
         for name in dict.fromkeys([*self._transient.results, *self.injected.results, *self._providers]):
             with contextlib.suppress(exceptions.NotFound):
                 everything[name] = self.fetch(name, handle)
         return everything
 
-    def unsatisfied(
-        self,
-        atom_name: str,
-        args_mapping: Mapping[str, str],
-        scope_walker: Iterable[Iterable[str]] | None,
-        optional: set[str],
-    ) -> set[str]:
-        """Return the arguments for which nobody could have a value; see `Storage.fetch_unsatisfied_args`."""
-        seen = self.seen_by(atom_name, scope_walker)
-        return {
-            arg
-            for arg, name in args_mapping.items()
-            if arg not in optional and next(self.sources_for(atom_name, name, seen), None) is None
-        }
-
-    def mapped(
-        self,
-        args_mapping: Mapping[str, str],
-        atom_name: str | None,
-        scope_walker: Iterable[Iterable[str]] | None,
-        optional: set[str],
-    ) -> dict[str, Any]:
-        """Return argument -> value; see `Storage.fetch_mapped_args`."""
-        seen = self.seen_by(atom_name, scope_walker)
-        values = {}
-        for arg, name in args_mapping.items():
-            sources = list(self.sources_for(atom_name, name, seen))
-            if not sources:
-                if arg in optional:
-                    continue
-                if next(self.sources(name), None) is None:
-                    self.find(name, ())
-                msg = (
-                    f"Mapped argument '{arg}' <= '{name}' was not produced by any accessible provider "
-                    f"({len(sources)} possible providers were scanned)"
-                )
-                raise exceptions.NotFound(msg)
-            try:
-                values[arg] = self.find(name, sources)
-            except exceptions.NotFound:
-                if arg not in optional:
-                    raise
-        return values
-
 
 # -- the words of what is missing ------------------------------------------------------------------
 
 
-def check_accessible(detail: models.AtomDetail, allowed: tuple[str, ...]) -> None:
-    """Refuse the result of an atom whose state says that there is none.
-
-    :raises DisallowedAccess: says which state it is in
-    """
-    if detail.state not in allowed:
-        msg = (
-            f"Result for atom '{detail.name}' is not known/accessible due to it being in {detail.state} state "
-            f"when result access is restricted to {allowed} states"
-        )
-        raise exceptions.DisallowedAccess(msg, state=detail.state)
+def inaccessible(detail: models.AtomDetail, allowed: tuple[str, ...]) -> exceptions.DisallowedAccess | None:
+    """Return the error for the result of an atom whose state says that there is none; None if there is one."""
+    if detail.state in allowed:
+        return None
+    msg = (
+        f"Result for atom '{detail.name}' is not known/accessible due to it being in {detail.state} state "
+        f"when result access is restricted to {allowed} states"
+    )
+    return exceptions.DisallowedAccess(msg, state=detail.state)
 
 
 def let_go(detail: Any) -> exceptions.NotFound:
     """Return the error for a result that was not kept."""
+    if metadata.is_in_memory_alone(detail):
+        return exceptions.NotFound(
+            f"The result of atom '{detail.name}' is sensitive, and was kept in memory only, by the process that made "
+            "it; give its values again to go on, or have the atom run again"
+        )
     return exceptions.NotFound(
         f"The result of atom '{detail.name}' was let go of, as no task takes it any more; to keep it, name it in "
         "the engine's option keep_results"
@@ -307,32 +275,18 @@ def _provider(detail: Any, key: Any) -> str:
     return f"<Provider '{detail.name}'>" if key is None else f"<Provider '{detail.name}' @ index {key!r}>"
 
 
-def _part(name: str, detail: Any, key: Any) -> Any:
-    """Return the part of a result that is asked for.
-
-    :raises NotFound: when there is no such part
-    """
-    try:
-        return detail.last_results if key is None else detail.last_results[key]
-    except Exception as error:  # noqa: BLE001 - a result may be of any kind
-        raise _unavailable(name, detail, key, error) from None
-
-
 def _no_value(name: str, looked_at: list[tuple[Any, Any, Exception | None]], ignored: int) -> exceptions.NotFound:
     """Return the error for a name of which no provider has a value."""
     if len(looked_at) == 1:
         return _unavailable(name, *looked_at[0])
-    if not looked_at and ignored:
+    if not looked_at:
         msg = f"Unable to find result '{name}', searched {ignored} providers, which were all ignored"
         return exceptions.NotFound(msg)
-    if not looked_at:
-        return exceptions.NotFound(f"Name '{name}' is not mapped as a produced output by any providers")
     owners = ", ".join(f"{_provider(detail, key)} ({detail.state})" for detail, key, _ in looked_at)
-    msg = (
+    return exceptions.NotFound(
         f"Unable to find result '{name}', expected to be able to find it created by one of [{owners}] "
         "but was unable to perform successful extraction"
     )
-    return exceptions.NotFound(msg)
 
 
 def _unavailable(name: str, detail: Any, key: Any, problem: Exception | None) -> exceptions.NotFound:
@@ -346,10 +300,6 @@ def _unavailable(name: str, detail: Any, key: Any, problem: Exception | None) ->
     if problem is not None:
         msg = f"Unable to find result '{name}', expected to be able to find it created by {provider} but was unable to "
         return exceptions.NotFound(msg + "perform successful extraction", problem)
-    cause = None
-    try:
-        check_accessible(detail, HAS_EXECUTE_RESULT)
-    except exceptions.DisallowedAccess as error:
-        cause = error
     msg = f"Expected to be able to find output '{name}' produced by {provider} but was unable to get at that "
-    return exceptions.NotFound(msg + "providers results", cause)
+    waits = f"\n'{detail.name}' has not run yet: run the engine first" if detail.state in states.FRESH else ""
+    return exceptions.NotFound(f"{msg}providers results{waits}", inaccessible(detail, HAS_EXECUTE_RESULT))

@@ -7,12 +7,15 @@ and places of details, and nothing that a detail says.
 from __future__ import annotations
 
 import functools
-from collections.abc import Container, Iterable
+import operator
+from collections.abc import Callable, Container, Iterable
 from typing import Any, TypeVar
 
-from taskflowx import exceptions, retry, states
+from taskflowx import exceptions, retry, states, task
+from taskflowx._util import reprs
 from taskflowx.atom import Atom, full_name, version_text
 from taskflowx.persistence import models
+from taskflowx.record import migrations
 
 _D = TypeVar("_D", bound=models.AtomDetail)
 
@@ -39,16 +42,32 @@ class Record:
         self.injector = self.kept.pop(INJECTOR_NAME, None)
         #: details that the store has never had
         self.unsaved: list[models.AtomDetail] = []
-        #: whether all details have just been made, and nobody has asked for one
+        #: whether all details have just been made, and nobody has asked for one or done anything by hand
         self.untouched = False
         #: names of atoms on record that the flow does not have any more
         self._absent: set[str] = set()
-        #: names of atoms that have failed, or may have: the failures are in their details, and nowhere else
-        self._failed: dict[str, None] = {
-            detail.name: None
+        #: what the flow says of a name of which nothing is on record; an engine sets it
+        self.told_by: Callable[[str], str] = lambda _: ""
+        #: names of atoms that have failed, or may have: the failures are in their details, and nowhere else; and in
+        #: which attempt of a retry, 0 where that is not known
+        self.failed: dict[str, int] = {
+            detail.name: 0
             for detail in self.kept.values()
             if detail.failure is not None or detail.revert_failure is not None
         }
+
+    @reprs.one_line
+    def __repr__(self) -> str:
+        counted = reprs.counted(one.state for one in self.rows if one is not None)
+        return f"Record of {self.flow_detail.name!r}: {counted}"
+
+    def hint(self, name: str) -> str:
+        """Return what the flow says of a name of which nothing is on record, in a line of its own; or nothing."""
+        try:
+            said = self.told_by(name)
+        except Exception:  # noqa: BLE001 - it only helps with another error
+            said = ""
+        return f"\n{said}" if said else ""
 
     # -- details are made --------------------------------------------------------------------------
 
@@ -78,29 +97,35 @@ class Record:
             make = self._make_detail
             rows = [None if atom is None else known.get(atom.name) or make(atom) for atom in atoms]
         else:
-            rows = self._make_details(atoms)
+            rows = self._make_details(atoms, places)
         self.rows = rows
         self._places = places
         self._absent = {name for name in self.kept if name not in places}
         self.untouched = not (known or self.kept)
         return rows
 
-    def _make_details(self, atoms: list[Any]) -> list[Any]:
-        """Return a new detail for each atom of a flow of which nothing is kept; None where there is no atom."""
+    def _make_details(self, atoms: list[Any], places: Iterable[str]) -> list[Any]:
+        """Return a new detail for each atom of a flow of which nothing is kept; None where there is no atom.
+
+        :param places: the names of the atoms, in their order
+        """
         rows: list[Any] = []
-        pending, version, text = states.PENDING, None, ""
-        for atom in atoms:
-            if atom is None:
-                rows.append(None)
-                continue
-            detail = models.RetryDetail(atom.name) if isinstance(atom, retry.Retry) else models.TaskDetail(atom.name)
-            detail.state = pending
-            if atom.version is not version:
-                version = atom.version
-                text = version_text(version)
-            detail.version = text
-            rows.append(detail)
-        made = [detail for detail in rows if detail is not None]
+        just_tasks = all(issubclass(kind, task.Task) for kind in set(map(type, atoms)))
+        if just_tasks and len(set(map(id, map(_version, atoms)))) == 1:
+            text = version_text(atoms[0].version)
+            rows = made = [models.TaskDetail(name, None, states.PENDING, text) for name in places]
+        else:
+            version, text = None, ""
+            for atom in atoms:
+                if atom is None:
+                    rows.append(None)
+                    continue
+                if atom.version is not version:
+                    version = atom.version
+                    text = version_text(version)
+                make = models.RetryDetail if isinstance(atom, retry.Retry) else models.TaskDetail
+                rows.append(make(atom.name, None, states.PENDING, text))
+            made = [detail for detail in rows if detail is not None]
         self.flow_detail.extend(made)
         if self._durable:
             self.unsaved.extend(made)
@@ -114,15 +139,15 @@ class Record:
         name = atom.name
         detail: models.AtomDetail | None = self.kept.get(name) if self.kept else None
         if detail is None:
-            detail = models.RetryDetail(name) if isinstance(atom, retry.Retry) else models.TaskDetail(name)
-            detail.state = states.PENDING
-            detail.version = (
-                _cached_version_text(atom.version) if type(atom.version) is tuple else version_text(atom.version)
-            )
+            version = atom.version
+            text = _cached_version_text(version) if type(version) is tuple else version_text(version)
+            make = models.RetryDetail if isinstance(atom, retry.Retry) else models.TaskDetail
+            detail = make(name, None, states.PENDING, text)
             self._add(detail)
             return detail
         _check_kind(atom, detail, self.flow_detail.name)
-        _check_version(atom, detail)
+        if migrations.fit(atom, detail) and self._durable:
+            self.unsaved.append(detail)
         if detail.state is None:
             detail.state = states.PENDING
         return detail
@@ -155,7 +180,7 @@ class Record:
                 kept = self.injector
             if kept is not None:  # it is on record; the atom itself has not been shown yet
                 return kept
-            msg = f"Unknown atom name '{atom_name}'"
+            msg = f"Unknown atom name '{atom_name}'{self.hint(str(atom_name))}"
             raise exceptions.NotFound(msg, error) from None
 
     def detail_of(self, atom_name: str, kind: type[_D]) -> _D:
@@ -178,16 +203,19 @@ class Record:
 
     # -- failures ----------------------------------------------------------------------------------
 
-    def note_failed(self, atom_name: str) -> None:
-        """Note that the detail of an atom has a failure."""
-        self._failed[atom_name] = None
+    def note_failed(self, atom_name: str, attempt: int = 0) -> None:
+        """Note that the detail of an atom has a failure.
+
+        :param attempt: the number of the attempt of the retry that repeats it, from 1
+        """
+        self.failed[atom_name] = attempt
 
     def with_failures(self) -> list[models.AtomDetail]:
         """Return the details of the flow's atoms that have a failure, in the order of the atoms.
 
         The failure of an atom that the flow has no more counts when there is no other: it is what rolls the flow back.
         """
-        names = sorted(self._failed, key=lambda name: self._places.get(name, -1))
+        names = sorted(self.failed, key=lambda name: self._places.get(name, -1))
         failed = [one for one in map(self.detail, names) if one.failure is not None or one.revert_failure is not None]
         return [one for one in failed if one.name not in self._absent] or failed
 
@@ -199,7 +227,7 @@ class Record:
 def _check_kind(atom: Atom, detail: models.AtomDetail, flow_name: str) -> None:
     """Refuse a detail that was made for a task to be that of a retry, and the other way round."""
     kind = models.RetryDetail if isinstance(atom, retry.Retry) else models.TaskDetail
-    if type(detail) is not kind:
+    if not isinstance(detail, kind):
         msg = (
             f"Atom detail '{atom.name}' already exists in flow detail '{flow_name}'\n"
             f"It is of a {detail.KIND} and not of a {kind.KIND}"
@@ -207,18 +235,5 @@ def _check_kind(atom: Atom, detail: models.AtomDetail, flow_name: str) -> None:
         raise exceptions.Duplicate(msg)
 
 
+_version = operator.attrgetter("version")
 _cached_version_text = functools.lru_cache(maxsize=64)(version_text)  # an atom costs no call for it
-
-
-def _check_version(atom: Atom, detail: models.AtomDetail) -> None:
-    """Refuse to go on with a record that another major version of the atom made."""
-    recorded = detail.version
-    if recorded is None or atom.version is None:
-        return
-    major = str(recorded[0] if isinstance(recorded, tuple) else str(recorded).split(".", 1)[0])
-    if major != str(atom.version[0]):
-        msg = (
-            f"Atom '{atom.name}' is of version {'.'.join(map(str, atom.version))}, "
-            f"which does not fit version {recorded} that the record was made with"
-        )
-        raise exceptions.IncompatibleVersion(msg)

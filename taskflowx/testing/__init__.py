@@ -17,13 +17,18 @@ import random
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from taskflowx import exceptions, states
 from taskflowx.executors import base
 from taskflowx.listeners.base import UniformListener
 from taskflowx.persistence import models
+from taskflowx.runs.takeover import Verdict as Verdict, verify as verify
+from taskflowx.testing.clock import VirtualClock as VirtualClock
 from taskflowx.types.failure import Failure
+
+if TYPE_CHECKING:
+    from taskflowx.engines.engine import ActionEngine
 
 
 class Transition(NamedTuple):
@@ -157,7 +162,7 @@ class ScriptedExecutor(base.Executor):
             outcome = base.Interrupt(error)
         self._deliver((call, outcome))
 
-    def run(self, engine: Any, order: Iterable[str] = ()) -> str:
+    def run(self, engine: ActionEngine, order: Iterable[str] = ()) -> str:
         """Run an engine that has this executor, with calls ending in a given order; returns the state of the flow.
 
         :param order: names of atoms, each for the next call of its atom, `execute` or `revert`. A call that is not in

@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 from taskflowx import task
+from taskflowx.executors import stopping
 
 
 class Problem(Exception):
@@ -122,6 +123,38 @@ class Hold(Note):
         while not let_go.exists() and let_go.parent.exists():  # the folder is removed with the test
             time.sleep(0.005)  # noqa: TID251 - another process may have to see it
         return "held"
+
+
+class Ask(Note):
+    """Runs until it is interrupted, or a second file exists."""
+
+    def execute(self) -> Any:
+        self.write("began")
+        let_go = pathlib.Path(self.path + ".go")
+        while not let_go.exists() and let_go.parent.exists():
+            stopping.checkpoint()
+            time.sleep(0.005)  # noqa: TID251 - another process may have to see it
+        return "held"
+
+
+class WaitLater(Note):
+    """Waits in a coroutine until it is cancelled.
+
+    :param heeds: whether it ends then
+    """
+
+    def __init__(self, name: str, path: str, *, heeds: bool, **kwargs: Any) -> None:
+        super().__init__(name, path, **kwargs)
+        self.heeds = heeds
+
+    async def execute(self) -> Any:
+        self.write("began")
+        while True:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                if self.heeds:
+                    raise
 
 
 class Append(task.Task):

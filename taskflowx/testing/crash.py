@@ -93,6 +93,7 @@ def check(
     same_results: bool = True,
     sample: int | None = None,
     seed: int = 0,
+    answer: Callable[[Any, Path], None] | None = None,
     **options: Any,
 ) -> Report:
     """Kill the run of a flow at every place in turn, and check that each comes to its end; returns a report.
@@ -109,10 +110,12 @@ def check(
     :param same_results: whether a task returns the same each time
     :param sample: how many places are tried; by default all
     :param seed: decides which, and which runs are killed more than once
+    :param answer: is called with the engine and the folder when the outcomes of calls are asked for
+        (`engine.unknown()` names them), and resolves all of them; the run then goes on
     :param options: for `taskflowx.engines.load`
     :raises Violation: names the places of the kills, and the difference
     """
-    driver = _Driver(make_flow, Path(folder), verify, dict(store or {}), connection, same_results, options)
+    driver = _Driver(make_flow, Path(folder), verify, dict(store or {}), connection, same_results, options, answer)
     expected = driver.run([])
     if expected is None:
         raise Violation("the run that was left alone has not ended")
@@ -142,6 +145,7 @@ class _Driver:
     connection: str | Callable[[Path], str] | None
     same_results: bool
     options: dict[str, Any]
+    answer: Callable[[Any, Path], None] | None = None
     count: int = 0
 
     def run_killed(self, deaths: list[int], expected: dict[str, Any], report: Report) -> bool:
@@ -166,19 +170,18 @@ class _Driver:
         self.count += 1
         folder = self.folder / f"run-{self.count}"
         self._prepare(folder)
-        run = f"{uuid.uuid4()}"
+        run = str(uuid.uuid4())
         for at in [*deaths, 0]:
             self._fork(functools.partial(self._live, folder, run, at))
             if (folder / _ENDED).exists():
                 break
-        ended: dict[str, Any] | None = None
-        with contextlib.suppress(FileNotFoundError):
-            ended = json.loads((folder / _ENDED).read_text(encoding="utf-8"))
-        if ended is not None:
-            died = folder / "deaths"
-            ended["deaths"] = died.read_text(encoding="utf-8").split("\n")[:-1] if died.exists() else []
-            if not ended["wrong"]:
-                shutil.rmtree(folder)  # after an error the folder stays for inspection
+        if not (folder / _ENDED).exists():
+            return None
+        ended: dict[str, Any] = json.loads((folder / _ENDED).read_text(encoding="utf-8"))
+        died = folder / "deaths"
+        ended["deaths"] = died.read_text(encoding="utf-8").split("\n")[:-1] if died.exists() else []
+        if not ended["wrong"]:
+            shutil.rmtree(folder)  # after an error the folder stays for inspection
         return ended
 
     def _address(self, folder: Path) -> str:
@@ -236,6 +239,9 @@ class _Driver:
             with Recorder(engine) as seen, contextlib.suppress(Exception):
                 if detail.state != states.SUCCESS:  # otherwise nothing is left to do
                     engine.run()
+                    while self.answer is not None and engine.unknown():
+                        self.answer(engine, folder)
+                        engine.run()
             failpoints.listen(None)
             state = engine.storage.get_flow_state()
             wrong = _run_again(done, seen)
@@ -261,14 +267,14 @@ class _Driver:
         unfinished.replace(folder / _ENDED)
 
 
+@dataclass
 class _Hits:
     """Counts the places that are passed, in all threads, and kills the process at one of them."""
 
-    def __init__(self, folder: Path, die_at: int) -> None:
-        self.count = 0
-        self._folder = folder
-        self._die_at = die_at
-        self._lock = threading.Lock()
+    _folder: Path
+    _die_at: int
+    count: int = 0
+    _lock: Any = field(default_factory=threading.Lock)
 
     def __call__(self, name: str) -> None:
         with self._lock:

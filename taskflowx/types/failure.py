@@ -23,31 +23,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from types import CoroutineType, TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
 from taskflowx import _names, exceptions
-from taskflowx._util import arguments
-from taskflowx.types import frameless
-from taskflowx.types.failure_parts import (
-    Record,
-    args_of,
-    causes_of,
-    check_shape,
-    checked_exc_info,
-    name_of,
-    pickled,
-    place_of,
-    row,
-    says_more,
-    storable,
-    text_of,
-    trace_text,
-    type_names_of,
-)
+from taskflowx._util import arguments, reprs
+from taskflowx.types import failure_parts as parts, frameless
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
 
@@ -78,24 +61,28 @@ class Failure:
                 },
                 "required": ["exception_str", "traceback_str", "exc_type_names"],
                 "additionalProperties": True,
-            },
+            }
         },
     }
     """The JSON schema of the result of `to_dict`."""
 
     #: the subclasses of this class: their instances are recognised by type alone
     _tfx_derived: ClassVar[set[type]] = set()
+    #: the types of all outcomes of calls that are no results: this class, those derived from it, coroutines that nobody
+    #: has awaited, and what executors add; engines look there once for each outcome
+    _tfx_odd: ClassVar[set[type]] = {CoroutineType}
 
     __slots__ = ("_exc_info", "_record", "_cause", "_is_linked", "__weakref__")
 
     _exc_info: ExcInfo | None
-    _record: Record | frameless.Places | None  # None until computed
+    _record: parts.Record | frameless.Places | None  # None until computed
     _cause: Failure | None  # the next one in the chain, which links to the one after it
     _is_linked: bool  # whether `_cause` has been computed
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         Failure._tfx_derived.add(cls)
+        Failure._tfx_odd.add(cls)
 
     def __init__(self, exc_info: ExcInfo | None = None, **kwargs: Any) -> None:
         self._exc_info = None
@@ -104,26 +91,25 @@ class Failure:
         if kwargs:
             self._describe(kwargs)
             return
-        self._exc_info = checked_exc_info(sys.exc_info() if exc_info is None else exc_info)
+        self._exc_info = parts.checked_exc_info(sys.exc_info() if exc_info is None else exc_info)
         self._is_linked = False
 
-    def _describe(self, parts: dict[str, Any]) -> None:
+    def _describe(self, given: dict[str, Any]) -> None:
         """Initialise a failure without an exception, from its description."""
-        unknown = parts.keys() - {"exception_str", "exc_type_names", "traceback_str", "exc_args", "causes"}
+        unknown = given.keys() - {"exception_str", "exc_type_names", "traceback_str", "exc_args", "causes"}
         if unknown:
-            names = ", ".join(sorted(unknown))
-            raise TypeError(f"Failure.__init__ got unexpected keyword argument(s): {names}")
-        if "exception_str" not in parts:
+            raise TypeError(f"Failure.__init__ got unexpected keyword argument(s): {', '.join(sorted(unknown))}")
+        if "exception_str" not in given:
             raise TypeError("Failure.__init__ needs 'exception_str' to describe an exception")
-        text, trace = parts["exception_str"], parts.get("traceback_str")
+        text, trace = given["exception_str"], given.get("traceback_str")
         arguments.check_type("exception_str", text, str, "the text of the exception")
         arguments.check_type("traceback_str", trace, (str, type(None)), "the text of the traceback, or None")
-        kinds = row("exc_type_names", parts, "an iterable of names of classes")
-        args = row("exc_args", parts, "an iterable of the arguments of the exception")
-        causes = row("causes", parts, "an iterable of failures")
+        kinds = parts.row("exc_type_names", given, "an iterable of names of classes")
+        args = parts.row("exc_args", given, "an iterable of the arguments of the exception")
+        causes = parts.row("causes", given, "an iterable of failures")
         for cause in causes:
             arguments.check_type("Each of causes", cause, Failure, "a Failure")
-        self._record = Record(kinds, text, args, trace)
+        self._record = parts.Record(kinds, text, args, trace)
         self._cause = _linked(cause.copy() for cause in causes)
         self._is_linked = True
 
@@ -153,12 +139,12 @@ class Failure:
 
         :raises InvalidFormat: names the problem and its position
         """
-        for where, part in check_shape(data, cls.SCHEMA["definitions"]["cause"]):
+        for where, part in parts.check_shape(data, cls.SCHEMA["definitions"]["cause"]):
             last = part["exc_type_names"][-1]
             if last not in cls.BASE_EXCEPTIONS:
                 raise exceptions.InvalidFormat(
                     "Failure data 'exc_type_names' must have an initial exception type that is one of"
-                    f" {cls.BASE_EXCEPTIONS} types: '{last}' is not one of those types{place_of(where)}"
+                    f" {cls.BASE_EXCEPTIONS} types: '{last}' is not one of those types{parts.place_of(where)}"
                 )
 
     def matches(self, other: object) -> bool:
@@ -193,7 +179,7 @@ class Failure:
     @property
     def exception_str(self) -> str:
         """The text of the exception."""
-        return text_of(self._exc_info[1]) if self._exc_info is not None else self._description().text
+        return parts.text_of(self._exc_info[1]) if self._exc_info is not None else self._description().text
 
     @property
     def exception_args(self) -> tuple[Any, ...]:
@@ -201,7 +187,7 @@ class Failure:
 
         If it was reloaded, an argument without a JSON form is replaced by a note.
         """
-        return args_of(self._exc_info[1]) if self._exc_info is not None else self._description().args
+        return parts.args_of(self._exc_info[1]) if self._exc_info is not None else self._description().args
 
     @property
     def exc_info(self) -> ExcInfo | None:
@@ -238,7 +224,7 @@ class Failure:
         """
         names = set(map(_names.ours, self._type_names()))
         for wanted in exc_classes:
-            name: Any = name_of(wanted) if isinstance(wanted, type) else wanted
+            name: Any = parts.name_of(wanted) if isinstance(wanted, type) else wanted
             if isinstance(name, str) and _names.ours(name) in names:
                 return wanted
         return None
@@ -252,7 +238,7 @@ class Failure:
         """
         if not self._is_linked:
             assert self._exc_info is not None, "a failure without its exception is linked from the start"
-            self._cause = _linked(map(Failure._made_from, causes_of(self._exc_info[1])))
+            self._cause = _linked(map(Failure._made_from, parts.causes_of(self._exc_info[1])))
             self._is_linked = True
         chain = []
         cause = self._cause
@@ -275,8 +261,14 @@ class Failure:
     def __str__(self) -> str:
         return self.pformat()
 
+    @reprs.one_line
     def __repr__(self) -> str:
-        return f"<{self.pformat()}>"
+        return self.pformat()
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """Return what a notebook shows: the exception and its causes, with their tracebacks folded."""
+        records = self._chain_of_records()
+        return {"text/html": "\n".join(map(parts.html_of, records)), "text/plain": self.pformat(traceback=True)}
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the names of the exception's class and its bases, up to and including Exception."""
@@ -290,16 +282,16 @@ class Failure:
         :raises TypeError: if it has unknown keys, or no text
         """
         arguments.check_mapping("data", data, "a dict that to_dict gave")
-        parts = dict(data)
-        version = parts.pop("version", None)
+        given = dict(data)
+        version = given.pop("version", None)
         if version != cls.DICT_VERSION:
             raise ValueError(f"Invalid dict version of failure object: {version!r}")
         # The list has the whole chain. A cause may list its own causes again, which adds nothing.
-        causes = parts.get("causes") or ()
+        causes = given.get("causes") or ()
         for cause in causes:
             arguments.check_mapping("Each of data['causes']", cause, "a dict that to_dict gave")
-        parts["causes"] = [cls.from_dict({**cause, "causes": ()}) for cause in causes]
-        return cls(**parts)
+        given["causes"] = [cls.from_dict({**cause, "causes": ()}) for cause in causes]
+        return cls(**given)
 
     def to_dict(self, include_args: bool = True) -> dict[str, Any]:
         """Return the description as a dict that JSON can hold.
@@ -356,8 +348,7 @@ class Failure:
             exception.add_note(note)
         return other
 
-    def __copy__(self) -> Self:
-        return self.copy()
+    __copy__ = copy
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         # A failure never changes, and its exception may not be copyable.
@@ -365,22 +356,20 @@ class Failure:
 
     def __reduce__(self) -> tuple[Any, ...]:
         exception = self._exc_info[1] if self._exc_info is not None else None
-        return _reload, (type(self), self.to_dict(), None if exception is None else pickled(exception))
+        return _reload, (type(self), self.to_dict(), None if exception is None else parts.pickled(exception))
 
     def _type_names(self) -> tuple[str, ...]:
-        if self._exc_info is None:
-            return self._description().type_names
-        return type_names_of(self._exc_info[0])
+        return self._description().type_names if self._exc_info is None else parts.type_names_of(self._exc_info[0])
 
-    def _description(self) -> Record:
+    def _description(self) -> parts.Record:
         """Return the record, which is computed once, on demand."""
         record = self._record
-        if not isinstance(record, Record):
+        if not isinstance(record, parts.Record):
             assert self._exc_info is not None, "a failure has an exception or a record"
             kind, exception, trace = self._exc_info
-            written = trace_text(exception, trace) if record is None else frameless.trace_of(record)
-            args = tuple(map(storable, args_of(exception)))
-            self._record = record = Record(type_names_of(kind), text_of(exception), args, written)
+            written = parts.trace_text(exception, trace) if record is None else frameless.trace_of(record)
+            args = tuple(map(parts.storable, parts.args_of(exception)))
+            self._record = record = parts.Record(parts.type_names_of(kind), parts.text_of(exception), args, written)
         return record
 
     def _tfx_past(self) -> Self:
@@ -399,14 +388,17 @@ class Failure:
         other = self.__class__.__new__(self.__class__)
         other._exc_info = None if copied is None else (kind, copied, None)
         record = self._record
-        if copied is None or (record is None and says_more(exception)):
+        if copied is None or (record is None and parts.says_more(exception)):
             record = self._description()
         other._record = frameless.places_of(trace) if record is None else record
         other._cause, other._is_linked = None, True
         return other
 
-    def _chain_of_records(self) -> list[Record]:
+    def _chain_of_records(self) -> list[parts.Record]:
         return [self._description(), *(cause._description() for cause in self.causes)]
+
+
+Failure._tfx_odd.add(Failure)
 
 
 def checked(failures: Any) -> list[Failure]:

@@ -143,6 +143,20 @@ def trace_text(exception: BaseException, trace: TracebackType | None) -> str:
     return "".join(lines)
 
 
+def html_of(record: Record) -> str:
+    """Return a description as HTML: the exception, and its traceback folded below it."""
+    import html  # only a notebook needs it
+
+    name, text, trace = (
+        html.escape(part.encode("utf-8", "replace").decode().replace("\x00", "\N{REPLACEMENT CHARACTER}"))
+        for part in (next(iter(record.type_names), "Failure"), record.text, record.traceback or "")
+    )
+    message = f'<div><b>{name}</b>: <span style="white-space:pre-wrap">{text}</span></div>'
+    if not trace:
+        return message
+    return f"{message}<details><summary>Traceback (most recent call last)</summary><pre>{trace}</pre></details>"
+
+
 def says_more(exception: BaseException) -> bool:
     """Tell whether the traceback of an exception has more in it than its frames."""
     try:

@@ -141,31 +141,24 @@ def merge_graphs(graph: _G, *graphs: _G, **kwargs: Any) -> _G:
     :raises ValueError: when a node is in several and must not be, or the detector cannot be called
     :raises networkx.NetworkXError: when some are directed and some are not
     """
-    detect = kwargs.get("overlap_detector") or _count_common
+    detect = kwargs.get("overlap_detector") or (lambda one, other: sum(node in one for node in other.nodes))
     if not callable(detect):
-        msg = "Overlap detection callback expected to be callable"
-        raise ValueError(msg)  # noqa: TRY004 - as TaskFlow does
+        raise ValueError("Overlap detection callback expected to be callable")  # noqa: TRY004 - as TaskFlow does
     if not graphs:
         return graph
     merged = graph.copy()
     for other in graphs:
         if other.is_directed() != graph.is_directed():
-            msg = "All graphs must be directed or undirected."
-            raise nx.NetworkXError(msg)
+            raise nx.NetworkXError("All graphs must be directed or undirected.")
         overlaps = 0 if kwargs.get("allow_overlaps") else detect(merged, other)
         if overlaps:
-            msg = (
+            raise ValueError(
                 f"Can not merge graph {other} into {graph} since there are {overlaps} overlapping nodes "
                 "(and we do not support merging nodes)"
             )
-            raise ValueError(msg)
         merged.update(other)
     merged.name = graph.name
     return merged
-
-
-def _count_common(graph: _Graph, other: _Graph) -> int:
-    return sum(node in graph for node in other.nodes)
 
 
 _KEYWORDS = frozenset(("digraph", "edge", "graph", "node", "strict", "subgraph"))

@@ -13,23 +13,18 @@ class Latch:
     """
 
     def __init__(self, count: int) -> None:
-        self._count = int(count)
-        if self._count < 1:
-            msg = "Count must be greater than zero"
-            raise ValueError(msg)
+        #: the number of calls of `countdown` that are still missing
+        self.needed = int(count)
+        if self.needed < 1:
+            raise ValueError("Count must be greater than zero")
         self._changed = threading.Condition()
-
-    @property
-    def needed(self) -> int:
-        """The number of calls of `countdown` that are still missing."""
-        return self._count
 
     def countdown(self) -> None:
         """Count down by one."""
         with self._changed:
-            if self._count:
-                self._count -= 1
-                if not self._count:
+            if self.needed:
+                self.needed -= 1
+                if not self.needed:
                     self._changed.notify_all()
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -39,7 +34,6 @@ class Latch:
         :raises ValueError: when the timeout is negative
         """
         if timeout is not None and timeout < 0:
-            msg = f"Duration must be greater or equal to zero and not {timeout}"
-            raise ValueError(msg)
+            raise ValueError(f"Duration must be greater or equal to zero and not {timeout}")
         with self._changed:
-            return self._changed.wait_for(lambda: not self._count, timeout)
+            return self._changed.wait_for(lambda: not self.needed, timeout)

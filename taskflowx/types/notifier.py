@@ -21,13 +21,15 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from taskflowx._util import arguments, logs
+from taskflowx._util import arguments, logs, reprs
 
 if TYPE_CHECKING:
     import inspect
 
     Callback = Callable[..., object]
     DetailsFilter = Callable[[dict[str, Any]], object]
+    #: takes a coroutine, and what logs an exception in it while that is handled
+    Awaits = Callable[[Any, Callable[[], None]], None]
 
 LOG = logs.calm(__name__)
 
@@ -39,10 +41,11 @@ class Listener:
     :param args: further positional arguments for it
     :param kwargs: further keyword arguments for it
     :param details_filter: called with the details; if it returns a false value, the callback is skipped
+    :param awaits: takes the coroutine that an `async def` callback returns, and what logs an exception in it
     :raises ValueError: if the callback, or the filter, cannot be called like that
     """
 
-    __slots__ = ("_callback", "_args", "_directly", "_kwargs", "_details_filter", "_by_name")
+    __slots__ = ("_awaits", "_by_name", "_directly", "_kwargs", "args", "callback", "details_filter")
 
     def __init__(
         self,
@@ -50,85 +53,72 @@ class Listener:
         args: Iterable[Any] | None = None,
         kwargs: Mapping[str, Any] | None = None,
         details_filter: DetailsFilter | None = None,
+        awaits: Awaits | None = None,
     ) -> None:
-        arguments.check_callback("Event callback", callback)
+        arguments.check_callback("Event callback", callback, awaited=awaits is not None)
         if details_filter is not None:
             arguments.check_callback("Details filter", details_filter)
         if args:
             arguments.check_iterable("args", args, "an iterable of further arguments for the callback")
         if kwargs:
             arguments.check_named_values("kwargs", kwargs)
-        self._callback = callback
-        self._args = tuple(args or ())
+        self.callback = callback
+        self.args = tuple(args or ())
         self._kwargs = dict(kwargs or {})
-        self._details_filter = details_filter
-        self._by_name = _takes_details_by_name(callback, self._args, self._kwargs)
-        bare = not (self._args or self._kwargs or details_filter is not None)
+        self.details_filter = details_filter
+        self._by_name = _takes_details_by_name(callback, self.args, self._kwargs)
+        self._awaits = awaits if awaits is not None and arguments.is_async(callback) else None
+        bare = not (self.args or self._kwargs or details_filter is not None or self._awaits is not None)
         #: the callable that can replace this listener, as it takes event and details, or None
         self._directly = callback if bare and (not self._by_name or _takes_details_second(callback)) else None
-
-    @property
-    def callback(self) -> Callback:
-        """The callback."""
-        return self._callback
-
-    @property
-    def details_filter(self) -> DetailsFilter | None:
-        """The filter that decides by the details whether the callback is called, or None."""
-        return self._details_filter
 
     @property
     def kwargs(self) -> dict[str, Any]:
         """The further keyword arguments (a copy)."""
         return self._kwargs.copy()
 
-    @property
-    def args(self) -> tuple[Any, ...]:
-        """The further positional arguments."""
-        return self._args
-
     def __call__(self, event_type: str, details: dict[str, Any]) -> None:
         """Call the callback, unless the filter returns a false value."""
         if self._directly is not None:
             self._directly(event_type, details)
             return
-        if self._details_filter is not None and not self._details_filter(details):
+        if self.details_filter is not None and not self.details_filter(details):
             return
+        given: Any
         if self._by_name:
-            self._callback(event_type, *self._args, details=details, **self._kwargs)
+            given = self.callback(event_type, *self.args, details=details, **self._kwargs)
         else:
-            self._callback(event_type, details, *self._args, **self._kwargs)
-
-    @property
-    def _tfx_target(self) -> Callback:
-        """The callable for an event and its details: the callback itself, where there is nothing to add."""
-        return self if self._directly is None else self._directly
+            given = self.callback(event_type, details, *self.args, **self._kwargs)
+        if self._awaits is not None:
+            self._awaits(given, functools.partial(Notifier._tfx_log_error, self, event_type, details))
 
     def is_equivalent(self, callback: Callback | None, details_filter: DetailsFilter | None = None) -> bool:
         """Tell whether this listener has that callback and that filter; its arguments are ignored."""
-        return bool(self._callback == callback and self._details_filter == details_filter)
+        return bool(self.callback == callback and self.details_filter == details_filter)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Listener):
             return NotImplemented
-        return self.is_equivalent(other._callback, other._details_filter)
+        return self.is_equivalent(other.callback, other.details_filter)
 
     # The callback may not be hashable.
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        target = f"calling into '{self._callback}'"
-        if self._details_filter is not None:
-            target += f" using details filter '{self._details_filter}'"
+        target = f"calling into '{self.callback}'"
+        if self.details_filter is not None:
+            target += f" using details filter '{self.details_filter}'"
         return f"<{type(self).__name__} object at {id(self):#x} {target}>"
 
     def _follow(self, copies: Mapping[int, Any]) -> Listener:
         """Return the listener for a deep copy: a bound method of a copied object becomes one of the copy."""
-        callback = self._callback
+        callback = self.callback
         if not isinstance(callback, MethodType) or id(callback.__self__) not in copies:
             return self
         owner = copies[id(callback.__self__)]
-        return Listener(MethodType(callback.__func__, owner), self._args, self._kwargs, self._details_filter)
+        return Listener(
+            MethodType(callback.__func__, owner), self.args, self._kwargs, self.details_filter, self._awaits
+        )
 
 
 def _takes_details_by_name(callback: Callback, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
@@ -195,6 +185,8 @@ class Notifier:
     ANY: ClassVar[str] = "*"
     """In place of an event: every event."""
 
+    #: returns what awaits `async def` callbacks; None where nobody does, and such a callback is refused
+    _tfx_awaits: Callable[[], Awaits | None] | None = None
     _tfx_topics: dict[str, tuple[Listener, ...]]
     _lock: threading.RLock
     #: event -> the registered keys, with the tuple of listeners for which they are valid
@@ -209,6 +201,11 @@ class Notifier:
     def __len__(self) -> int:
         """Return the number of listeners of all events."""
         return sum(map(len, self._tfx_topics.values()))
+
+    @reprs.one_line
+    def __repr__(self) -> str:
+        events = f" of {[*self._tfx_topics]}" if self._tfx_topics else ""
+        return f"{type(self).__name__}: {reprs.number_of(len(self), 'listener')}{events}"
 
     def is_registered(self, event_type: str, callback: Callback, details_filter: DetailsFilter | None = None) -> bool:
         """Tell whether the callback is registered for exactly that event with that filter."""
@@ -253,7 +250,8 @@ class Notifier:
         """Return a callable for an event and a dict of details of its own; None without subscribers."""
         listeners = self._tfx_listeners_of(event_type)
         if len(listeners) == 1:
-            return listeners[0]._tfx_target
+            only = listeners[0]
+            return only if only._directly is None else only._directly
         return functools.partial(self._tfx_call_all, listeners) if listeners else None
 
     @staticmethod
@@ -270,7 +268,7 @@ class Notifier:
     def _tfx_log_error(listener: Any, event_type: str, details: Mapping[str, Any]) -> None:
         """Log the exception of a listener that is being handled."""
         LOG.warning("Failure calling listener %s to notify about event %s, details: %s",
-            listener, event_type, details, exc_info=True,  # noqa: LOG014 - called by those who handle one
+            listener, event_type, details, exc_info=True,  # noqa: LOG014 - called while an exception is handled
         )  # fmt: skip
 
     def register(
@@ -305,7 +303,13 @@ class Notifier:
             for key in self.RESERVED_KEYS:
                 if key in kwargs:
                     raise KeyError(f"Reserved key '{key}' not allowed in kwargs")
-        listener = Listener(callback, args, kwargs, details_filter)
+        awaits = None
+        if self._tfx_awaits is not None and arguments.is_async(callback):
+            awaits = self._tfx_awaits()
+            if awaits is None:
+                accepted = "a plain function and no coroutine function, which only executor='asyncio' awaits"
+                arguments.refuse("Event callback", callback, accepted, ValueError)
+        listener = Listener(callback, args, kwargs, details_filter, awaits)
         with self._lock:
             known, key = self._tfx_known_of(event_type), _key(callback, details_filter)
             found = self.is_registered(event_type, callback, details_filter) if key is None else key in known
@@ -359,8 +363,7 @@ class Notifier:
         other._lock = threading.RLock()
         return other
 
-    def __copy__(self) -> Self:
-        return self.copy()
+    __copy__ = copy
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         other = self.copy()
@@ -373,6 +376,7 @@ class Notifier:
         state = self.__dict__.copy()
         del state["_lock"]
         state.pop("_tfx_known", None)
+        state.pop("_tfx_awaits", None)
         kept = {
             event: tuple(one for one in listeners if _can_be_pickled(one))
             for event, listeners in self._tfx_topics.items()

@@ -56,8 +56,7 @@ class Node:
         """
         self._check_not_frozen()
         if not isinstance(child, Node):
-            msg = f"A child must be a Node, not {child!r} ({type(child)})"
-            raise TypeError(msg)
+            raise TypeError(f"A child must be a Node, not {child!r} ({type(child)})")
         child.parent = self
         self._children.append(child)
 
@@ -114,8 +113,7 @@ class Node:
         self._check_not_frozen()
         node = self.find(item, only_direct, include_self)
         if node is None:
-            msg = f"Item '{item}' not found to remove"
-            raise ValueError(msg)
+            raise ValueError(f"Item '{item}' not found to remove")
         node.disassociate()
         return node
 
@@ -169,8 +167,7 @@ class Node:
         for place, child in enumerate(self._children):
             if child.item == item:
                 return place
-        msg = f"{item} is not contained in any child"
-        raise ValueError(msg)
+        raise ValueError(f"{item} is not contained in any child")
 
     def dfs_iter(self, include_self: bool = False, right_to_left: bool = True) -> Iterator[Node]:
         """Iterate over the tree, depth first.

@@ -38,10 +38,7 @@ def temporary_flow_detail(
 
 
 def create_flow_detail(
-    flow: Any,
-    book: models.LogBook | None = None,
-    backend: Backend | None = None,
-    meta: dict[str, Any] | None = None,
+    flow: Any, book: models.LogBook | None = None, backend: Backend | None = None, meta: dict[str, Any] | None = None
 ) -> models.FlowDetail:
     """Make the record of a flow that has not run yet.
 

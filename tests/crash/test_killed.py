@@ -1,6 +1,6 @@
 """Runs that are killed at every place, and what they leave; `make crash` does it many times over.
 
-TASKFLOWX_CRASH_ROUNDS says how many seeds are tried at every place: each decides anew which runs are killed more than
+TASKFLOWX_CRASH_ROUNDS says how many seeds are tried at every place: each decides which runs are killed more than
 once. Without it a few places of each flow are tried, which takes half a minute.
 """
 
@@ -20,7 +20,7 @@ SOME = 6 if ROUNDS else 2
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system"),
-    pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:Using fork:DeprecationWarning"),  # of eventlet, once a test has imported it
     pytest.mark.timeout(600),
 ]

@@ -55,7 +55,7 @@ def go_on(address, *, fails):
             [book] = connection.get_logbooks()
             [detail] = book
         before = {one.name: one.state for one in detail}
-        if detail.state == states.REVERTED:  # it has ended, and would begin anew
+        if detail.state == states.REVERTED:  # it has ended, and would start again
             return ran, before, detail
         with contextlib.suppress(OSError, exceptions.WrappedFailure):  # what was read back is no exception any more
             engines.load(make_flow(ran, fails=fails), flow_detail=detail, backend=backend).run()

@@ -1,4 +1,4 @@
-"""The two packages, each in a process that is started once."""
+"""The two packages, each in a process that the tests of a module share."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from tests.interop import sides
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def peers():
     """Give the side of OpenStack TaskFlow and that of this package."""
     sides.require_taskflow()

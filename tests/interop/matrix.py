@@ -75,7 +75,7 @@ class Matrix:
             order = {"uuid": place.uuid, "spec": left.spec}
             answer = second.do("resume", place.settings, effects=place.effects, **order)
             if answer.get("before", {}).get("state") == "REVERTED":
-                continue  # it had come to its end, and begins anew
+                continue  # it had come to its end, and starts again
             calls = place.calls()[len(before) :]
             record = answer.get("before", {}).get("atoms", {})
             outcome.before = {name: atom for name, atom in record.items() if not name.startswith("_")}

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.compat.runner import Package
+from tests.interop.compat.runner import Package
 from tests.interop.shapes import Choosy
 from tests.model import specs
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from benchmarks.peers import TASKFLOW
-from tests.compat.sides import Side
+from tests.interop.compat.sides import Side
 from tests.interop.peer import Order
 from tests.services import addresses
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from taskflowx import retry, task
@@ -14,7 +17,8 @@ from tests.model import specs
 class World:
     """What the calls of a run have done: a log of (verb, atom name, arguments), and who has been called how often."""
 
-    def __init__(self, *, go_on: bool = False) -> None:
+    def __init__(self, *, go_on: bool = False, awaited: bool = False) -> None:
+        self.awaited = awaited  # whether hooks, deciders and retries are coroutine functions
         self.crashed = False  # then a revert may be given less than execute has returned
         self.go_on = go_on  # then a revert that is called again may find its inputs reverted
         self.log: list[tuple[str, str, Any]] = []
@@ -32,10 +36,13 @@ class World:
 
 
 class Worker(task.Task):
-    """The task of a `Job`."""
+    """The task of a `Job`.
 
-    def __init__(self, job: specs.Job, needs: tuple[str, ...], world: World) -> None:
-        super().__init__(job.name, provides=job.gives, requires=list(needs))
+    :param settings: further keywords of a task
+    """
+
+    def __init__(self, job: specs.Job, needs: tuple[str, ...], world: World, **settings: Any) -> None:
+        super().__init__(job.name, provides=job.gives, requires=list(needs), **settings)
         self.priority = job.priority
         self._job = job
         self._world = world
@@ -70,6 +77,27 @@ class Worker(task.Task):
         return f"undone, call {calls}"
 
 
+def later(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a coroutine function that does as a method does, some turns of the loop later."""
+
+    @functools.wraps(method)
+    async def call(*args, **kwargs):
+        for _ in range(len(repr(kwargs)) % 3):
+            await asyncio.sleep(0)
+        return method(*args, **kwargs)
+
+    return call
+
+
+@functools.cache
+def _awaited(kind: Any) -> Any:
+    """Return a subclass of which the methods are awaited: of a retry all of them, of a task the hooks."""
+    hooks = ("pre_execute", "post_execute", "pre_revert", "post_revert")
+    names = ("execute", "revert", "on_failure") if issubclass(kind, retry.Retry) else hooks
+    own = [name for name in names if getattr(kind, name) is not getattr(retry.Retry, name, None) or name in hooks]
+    return type(kind.__name__, (kind,), {name: later(getattr(kind, name)) for name in own})
+
+
 class Custom(retry.Retry):
     """A retry with its decisions written down."""
 
@@ -99,18 +127,19 @@ class Custom(retry.Retry):
 def _make_retry(again: specs.Again, world: World) -> retry.Retry:
     common: dict[str, Any] = {"name": again.name, "provides": again.name, "requires": list(again.needs)}
     made: retry.Retry
+    kind: Any = _awaited if world.awaited else lambda one: one
     if again.kind == specs.TIMES:
-        made = retry.Times(again.attempts, revert_all=again.revert_all, **common)
+        made = kind(retry.Times)(again.attempts, revert_all=again.revert_all, **common)
     elif again.kind == specs.EACH:
-        made = retry.ForEach(range(1, again.attempts + 1), revert_all=again.revert_all, **common)
+        made = kind(retry.ForEach)(range(1, again.attempts + 1), revert_all=again.revert_all, **common)
     elif again.kind == specs.PARAMETER:
-        made = retry.ParameterizedForEach(revert_all=again.revert_all, **common)
+        made = kind(retry.ParameterizedForEach)(revert_all=again.revert_all, **common)
     elif again.kind == specs.REVERT:
-        made = retry.AlwaysRevert(**common)
+        made = kind(retry.AlwaysRevert)(**common)
     elif again.kind == specs.REVERT_ALL:
-        made = retry.AlwaysRevertAll(**common)
+        made = kind(retry.AlwaysRevertAll)(**common)
     else:
-        made = Custom(again, world)
+        made = kind(Custom)(again, world)
     made.priority = again.priority
     return made
 
@@ -123,7 +152,12 @@ def make_flow(shape: specs.Shape, world: World, make_worker: Any = None) -> Any:
 
     :param make_worker: makes a task of its job, the names that it needs, and the world; a `Worker` by default
     """
-    return _make(shape.spec.root, shape, world, make_worker or Worker)
+    worker = _awaited(Worker) if world.awaited else Worker
+    return _make(shape.spec.root, shape, world, make_worker or worker)
+
+
+def _decide(verdict: Any, history: dict[str, Any]) -> Any:
+    return specs.verdict_of(verdict, history)
 
 
 def make_store(shape: specs.Shape) -> dict[str, Any]:
@@ -142,6 +176,9 @@ def _make(node: Any, shape: specs.Shape, world: World, make_worker: Any) -> Any:
         flow.add(members[place])
     for link in node.links:
         verdict = link.verdict
-        decider = None if verdict is None else lambda history, verdict=verdict: specs.verdict_of(verdict, history)
+        decider: Any = None
+        if verdict is not None:
+            decider = functools.partial(_decide, verdict)
+            decider = later(decider) if world.awaited else decider
         flow.link(members[link.u], members[link.v], decider, link.depth)
     return flow

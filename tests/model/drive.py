@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from taskflowx.persistence import models
 
 IDLE = frozenset((states.PENDING, states.REVERTED, states.IGNORE))
-CUT_OFF = {
+INTERRUPTED = {
     states.RUNNING: (states.RUNNING, states.REVERTING),
     states.REVERTING: (states.REVERTING,),
     states.RETRYING: (states.RETRYING,),
@@ -63,7 +63,7 @@ class Rules:
         self._go_on = shape.spec.go_on
         self._details = details
         self.state = {name: details[name].state if name in details else states.PENDING for name in shape.atoms}
-        self.cut_off = {name for name, state in self.state.items() if state in CUT_OFF}
+        self.interrupted = {name for name, state in self.state.items() if state in INTERRUPTED}
         self.ran = {name for name, state in self.state.items() if state not in IDLE}
         self.failed = {
             name
@@ -76,10 +76,10 @@ class Rules:
         engine.atom_notifier.register("*", self._note)
 
     def again(self) -> None:
-        """Note that the run has been cut off, and goes on: calls that had not begun have been taken back."""
-        detail = self._engine.storage._detail
+        """Note that the run has been interrupted, and goes on: calls that had not begun have been taken back."""
+        detail = self._engine.storage.record.detail
         self.state = {name: detail(name).state for name in self.state}
-        self.cut_off = {name for name, state in self.state.items() if state in CUT_OFF}
+        self.interrupted = {name for name, state in self.state.items() if state in INTERRUPTED}
 
     def _note(self, event, details):
         name = details.get("task_name") or details["retry_name"]
@@ -87,12 +87,12 @@ class Rules:
             return
         self.events += 1
         old, atom = self.state[name], self._shape.atoms[name]
-        cut_off = details.get("interrupted")
-        if cut_off is not None and (name not in self.cut_off or event not in CUT_OFF[cut_off]):
-            self.wrong.append(f"{name} was not interrupted in {cut_off}, the event {event} says so")
-        if (cut_off or details["old_state"]) != old:
+        interrupted = details.get("interrupted")
+        if interrupted is not None and (name not in self.interrupted or event not in INTERRUPTED[interrupted]):
+            self.wrong.append(f"{name} was not interrupted in {interrupted}, the event {event} says so")
+        if (interrupted or details["old_state"]) != old:
             self.wrong.append(f"{name} is {old}, the event says {details}")
-        self.cut_off.discard(name)
+        self.interrupted.discard(name)
         check = states.check_retry_transition if isinstance(atom, specs.Again) else states.check_task_transition
         if not check(details["old_state"], event):
             self.wrong.append(f"{name} went from {details['old_state']} to {event}")
@@ -156,9 +156,9 @@ def rebuilt_differs(scheduler: Any, held: list[base.Call]) -> list[str]:
     go_on = live._go_on
     stuck = {i for i, d in enumerate(details) if d is not None and d.state == states.REVERT_FAILURE}
     if stuck and go_on:
-        return []  # the run has gone past them; one that is opened anew comes back to them
-    anew = Walk(plan, details, go_on=go_on)
-    anew.open()
+        return []  # the run has gone past them; one that is opened again comes back to them
+    fresh = Walk(plan, details, go_on=go_on)
+    fresh.open()
     atoms = [i for i, atom in enumerate(plan.atoms) if atom is not None]
     executing = {call.index for call in held if call.verb == states.EXECUTE}
     reverting = {call.index for call in held if call.verb == states.REVERT}
@@ -168,16 +168,24 @@ def rebuilt_differs(scheduler: Any, held: list[base.Call]) -> list[str]:
         return {i for lo, hi in walk.rolling_back for i in range(lo, hi)}.intersection(atoms)
 
     pairs = {
-        "unmet": (live.unmet, anew.unmet),
-        "standing": (live.standing, anew.standing),
-        "plain": (live.plain, anew.plain),
-        "rolling back": (covered(live), covered(anew)),
-        "ready": (sorted([*live.ready, *(executing - turned)]), sorted(anew.ready)),
+        "unmet": (live.unmet, fresh.unmet),
+        "standing": (live.standing, fresh.standing),
+        "plain": (live.plain, fresh.plain),
+        "rolling back": (covered(live), covered(fresh)),
+        "ready": (sorted([*live.ready, *(k for k in live.held if k >= 0), *(executing - turned)]), sorted(fresh.ready)),
         "undo": (
-            sorted({*live.undo, *reverting, *(i for i in turned if not live.standing[i]), *stuck}),
-            sorted(anew.undo),
+            sorted(
+                {
+                    *live.undo,
+                    *(~k for k in live.held if k < 0),
+                    *reverting,
+                    *(i for i in turned if not live.standing[i]),
+                    *stuck,
+                }
+            ),
+            sorted(fresh.undo),
         ),
-        "failed": ([], anew.failed if not scheduler._rollback.never_resolve else []),
+        "failed": ([], fresh.failed if not scheduler._rollback.never_resolve else []),
     }
     assert CLEAR == -1
     return [
@@ -196,6 +204,8 @@ class Driver:
         the record
     :param trip: the transition, counted over atoms and flow, at which a listener raises KeyboardInterrupt; 0 for none
     :param watch: whether somebody listens to the atoms
+    :param make_worker: see `build.make_flow`
+    :param awaited: whether hooks, deciders and retries are coroutine functions, for an executor that awaits them
     """
 
     def __init__(
@@ -208,16 +218,19 @@ class Driver:
         crash: float = 0.0,
         trip: int = 0,
         watch: bool = True,
+        make_worker: Any = None,
+        awaited: bool = False,
         **options: Any,
     ) -> None:
         self.shape = shape
         self.rng = rng
-        self.world = build.World(go_on=shape.spec.go_on)
+        self.world = build.World(go_on=shape.spec.go_on, awaited=awaited)
         self.executor = executor
         self.suspend = suspend
         self.crash = crash
         self.trip = trip
         self.watch = watch
+        self.make_worker = make_worker
         self.options = options
         self.legs = 0
         self.wrong: list[str] = []
@@ -228,9 +241,9 @@ class Driver:
     def _load(self, record: models.FlowDetail | None) -> None:
         spec = self.shape.spec
         scripted = self.executor is None
-        self.held = Scripted(self.rng) if scripted else None
+        self.held = self.scripted() if scripted else None
         self.engine = engines.load(
-            build.make_flow(self.shape, self.world),
+            build.make_flow(self.shape, self.world, self.make_worker),
             store=build.make_store(self.shape) if record is None else None,
             executor=self.held if scripted else self.executor,
             defer_reverts=spec.defer_reverts,
@@ -243,6 +256,10 @@ class Driver:
         if self.trip:
             self.engine.atom_notifier.register("*", self._trip_over)
             self.engine.notifier.register("*", self._trip_over)
+
+    def scripted(self) -> Scripted:
+        """Return an executor that holds its calls."""
+        return Scripted(self.rng)
 
     def _trip_over(self, event, details):
         self.trip -= 1
@@ -298,7 +315,7 @@ class Driver:
                 self._look()
             if self.crash and step in _STEPS and rng.random() < self.crash:
                 self.world.crashed = True
-                record = testing.reloaded(self.engine.storage._flowdetail)
+                record = testing.reloaded(self.engine.storage.record.flow_detail)
                 iterator.close()
                 self._gather()
                 self._load(record)

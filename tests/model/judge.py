@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import exceptions, states
+from taskflowx.record import metadata
 from tests.model import specs
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def complaints(driver: Driver, want: Ending, state: str) -> list[str]:
 
 def _of_end(driver: Driver, want: Ending, state: str) -> list[str]:
     spec, storage = driver.shape.spec, driver.engine.storage
-    details = {name: storage._detail(name) for name in driver.shape.atoms}
+    details = {name: storage.record.detail(name) for name in driver.shape.atoms}
     now = {name: detail.state for name, detail in details.items()}
     standing = {name: details[name].last_results for name in now if now[name] == states.SUCCESS}
     stuck = any(atom.stuck for atom in driver.shape.atoms.values())
@@ -40,7 +41,9 @@ def _of_end(driver: Driver, want: Ending, state: str) -> list[str]:
     undone = [
         name
         for name, at in now.items()
-        if at in STANDING and not _has_nothing_to_undo(driver.engine, driver.shape.atoms[name])
+        if at in STANDING
+        and metadata.NOT_CALLED not in details[name].meta
+        and not _has_nothing_to_undo(driver.engine, driver.shape.atoms[name])
     ]
     if sorted(driver.engine.not_undone()) != sorted(undone):
         wrong.append(f"not_undone() says {driver.engine.not_undone()}, but {undone} stand")

@@ -150,7 +150,9 @@ class Oracle:
             if decision == "RETRY":
                 self._clear(region, PENDING, keep=retry)
                 return
-            if undone is None and not self.spec.defer_reverts:
+            if decision == "RAISE":  # the retry has failed itself: it is to be undone as well
+                undone = None
+            elif undone is None and not self.spec.defer_reverts:
                 undone = region
             retry = outer
         self._clear(self.shape.region(None) if undone is None else undone, DEAD)

@@ -6,9 +6,11 @@ import threading
 
 import pytest
 
-from taskflowx import engines, exceptions, states, task
+from taskflowx import engines, exceptions, retry, states, task
 from taskflowx.patterns import linear_flow, unordered_flow
 from taskflowx.persistence import base, codec, models
+from taskflowx.testing import VirtualClock
+from taskflowx.types.failure import Failure
 
 
 class Store(base.Backend):
@@ -99,16 +101,10 @@ def test_exit_writes_when_the_run_is_suspended():
     assert {"a": states.SUCCESS} in store.commits
 
 
-def test_group_writes_when_its_time_has_come(monkeypatch):
-    store = Store()
-    now = [0.0]
-    monkeypatch.setattr("taskflowx.engines.scheduler.time.monotonic", lambda: now[0])
-
-    def tick():
-        now[0] += 1.0
-
-    flow = linear_flow.Flow("flow").add(*(Step(f"s{n:02}", tick) for n in range(20)))
-    load(store, flow, durability="group", commit_interval=5.0).run()
+def test_group_writes_when_its_time_has_come():
+    store, clock = Store(), VirtualClock()
+    flow = linear_flow.Flow("flow").add(*(Step(f"s{n:02}", lambda: clock.advance(1)) for n in range(20)))
+    load(store, flow, durability="group", commit_interval=5.0, clock=clock).run()
     # as for exit, and every fifth second: before the calls of s05, s10, s15
     assert len(store.commits) == 4 + 3
     assert store.commits[2] == {**{f"s{n:02}": states.SUCCESS for n in range(5)}, "s05": states.RUNNING}
@@ -177,6 +173,75 @@ def test_a_store_that_stays_down_stops_the_run_and_nothing_is_lost(make, executo
     assert {name: "SUCCESS" in text for name, text in store.atoms.items()} == {"a": True, "b": True}
 
 
+def in_memory(engine):
+    return {detail.name: codec.dump_atom(detail) for detail in engine.storage.record.flow_detail}
+
+
+@pytest.mark.parametrize("names", [["pay", "z"], ["pay"]])  # something is left to do, or nothing
+@pytest.mark.parametrize("of_next", [["pay", "z"], ["z"]])  # the flow of the next engine has the task, or not any more
+@pytest.mark.parametrize("executor", ["serial", "threads"])
+def test_what_an_engine_could_not_save_another_one_on_the_same_record_saves(executor, names, of_next):
+    store, paid = Store(), []
+
+    def pay():
+        store.down = True
+        paid.append("once")
+
+    def make(names):
+        return linear_flow.Flow("flow").add(*(Step(name, pay if name == "pay" else list) for name in ("a", *names)))
+
+    engine = load(store, make(names), executor=executor, commit_timeout=0)
+    with pytest.raises(exceptions.StorageFailure, match=r"Not saved: 'pay' \(SUCCESS\)"):
+        engine.run()
+    assert "RUNNING" in store.atoms["pay"]
+    store.down, before = False, len(store.commits)
+    options = {"executor": executor, "commit_timeout": 0, "on_mismatch": "ignore"}
+    again = engines.load(make(of_next), flow_detail=engine.storage.record.flow_detail, backend=store, **options)
+    again.run()
+    assert {**store.commits[before], **store.commits[before + 1]}["pay"] == states.SUCCESS  # before anything runs
+    assert store.atoms == in_memory(again)
+    assert again.storage.get_flow_state() == states.SUCCESS
+    assert paid == ["once"]
+
+
+BY_NAME = {
+    "inject": lambda storage: storage.inject({"x": 2}),
+    "inject_atom_args": lambda storage: storage.inject_atom_args("a", {"x": 2}, transient=False),
+    "save": lambda storage: storage.save("a", "given"),
+    "set_atom_state": lambda storage: storage.set_atom_state("a", states.IGNORE),
+    "set_atom_intention": lambda storage: storage.set_atom_intention("a", states.IGNORE),
+    "update_atom_metadata": lambda storage: storage.update_atom_metadata("a", {"note": 1}),
+    "set_task_progress": lambda storage: storage.set_task_progress("a", 0.5),
+    "save_retry_failure": lambda storage: storage.save_retry_failure("r", "a", Failure.from_exception(OSError("a"))),
+    "cleanup_retry_history": lambda storage: storage.cleanup_retry_history("r", states.REVERTED),
+    "reset": lambda storage: storage.reset("b"),
+}
+
+
+@pytest.mark.parametrize("values", [{}, {"x": 1}])
+@pytest.mark.parametrize("change", BY_NAME)
+def test_a_change_by_name_that_the_store_did_not_take_is_in_the_next_commit(change, values):
+    store = Store()
+    controlled = linear_flow.Flow("flow", retry=retry.Times(2, "r")).add(Step("a"), Step("b"))
+    engine = load(store, controlled)
+    engine.compile()
+    engine.prepare()
+    storage = engine.storage
+    storage.inject(values)
+    storage.save("r", 1)
+    storage.save("b", "done")
+    store.down = True
+    with pytest.raises(exceptions.StorageFailure):
+        BY_NAME[change](storage)
+    assert store.atoms != in_memory(engine)
+    store.down = False
+    storage.update_flow_metadata({"any": "change"})
+    assert store.atoms == in_memory(engine)
+    changed = len(store.commits)
+    storage.update_flow_metadata({"any": "further one"})
+    assert store.commits[changed:] == [{}]  # it is written once
+
+
 def test_a_rollback_that_is_stopped_by_its_store_goes_on():
     store = Store()
     undone = []
@@ -207,3 +272,25 @@ def test_what_can_never_be_stored_is_not_tried_again():
     with pytest.raises(exceptions.Unstorable, match="result of atom 'a'"):
         engine.run()
     assert store.tried - before == len(store.commits) - before
+
+
+def test_a_record_that_the_store_refuses_changes_nothing_and_goes_with_no_other_commit():
+    class Narrow(Store):
+        def save_changes(self, flow_detail, atom_details, owner=None):
+            if any("large" in codec.dump_atom(detail) for detail in atom_details):
+                raise exceptions.Unstorable("the record is too large")
+            super().save_changes(flow_detail, atom_details, owner)
+
+    store = Narrow()
+    engine = load(store, linear_flow.Flow("flow").add(Step("a"), Step("b")))
+    engine.compile()
+    engine.prepare()
+    storage = engine.storage
+    storage.update_atom_metadata("a", {"note": "small"})
+    with pytest.raises(exceptions.Unstorable):
+        storage.update_atom_metadata("a", {"note": "large"})
+    storage.update_atom_metadata("b", {"note": "little"})
+    assert store.atoms == in_memory(engine)
+    assert "small" in store.atoms["a"]
+    engine.run()
+    assert store.atoms == in_memory(engine)

@@ -20,6 +20,7 @@ import taskflowx
 from taskflowx import engines, exceptions, retry, states, task
 from taskflowx.patterns import graph_flow, linear_flow
 from taskflowx.persistence import models
+from taskflowx.testing import VirtualClock
 from tests.model import build, judge, oracle, specs
 from tests.model.specs import ALWAYS, GRAPH, LINEAR, TIMES, UNORDERED, Again, Group, Job, Link, Spec
 from tests.model.test_durable import Store
@@ -114,14 +115,17 @@ def check(error):
     return True
 
 
-def interrupted(shape, executor, points, store=None):
-    """Run a flow with interrupts; returns where they came, and what is wrong with the end of the run."""
+def interrupted(shape, executor, points, store=None, make_worker=None, **options):
+    """Run a flow with interrupts; returns where they came, and what is wrong with the end of the run.
+
+    :param make_worker: see `build.make_flow`
+    """
     world = build.World()
     world.crashed = True  # what was cut off may be undone without having begun
     spec = shape.spec
     durable = {} if store is None else {"flow_detail": models.FlowDetail("flow", "1"), "backend": store}
     engine = engines.load(
-        build.make_flow(shape, world),
+        build.make_flow(shape, world, make_worker),
         build.make_store(shape),
         engine="parallel",
         executor=executor,
@@ -130,20 +134,21 @@ def interrupted(shape, executor, points, store=None):
         never_resolve=spec.never_resolve,
         on_revert_failure="continue" if spec.go_on else "halt",
         **durable,
+        **options,
     )
     storage = engine.storage
     stood: list[tuple[int, set[str]]] = []  # after each interrupt, how long the log was and which tasks stood
 
     def note():
-        if storage.get_flow_state() != states.REVERTED:  # it had ended, and is to run anew
-            details = {detail.name: detail for detail in storage._flowdetail}
+        if storage.get_flow_state() != states.REVERTED:  # it had ended, and is to run again
+            details = {detail.name: detail for detail in storage.record.flow_detail}
             jobs = [name for name, atom in shape.atoms.items() if isinstance(atom, specs.Job) and name in details]
             stood.append((len(world.log), {name for name in jobs if details[name].state == states.SUCCESS}))
 
     where = run_interrupted(engine, points, note)
     want = oracle.predict(shape)
     now = {name: storage.get_atom_state(name) for name in shape.atoms}
-    standing = {name: storage._detail(name).last_results for name in now if now[name] == states.SUCCESS}
+    standing = {name: storage.record.detail(name).last_results for name in now if now[name] == states.SUCCESS}
     wrong = []
     for length, names in stood:
         again = {called: verb for verb, called, _ in reversed(world.log[length:]) if called in names}
@@ -157,10 +162,12 @@ def interrupted(shape, executor, points, store=None):
         last = {called: verb for verb, called, _ in world.log}
         left = [name for name, verb in last.items() if verb == "execute" and now[name] not in judge.STANDING]
         wrong += [f"{name} was executed and not undone" for name in left]
-    kept = [detail.name for detail in storage._flowdetail if detail.name != storage.injector_name]
+    kept = [detail.name for detail in storage.record.flow_detail if detail.name != storage.injector_name]
     if sorted(kept) != sorted(shape.atoms):
         wrong.append(f"the details are {kept}")
-    cured = [n for n in standing if isinstance(shape.atoms[n], specs.Job) and storage._detail(n).failure is not None]
+    cured = [
+        n for n in standing if isinstance(shape.atoms[n], specs.Job) and storage.record.detail(n).failure is not None
+    ]
     wrong += [f"{name} has succeeded, and has a failure" for name in cured]
     if store is not None:
         stored = {detail.name: detail.state for detail in store.read()}
@@ -180,6 +187,33 @@ def test_an_interrupt_at_any_line_is_survived(name, executor, stride):
     at = 1
     while True:
         where, wrong = interrupted(shape, executor, [at])
+        assert (where, wrong) == (where, [])
+        if not where:
+            break
+        at += stride
+    assert at > 300
+    assert set(threading.enumerate()) <= before
+
+
+def shares(job, needs, world):
+    """Return a task that takes part of what is limited."""
+    return build.Worker(job, needs, world, limits={"db": 1 + len(job.name) % 2, "api": 1})
+
+
+@pytest.mark.parametrize(
+    ("executor", "stride", "durable"),
+    [("serial", 37, False), ("threads", _THREADED + 60, False), ("threads", 211, True)],
+)
+@pytest.mark.timeout(300)  # hundreds of runs, each line of which is traced
+@pytest.mark.parametrize("name", SPECS)
+def test_an_interrupt_at_any_line_loses_nothing_of_what_waits_for_a_limit(name, executor, stride, durable):
+    shape = specs.Shape(SPECS[name])
+    before = set(threading.enumerate())
+    options = {"limits": {"db": 2}, "rates": {"api": (1, 60)}, "revert_limits": "shared"}
+    at = 1
+    while True:
+        options["clock"] = VirtualClock()
+        where, wrong = interrupted(shape, executor, [at], Store() if durable else None, shares, **options)
         assert (where, wrong) == (where, [])
         if not where:
             break
@@ -226,7 +260,7 @@ class Within(Interrupt):
         return super().__call__(frame, event, arg) if frame.f_code.co_name in self.names else None
 
 
-#: where atoms are left out, and begin anew
+#: where atoms are left out, and start again
 PARTS = frozenset(("skip", "move", "reset", "readmitted", "restart", "restarted"))
 
 

@@ -228,7 +228,7 @@ class Life:
 
     # -- calls -------------------------------------------------------------------------------------
 
-    def live(self) -> None:
+    def assert_right_to_the_end(self) -> None:
         """Call the engine until the flow has ended, and a reset of it, now and then, too."""
         rounds = self.rng.choice((1, 1, 2))
         for number in range(WITHIN):
@@ -357,7 +357,7 @@ class Life:
         if want.depends:
             return
         standing = {
-            name: _plain(self.engine.storage._detail(name).last_results)
+            name: _plain(self.engine.storage.record.detail(name).last_results)
             for name, state in self._states().items()
             if state == states.SUCCESS
         }
@@ -381,7 +381,7 @@ def test_what_an_engine_is_called_for_is_interrupted_and_nothing_is_lost_or_repe
     for seed in range(first, first + LIVES):
         life = Life(seed, executor, store)
         try:
-            life.live()
+            life.assert_right_to_the_end()
         except BaseException as error:
             error.add_note(f"life {seed} of {executor} and {store}: {life.shape.spec}")
             raise
@@ -393,7 +393,7 @@ def test_the_record_in_a_real_store_says_what_has_happened_after_each_interrupt(
     for seed in range(max(LIVES // 5, 1)):
         life = Life(seed, executor, f"sqlite:///{tmp_path}/{seed}.db")
         with contextlib.closing(life.backend):
-            life.live()
+            life.assert_right_to_the_end()
     del life
     gc.collect()  # noqa: TID251 - a connection that an interrupt came upon as it was made is nobody's, and is let go of here
 

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings, strategies
 
 from taskflowx import exceptions, states
 from tests.model import drive, judge, oracle, specs
+from tests.model.checks import assert_ends_as_predicted
 
 EXAMPLES = os.environ.get("TASKFLOWX_MODEL_EXAMPLES")
 
@@ -34,61 +35,63 @@ def examples(count: int) -> Any:
     return lambda test: profile(given(spec=flows, order=rngs)(test))
 
 
-def run(spec: specs.Spec, order: random.Random, executor: Any = None, **options: Any) -> drive.Driver:
-    """Run a spec to its end, and look at everything."""
-    shape = specs.Shape(spec)
-    driver = drive.Driver(shape, order, executor, **options)
-    state = driver.run()
-    assert judge.complaints(driver, oracle.predict(shape), state) == []
-    return driver
-
-
 @examples(300)
 def test_a_run_keeps_the_rules_and_ends_as_it_must(spec, order):
-    run(spec, order)
+    assert_ends_as_predicted(spec, order)
 
 
 @examples(300)
 def test_a_run_that_is_suspended_anywhere_ends_as_one_that_is_not(spec, order):
-    run(spec, order, suspend=0.2)
+    assert_ends_as_predicted(spec, order, suspend=0.2)
 
 
 @examples(250)
 def test_what_another_process_goes_on_with_ends_as_if_nothing_had_happened(spec, order):
-    run(spec, order, crash=0.1)
+    assert_ends_as_predicted(spec, order, crash=0.1)
 
 
 @examples(150)
 def test_a_run_survives_being_suspended_and_dying_by_turns(spec, order):
-    run(spec, order, suspend=0.15, crash=0.05)
+    assert_ends_as_predicted(spec, order, suspend=0.15, crash=0.05)
 
 
 @examples(300)
 def test_a_run_goes_on_after_a_listener_was_interrupted(spec, order):
-    run(spec, order, trip=order.randint(1, 6 * len(list(specs.atoms_in(spec.root))) + 2))
+    assert_ends_as_predicted(spec, order, trip=order.randint(1, 6 * len(list(specs.atoms_in(spec.root))) + 2))
 
 
 @examples(300)
 def test_serial_runs_end_the_same_with_and_without_listeners(spec, order):
-    watched = run(spec, order, "serial")
-    unseen = run(spec, order, "serial", watch=False)
+    watched = assert_ends_as_predicted(spec, order, "serial")
+    unseen = assert_ends_as_predicted(spec, order, "serial", watch=False)
     assert unseen.world.log == watched.world.log
 
 
 @examples(150)
 def test_serial_runs_can_be_suspended_and_left_anywhere(spec, order):
-    run(spec, order, "serial", watch=order.random() < 0.5, suspend=0.15, crash=0.05)
+    assert_ends_as_predicted(spec, order, "serial", watch=order.random() < 0.5, suspend=0.15, crash=0.05)
 
 
 @examples(150)
 def test_runs_in_threads_end_the_same(spec, order):
     workers, inline = order.randint(1, 3), order.random() < 0.5
-    run(spec, order, "threads", max_workers=workers, inline=inline, watch=order.random() < 0.5)
+    assert_ends_as_predicted(spec, order, "threads", max_workers=workers, inline=inline, watch=order.random() < 0.5)
 
 
 @examples(100)
 def test_runs_in_threads_can_be_suspended_anywhere(spec, order):
-    run(spec, order, "threads", max_workers=order.randint(1, 3), inline=False, suspend=0.15)
+    assert_ends_as_predicted(spec, order, "threads", max_workers=order.randint(1, 3), inline=False, suspend=0.15)
+
+
+@examples(200)
+def test_runs_of_which_everything_is_awaited_end_the_same(spec, order):
+    workers = order.choice((None, 1, 2))
+    assert_ends_as_predicted(spec, order, "asyncio", awaited=True, max_workers=workers, watch=order.random() < 0.5)
+
+
+@examples(200)
+def test_runs_of_which_everything_is_awaited_can_be_suspended_and_die_anywhere(spec, order):
+    assert_ends_as_predicted(spec, order, "asyncio", awaited=True, suspend=0.15, crash=0.05)
 
 
 @examples(300)
@@ -107,7 +110,7 @@ def test_results_that_are_not_kept_are_missed_by_nobody(spec, order):
 @examples(200)
 def test_a_flow_that_has_ended_runs_the_same_way_again(spec, order):
     spec = replace(specs.calm(spec), never_resolve=False)
-    driver = run(spec, order)
+    driver = assert_ends_as_predicted(spec, order)
     if driver.engine.storage.get_flow_state() == states.SUCCESS:
         driver.engine.reset()  # one that has been reverted is reset by running it
     elif driver.engine.not_undone():
@@ -123,4 +126,4 @@ def test_a_flow_that_has_ended_runs_the_same_way_again(spec, order):
 @pytest.mark.parametrize("seed", range(15))
 def test_larger_flows_keep_the_rules_too(seed):
     order = random.Random(seed)
-    run(specs.random_spec(order, 60), order, suspend=0.02)
+    assert_ends_as_predicted(specs.random_spec(order, 60), order, suspend=0.02)

@@ -61,7 +61,7 @@ class Way(drive.Driver):
     def record(self) -> dict[str, Any]:
         """Return what is on record of each atom."""
         storage = self.engine.storage
-        return {name: _of_detail(storage._detail(name)) for name in self.shape.atoms}
+        return {name: _of_detail(storage.record.detail(name)) for name in self.shape.atoms}
 
 
 def _ignore(event: str, details: Any) -> None:

@@ -56,11 +56,13 @@ class Lane:
         report.touch()
         self._file = report.open()
         self._errors = (self._folder / f"errors-{self._number}-{self._lives}").open("wb+")
-        command = [sys.executable, "-m", "tests.soak.life", str(report), str(seconds), str(self.next), str(self._lanes)]
+        self._stacks = report.with_name(f"stacks-{self._number}-{self._lives}")
+        numbers = [str(self.next), str(self._lanes)]
+        command = [sys.executable, "-m", "tests.soak.life", str(report), str(self._stacks), str(seconds), *numbers]
         self._mark = f"{os.getpid()}-{self._number}-{self._lives}"
         self.process = subprocess.Popen(
             command,
-            env={**os.environ, around.MARK: self._mark, "PYTHONFAULTHANDLER": "1"},
+            env=self._environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=self._errors,
@@ -68,6 +70,12 @@ class Lane:
         )
         self._heard = time.monotonic()
         self._has_ended = False
+
+    def _environment(self) -> dict[str, str]:
+        """Return the variables of the process: spawned workers would compile all modules, where no bytecode is kept."""
+        kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        kept["PYTHONPYCACHEPREFIX"] = str(self._folder / "bytecode")
+        return {**kept, around.MARK: self._mark, "PYTHONFAULTHANDLER": "1"}
 
     def look(self, totals: Totals) -> bool:
         """Take in what was reported; returns whether the process lives."""
@@ -83,11 +91,15 @@ class Lane:
             self._has_ended |= "end" in facts
             totals.add(facts)
         if not ended and time.monotonic() - self._heard > life.LIMIT:
-            for pid in [*around.started(self._mark, {process.pid}), process.pid]:
+            programs = around.started(self._mark, set())
+            # A worker dies with its engine, and would show nothing.
+            for pid in [*sorted(programs.keys() - {process.pid}, reverse=True), process.pid]:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGABRT)  # which shows all stacks
+                time.sleep(0.3)  # one after the other
             self._die(process)
-            totals.add({"fault": f"does not end\n{self._said()}", "seed": self._at[0], "place": self._at[1]})
+            what = f"does not end, {programs}\n{self._stacks.read_text()[-6000:]}\n{self._said()}"
+            totals.add({"fault": what, "seed": self._at[0], "place": self._at[1]})
             return False
         if ended and not self._has_ended:
             what = f"the process has ended with {process.returncode}\n{self._said()}"

@@ -82,8 +82,12 @@ def run_an_engine_in_processes(own, rng):
 
 @deeds.quiet_alone
 def pause(own, rng):
-    subprocess.Popen(["/bin/sh", "-c", f"sleep 0.2; kill -CONT {os.getpid()}"], start_new_session=True)
+    # More than once: on a busy machine the first one may come before this process stops.
+    again = f"for n in $(seq 25); do sleep 0.2; kill -CONT {os.getpid()} || exit; done"
+    one = subprocess.Popen(["/bin/sh", "-c", again], start_new_session=True)
     os.kill(os.getpid(), signal.SIGSTOP)
+    one.kill()
+    one.wait()
 
 
 @deeds.quiet_alone

@@ -17,8 +17,9 @@ import sys
 import threading
 import time
 import warnings
-from multiprocessing import forkserver, resource_tracker
 from typing import Any
+
+from tests.support import leftovers
 
 #: names this program, and all that it starts, in their environments
 MARK = "TASKFLOWX_SOAK"
@@ -26,6 +27,8 @@ _SIGNALS = (
     *(signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM, signal.SIGINT, signal.SIGWINCH),
     *(signal.SIGPIPE, signal.SIGCHLD, signal.SIGHUP),
 )
+#: where this process shows the stacks of all its threads: a descriptor
+_stacks = 2
 _HOOKS = ("displayhook", "excepthook", "unraisablehook")
 
 
@@ -81,7 +84,7 @@ class Around:
         gc.set_threshold(*self._thresholds)
         warnings.filters[:] = self._warnings
         decimal.setcontext(self._context)
-        faulthandler.enable(file=2)
+        faulthandler.enable(file=_stacks)
 
 
 def _loggers() -> list[str | None]:
@@ -126,15 +129,10 @@ def _kinds(descriptors: dict[int, str]) -> dict[str, int]:
 
 def _started() -> dict[int, str]:
     """Return the programs with our mark, by their ids, without those that serve this process until its end."""
-    ours = {
-        os.getpid(),
-        getattr(forkserver._forkserver, "_forkserver_pid", None),  # type: ignore[attr-defined]
-        getattr(resource_tracker._resource_tracker, "_pid", None),
-    }
-    return started(os.environ[MARK], ours)
+    return started(os.environ[MARK], {os.getpid(), *leftovers.servers()})
 
 
-def started(mark: str, ours: set[int | None]) -> dict[int, str]:
+def started(mark: str, ours: set[int]) -> dict[int, str]:
     """Return the programs with a mark, by their ids.
 
     :param ours: those that are left out
@@ -175,6 +173,13 @@ def resident() -> int:
         ctypes.CDLL(None).malloc_trim(0)
     pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def show_stacks_in(path: str) -> None:
+    """Have SIGABRT write the stacks of all threads to a file."""
+    global _stacks  # noqa: PLW0603 - for as long as the process lives
+    _stacks = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    faulthandler.enable(file=_stacks)
 
 
 def report_of(**facts: Any) -> dict[str, Any]:

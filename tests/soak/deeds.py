@@ -312,16 +312,23 @@ class Late(Exception):
 
 
 def ring(number, frame):
-    """Raise; not where that leaves a lock of Python's locked, for later calls in the process, but a moment later."""
-    while frame is not None:
-        if frame.f_code.co_filename in _WITH_LOCKS:
-            signal.setitimer(signal.ITIMER_REAL, 0.001)
-            return
-        frame = frame.f_back
+    """Raise; not where that leaves a lock of Python's locked, or its descriptors open, but a moment later."""
+    if has_a_lock(frame):
+        signal.setitimer(signal.ITIMER_REAL, 0.001)
+        return
     raise Late
 
 
-_WITH_LOCKS = frozenset((logging.__file__, threading.__file__, asyncio.base_events.__file__))
+def has_a_lock(frame):
+    """Tell whether a frame is called from modules of Python that may have a lock, or a descriptor, at any line."""
+    while frame is not None:
+        if frame.f_code.co_filename in _WITH_LOCKS:
+            return True
+        frame = frame.f_back
+    return False
+
+
+_WITH_LOCKS = frozenset((logging.__file__, threading.__file__, subprocess.__file__, asyncio.base_events.__file__))
 
 
 def _do_nothing(*_):

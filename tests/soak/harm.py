@@ -269,7 +269,8 @@ def leave_a_tracer_that_raises(own, rng):
 
     def tracer(frame, event, arg):
         left[0] -= 1
-        if left[0] == 0:
+        if left[0] <= 0 and not deeds.has_a_lock(frame):
+            sys.settrace(None)
             raise deeds.Late
         return tracer
 

@@ -1,4 +1,4 @@
-"""A process that runs batches: `python -m tests.soak.life REPORT SECONDS FIRST STEP`, started by `tests.soak`.
+"""A process that runs batches: `python -m tests.soak.life REPORT STACKS SECONDS FIRST STEP`, started by `tests.soak`.
 
 Each batch has a number, from which all that it does follows, and takes place at one place. After it the process has to
 be as before: its descriptors, its threads and the programs that it has started, and at the end of its life the memory.
@@ -6,7 +6,6 @@ be as before: its descriptors, its threads and the programs that it has started,
 
 from __future__ import annotations
 
-import faulthandler
 import json
 import logging
 import os
@@ -114,13 +113,14 @@ class Life:
             self.tell(fault=f"{grown} blocks of memory more after {ran} runs", seed=f"pid {os.getpid()}", place="all")
 
 
-def main(path: str, seconds: float, first: int, step: int) -> None:
+def main(path: str, stacks: str, seconds: float, first: int, step: int) -> None:
     """Live for so many seconds.
 
+    :param stacks: path of the file that SIGABRT writes the stacks of all threads to; tasks print much, and close much
     :param first: the number of the first batch
     :param step: from one batch to the next
     """
-    faulthandler.enable(file=2)
+    around.show_stacks_in(stacks)
     logging.basicConfig(level=logging.WARNING, stream=sys.stdout)
     warnings.simplefilter("ignore")
     life, until, number = Life(path), time.monotonic() + seconds, first
@@ -132,4 +132,4 @@ def main(path: str, seconds: float, first: int, step: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], float(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
+    main(sys.argv[1], sys.argv[2], float(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5]))

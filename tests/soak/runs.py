@@ -181,6 +181,8 @@ class Run:
                         go(self)
                 finally:
                     signal.setitimer(signal.ITIMER_REAL, 0)
+                    # Another thread may still have the signal, and be waiting for a processor.
+                    signal.signal(signal.SIGALRM, signal.SIG_IGN)
             except BaseException as error:  # noqa: BLE001
                 found = error
             else:
@@ -191,7 +193,7 @@ class Run:
 
     def _wrong(self, state: str) -> list[str]:
         storage = self.engine.storage
-        details = {name: storage._detail(name) for name in specs.Shape(self.spec).atoms}
+        details = {name: storage.record.detail(name) for name in specs.Shape(self.spec).atoms}
         now = {name: detail.state for name, detail in details.items()}
         if state not in ENDED:
             return [f"the flow is {state}, and raised {_shown(self.error)}; {now}"]

@@ -18,6 +18,30 @@ class Open(task.Task):
         return kwargs
 
 
+class Calls(task.Task):
+    """Calls what it is given, and returns what that returns."""
+
+    def __init__(self, name, does=lambda: None):
+        super().__init__(name)
+        self.does = does
+
+    def execute(self):
+        return self.does()
+
+
+class Notes(task.Task):
+    """Notes its name in a list, and then calls what it is given."""
+
+    def __init__(self, name, log, act=lambda: None):
+        super().__init__(name)
+        self.log, self.act = log, act
+
+    def execute(self):
+        self.log.append(self.name)
+        self.act()
+        return self.name
+
+
 def linear(name, *members, controller=None):
     return linear_flow.Flow(name, controller).add(*members)
 
@@ -36,3 +60,31 @@ def graph(name, *members, links=(), controller=None):
 def work(name, requires=(), provides=()):
     """Return a task that takes and gives values by these names."""
     return Open(name, requires=requires, provides=provides)
+
+
+def plain(*names):
+    """Return tasks with these names."""
+    return [Plain(name) for name in names]
+
+
+def names(members):
+    return [member.name for member in members]
+
+
+def links(made):
+    """The links by name, without their attributes."""
+    return {(u.name, v.name) for u, v, _ in made.iter_links()}
+
+
+def attributes_of(made, u, v):
+    return next(attributes for u_, v_, attributes in made.iter_links() if (u_, v_) == (u, v))
+
+
+def everything(made):
+    """All that can be seen of a flow."""
+    return (
+        list(made),
+        [(u, v, attributes) for u, v, attributes in made.iter_links()],
+        len(made),
+        graph_flow.positions(made),
+    )

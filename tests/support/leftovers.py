@@ -26,7 +26,7 @@ class Left:
 
     def __init__(self) -> None:
         self.threads = set(threading.enumerate())
-        self.servers = _servers()
+        self.servers = servers()
         self.processes = _children() - self.servers
         self.descriptors = _descriptors()
         self.files = set(os.listdir(tempfile.gettempdir()))  # noqa: PTH208 - names are enough
@@ -55,8 +55,9 @@ def left_since(before: Left) -> list[str]:
     return found
 
 
-def _servers() -> set[int]:
+def servers() -> set[int]:
     """Return the ids of the processes that serve this one until its end."""
+    # Python has no other names for them.
     pids = (
         getattr(forkserver._forkserver, "_forkserver_pid", None),  # type: ignore[attr-defined]
         getattr(resource_tracker._resource_tracker, "_pid", None),

@@ -7,13 +7,13 @@ import functools
 import inspect
 import itertools
 import pickle
-import sys
 from unittest import mock
 
 import pytest
 
 from taskflowx import atom, signature as signatures
 from taskflowx.types.sets import OrderedSet
+from tests.support.counting import calls_of
 
 
 class Plain(atom.Atom):
@@ -124,7 +124,7 @@ def test_without_auto_extract_only_what_is_required_explicitly_counts():
 
 
 def test_without_auto_extract_a_missing_argument_is_an_error_that_names_the_atom():
-    with pytest.raises(ValueError, match=r"^Missing arguments for atom p: \['a', 'b'\]$"):
+    with pytest.raises(ValueError, match=r"^Missing arguments for atom p: \['a', 'b'\]\n"):
         Plain("p", auto_extract=False)
 
 
@@ -146,7 +146,7 @@ def test_requiring_nothing_changes_nothing(requires):
 
 
 def test_requiring_what_execute_does_not_take_is_an_error_that_names_the_atom():
-    with pytest.raises(ValueError, match=r"^Extra arguments given to atom p: \['abc'\]$"):
+    with pytest.raises(ValueError, match=r"^Extra arguments given to atom p: \['abc'\]\n"):
         Plain("p", requires="abc")
 
 
@@ -206,12 +206,12 @@ def test_places_are_those_of_the_signature_whatever_else_is_required():
 
 @pytest.mark.parametrize("rebind", [["x", "y", "z"], ("x", "y", "z")])
 def test_more_names_than_places_are_an_error_without_open_keywords(rebind):
-    with pytest.raises(ValueError, match=r"^Extra arguments given to atom p: \['z'\]$"):
+    with pytest.raises(ValueError, match=r"^Extra arguments given to atom p: \['z'\]\n"):
         Plain("p", rebind=rebind)
 
 
 def test_rebinding_what_execute_does_not_take_is_an_error():
-    with pytest.raises(ValueError, match=r"^Extra arguments given to atom p: \['q'\]$"):
+    with pytest.raises(ValueError, match=r"^Extra arguments given to atom p: \['q'\]\n"):
         Plain("p", rebind={"q": "x"})
     assert Open("o", rebind={"q": "x"}).rebind == {"a": "a", "q": "x"}
 
@@ -416,7 +416,7 @@ def test_a_long_rebind_list_does_not_break_a_short_revert():
 
 @pytest.mark.parametrize("declared", [{"revert_requires": ["q"]}, {"revert_rebind": {"q": "x"}}])
 def test_what_revert_does_not_take_is_an_error_that_names_atom_and_method(declared):
-    with pytest.raises(ValueError, match=r"^Extra arguments given to atom s \(its revert method\): \['q'\]$"):
+    with pytest.raises(ValueError, match=r"^Extra arguments given to atom s \(its revert method\): \['q'\]\n"):
         StrictlyUndone("s", **declared)
 
 
@@ -543,32 +543,17 @@ def test_a_copy_has_the_same_name_and_wiring(copied, declared):
     assert (two.name, names_of(two), two.save_as, two.inject) == (one.name, names_of(one), one.save_as, one.inject)
 
 
-def calls_of(function):
-    """Count the calls that `function` makes, of Python and built-in functions."""
-    calls = 0
-
-    def count(frame, event, argument):
-        nonlocal calls
-        calls += event in ("call", "c_call")
-
-    sys.setprofile(count)
-    try:
-        function()
-    finally:
-        sys.setprofile(None)
-    return calls - 2  # the function itself and setprofile
-
-
 def test_an_atom_that_declares_nothing_costs_no_inspection():
     Plain("p")
-    assert calls_of(lambda: Plain("q")) <= 3
-    assert calls_of(lambda: Plain("q", provides="x")) <= 8
+    assert calls_of(lambda: Plain("q")) <= 5  # two of them are those of the count
+    assert calls_of(lambda: Plain("q", provides="x")) <= 10
 
 
 def test_a_declaration_costs_no_inspection_of_the_methods_again():
     Undone("u", rebind=["x", "y"])
     with mock.patch.object(atom, "inspect_parameters", side_effect=AssertionError):
-        Undone("v", rebind=["p", "q"], provides="x", requires=["a"], inject={"a": 1})
+        made = Undone("v", rebind=["p", "q"], provides="x", requires=["a"], inject={"a": 1})
+    assert made.provides == {"x"}
 
 
 # -- inspect_parameters ----------------------------------------------------------------------------------------------

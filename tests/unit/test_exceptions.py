@@ -32,10 +32,16 @@ PARENTS = {
     "NotFound": "TaskFlowException",
     "NotImplementedError": "NotImplementedError",
     "OwnershipFailure": "TaskFlowException",
+    "RunMismatch": "TaskFlowException",
     "RequestTimeout": "ExecutionFailure",
+    "Cancelled": "ExecutionFailure",
+    "OutcomeUnknown": "ExecutionFailure",
+    "ResultMismatch": "ExecutionFailure",
+    "TimeoutExceeded": "ExecutionFailure",
     "WorkerLost": "ExecutionFailure",
     "StorageFailure": "TaskFlowException",
     "TaskFlowException": "Exception",
+    "TypeMismatch": "DependencyFailure",
     "UnclaimableJob": "JobFailure",
     "Unstorable": "StorageFailure",
     "WrappedFailure": "ExceptionGroup",
@@ -391,12 +397,14 @@ def test_except_star_gets_the_failures_of_its_type_and_passes_the_rest_on():
 
 
 def test_except_star_that_handles_all_leaves_nothing():
+    handled = []
     try:
         raise wrapped(ValueError("a"), KeyError("b"))
-    except* ValueError:
-        pass
-    except* KeyError:
-        pass
+    except* ValueError as group:
+        handled.extend(group)
+    except* KeyError as group:
+        handled.extend(group)
+    assert [failure.exception_str for failure in handled] == ["a", "'b'"]
 
 
 def test_what_except_star_raises_again_is_not_lost_even_for_placeholders():
@@ -470,3 +478,17 @@ def test_a_failure_is_made_from_a_wrapped_failure():
     assert failure.check("taskflowx.exceptions.WrappedFailure", "ExceptionGroup")
     assert failure.exception_args == ()
     assert failure.exception_str == "WrappedFailure: [Failure: ValueError: a, Failure: KeyError: 'b']"
+
+
+# ------------------------------------------------------------------------------------- time limits and cancels
+
+
+def test_an_exceeded_time_limit_is_a_timeout_error_and_keeps_its_text_when_it_is_sent():
+    error = exceptions.TimeoutExceeded("task 'fetch' has exceeded its limit")
+    assert isinstance(error, TimeoutError)
+    assert repr(pickle.loads(pickle.dumps(error))) == repr(copy.deepcopy(error)) == repr(error)
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+def test_a_cancelled_run_gives_the_reason():
+    assert pickle.loads(pickle.dumps(exceptions.Cancelled("maintenance"))).reason == "maintenance"

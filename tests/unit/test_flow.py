@@ -8,14 +8,14 @@ import functools
 import itertools
 import pickle
 import random
-import sys
 from unittest import mock
 
 import pytest
 
 from taskflowx import exceptions, flow, retry, task
 from taskflowx.patterns import graph_flow, linear_flow, unordered_flow
-from tests.support.flows import Open as Work, work
+from tests.support.counting import calls_of
+from tests.support.flows import Open as Work, names, work
 
 
 @pytest.fixture(params=[linear_flow, unordered_flow, graph_flow], ids=lambda module: module.__name__.split(".")[-1])
@@ -27,10 +27,6 @@ def pattern(request):
 def new(pattern):
     """Makes a flow of the pattern."""
     return pattern.Flow
-
-
-def names(members):
-    return [member.name for member in members]
 
 
 def test_names_of_link_attributes_that_callers_use():
@@ -53,11 +49,21 @@ def test_members_are_added_and_counted(new):
     assert work("a") not in made
 
 
-def test_a_member_is_added_once(new):
+def test_an_object_is_added_once(new, pattern):
     a, b = work("a"), work("b")
-    made = new("f").add(a, a, b)
-    made.add(a)
-    assert names(made) == ["a", "b"]
+    made = new("f").add(a, b)
+    if pattern is graph_flow:  # its members are a set, as in TaskFlow, and their links say the order
+        assert names(made.add(a, b, b)) == ["a", "b"]
+        return
+    for again in ((a,), (work("c"), b), (work("d"), work("d"), made.add)):
+        with pytest.raises((exceptions.Duplicate, TypeError)):
+            made.add(*again)
+        assert names(made) == ["a", "b"]
+    with pytest.raises(exceptions.Duplicate, match=r"^'c' cannot be added to flow 'f' twice, .* make a second one"):
+        made.add(*[work("c")] * 2)
+    inner = new("inner")
+    with pytest.raises(exceptions.Duplicate, match="'inner' cannot be added"):
+        made.add(inner, inner)
 
 
 def test_text_names_the_pattern_the_flow_and_its_size(new, pattern):
@@ -80,7 +86,7 @@ def test_what_is_no_atom_and_no_flow_is_refused_and_nothing_is_added(new, wrong)
 
 
 def test_a_mistake_in_adding_comes_with_a_hint(new):
-    with pytest.raises(TypeError, match="FunctorTask"):
+    with pytest.raises(TypeError, match="as_task"):
         new("f").add(print)
     with pytest.raises(TypeError, match="a class has to be called"):
         new("f").add(Work)
@@ -278,7 +284,7 @@ def test_names_that_flows_keep_are_those_that_are_looked_up_anew(seed):
         how = {"resolve_requires": chance.random() < 0.6} if isinstance(flows[at], graph_flow.Flow) else {}
         try:
             flows[at].add(new, **how)
-        except exceptions.DependencyFailure:
+        except (exceptions.DependencyFailure, exceptions.Duplicate):
             assert [(made.requires, made.provides) for made in flows] == before
         for made in chance.sample(flows, 3):
             assert kept(made) == (made.requires, made.provides)
@@ -288,22 +294,6 @@ def test_names_that_flows_keep_are_those_that_are_looked_up_anew(seed):
 def chance_of_retry(chance, n):
     provides = chance.choice([(), ("p",), ("q", "r")])
     return retry.Times(1, f"r{n}", provides=provides, requires=chance.choice([(), ("z",)])) if n % 3 == 0 else None
-
-
-def calls_of(function):
-    """Count the calls that `function` makes, of Python and built-in functions: the same on every machine."""
-    calls = 0
-
-    def count(frame, event, argument):
-        nonlocal calls
-        calls += event in ("call", "c_call")
-
-    sys.setprofile(count)
-    try:
-        function()
-    finally:
-        sys.setprofile(None)
-    return calls
 
 
 NESTS = {

@@ -78,7 +78,7 @@ def test_values_that_are_injected_at_once_are_all_there():
     expected = {f"{thread}.{n}": n for thread in range(THREADS) for n in range(NAMES)}
     assert storage.fetch_all() == expected
     assert storage.fetch_mapped_args({name: name for name in expected}, "a") == expected
-    assert {key: value for key, value in storage._detail("a").meta.items() if key != "injected"} == expected
+    assert {key: value for key, value in storage.record.detail("a").meta.items() if key != "injected"} == expected
     assert storage.flow_meta == expected
 
 

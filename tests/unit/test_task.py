@@ -69,8 +69,8 @@ def test_a_name_set_by_the_class_is_kept():
 
 
 def test_all_of_a_declaration_goes_by_position():
-    made = Work("n", "p", ["a"], True, ["x"], {"i": 1}, ["z"], None, None)
-    assert (made.name, made.save_as, made.rebind, made.inject) == ("n", {"p": None}, {"a": "x"}, {"i": 1})
+    made = Work("n", "p", ["a"], True, ["x"], {"x": 1}, ["z"], None, None)
+    assert (made.name, made.save_as, made.rebind, made.inject) == ("n", {"p": None}, {"a": "x"}, {"x": 1})
 
 
 def test_a_task_without_execute_cannot_be_made():
@@ -165,9 +165,13 @@ def test_the_notifier_knows_its_events_only():
 
 
 def test_each_task_has_one_notifier_of_its_own():
-    one, two = Work(), Work()
+    class Asks(Work):
+        def asked(self):
+            return self._notifier  # as subclasses may
+
+    one, two = Asks(), Asks()
     assert one.notifier is one.notifier
-    assert one.notifier is one._notifier
+    assert one.notifier is one.asked()
     assert one.notifier is not two.notifier
 
 

@@ -16,6 +16,7 @@ stay true:
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 import pickle
@@ -24,16 +25,14 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager
+from typing import Any
 
 from taskflowx import exceptions, states, task
 from taskflowx._util import logs
-from taskflowx.executors import base, pickling
-from taskflowx.executors.dask import cargo, fence, ledger
+from taskflowx.executors import base, pickling, stopping
+from taskflowx.executors.dask import cargo, fence, ledger, pump
 from taskflowx.types.failure import Failure
-
-if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
 
 LOG = logs.calm(__name__)
 
@@ -59,9 +58,11 @@ class DaskExecutor(base.Executor):
     :param grows: whether workers may still arrive when there are none; otherwise the cluster is lost then
     """
 
+    kind = "dask"
     pickles = True
     shares_memory = False
     is_remote = True
+    stops = "abandons"
 
     def __init__(
         self,
@@ -79,6 +80,11 @@ class DaskExecutor(base.Executor):
         self._options = options or {}
         self._connection: AbstractContextManager[Any] | None = None
         self._run: _Run | None = None
+
+    @property
+    def width(self) -> int | None:
+        """How many calls begin at once at most; None for the number of threads of the cluster."""
+        return self._max_workers
 
     def dumps(self, part: Any) -> bytes:
         """Pickle a part of an atom as for a worker: what its process cannot import is pickled by cloudpickle."""
@@ -98,8 +104,8 @@ class DaskExecutor(base.Executor):
         self.stop()  # discards a run whose end was interrupted
         self._connection = self._connect()
         client = self._connection.__enter__()
-        run = self._run = _Run(client, deliver, self.make_queue(), self._max_workers, self._options)
-        run.grows, run.variables = self._grows, self.carry()
+        woken, variables = self.make_queue(), self.carry()
+        run = self._run = _Run(client, deliver, woken, self._max_workers, self._options, self._grows, variables)
         run.begin()
 
     def submit(self, calls: list[base.Call]) -> None:
@@ -114,6 +120,19 @@ class DaskExecutor(base.Executor):
         """Cancel the calls that no pump holds, and return them."""
         return [] if self._run is None else self._run.recall()
 
+    def interrupt(self, call: base.Call, error: BaseException) -> None:
+        """Cancel a call that no pump holds; another one goes on, as Dask cannot interrupt what runs."""
+        if self._run is not None and not hasattr(call, "stop"):
+            self._run.interrupt(call, error)
+
+    def under_way(self) -> list[base.Call]:
+        """Return the calls that the cluster holds."""
+        return [] if self._run is None else list(self._run.pending.values())
+
+    def abandon(self, call: base.Call) -> bool:
+        """Leave a call to its pump: it holds a thread of the cluster until it ends, and is not repeated."""
+        return call.given_up or (self._run is not None and hasattr(call, "stop") and self._run.give_up(call))
+
     def stop(self) -> None:
         """Wait until all calls have been delivered, and remove the run from the cluster."""
         run = self._run
@@ -126,28 +145,24 @@ class DaskExecutor(base.Executor):
             connection.__exit__(None, None, None)
 
 
+@dataclasses.dataclass(eq=False)
 class _Run:
-    """One run: its calls, its pumps and the thread that receives outcomes.
+    """One run: its calls, its pumps and the thread that receives outcomes."""
 
-    :param woken: a queue that gets an item whenever a call is delivered
-    """
+    _client: Any
+    _deliver: Callable[[tuple[Any, Any]], None]
+    _woken: Any  # a queue that gets an item whenever a call is delivered
+    _most: int | None
+    _options: dict[str, Any]
+    _grows: bool = True
+    _variables: dict[str, bytes] = dataclasses.field(
+        default_factory=dict
+    )  # carried context variables, as `carried.pack` returns them
 
-    def __init__(
-        self,
-        client: Any,
-        deliver: Callable[[tuple[Any, Any]], None],
-        woken: Any,
-        most: int | None,
-        options: dict[str, Any],
-    ) -> None:
-        self._client = client
-        self._deliver = deliver
-        self._woken = woken
-        self._most = most
-        self._options = options
+    def __post_init__(self) -> None:
         self._name = f"taskflowx-{uuid.uuid4().hex}"
         self._numbers = itertools.count(1)
-        self._pending: dict[int, base.Call] = {}
+        self.pending: dict[int, base.Call] = {}
         #: submitted calls that are not sent; after an interrupt some may be in `pending` too
         self._unsent: deque[base.Call] = deque()
         self._kinds: dict[Any, int] = {}
@@ -157,9 +172,6 @@ class _Run:
         self._managing = threading.Lock()
         self._slots = 1
         self._failed_starts = 0
-        self.grows = True
-        #: carried context variables, as `carried.pack` returns them
-        self.variables: dict[str, bytes] = {}
         #: since when the cluster has no workers, and whether a warning was logged
         self._without: float | None = None
         self._warned = False
@@ -216,7 +228,7 @@ class _Run:
                 self._unsent.popleft()
                 self._deliver((call, base.NotBegun(failure)))
                 continue
-            self._pending[number] = call
+            self.pending[number] = call
             self._unsent.popleft()
             pure = call.verb == states.EXECUTE and cargo.is_pure(call.atom)
             sent.append((number, self._kind(call), pure, body, digests))
@@ -239,28 +251,64 @@ class _Run:
 
     def recall(self) -> list[base.Call]:
         """Cancel the calls that have not started, and return them."""
-        pending = self._pending
-        sent = set(map(id, pending.values()))
+        sent = set(map(id, self.pending.values()))
         back = [call for call in self._unsent if id(call) not in sent]
-        numbers = list(pending)
+        back += self._take_back(list(self.pending))
+        self._unsent.clear()
+        self._woken.put(None)
+        return back
+
+    def _take_back(self, numbers: list[int]) -> list[base.Call]:
+        """Cancel calls that were sent and have not started, and return them."""
+        settled: list[int] | None = None
         if numbers and self._lost is None:
             try:
                 settled = self._ask("recall", numbers=numbers)
             except exceptions.WorkerLost as error:
                 self._lose(error)
-                settled = None
-            for number in settled or ():
-                call = pending.pop(number, None)
-                if call is not None:
-                    self._packer.ended(number)
-                    back.append(call)
-        self._unsent.clear()
-        self._woken.put(None)
+        back = []
+        for number in settled or ():
+            call = self.pending.pop(number, None)
+            if call is not None:
+                self._packer.ended(number)
+                back.append(call)
         return back
+
+    def interrupt(self, call: base.Call, error: BaseException) -> None:
+        """Cancel a call, if it has not started."""
+        number = self._number_of(call)
+        if number is not None:
+            call.stop = stopping.Stop(error)
+            for one in self._take_back([number]):
+                self._deliver(base.not_begun(one))
+                self._woken.put(None)
+
+    def give_up(self, call: base.Call) -> bool:
+        """Give up a call that a pump holds; returns whether it had not ended."""
+        number = self._number_of(call)
+        if number is None or self._lost is not None:
+            return False
+        try:
+            holder = self._ask("give_up", number=number)
+        except exceptions.WorkerLost as lost:
+            self._lose(lost)
+            return False
+        if holder is None or self.pending.pop(number, None) is None:
+            return False
+        call.stop.given_up = True
+        self._packer.ended(number)
+        with self._managing:
+            self._pumps.pop(holder.partition("/")[0], None)  # another one may take its place
+        self._man()
+        self._woken.put(None)
+        return True
+
+    def _number_of(self, call: base.Call) -> int | None:
+        return next((number for number, one in list(self.pending.items()) if one is call), None)
 
     def wait(self) -> None:
         """Wait until all calls have been delivered or the cluster is lost."""
-        while self._pending and self._lost is None:
+        while self.pending and self._lost is None:
             self._woken.get()
 
     def end(self) -> None:
@@ -289,50 +337,47 @@ class _Run:
 
     def _hear(self) -> None:
         """Deliver reports of calls, until the run has ended or the cluster is lost."""
+        confirmed = 0
         try:
-            self._hear_all()
+            while not self._ending:
+                told = self._ask("listen", confirmed=confirmed)
+                if told is None:
+                    raise self._lost_error("its scheduler has ended the run")
+                items, self._slots = told
+                for place, number, what, body in items:
+                    if place > confirmed:
+                        confirmed = place
+                        self._take_in(number, what, body)
+                self._look_at_workers()
+                self._man()
         except exceptions.WorkerLost as error:
             self._lose(error)
         except Exception as error:
             LOG.exception("A run on a Dask cluster cannot continue")
             self._lose(self._lost_error(repr(error)))
 
-    def _hear_all(self) -> None:
-        confirmed = 0
-        while not self._ending:
-            told = self._ask("listen", confirmed=confirmed)
-            if told is None:
-                raise self._lost_error("its scheduler has ended the run")
-            items, self._slots = told
-            for place, number, what, body in items:
-                if place > confirmed:
-                    confirmed = place
-                    self._take_in(number, what, body)
-            self._look_at_workers()
-            self._man()
-
     def _look_at_workers(self) -> None:
         """Warn that calls wait for workers, or give up if none will arrive."""
-        if self._slots or not self._pending:
+        if self._slots or not self.pending:
             self._without = None
             return
         now = time.monotonic()
         if self._without is None:
             self._without = now
         elif now - self._without > _WITHOUT_WORKERS:
-            if not self.grows:
+            if not self._grows:
                 raise self._lost_error(
                     f"all its workers have ended, and no other has started in {_WITHOUT_WORKERS:g} seconds"
                 )
             if not self._warned:
                 self._warned = True
-                LOG.warning("The Dask cluster of a run has no workers: %d calls wait for one", len(self._pending))
+                LOG.warning("The Dask cluster of a run has no workers: %d calls wait for one", len(self.pending))
 
     def _take_in(self, number: int, what: int, body: bytes) -> None:
         if what == ledger.LEFT:
             self._pumps.pop(body.decode().partition("/")[0], None)
             return
-        call = self._pending.get(number)
+        call = self.pending.get(number)
         if call is None:
             return
         self._failed_starts = 0
@@ -361,7 +406,7 @@ class _Run:
 
     def _deliver_once(self, number: int, outcome: Any) -> None:
         """Deliver the outcome of a call, unless it was cancelled."""
-        call = self._pending.pop(number, None)
+        call = self.pending.pop(number, None)
         if call is not None:
             self._packer.ended(number)
             self._deliver((call, outcome))
@@ -372,7 +417,7 @@ class _Run:
         if self._ending or self._lost is not None:
             return
         self._lost = error
-        for call in list(self._pending.values())[:1]:
+        for call in list(self.pending.values())[:1]:
             self._deliver((call, base.Interrupt(error)))
         self._woken.put(None)
 
@@ -383,14 +428,14 @@ class _Run:
         with self._managing:
             self._look_at_pumps()
             most = 2 * self._slots if self._most is None else self._most
-            lacking = min(len(self._pending), max(most, 1)) - len(self._pumps)
+            lacking = min(len(self.pending), max(most, 1)) - len(self._pumps)
             if self._ending or self._lost is not None:
                 return
             for _ in range(lacking):
                 key = f"{self._name}-{uuid.uuid4().hex}"
                 try:
                     future = self._client.submit(
-                        _work, self._name, key, self.variables, key=key, pure=False, **self._options
+                        pump.begin, self._name, key, self._variables, key=key, pure=False, **self._options
                     )
                 except Exception as error:  # the client has just been closed
                     raise self._lost_error(repr(error)) from error
@@ -417,7 +462,7 @@ class _Run:
             f"with {error!r}. The workers of the cluster must be able to import the same version of taskflowx"
         )
         self._failed_starts = 0
-        for number in self._ask("recall", numbers=list(self._pending)) or ():
+        for number in self._ask("recall", numbers=list(self.pending)) or ():
             self._deliver_once(number, base.NotBegun(Failure.from_exception(lost)))
 
     def _ask(self, what: str, **message: Any) -> Any:
@@ -452,15 +497,3 @@ class _Run:
             f"The Dask cluster of the run was lost: {why}. The progress of its running calls is unknown; they are "
             "made again, as a further attempt, when the flow is resumed"
         )
-
-
-def _work(run: str, name: str, variables: dict[str, bytes]) -> None:
-    """Run a pump."""
-    from taskflowx.executors.dask import pump
-
-    pump.pump(run, name, variables)
-
-
-# Functions of the main module are pickled by value. A worker that cannot import a function pickled by reference ends;
-# this one fails there as a task does, and the run reports the reason.
-_work.__module__ = "__main__"

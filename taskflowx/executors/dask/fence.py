@@ -78,7 +78,7 @@ class Fence(SchedulerPlugin):
         """Register the handlers of requests."""
         self._scheduler = scheduler
         scheduler.handlers |= {f"{NAME}-open": self.open, f"{NAME}-close_run": self.close_run}
-        for name in ("add", "recall", "listen", "take", "tell", "over", "put", "get"):
+        for name in ("add", "recall", "give_up", "listen", "take", "tell", "over", "put", "get"):
             scheduler.handlers[f"{NAME}-{name}"] = self._of_run(getattr(self, name))
 
     def _of_run(self, handler: Callable[..., Any]) -> Callable[..., Any]:
@@ -119,6 +119,13 @@ class Fence(SchedulerPlugin):
     async def recall(self, run: _Run, numbers: Iterable[int]) -> list[int]:
         """Cancel calls; returns the numbers of those that never start."""
         return run.ledger.recall(numbers)
+
+    async def give_up(self, run: _Run, number: int) -> str | None:
+        """Settle that a call is over; returns the pump that holds it, or what `Ledger.give_up` says."""
+        pump = run.ledger.give_up(number)
+        if pump is not None:
+            run.wake(len(run.ledger.waiting))  # where the number of calls is limited, there is room for another one
+        return pump
 
     async def listen(self, run: _Run, confirmed: int) -> tuple[list[Any], int] | None:
         """Return reports of calls, and how many the cluster can run at once; None when the run is over."""

@@ -89,6 +89,17 @@ class Ledger:
         self.waiting = deque(number for number in self.waiting if number in self.calls)
         return back
 
+    def give_up(self, number: int) -> str | None:
+        """Settle that a call is over, whatever comes of it: its report is ignored, and it is not dispatched again.
+
+        Returns the pump that holds it, an empty text if it waits for one, or None if it has ended.
+        """
+        for pump, held in self.held.items():
+            if number in held:
+                self._end(held, number)
+                return pump
+        return "" if self.recall([number]) else None
+
     def confirm(self, place: int) -> None:
         """Forget reports that the client has received, up to a position in the order."""
         told = self.told

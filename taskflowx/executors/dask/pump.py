@@ -27,7 +27,7 @@ from distributed.utils import sync
 
 from taskflowx import task
 from taskflowx._util import logs
-from taskflowx.executors import base, carried, pickling
+from taskflowx.executors import base, carried, noted, pickling
 from taskflowx.executors.dask import cargo, fence, ledger
 from taskflowx.types.failure import Failure
 
@@ -75,6 +75,7 @@ class Pump:
         self._context = contextvars.copy_context()
         self._context.run(task.PROGRESS.set, self._report)
         self._context.run(carried.put, variables)
+        self._context.run(noted.WORKER.set, self._facts["worker"])
 
     def work(self) -> None:
         """Take calls and run them."""
@@ -122,7 +123,7 @@ class Pump:
             return
         self._atom = atom
         if listened:
-            base.forward_events(atom, self._forward)
+            base.forward_events(atom, functools.partial(self._tell_now, ledger.EVENT))
         outcome: Any
         try:
             outcome = self._context.copy().run(base.perform, atom, verb, kwargs)
@@ -151,9 +152,6 @@ class Pump:
 
     def _put(self, what: int, body: bytes, microseconds: int = 0) -> None:
         self._items.append((self._number, what, body, microseconds))
-
-    def _forward(self, event: base.Event) -> None:
-        self._tell_now(ledger.EVENT, event)
 
     def _report(self, reporting: Any, details: dict[str, Any]) -> None:
         if reporting is self._atom:
@@ -224,3 +222,15 @@ class Pump:
                 if not left:
                     raise
         return None
+
+
+def begin(run: str, name: str, variables: dict[str, bytes]) -> None:
+    """Run a pump: the function that Dask is given."""
+    from taskflowx.executors.dask import pump  # noqa: PLW0406 - the function alone is sent
+
+    pump.pump(run, name, variables)
+
+
+# Functions of the main module are pickled by value. A worker that cannot import a function pickled by reference ends;
+# this one fails there as a task does, and the run reports the reason.
+begin.__module__ = "__main__"

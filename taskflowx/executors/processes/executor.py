@@ -8,9 +8,10 @@ There is no thread: waiting on the mailbox polls the sockets of all workers, and
 true:
 
 - When a worker dies, the one call that it had started is lost, and becomes a Failure; its other calls are requeued.
+- To interrupt a call, its worker is killed, with its process group. It dies as any other: only the Failure differs.
 - The calls of a chain are sent with its first, if nothing else waits to be sent: a worker runs a chain of short calls
   without waiting for the engine. They have consecutive numbers. When a call has succeeded, the next one is as if it had
-  been submitted; when it has not, or its result is not flat, those after it are dropped, here and in the worker.
+  been submitted; when it has not, or its result is not flat, those after it are dropped. The worker decides that.
 - Nothing here blocks on a worker. A worker may block on the engine, which always returns to its sockets.
 """
 
@@ -23,7 +24,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from taskflowx.executors import base, pickling
+from taskflowx.executors import base, pickling, stopping
 from taskflowx.executors.processes import outcomes, output, policy, surroundings, values, wire
 from taskflowx.executors.processes.handle import MOST_AHEAD, TO_END, Handle, end_all
 from taskflowx.executors.processes.lookout import Lookout
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
     from taskflowx.executors.processes.pool import ProcessPool
 
 _NONE = array.array("I")
-#: kinds of frames that end their call without an outcome of the atom
-_ENDS_CALL = (wire.NOT_BEGUN, wire.EXITED)
+#: kinds of frames with an outcome of the atom, and those that end their call without one
+_OUTCOMES, _ENDS_CALL = (wire.ENDED, wire.CONTINUES), (wire.NOT_BEGUN, wire.EXITED)
 #: numbers wrap around long after their calls have ended, and stay below `STOP`
 _NUMBERS = 1 << 31
 #: the executors with a run in progress
@@ -51,9 +52,11 @@ class ProcessesExecutor(base.Executor):
     :param keep: whether workers are returned to the pool after a run; otherwise they end with it
     """
 
+    kind = "processes"
     pickles = True
     shares_memory = False
     can_kill = True
+    stops = "kills"
 
     def __init__(self, pool: ProcessPool, *, keep: bool = True) -> None:
         self._pool = pool
@@ -73,6 +76,11 @@ class ProcessesExecutor(base.Executor):
         #: whether the state of the workers is consistent: false during a change, and after an interrupt in one
         self._sound = True
         self.chained: set[int] = set()
+
+    @property
+    def width(self) -> int | None:
+        """How many calls begin at once."""
+        return self._pool.max_workers
 
     @staticmethod
     def _refuse(item: tuple[Any, Any]) -> None:
@@ -120,6 +128,34 @@ class ProcessesExecutor(base.Executor):
         self._sound = sound
         return left
 
+    def under_way(self) -> list[base.Call]:
+        """Return the calls that workers hold."""
+        return [call for one in self._workers for call, _, _ in one.sent.values()]
+
+    def interrupt(self, call: base.Call, error: BaseException) -> None:
+        """Kill the worker of a call, and the programs that it has started; a call that has not started is dropped.
+
+        :param error: what the call has then failed with
+        """
+        if hasattr(call, "stop"):
+            return
+        sound, self._sound = self._sound, False
+        pending = self._pending
+        for one in self._workers:
+            if call not in pending and one.has(call):
+                pending.extendleft(reversed(self._unchained(one.take_back())))
+                self._hear(one, everything=True)
+                if one.has(call):
+                    call.stop = stopping.Stop(error)
+                    one.kill(group=True)
+        if call in pending:
+            pending.remove(call)
+            call.stop = stopping.Stop(error)
+            self._deliver(base.not_begun(call))
+        if pending:
+            self._dispatch()
+        self._sound = sound
+
     def unchain(self) -> None:
         """Drop the chained calls that have not started, and deliver the outcomes of the predecessors of the others."""
         if self.chained:
@@ -144,8 +180,7 @@ class ProcessesExecutor(base.Executor):
         if self._lookout is None:
             return
         try:
-            while self._sound and (self._pending or any(one.sent for one in self._workers)):
-                self._manage(None)
+            self._work_off()
             if not self._sound:
                 self._kill()
         except BaseException:
@@ -158,7 +193,12 @@ class ProcessesExecutor(base.Executor):
             workers, self._workers = self._workers, []
             self._pool.give_back(workers, keep=self._keep)
 
-    def abandon(self) -> None:
+    def _work_off(self) -> None:
+        # A loop of its own: in CPython 3.12 and 3.13 the end of a turn of `while` does not belong to a `try` around it.
+        while self._sound and (self._pending or any(one.sent for one in self._workers)):
+            self._manage(None)
+
+    def leave(self) -> None:
         """Release a run that will not end: the interpreter ends, or this process was forked from the engine's."""
         if self._lookout is not None:
             self._lookout.close()
@@ -168,7 +208,7 @@ class ProcessesExecutor(base.Executor):
     def _kill(self) -> None:
         """Kill the workers, and deliver the frames that they have sent."""
         for one in self._workers:
-            one.kill()
+            one.kill(group=True)
         while self._workers:
             one = self._workers.pop()
             one.is_dead(TO_END)
@@ -233,30 +273,30 @@ class ProcessesExecutor(base.Executor):
     def _read(self, one: Handle) -> None:
         frames, deliver = one.channel.frames, self._deliver
         while frames:
-            kind, number, microseconds, body, descriptor = frames.popleft()
-            if descriptor == wire.AWAITED:
-                descriptor = one.channel.receive_descriptor()
-            if kind == wire.ENDED and number in one.sent:
+            kind, number, microseconds, body, file = frames.popleft()
+            if file is wire.AWAITED:
+                file = one.channel.receive_file()
+            if kind in _OUTCOMES and number in one.sent:
                 call, alike, _ = one.sent[number]
                 one.drop(number)
-                alike.learn(microseconds * 1e-6)
-                outcome = outcomes.outcome(call, body, descriptor) if body else None
+                alike.learn(call, microseconds)
+                outcome = outcomes.outcome(call, body, file) if body else None
                 if one.ahead:
-                    if descriptor < 0 and values.is_flat(outcome):
+                    if kind == wire.CONTINUES:
                         one.follow(number + 1, outcome)
                     else:
                         self._drop_chain(one, number)
                         alike.followed = isinstance(outcome, Failure)
                 deliver((call, outcome))
                 continue
-            self._read_other(one, kind, number, body, descriptor)
+            self._read_other(one, kind, number, body, file)
 
-    def _read_other(self, one: Handle, kind: int, number: int, body: bytes, descriptor: int) -> None:
+    def _read_other(self, one: Handle, kind: int, number: int, body: bytes, file: values.Descriptor | None) -> None:
         """Handle a frame other than an outcome: it is data, and its loss costs at most a message or a call."""
         under_way = one.sent[number][0] if number in one.sent else None
         atom = None if under_way is None else under_way.atom
         try:
-            value = outcomes.recognized(values.unpack(body, descriptor))
+            value = outcomes.recognized(values.unpack(body, file))
         except Exception as error:
             if kind in _ENDS_CALL or kind == wire.UNFIT:
                 value = Failure.from_exception(error)
@@ -279,7 +319,7 @@ class ProcessesExecutor(base.Executor):
             self._drop_chain(one, number)
             outcome = base.NotBegun(value) if kind == wire.NOT_BEGUN else outcomes.exit_of(value)
             self._deliver((under_way, outcome))
-        elif kind != wire.ENDED:
+        else:
             self._deliver((atom, value))
 
     def _drop_chain(self, one: Handle, number: int) -> None:
@@ -301,7 +341,8 @@ class ProcessesExecutor(base.Executor):
         pid = one.process.pid
         one.close()
         for call in lost:
-            self._deliver((call, Failure.from_exception(outcomes.lost(pid, code, call.atom.name))))
+            error = call.stopped_by or outcomes.lost(pid, code, call.atom.name)
+            self._deliver((call, Failure.from_exception(error)))
         if self._unfit is not None or self._failed_starts >= outcomes.FAILED_STARTS:
             self._refuse_pending(self._unfit or Failure.from_exception(outcomes.lost(pid, code)))
 

@@ -13,6 +13,7 @@ import contextlib
 import itertools
 import os
 import select
+import signal
 import socket
 import time
 import weakref
@@ -43,6 +44,7 @@ class Handle:
     __slots__ = (
         "_alive",
         "_allowing",
+        "_by_value",
         "_deaths",
         "_gone",
         "_known",
@@ -91,7 +93,7 @@ class Handle:
         finally:
             for line in (theirs, their_pipe, their_tokens, their_end):
                 line.close()
-        self.channel = wire.EngineEnd(ours, os.dup(pipe.fileno()))
+        self.channel = wire.EngineEnd(ours, values.owned(os.dup, pipe.fileno()))
         pipe.close()
         # The sentinel may stay open while a process lives that was forked from this one.
         with contextlib.suppress(OSError, AttributeError):  # it has ended already, or the system has none
@@ -106,6 +108,9 @@ class Handle:
         #: signature, and a weak reference to the class; when the class is collected, the worker forgets the data
         self._known: dict[int, tuple[int, Any, weakref.ref[type]]] = {}
         self._numbers_of_classes = itertools.count(1)
+        #: the keys in `_known` of classes that are sent with their code, and with what this uses: it may have changed
+        #: when the next run begins
+        self._by_value: list[int] = []
         self._gone: list[int] = []
         #: the sum of the seconds in `sent`
         self.load = 0.0
@@ -142,13 +147,17 @@ class Handle:
         return self._deaths[0] if self._deaths else self.process.sentinel
 
     def adopt(self, now: surroundings.Surroundings) -> None:
-        """Apply the surroundings of the engine to its calls from now on.
+        """Begin a run: apply the surroundings of the engine to its calls from now on, and forget what may be stale.
 
         :param now: the current surroundings
         """
-        changes = surroundings.changes(self._surroundings, now)
-        if changes:
-            self.channel.put(wire.SURROUNDINGS, 0, *values.pack_plain(changes))
+        while self._by_value:
+            known = self._known.pop(self._by_value.pop(), None)  # None if the class has been collected
+            if known is not None:
+                self._gone.append(known[0])
+        # Without changes as well: what tasks have changed in the worker is undone when this arrives.
+        changes = {**surroundings.changes(self._surroundings, now), "variables": now.variables}
+        self.channel.put(wire.SURROUNDINGS, 0, *values.pack_plain(changes))
         self._surroundings = now
 
     def send(self, calls: list[base.Call], first: int) -> list[tuple[int, base.Call, Exception]]:
@@ -156,19 +165,25 @@ class Handle:
 
         Returns the calls that cannot be sent, each with its number and the error.
         """
-        refused = []
+        refused: list[tuple[int, base.Call, Exception]] = []
         while self._gone:
             self.channel.put(wire.FORGET, self._gone.pop(), b"")
         plain: list[tuple[Any, ...]] = []
         for number, call in enumerate(calls, first):
             try:
-                self._send_one(number, call, plain)
+                self._send_one(number, call, plain, refused)
             except Exception as error:
                 refused.append((number, call, error))
-        self._send_plain(plain)
+        self._send_plain(plain, refused)
         return refused
 
-    def _send_one(self, number: int, call: base.Call, plain: list[tuple[Any, ...]]) -> None:
+    def _send_one(
+        self,
+        number: int,
+        call: base.Call,
+        plain: list[tuple[Any, ...]],
+        refused: list[tuple[int, base.Call, Exception]],
+    ) -> None:
         """Queue a call for sending, or add it to `plain` if its values share no object with another call."""
         atom, kwargs = call.atom, call.kwargs
         known, signature, _ = self._known.get(id(atom.__class__)) or self._get_to_know(atom)
@@ -184,18 +199,20 @@ class Handle:
         if attributes is not None and (not kwargs or values.ATOMIC.issuperset(map(type, kwargs.values()))):
             plain.append(entry)
             return
-        body, descriptor = values.pack(entry)
-        self._send_plain(plain)  # calls must arrive in the order in which they may start
-        self.channel.put(wire.CALL, number, body, descriptor)
+        body, file = values.pack(entry)
+        self._send_plain(plain, refused)  # calls must arrive in the order in which they may start
+        self.channel.put(wire.CALL, number, body, file)
 
     def _get_to_know(self, atom: Any) -> tuple[int, Any, weakref.ref[type]]:
         """Send the data shared by plain atoms of a class; returns its number (0 for none) and their usual signature."""
         cls, known, gone, key = atom.__class__, self._known, self._gone, id(atom.__class__)
         number, signature = 0, None
         if values.is_plain(cls):
-            shared = cls.__dict__.get("_shared")
-            number, signature = next(self._numbers_of_classes), None if shared is None else shared[2]
+            of, _, _, shared = cls._tfx_shared
+            number, signature = next(self._numbers_of_classes), shared if of is cls else None
             self.channel.put(wire.KNOWN, number, pickling.dumps((cls, signature)))
+            if not pickling.goes_by_name(cls):
+                self._by_value.append(key)
 
         def forget(_: object) -> None:
             del known[key]
@@ -205,9 +222,15 @@ class Handle:
         known[key] = number, signature, weakref.ref(cls, forget)
         return known[key]
 
-    def _send_plain(self, plain: list[tuple[Any, ...]]) -> None:
+    def _send_plain(self, plain: list[tuple[Any, ...]], refused: list[tuple[int, base.Call, Exception]]) -> None:
+        """Queue plain calls for sending together; where that fails, they are all refused, and no other call."""
         if plain:
-            self.channel.put(wire.PLAIN_CALLS, 0, *values.pack_plain(plain))
+            try:
+                packed = values.pack_plain(plain)
+            except Exception as error:
+                refused += [(number, self.sent[number][0], error) for number, *_ in plain]
+            else:
+                self.channel.put(wire.PLAIN_CALLS, 0, *packed)
             plain.clear()
 
     def take_back(self, most: int = MOST_AHEAD, *, of: Container[int] | None = None) -> list[base.Call]:
@@ -272,8 +295,20 @@ class Handle:
         code: int | None = self.process.exitcode
         return code
 
-    def kill(self) -> None:
-        """Kill the process."""
+    def has(self, call: base.Call) -> bool:
+        """Tell whether a call was sent, and has not ended as far as is known."""
+        return any(sent is call for sent, _, _ in self.sent.values())
+
+    def kill(self, *, group: bool = False) -> None:
+        """Kill the process.
+
+        :param group: whether the programs that its calls have started are killed as well
+        """
+        pid = self.process.pid
+        if group and pid and not self.is_dead():
+            with contextlib.suppress(OSError):  # it has ended just now
+                if os.getpgid(pid) == pid:
+                    os.killpg(pid, signal.SIGKILL)
         with contextlib.suppress(ProcessLookupError):
             self.process.kill()
 
@@ -292,7 +327,7 @@ class Handle:
             line.close()
         lines.discard(self.channel.socket)
         self.channel.close()
-        wire.close_all(self._deaths)
+        values.close_all(self._deaths)
 
 
 def end_all(workers: collections.deque[Handle] | list[Handle], *, seconds: float = TO_END) -> None:
@@ -304,23 +339,7 @@ def end_all(workers: collections.deque[Handle] | list[Handle], *, seconds: float
     """
     ending: list[Handle] = []
     try:
-        while workers:
-            ending.append(workers.pop())
-            ending[-1].tell_to_end()
-        deadline = time.monotonic() + seconds
-        while ending and (left := deadline - time.monotonic()) > 0:
-            poll = select.poll()
-            for one in ending:
-                poll.register(one.channel.pipe, select.POLLIN)
-                poll.register(one.death, select.POLLIN)
-            happened = {line for line, _ in poll.poll(left * 1000)}
-            for one in ending[:]:
-                if one.channel.pipe in happened:
-                    _show_what_comes(one)
-                if one.death in happened:
-                    _show_what_comes(one)
-                    ending.remove(one)
-                    one.close()
+        _let_end(workers, ending, seconds)
         if ending:
             output.warn_of_kill([one.process.pid for one in ending], seconds)
     finally:
@@ -330,16 +349,41 @@ def end_all(workers: collections.deque[Handle] | list[Handle], *, seconds: float
             ending.pop().close()
 
 
+def _let_end(workers: collections.deque[Handle] | list[Handle], ending: list[Handle], seconds: float) -> None:
+    """Have workers end, and wait for it; those that have not are left in `ending`.
+
+    Its loops are not in the `try` of the caller: in CPython 3.12 and 3.13 the end of a turn of `while` would not belong
+    to that.
+    """
+    while workers:
+        ending.append(workers.pop())
+        ending[-1].tell_to_end()
+    deadline = time.monotonic() + seconds
+    while ending and (left := deadline - time.monotonic()) > 0:
+        poll = select.poll()
+        for one in ending:
+            poll.register(one.channel.pipe, select.POLLIN)
+            poll.register(one.death, select.POLLIN)
+        happened = {line for line, _ in poll.poll(left * 1000)}
+        for one in ending[:]:
+            if one.channel.pipe in happened:
+                _show_what_comes(one)
+            if one.death in happened:
+                _show_what_comes(one)
+                ending.remove(one)
+                one.close()
+
+
 def _show_what_comes(one: Handle) -> None:
     """Show the output of a worker that has no call any more."""
     received = wire.CHUNK
     while received == wire.CHUNK:
         received = one.channel.receive()
         while one.channel.frames:
-            kind, _, _, body, descriptor = one.channel.frames.popleft()
+            kind, _, _, body, file = one.channel.frames.popleft()
             with contextlib.suppress(Exception):
-                if descriptor == wire.AWAITED:
-                    descriptor = one.channel.receive_descriptor()
-                value = values.unpack(body, descriptor)
+                if file is wire.AWAITED:
+                    file = one.channel.receive_file()
+                value = values.unpack(body, file)
                 if kind in (wire.WROTE, wire.LOGGED):
                     output.show(kind, value, None)

@@ -31,16 +31,16 @@ def recognized(value: Any) -> Any:
     return value
 
 
-def outcome(call: base.Call, body: bytes, descriptor: int) -> Any:
+def outcome(call: base.Call, body: bytes, file: values.Descriptor | None) -> Any:
     """Return the outcome of a call; a Failure if it cannot be read."""
     try:
-        value = values.unpack(body, descriptor)
-        return value if value.__class__ in values.ATOMIC else recognized(value)
+        value = values.unpack(body, file)
+        return value if type(value) in values.ATOMIC else recognized(value)
     except Exception as error:
         error.add_note(_unread(call))
         return Failure.from_exception(error)
     except BaseException as error:
-        if descriptor >= 0 or not _is_raised_by(body, type(error)):
+        if file is not None or not _is_raised_by(body, type(error)):
             raise  # it is an interrupt
         return Failure.from_exception(TypeError(f"{_unread(call)}: {type(error).__name__}: {text_of(error)}"))
 
@@ -52,7 +52,7 @@ def _unread(call: base.Call) -> str:
 def _is_raised_by(body: bytes, kind: type[BaseException]) -> bool:
     """Tell whether an exception came from unpickling, and not from a signal handler: then it is repeatable."""
     try:
-        values.unpack(body, -1)
+        values.unpack(body, None)
     except BaseException as error:
         return type(error) is kind
     return False

@@ -7,6 +7,8 @@ imported gets it once.
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import io
 import logging
 import multiprocessing
@@ -16,15 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 from taskflowx._util import logs
 from taskflowx.executors import pickling
-from taskflowx.executors.processes import wire
+from taskflowx.executors.processes import values, wire
+from taskflowx.types.failure_parts import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from taskflowx.executors.processes.worker import Worker
-
-#: the attribute of a sent record with the names of the loggers whose handlers have had it
-_HAD_BY = "taskflowx_had_by"
 
 LOG = logs.calm(__name__)
 
@@ -66,8 +66,9 @@ class Output(io.TextIOWrapper):
     """
 
     def __init__(self, worker: Worker, stream: str, instead_of: Any) -> None:
+        self._bytes = _Bytes(worker, stream, instead_of)
         super().__init__(
-            _Bytes(worker, stream, instead_of),
+            self._bytes,
             encoding="utf-8",
             errors="backslashreplace",
             newline="",
@@ -76,19 +77,18 @@ class Output(io.TextIOWrapper):
         vars(self)["mode"] = "w"  # as the interpreter sets it
         self.stream = stream
         self.instead_of = instead_of
-        #: whether something may be left that was written by the call under way
-        self.wrote = False
+        self._worker = worker
 
     def write(self, text: str) -> int:
         """Write text."""
-        self.wrote = True
+        self._worker.wrote = True
         return super().write(text)
 
     def end_line(self) -> None:
         """Send the rest of the output of a call that has ended."""
-        self.wrote = False
-        if not self.closed:
+        with contextlib.suppress(ValueError):  # a task has closed or detached it
             self.flush()
+        self._bytes.end()
 
 
 class _Bytes(io.RawIOBase):
@@ -100,6 +100,8 @@ class _Bytes(io.RawIOBase):
         self.name = f"<{stream}>"
         self.mode = "wb"
         self._stream = stream
+        #: the beginning of a character whose other bytes are still to be written
+        self._rest = b""
 
     def writable(self) -> bool:
         """Return True."""
@@ -114,11 +116,21 @@ class _Bytes(io.RawIOBase):
         return False
 
     def write(self, data: Any) -> int:
-        """Send bytes."""
-        text = bytes(data).decode("utf-8", "backslashreplace")
+        """Send bytes, as far as they are whole characters."""
+        whole = self._rest + bytes(data)
+        text, length = codecs.utf_8_decode(whole, "backslashreplace", False)
+        self._rest = whole[length:]
+        if self._rest:
+            self._worker.wrote = True
         if text:
             self._worker.send(wire.WROTE, (self._stream, text))
         return len(data)
+
+    def end(self) -> None:
+        """Send the beginning of a character that has no end."""
+        if self._rest:
+            text, self._rest = self._rest.decode("utf-8", "backslashreplace"), b""
+            self._worker.send(wire.WROTE, (self._stream, text))
 
 
 class Records(logging.Handler):
@@ -137,20 +149,51 @@ class Records(logging.Handler):
         return passed
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Send a record without its unpicklable parts; its traceback is sent as text."""
-        facts = {**record.__dict__, "processName": self._process_name, _HAD_BY: list(_had_by(record))}
+        """Send a record: plain values as they are, its message and traceback as text, others pickled if they can be."""
+        try:
+            facts, args = self._facts(record)
+        except Exception as error:
+            if not _is_raised_by(record, error):
+                raise  # it came from a signal handler, and is the task's
+            self.handleError(record)
+            return
+        pickled = {}
+        if not values.ATOMIC.issuperset(map(type, facts.values())):
+            others = [name for name, value in facts.items() if type(value) not in values.ATOMIC]
+            pickled = {name: _pickled(facts.pop(name)) for name in others}
+        self._worker.send(wire.LOGGED, (facts, args, list(_had_by(record)), pickled))
+
+    def _facts(self, record: logging.LogRecord) -> tuple[dict[str, Any], Any]:
+        """Return the attributes of a record, and its arguments: None if not all are plain, its message is text then."""
+        facts, args = {**record.__dict__, "processName": self._process_name, "args": None}, record.args
+        if type(record.msg) is not str or not values.is_flat(args):
+            facts["msg"], args = record.getMessage(), None
         if record.exc_info:
             facts["exc_text"] = record.exc_text or _FORMATTER.formatException(record.exc_info)
             facts["exc_info"] = None
-        try:
-            self._worker.send(wire.LOGGED, facts)
-        except _NO_PICKLE:
-            self._worker.send(wire.LOGGED, _that_travels(facts, record))
+        return facts, args
 
 
 _FORMATTER = logging.Formatter()
-#: errors of values that cannot be pickled
-_NO_PICKLE = (pickle.PicklingError, AttributeError, TypeError, NotImplementedError, RecursionError)
+
+
+def _is_raised_by(record: logging.LogRecord, error: Exception) -> bool:
+    """Tell whether an exception came from the message of a record, and not from a signal handler: it is repeatable."""
+    try:
+        record.getMessage()
+    except BaseException as again:
+        return type(again) is type(error)
+    return False
+
+
+def _pickled(value: Any) -> bytes | None:
+    """Return a pickled value; None if it cannot be pickled."""
+    try:
+        return pickling.dumps(value)
+    except BaseException as error:
+        if not pickling.fails_with(value, error):
+            raise  # it came from a signal handler, and is the task's
+        return None
 
 
 def _had_by(record: logging.LogRecord) -> Iterator[str]:
@@ -163,20 +206,14 @@ def _had_by(record: logging.LogRecord) -> Iterator[str]:
         logger = logger.parent
 
 
-def _that_travels(facts: dict[str, Any], record: logging.LogRecord) -> dict[str, Any]:
-    """Return the parts of a record that can be pickled; its message as text if its arguments cannot."""
-    left = {name: value for name, value in facts.items() if _can_be_pickled(value)}
-    if "msg" not in left or "args" not in left:
-        left["msg"], left["args"] = record.getMessage(), None
-    return left
-
-
-def _can_be_pickled(value: Any) -> bool:
-    try:
-        pickling.dumps(value)
-    except _NO_PICKLE:
-        return False
-    return True
+def warn_of_unsent(name: str, culprit: str, error: BaseException) -> None:
+    """Warn that an event or progress of an atom is dropped, as it cannot be pickled."""
+    LOG.warning(
+        "A message of atom '%s' to its subscribers cannot leave its process, and is dropped: %s (%s)",
+        name,
+        culprit,
+        text_of(error),
+    )
 
 
 # -- in the engine ---------------------------------------------------------------------------------
@@ -195,11 +232,15 @@ def show(kind: int, value: Any, atom: Any) -> None:
         LOG.warning("Something that atom '%s' has printed or logged could not be shown: %r", name, error)
 
 
-def _log(facts: dict[str, Any], name: str | None) -> None:
+def _log(sent: tuple[dict[str, Any], Any, list[str], dict[str, bytes | None]], name: str | None) -> None:
+    facts, facts["args"], had_by, pickled = sent
     own: logging.Logger | None = logging.getLogger(facts["name"])
     if own is None or not own.isEnabledFor(facts["levelno"]):
         return
-    had_by = facts.pop(_HAD_BY, ())
+    for attribute, data in pickled.items():
+        if data is not None:  # else it could not be pickled
+            with contextlib.suppress(Exception):  # it cannot be read here
+                facts[attribute] = pickle.loads(data)  # noqa: S301 - from a process that we have started
     record = logging.makeLogRecord(facts)
     record.atom_name = name
     if not had_by:
@@ -218,8 +259,8 @@ def _log(facts: dict[str, Any], name: str | None) -> None:
 def _print(stream: str, text: str, name: str | None) -> None:
     level = logging.INFO if stream == "stdout" else logging.WARNING
     if logger().isEnabledFor(level) and logger().hasHandlers():
-        for line in text.splitlines():
-            logger().log(level, "%s: %s", name, line, extra={"atom_name": name})
+        for line in io.StringIO(text, newline=None):  # not `splitlines`: a line may have a form feed
+            logger().log(level, "%s: %s", name, line.removesuffix("\n"), extra={"atom_name": name})
         return
     target = getattr(sys, stream)  # it would be lost otherwise
     if target is not None:

@@ -8,7 +8,7 @@ Calls that have not started can be cancelled: for an idle worker, and when the r
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from taskflowx import states
 
@@ -45,8 +45,9 @@ class Kind:
         seconds = self.seconds
         return AHEAD if seconds is None or seconds > AHEAD else seconds
 
-    def learn(self, seconds: float) -> None:
-        """Update the estimate with a duration: it rises to the slowest at once, and falls gradually."""
+    def learn(self, call: base.Call, microseconds: int) -> None:
+        """Note how long a call has run; the estimate rises to the slowest at once, and falls gradually."""
+        call.seconds = seconds = microseconds * 1e-6
         before = self.seconds or 0.0
         self.seconds = seconds if seconds > before else before + (seconds - before) / 8
 
@@ -55,15 +56,19 @@ class Kinds:
     """The kinds of the calls of a run: tasks of one class, or of one function, are alike."""
 
     def __init__(self) -> None:
-        self._kinds: dict[str, dict[Any, Kind]] = {states.EXECUTE: {}, states.REVERT: {}}
+        self._kinds: dict[str, dict[int, Kind]] = {states.EXECUTE: {}, states.REVERT: {}}
 
     def of(self, call: base.Call) -> Kind:
         """Return the kind of a call."""
         kinds, atom = self._kinds[call.verb], call.atom
-        alike = atom.__dict__.get("_execute") or atom.__class__  # distinguishes tasks of functions
-        kind = kinds.get(alike)
+        alike, function = atom.__class__, atom.__dict__.get("_tfx_execute")
+        if function is not None:
+            alike = getattr(function, "__code__", function.__class__)
+        # Not by its hash, which users may define. An identity that is used again costs no more than an estimate.
+        key = id(alike)
+        kind = kinds.get(key)
         if kind is None:
-            kind = kinds[alike] = Kind()
+            kind = kinds[key] = Kind()
         return kind
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from multiprocessing import forkserver, util
 from typing import Any, Self
 
+from taskflowx._util import reprs
 from taskflowx.executors.processes import executor, handle, worker
 from taskflowx.executors.processes.executor import ProcessesExecutor
 from taskflowx.executors.processes.handle import Handle, end_all
@@ -23,7 +24,7 @@ _forked = False
 _OFTEN_IMPORTED = ("taskflowx.engines", "taskflowx.patterns", "taskflowx.retry")
 
 
-def _begin_anew() -> None:
+def _start_fresh() -> None:
     """In a forked process: release the resources that belong to the parent."""
     global _forked  # noqa: PLW0603 - it is state of the process
     _forked = True
@@ -42,13 +43,13 @@ def _end_with_interpreter() -> None:
 
 def _end_everything() -> None:
     for one in list(executor.under_way):
-        one.abandon()
+        one.leave()
     for pool in list(_pools):
         pool.close()
 
 
 _end_with_interpreter()
-os.register_at_fork(after_in_child=_begin_anew)
+os.register_at_fork(after_in_child=_start_fresh)
 
 
 class ProcessPool:
@@ -107,6 +108,10 @@ class ProcessPool:
         self._idle: collections.deque[Handle] = collections.deque()
         self._finalizer = util.Finalize(self, end_all, (self._idle,))
         _pools.add(self)
+
+    @reprs.one_line
+    def __repr__(self) -> str:
+        return f"{type(self).__name__} of {reprs.number_of(self.max_workers, 'worker')}"
 
     def taskflowx_executor(self) -> ProcessesExecutor:
         """Return an executor that sends an engine's calls to the workers of this pool."""

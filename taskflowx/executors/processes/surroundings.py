@@ -1,7 +1,8 @@
 """The surroundings of a task in its process: as in the engine, when the run starts.
 
 These are the environment variables, the working directory, the module search path, the levels of loggers, and the
-carried context variables. A worker is started with the first four, and a kept worker gets the changes.
+carried context variables. A worker is started with the first four. When a run begins, it undoes what tasks have changed
+of these, and gets the changes in the engine. What its initializer has changed is kept, and so is what tasks have added.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def look(variables: dict[str, bytes]) -> Surroundings:
 
 
 def changes(before: Surroundings, now: Surroundings) -> dict[str, Any]:
-    """Return the changes: the new value by field name; of variables and levels only those that differ."""
+    """Return the changes, but for context variables: the new value by field name; of a dict only what differs."""
     changed: dict[str, Any] = {}
     for field in ("environment", "levels"):
         old, new = getattr(before, field), getattr(now, field)
@@ -62,9 +63,8 @@ def changes(before: Surroundings, now: Surroundings) -> dict[str, Any]:
             changed[field] = values | dict.fromkeys(old.keys() - new.keys())
     if now.folder is not None and before.folder != now.folder:
         changed["folder"] = now.folder
-    for field in ("path", "variables"):
-        if getattr(before, field) != getattr(now, field):
-            changed[field] = getattr(now, field)
+    if before.path != now.path:
+        changed["path"] = now.path
     return changed
 
 
@@ -89,6 +89,56 @@ def take_over(changed: dict[str, Any]) -> None:
             os.chdir(changed["folder"])
         except OSError as error:
             LOG.warning("A worker process cannot go to the working directory of the engine: %s", error)
+
+
+class Own:
+    """The surroundings of a worker: those of the engine, with what the initializer has changed.
+
+    :param path: `sys.path` of the engine
+    """
+
+    def __init__(self, path: list[str]) -> None:
+        self._path = path
+        #: what they were when those of the engine were last applied
+        self._applied = look({})
+
+    def begin_run(self, changed: dict[str, Any]) -> None:
+        """Undo what tasks have changed, and apply the changes in the engine.
+
+        What tasks have added stays: modules that they have imported may rely on it.
+
+        :param changed: the result of `changes`
+        """
+        now = look({})
+        new = changes(now, self._applied)
+        for field in new.keys() & {"environment", "levels"}:
+            new[field] = {name: value for name, value in new[field].items() if value is not None}
+        for field, value in changed.items():
+            new[field] = new.get(field, {}) | value if isinstance(value, dict) else value
+        path, added = self._applied.path, [entry for entry in now.path if entry not in self._applied.path]
+        if "path" in changed:
+            path = self._with_own(changed["path"])
+            self._path = changed["path"]
+        new["path"] = _with(path, added, now.path)
+        take_over(new)
+        if changed:
+            self._applied = look({})
+
+    def _with_own(self, path: list[str]) -> list[str]:
+        """Return `sys.path` of the engine with what the initializer has put in and taken out."""
+        own = self._applied.path
+        dropped = [entry for entry in self._path if entry not in own]
+        path = [entry for entry in path if entry not in dropped]
+        return _with(path, [entry for entry in own if entry not in self._path], own)
+
+
+def _with(path: list[str], added: list[str], places: list[str]) -> list[str]:
+    """Return a search path with further entries, each at the place that it has in another one."""
+    path = [*path]
+    for place, entry in enumerate(places):
+        if entry in added and entry not in path:
+            path.insert(place, entry)
+    return path
 
 
 def start(process: Any) -> None:

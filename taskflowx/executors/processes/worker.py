@@ -8,10 +8,12 @@ engine takes numbers, too: a number is taken by exactly one of them, and when a 
 left are those of calls that have not started.
 
 A call of a chain is sent together with its predecessor, whose number is one less, and starts when that has succeeded.
-It takes the result of that call, as it was before it was pickled, so this must be flat. If it does not start, the
-engine concludes that by the same rule, and nothing is sent.
+It takes a copy of the result of that call without pickling, so this must be flat. The frame with the result tells
+the engine whether the next call starts.
 
-A worker ends when the engine asks for it (`STOP`), and at once when the engine is dead: its work would be lost.
+A worker ends when the engine asks for it (`STOP`), and at once when the engine is dead: its work would be lost. It
+leads a process group, that of the programs that its calls start: these are killed with it when a call is interrupted,
+and when the engine is dead. A program that is to outlive that is started with `start_new_session=True`.
 
 A task may leave a signal handler behind that raises, between any two lines here. While a task runs, the exception is
 the task's. Between tasks the worker ends, once it has sent the outcome of its last call, or given back the call that it
@@ -20,18 +22,23 @@ was about to start. A process that a task has forked is no worker: it answers no
 
 from __future__ import annotations
 
+import array
 import contextlib
 import contextvars
 import fcntl
+import functools
 import itertools
 import os
+import resource
 import select
 import signal
+import socket
 import struct
 import sys
 import threading
 import time
 from collections import deque
+from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from taskflowx import task
@@ -41,18 +48,20 @@ from taskflowx.types.failure import Failure
 from taskflowx.types.failure_parts import text_of
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable
     from multiprocessing.connection import Connection
 
 TOKEN = struct.Struct("=I")
 #: in place of the number of a call: there will be no more calls
 STOP = 0xFFFFFFFF
-_LONGEST = 0xFFFFFFFF  # microseconds
 #: the lengths of an entry that is still pickled, and of one that awaits no other call
 _UNREAD, _CALL = 3, 6
+#: below this number, or below this part of the limit, are the descriptors of tasks
+_TASKS_OWN, _PART = 768, 3 / 4
 #: the most attempts to end after an exception between calls, as others may follow
 _TRIES = 5
+#: in place of the outcome of a call
+_NOT_MADE = object()
 #: in place of the last call: nothing may follow it
 _NO_CALL = (STOP, None)
 
@@ -79,18 +88,58 @@ def main(
     # A terminal sends SIGINT to all processes, and the engine decides about them. A function, as programs that tasks
     # start would inherit SIG_IGN.
     signal.signal(signal.SIGINT, _pass_over)
+    with contextlib.suppress(OSError):  # it leads a group already
+        os.setpgid(0, 0)
+    engine_is_alive, line, tokens = map(_out_of_the_way, (engine_is_alive, line, tokens))
     _end_with(engine_is_alive)
-    worker = Worker(wire.WorkerEnd(line, pipe.fileno()), tokens)
+    _keep_tracker()
+    worker = Worker(wire.WorkerEnd(line, values.Descriptor(_high_copy(pipe.fileno()), "wb")), tokens)
+    pipe.close()
     surroundings.take_over(surroundings.changes(surroundings.look({}), setup.surroundings))
     worker.outputs = output.take_over(worker)
     os.register_at_fork(after_in_child=worker.forget)
+    os.register_at_fork(after_in_child=engine_is_alive.close)  # what outlives the worker is not killed later
     if setup.initializer is not None:
         try:
             setup.initializer(*setup.initargs)
         except Exception as error:
             worker.send(wire.UNFIT, Failure.from_exception(error))
             return
+    worker.surroundings = surroundings.Own(setup.surroundings.path)
     worker.run()
+
+
+def _out_of_the_way(line: socket.socket) -> socket.socket:
+    """Return a socket with a high number in place of one.
+
+    The lowest free number is given to the next descriptor that is opened. So where a task closes descriptors that are
+    not its own, another one would soon have the number of the worker's: frames would go into a file of a task, or the
+    worker wait for ever for what nobody sends. A high number stays unused, and the worker ends with an error.
+    """
+    with line:
+        return socket.socket(line.family, line.type, line.proto, _high_copy(line.fileno()))
+
+
+def _high_copy(descriptor: int) -> int:
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    lowest = _TASKS_OWN if most == resource.RLIM_INFINITY else min(_TASKS_OWN, int(most * _PART))
+    try:
+        return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, lowest)
+    except OSError:  # they are all in use
+        return os.dup(descriptor)
+
+
+def _keep_tracker() -> None:
+    """Move the descriptor of multiprocessing's resource tracker out of the way, too.
+
+    It is kept as a number, to which a probe is written, and which is closed without an answer: once a task has closed
+    it, that hits whatever has got the number since, such as a socket of an engine in this process.
+    """
+    tracker: Any = getattr(resource_tracker, "_resource_tracker", None)
+    number = getattr(tracker, "_fd", None)
+    if isinstance(number, int):
+        tracker._fd = _high_copy(number)
+        os.close(number)
 
 
 def _pass_over(number: int, frame: Any) -> None:
@@ -98,10 +147,13 @@ def _pass_over(number: int, frame: Any) -> None:
 
 
 def _end_with(line: socket.socket) -> None:
-    """End the process when the other end of a socket is closed, even while a call holds the interpreter's lock."""
+    """End the process, with its group, when the other end of a socket is closed.
+
+    It does so even while a call holds the interpreter's lock.
+    """
     if hasattr(fcntl, "F_SETSIG"):
         with contextlib.suppress(OSError):
-            fcntl.fcntl(line, fcntl.F_SETOWN, os.getpid())
+            fcntl.fcntl(line, fcntl.F_SETOWN, -os.getpid() if os.getpgrp() == os.getpid() else os.getpid())
             fcntl.fcntl(line, fcntl.F_SETSIG, signal.SIGKILL)
             fcntl.fcntl(line, fcntl.F_SETFL, fcntl.fcntl(line, fcntl.F_GETFL) | os.O_ASYNC)
     # For systems without such signals, and for an engine that died before.
@@ -112,6 +164,8 @@ def _wait_for_end(line: socket.socket) -> None:
     poll = select.poll()
     poll.register(line, 0)  # a hang-up is always reported
     poll.poll()
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
     os._exit(1)
 
 
@@ -122,21 +176,30 @@ class Worker:
     :param tokens: numbers of calls that may start
     """
 
+    #: set before the first call
+    surroundings: surroundings.Own
+
     def __init__(self, channel: wire.WorkerEnd, tokens: socket.socket) -> None:
         self._channel = channel
         self._tokens = tokens
         #: held while a frame is sent: tasks print and log from threads of their own
         self.sending = threading.RLock()
         self.outputs: list[Any] = []
-        self._process = os.getpid()
+        #: whether something may be left that the running call has written
+        self.wrote = False
+        self._is_forked = False
         self._call = STOP
         self._atom: Any = None
-        #: the raw number that was taken last, until its call is completed
-        self._taken: list[bytes] = []
+        #: the number that was taken last, until its call is completed; STOP for none
+        self._taken = array.array("I", [STOP])
+        #: the call, and an iterator that runs it: a step, and the note of the outcome, are one instruction, as after a
+        #: call a signal handler may raise
+        self._running: list[Any] = [None]
+        self._outcomes = itertools.starmap(contextvars.Context.run, map(self._running.__getitem__, itertools.repeat(0)))
         #: the outcome of that call, and its start in nanoseconds of the performance counter
-        self._made: list[Any] = []
+        self._made: Any = _NOT_MADE
         self._begun = 0
-        #: calls that were sent and have not started: plain ones unpickled, others as number, body and descriptor
+        #: calls that were sent and have not started: plain ones unpickled, others as number, body and file
         self._ahead: deque[tuple[Any, ...]] = deque()
         #: number -> data that atoms of a class share: pickled, and unpickled once it was needed
         self._known: dict[int, tuple[bytes, Any]] = {}
@@ -159,17 +222,14 @@ class Worker:
             os._exit(1)
 
     def _work(self) -> None:
-        take, size, ahead, taken = self._tokens.recv, TOKEN.size, self._ahead, self._taken
-        while True:
-            taken.extend(map(take, (size,)))  # by functions of C alone: after any step of Python it might be lost
-            if len(taken[0]) < size:
-                return
-            (number,) = TOKEN.unpack(taken[0])
+        take, taken, ahead = self._tokens.recv_into, self._taken, self._ahead
+        while take(taken) == TOKEN.size:  # one function of C: a number is in `taken` once it is out of the queue
+            number = taken[0]
             if number == STOP:
                 return
             self._run_one(number, ahead.popleft() if ahead and ahead[0][0] == number else self._sent_as(number))
-            self._begun = 0
-            taken.clear()
+            taken[0] = STOP
+            self._begun, self._made = 0, _NOT_MADE  # an idle worker holds no large result
 
     def _end_early(self, error: BaseException) -> None:
         """Answer for the call that was taken, and end the process: its state may be inconsistent."""
@@ -177,14 +237,14 @@ class Worker:
         sys.setprofile(None)
         with self.sending:
             self._channel.flush()
-            if self._taken and len(self._taken[0]) == TOKEN.size:
-                (number,) = TOKEN.unpack(self._taken[0])
+            number = self._taken[0]
+            if number != STOP:
                 self._call = number
-                if number != STOP and not self._begun:
-                    self.send(wire.GIVEN_BACK, None)
-                elif number != STOP:
-                    outcome = self._made[0] if self._made else Failure.from_exception(error)
+                if self._begun:
+                    outcome = Failure.from_exception(error) if self._made is _NOT_MADE else self._made
                     self._deliver(number, self._atom, outcome)
+                else:
+                    self.send(wire.GIVEN_BACK, None)
             self.send(wire.ENDS, f"{type(error).__name__}: {text_of(error)}")
         os._exit(1)
 
@@ -196,44 +256,42 @@ class Worker:
                 sent = ahead.popleft()
                 if sent[0] == number:
                     return sent
-                if len(sent) == _UNREAD and sent[2] >= 0:
-                    os.close(sent[2])
+                if len(sent) == _UNREAD and sent[2] is not None:
+                    sent[2].close()
             channel.receive()
             if channel.closed:
                 os._exit(1)
             while channel.frames:
                 self._take_in(*channel.frames.popleft())
 
-    def _take_in(self, kind: int, number: int, _: int, body: bytes, descriptor: int) -> None:
+    def _take_in(self, kind: int, number: int, _: int, body: bytes, file: values.Descriptor | None) -> None:
         """Handle a frame."""
         if kind == wire.PLAIN_CALLS:
-            self._ahead.extend(values.unpack(body, descriptor))
+            self._ahead.extend(values.unpack(body, file))
         elif kind == wire.CALL:
-            self._ahead.append((number, body, descriptor))
+            self._ahead.append((number, body, file))
         elif kind == wire.KNOWN:
             self._known[number] = (body, None)
         elif kind == wire.FORGET:
             self._known.pop(number, None)
         else:
-            changed = values.unpack(body, descriptor)
-            surroundings.take_over(changed)
-            if "variables" in changed:
-                self._context = self._untouched.copy()
-                self._context.run(carried.put, changed["variables"])
+            changed = values.unpack(body, file)
+            variables = changed.pop("variables")
+            self.surroundings.begin_run(changed)
+            self._context = self._untouched.copy()
+            self._context.run(carried.put, variables)
 
     def _shared_by(self, number: int) -> Any:
         """Return the data that atoms of a class share; unpickled for the first of them, as that may fail."""
         body, shared = self._known[number]
         if shared is None:
-            shared = values.unpack(body, -1)
+            shared = values.unpack(body, None)
             self._known[number] = b"", shared
         return shared
 
     def _run_one(self, number: int, sent: tuple[Any, ...]) -> None:
         started = time.perf_counter_ns()
         self._call = number
-        made = self._made
-        made.clear()
         try:
             call = self._opened(sent)
         except Exception as error:
@@ -246,16 +304,22 @@ class Worker:
         self._atom = atom
         self._begun = started
         try:
-            made.extend(itertools.starmap(self._context.copy().run, ((base.perform, atom, verb, kwargs),)))  # in C, too
+            self._running[0] = (self._context.copy(), base.perform, atom, verb, kwargs)
+            for self._made in self._outcomes:  # noqa: B020 - one step
+                break
+            else:
+                raise RuntimeError("a signal handler has raised StopIteration")
         except BaseException as error:
-            if not made:  # otherwise it came from a signal handler, after the call
-                made.append(Failure.from_exception(error) if isinstance(error, Exception) else base.Interrupt(error))
-        if os.getpid() != self._process:
+            if self._made is _NOT_MADE:  # otherwise it came from a signal handler, after the call
+                self._made = Failure.from_exception(error) if isinstance(error, Exception) else base.Interrupt(error)
+        self._running[0] = None
+        if self._is_forked:
             _leave()
-        for stream in self.outputs:
-            if stream.wrote:
+        if self.wrote:
+            self.wrote = False
+            for stream in self.outputs:
                 stream.end_line()
-        self._deliver(number, atom, made[0])
+        self._deliver(number, atom, self._made)
         self._atom = None
 
     def _opened(self, sent: tuple[Any, ...]) -> tuple[Any, str, dict[str, Any]] | None:
@@ -266,55 +330,77 @@ class Worker:
             if not self._follow(sent):
                 return None
             sent = sent[:_CALL]
-        _, atom, known, verb, kwargs, listened = sent
+        number, atom, known, verb, kwargs, listened = sent
         if known:
             atom = values.make_atom(self._shared_by(known), atom)
         if listened:
-            base.forward_events(atom, self._forward)
+            base.forward_events(atom, functools.partial(self._tell, wire.EVENT, number, atom.name))
         return atom, verb, kwargs
 
     def _deliver(self, number: int, atom: Any, outcome: Any) -> None:
         """Send the outcome of a call."""
         self._last = _NO_CALL
         if type(outcome) is base.Interrupt:
-            kind, (body, descriptor) = wire.EXITED, values.pack_exit(outcome.exception)
+            kind, (body, file) = wire.EXITED, values.pack_exit(outcome.exception)
         else:
-            kind, (body, descriptor) = wire.ENDED, self._packed(number, atom, outcome)
+            body, file = self._packed(number, atom, outcome)
+            kind = wire.ENDED if self._last is _NO_CALL else wire.CONTINUES
         took = (time.perf_counter_ns() - self._begun) // 1000
-        self._send_frame(kind, number, body, descriptor, min(took, _LONGEST))
+        self._send_frame(kind, number, body, file, took)
 
     def _follow(self, sent: tuple[Any, ...]) -> bool:
         """Give a call the result of the one before in its chain; returns whether that was the last, and succeeded."""
         number, result = self._last
-        sent[4].update(dict.fromkeys(sent[_CALL], result))
-        return bool(sent[0] == number + 1)
+        if sent[0] != number + 1:
+            return False
+        if sent[_CALL]:
+            sent[4].update(dict.fromkeys(sent[_CALL], values.own_copy(result)))
+        return True
 
-    def _packed(self, number: int, atom: Any, outcome: Any) -> tuple[bytes, int]:
+    def _packed(self, number: int, atom: Any, outcome: Any) -> tuple[bytes, values.Descriptor | None]:
         """Return the body of a frame with an outcome, or with an error if it cannot be sent; notes a flat result."""
+        if outcome is None:
+            self._last = number, None
+            return b"", None
         try:
-            body, descriptor = values.pack(outcome)
+            body, file = values.pack(outcome)
         except BaseException:  # it may have come from a signal handler
             try:
-                body, descriptor = values.pack(outcome)
+                body, file = values.pack(outcome)
             except BaseException as error:
                 return values.pack(Failure.from_exception(pickling.unsendable_result(atom.name, outcome, error)))
-        if descriptor < 0 and values.is_flat(outcome):
+        if file is None and values.is_flat(outcome):
             self._last = number, outcome
-        return body, descriptor
-
-    def _forward(self, event: base.Event) -> None:
-        self.send(wire.EVENT, event)
+        return body, file
 
     def _report(self, reporting: Any, details: dict[str, Any]) -> None:
+        number = self._call  # before the atom, which another thread may change: it belongs to that, or is not sent
         if reporting is self._atom:
-            self.send(wire.PROGRESS, details)
+            self._tell(wire.PROGRESS, number, reporting.name, details)
+
+    def _tell(self, kind: int, number: int, name: str, message: Any) -> None:
+        """Send an event or progress of a call, which may have ended; what cannot be pickled is dropped.
+
+        :param name: the name of the atom
+        """
+        try:
+            body, file = values.pack(message)
+        except BaseException as error:
+            if not pickling.fails_with(message, error):
+                raise  # it came from a signal handler, and is the task's
+            details = message.details if kind == wire.EVENT else message
+            output.warn_of_unsent(name, pickling.culprit(details, "details"), error)
+        else:
+            self._send_frame(kind, number, body, file, 0)
 
     def send(self, kind: int, value: Any) -> None:
         """Send a value that belongs to the running call."""
-        body, descriptor = values.pack(value)
-        self._send_frame(kind, self._call, body, descriptor, 0)
+        body, file = values.pack(value)
+        self._send_frame(kind, self._call, body, file, 0)
 
-    def _send_frame(self, kind: int, number: int, body: bytes, descriptor: int, microseconds: int) -> None:
+    def _send_frame(
+        self, kind: int, number: int, body: bytes, file: values.Descriptor | None, microseconds: int
+    ) -> None:
         """Send a frame.
 
         No trace function of a task runs meanwhile. An exception that comes while one runs, such as that of an alarm,
@@ -327,7 +413,7 @@ class Worker:
             sys.setprofile(None)
         try:
             with self.sending:
-                self._channel.send(kind, number, body, descriptor, microseconds)
+                self._channel.send(kind, number, body, file, microseconds)
         finally:
             if trace is not None:
                 sys.settrace(trace)
@@ -338,6 +424,7 @@ class Worker:
 
     def forget(self) -> None:
         """In a process that a task has forked: it is no worker, and sends nothing."""
+        self._is_forked = True
         self.sending = threading.RLock()  # another thread may have held it
         self._channel.abandon()
         output.give_back(self.outputs)

@@ -16,9 +16,12 @@ from taskflowx._util import logs
 
 if TYPE_CHECKING:
     from taskflowx.persistence.base import Backend
+    from taskflowx.persistence.seal import Transform
 
 LOG = logs.calm(__name__)
 
+#: the settings that every store has
+_OF_ALL = frozenset({"connection", "transform", "blobs", "blob_size"})
 BACKEND_NAMESPACE = "taskflowx.persistence"
 
 _DIR = ("impl_dir", "DirBackend", None)
@@ -36,7 +39,14 @@ _BACKENDS: dict[str, tuple[str, str, str | None]] = {
 }
 
 
-def fetch(conf: Mapping[str, Any] | str, namespace: str = BACKEND_NAMESPACE, **kwargs: Any) -> Backend:
+def fetch(
+    conf: Mapping[str, Any] | str,
+    namespace: str = BACKEND_NAMESPACE,
+    *,
+    transform: Transform | tuple[Callable[[bytes], bytes], Callable[[bytes], bytes]] | None = None,
+    blobs: str | None = None,
+    **kwargs: Any,
+) -> Backend:
     """Make a store from its settings.
 
     :param conf: a dict whose key `connection` selects the store, such as `memory`, `dir:///path`, `sqlite:///path` or
@@ -44,32 +54,33 @@ def fetch(conf: Mapping[str, Any] | str, namespace: str = BACKEND_NAMESPACE, **k
         `port`, `key=value` after `?`) are added to the settings, which take precedence. An unknown key of the dict is
         named in a warning
     :param namespace: the group of entry points of stores that are not ours
+    :param transform: changes the bytes of each document that is stored, as to compress or encrypt it: an object with
+        `encode` and `decode`, or a pair of such functions
+    :param blobs: where large values are kept beside the records: `dir:///path`, or an address that fsspec knows. The
+        setting `blob_size` says from how many bytes on, 256 KB by default
     :param kwargs: further arguments of the store's class
     :raises NotFound: when there is no such store, or its driver is not installed
     :raises ValueError: when an address has an unknown setting
     """
     settings = _settings(conf)
+    if transform is not None:
+        settings["transform"] = transform
     scheme = settings["connection"].partition(":")[0].strip().lower()
     name = scheme.partition("+")[0]  # the part after it names the driver
     made_by = _backend_class(name, namespace)
     known: frozenset[str] | None = getattr(made_by, "SETTINGS", None)
     if known is not None:
-        _check_settings(name, settings, known)
+        for key in [key for key in settings if key not in known | _OF_ALL]:  # it may be for another program
+            more = ", ".join(sorted(known))
+            LOG.warning("The store '%s' has no setting %r, it is ignored; it has %s", name, key, more)
         if name in _BACKENDS and _BACKENDS[name] is not _SQL:  # their settings after "?" are options of the driver
             settings = _refined(settings, known)
     for key, value in _parts(settings["connection"]).items():
         settings.setdefault(key, value)
+    if blobs is not None:
+        settings["blobs"] = blobs
     made: Backend = made_by(settings, **kwargs)
     return made
-
-
-def _check_settings(name: str, settings: dict[str, Any], known: frozenset[str]) -> None:
-    """Warn of unknown settings: they may be meant for another program, so they are no error."""
-    for key in settings:
-        if key not in known and key != "connection":
-            LOG.warning(
-                "The store '%s' has no setting %r, it is ignored; it has %s", name, key, ", ".join(sorted(known))
-            )
 
 
 def _refined(settings: dict[str, Any], known: frozenset[str]) -> dict[str, Any]:
@@ -88,6 +99,24 @@ def _refined(settings: dict[str, Any], known: frozenset[str]) -> dict[str, Any]:
             )
         given[key] = value
     return {**given, **settings, "connection": address.replace("#", "%23")}
+
+
+def fetch_ready(conf: Mapping[str, Any] | str) -> Backend:
+    """Make a store as `fetch` does, and upgrade it if it is new, or of an older layout.
+
+    :raises NotFound: when there is no such store
+    :raises StorageFailure: when it cannot be used
+    """
+    made = fetch(conf)
+    try:
+        with contextlib.closing(made.get_connection()) as connection:
+            is_ready: Callable[[], bool] | None = getattr(connection, "is_ready", None)
+            if is_ready is None or not is_ready():  # a store of somebody else's may have TaskFlow's interface alone
+                connection.upgrade()
+    except BaseException:
+        made.close()
+        raise
+    return made
 
 
 @contextlib.contextmanager
@@ -136,29 +165,19 @@ def _parts(address: str) -> dict[str, Any]:
 def _backend_class(name: str, namespace: str) -> Callable[..., Any]:
     ours = _BACKENDS if _names.ours(namespace) == BACKEND_NAMESPACE else {}
     if name in ours:
-        return _import(name)
+        module, cls, extra = ours[name]
+        try:
+            return getattr(importlib.import_module(f"{__name__}.{module}"), cls)  # type: ignore[no-any-return]
+        except ModuleNotFoundError as error:
+            if extra is None or _names.is_within(error.name or "", _names.OURS):
+                raise
+            needs = f"it needs {error.name}\nInstall it with: pip install taskflowx[{extra}]"
+            raise exceptions.NotFound(f"Could not find backend {name}: {needs}", error) from error
     registered = _names.plugins(namespace)
-    for entry_point in registered:
-        if entry_point.name == name:
-            return entry_point.load()  # type: ignore[no-any-return]
-    known = sorted({*ours, *(entry_point.name for entry_point in registered)})
-    msg = (
+    if name in registered:
+        return registered[name].load()  # type: ignore[no-any-return]
+    known = sorted({*ours, *registered})
+    raise exceptions.NotFound(
         f"Could not find backend {name}: No '{namespace}' driver found, looking for '{name}'\n"
         f"The known ones are {known}"
     )
-    raise exceptions.NotFound(msg)
-
-
-def _import(name: str) -> Callable[..., Any]:
-    """Import one of our stores.
-
-    :raises NotFound: when a library that it needs is not installed
-    """
-    module, cls, extra = _BACKENDS[name]
-    try:
-        return getattr(importlib.import_module(f"{__name__}.{module}"), cls)  # type: ignore[no-any-return]
-    except ModuleNotFoundError as error:
-        if extra is None or _names.is_within(error.name or "", _names.OURS):
-            raise
-        msg = f"Could not find backend {name}: it needs {error.name}\nInstall it with: pip install taskflowx[{extra}]"
-        raise exceptions.NotFound(msg, error) from error

@@ -21,35 +21,30 @@ What must stay true:
 
 from __future__ import annotations
 
-import collections
 import contextlib
-import itertools
 import json
 import os
 import shutil
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from taskflowx import exceptions
 from taskflowx._util import arguments, failpoints
 from taskflowx.persistence import codec, owners, path_based
+from taskflowx.persistence.backends.dir_locks import BINARY, FILE_MODE, LOCK, locked, make_private, translated
 
 if TYPE_CHECKING:
     from taskflowx.persistence import models
 
 _RECORD = "metadata"
-_LOCK = "lock"
 _JOURNAL = "journal"
 _ROOM = 512  # bytes for a `Claim`
-_OURS = (_RECORD, _LOCK, _JOURNAL)
+_OURS = (_RECORD, LOCK, _JOURNAL)
 _UNFINISHED = tuple(f".{name}." for name in _OURS)
 _LONGEST_NAME = 255  # bytes, on nearly all file systems
-_FILE_MODE = 0o600
 _FOLDER_MODE = 0o700
-_BINARY = getattr(os, "O_BINARY", 0)  # Windows translates line ends without it
 
 
 class DirBackend(path_based.PathBasedBackend):
@@ -68,12 +63,12 @@ class DirBackend(path_based.PathBasedBackend):
 
     def __init__(self, conf: dict[str, Any] | None) -> None:
         super().__init__(conf)
-        path = os.path.expanduser(os.fsdecode(self._path))
+        path = os.path.expanduser(os.fsdecode(self.path))
         if path.startswith("~"):
             raise ValueError(f"The path '{path}' begins with a home folder that is not known; './~' is another folder")
         if "\0" in path:
             raise ValueError(f"No path has a NUL in it: {path!r}")
-        self._path = os.path.abspath(path)
+        self.path = os.path.abspath(path)
         self.encoding: str = self._conf.get("encoding") or self.DEFAULT_FILE_ENCODING
         try:
             "".encode(self.encoding)
@@ -94,9 +89,6 @@ class DirBackend(path_based.PathBasedBackend):
     def get_connection(self) -> Connection:
         return Connection(self)
 
-    def close(self) -> None:
-        """Do nothing: connections share nothing."""
-
 
 class Connection(path_based.PathBasedConnection):
     """Reads and writes the files of a folder."""
@@ -106,8 +98,7 @@ class Connection(path_based.PathBasedConnection):
     def validate(self) -> None:
         for path in (self._backend.path, self.book_path, self.flow_path, self.atom_path):
             if not os.path.isdir(path):
-                msg = f"Missing required directory: {path}\nupgrade() makes it"
-                raise exceptions.StorageFailure(msg)
+                raise exceptions.StorageFailure(f"Missing required directory: {path}\nupgrade() makes it")
 
     def _join_path(self, *parts: str) -> str:
         return os.path.join(*parts)
@@ -127,18 +118,18 @@ class Connection(path_based.PathBasedConnection):
             )
 
     def _ensure_path(self, path: str) -> None:
-        with _translated(path):
+        with translated(path):
             self._make_folder(path)
 
     def _get_item(self, path: str) -> str:
         return self._text_of(f"{path}/{_RECORD}")
 
     def _text_of(self, path: str) -> str:
-        with _translated(path), open(path, "rb", buffering=0) as file:
+        with translated(path), open(path, "rb", buffering=0) as file:
             return file.read().decode(self._backend.encoding)
 
     def _set_item(self, path: str, value: str, transaction: Any) -> None:
-        with _translated(path):
+        with translated(path):
             self._make_folder(path)
         self._replace(path, _RECORD, value)
 
@@ -148,7 +139,7 @@ class Connection(path_based.PathBasedConnection):
         unfinished = f"{path}/.{name}.{os.getpid()}-{threading.get_ident()}"
         record = f"{path}/{name}"
         data = value.encode(self._backend.encoding)
-        with _translated(record):
+        with translated(record):
             try:
                 self._write_file(unfinished, data)
                 if failpoints.on:
@@ -161,39 +152,59 @@ class Connection(path_based.PathBasedConnection):
             self._fsync_directory(path)
 
     def _write_file(self, path: str, data: bytes) -> None:
-        number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _BINARY, _FILE_MODE)
+        number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | BINARY, FILE_MODE)
         try:
-            _make_private(number)
-            while data:
-                data = data[os.write(number, data) :]
+            make_private(number)
+            _write_all(number, data)
             if self._backend.sync:
                 os.fsync(number)
         finally:
             os.close(number)
 
     def _del_tree(self, path: str, transaction: Any) -> None:
-        with _translated(path), contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(path)
+        with translated(path), contextlib.suppress(FileNotFoundError):
+            for name in os.listdir(path):
+                each = f"{path}/{name}"
+                if name != LOCK:  # the last: who gets another one may store the record again
+                    shutil.rmtree(each) if os.path.isdir(each) and not os.path.islink(each) else os.unlink(each)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(f"{path}/{LOCK}")
+            with contextlib.suppress(OSError):  # another process has a lock in it already
+                os.rmdir(path)
             self._fsync_directory(os.path.dirname(path))
 
     def _get_children(self, path: str) -> list[str]:
-        with _translated(path), os.scandir(path) as entries:
-            is_shelf = path in (self.book_path, self.flow_path, self.atom_path, self._attempt_path)
+        with translated(path), os.scandir(path) as entries:
+            is_shelf = os.path.dirname(path) in (self._backend.path, self._attempt_path, self._history_path)
             is_child = os.DirEntry.is_dir if is_shelf else os.DirEntry.is_symlink
             return sorted(entry.name for entry in entries if is_child(entry))
 
+    def _run_items(self, names: list[str]) -> Iterator[tuple[str, Any, float | None]]:
+        for name in names:
+            path = f"{self.flow_path}/{name}"
+            with self._going_on():
+                text = self._get_item(path)
+                with translated(path):
+                    written = os.stat(f"{path}/{_RECORD}").st_mtime
+                yield name, text, written
+
+    def _del_link(self, path: str, transaction: Any) -> None:
+        with translated(path), contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+            self._fsync_directory(os.path.dirname(path))
+
     def _create_link(self, src_path: str, dest_path: str, transaction: Any) -> None:
         folder = os.path.dirname(dest_path)
-        with _translated(dest_path), contextlib.suppress(FileExistsError):
+        with translated(dest_path), contextlib.suppress(FileExistsError):
             self._make_folder(folder)
             os.symlink(os.path.relpath(src_path, folder), dest_path, target_is_directory=True)
             self._fsync_directory(folder)
 
     @contextlib.contextmanager
     def _transaction(self, path: str) -> Iterator[None]:
-        with _locked(path, alone=True, seconds_left=self._seconds_left):
+        with locked(path, alone=True, seconds_left=self._seconds_left):
             for folder in list(self._backend.unsynced):
-                with contextlib.suppress(exceptions.NotFound), _translated(folder):
+                with contextlib.suppress(exceptions.NotFound), translated(folder):
                     self._backend.unsynced.discard(folder)
                     self._fsync_directory(folder)
             self._finish_turn(path)
@@ -203,7 +214,15 @@ class Connection(path_based.PathBasedConnection):
         if os.path.exists(f"{path}/{_JOURNAL}"):
             with self._transaction(path):
                 pass
-        return _locked(path, alone=False, seconds_left=self._seconds_left)
+        return locked(path, alone=False, seconds_left=self._seconds_left)
+
+    def get_flow_details(self, flow_uuid: str, lazy: bool = False) -> models.FlowDetail:
+        lock = f"{self._place_of(self.flow_path, flow_uuid)}/{LOCK}"
+        while True:
+            before = _identity(lock)
+            detail = super().get_flow_details(flow_uuid, lazy)
+            if _identity(lock) == before:  # else it was stored during the read, and what is not there is not locked
+                return detail
 
     def save_logbook(self, book: models.LogBook) -> models.LogBook:
         arguments.check_like("book", book, ("uuid", "created_at"), "a LogBook")
@@ -224,6 +243,14 @@ class Connection(path_based.PathBasedConnection):
         self._replace(flow_path, _JOURNAL, json.dumps(turn))
         self._write(changes, transaction)
         self._end_turn(flow_path)
+
+    def _write_new(self, flow_path: str, changes: Any, transaction: Any) -> None:
+        with translated(flow_path):
+            self._make_folder(flow_path)
+        with self._transaction(flow_path):
+            if os.path.exists(f"{flow_path}/{_RECORD}"):  # a writer that has died had left it in a journal
+                raise exceptions.Duplicate(f"The flow at '{flow_path}' is stored already")
+            self._write_turn(flow_path, changes, transaction)
 
     def _finish_turn(self, path: str) -> None:
         """Complete the journal of a writer that has died.
@@ -257,9 +284,9 @@ class Connection(path_based.PathBasedConnection):
         for part in (place, kept) if link is None else (place, kept, link):
             arguments.check_type("Each part of an entry", part, str, "a str")
         collection, name, *rest = place.split("/")
-        if collection == os.path.basename(self._attempt_path) and link is None:
-            path = self._chunk_path(name, int(*rest))
-            codec.loads(kept)
+        if collection in ("taskflowx_attempts", "taskflowx_history") and link is None:
+            self._loads(kept)
+            path = self._join_path(self._place_of(os.path.join(base, collection), name), str(int(*rest)))
             if os.path.islink(os.path.dirname(path)) or os.path.islink(path):
                 raise ValueError(f"'{path}' is behind a link, where a folder is to be")
             return path, None, kept
@@ -283,26 +310,26 @@ class Connection(path_based.PathBasedConnection):
         return path, link and os.path.join(base, link), kept
 
     def _end_turn(self, path: str) -> None:
-        with _translated(path):
+        with translated(path):
             os.unlink(f"{path}/{_JOURNAL}")
             self._fsync_directory(path)  # it must not reappear after newer records have been written
 
     # A version is not synced to the disk: processes with an older one die with the machine, too.
 
     def _get_claim(self, flow_uuid: str) -> owners.Claim | None:
-        path = f"{self.flow_path}/{flow_uuid}/{_LOCK}"
-        with _translated(path), contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
+        path = f"{self.flow_path}/{flow_uuid}/{LOCK}"
+        with translated(path), contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
             kept = file.read()
             # A crash of the machine may leave zeros, as the file is not synced.
             return self._to_claim(kept, path) if kept.strip(b"\0 ") else None
         return None
 
     def _set_claim(self, flow_uuid: str, claim: owners.Claim, transaction: Any) -> None:
-        path = f"{self.flow_path}/{flow_uuid}/{_LOCK}"
+        path = f"{self.flow_path}/{flow_uuid}/{LOCK}"
         # One write in place, of constant length: a crash leaves the old claim or the new one.
         text = claim.to_json().ljust(_ROOM).encode()
-        with _translated(path):
-            number = os.open(path, os.O_WRONLY | _BINARY)
+        with translated(path):
+            number = os.open(path, os.O_WRONLY | BINARY)
             try:
                 os.write(number, text)
             finally:
@@ -335,153 +362,14 @@ class Connection(path_based.PathBasedConnection):
             raise
 
 
-_locks: set[int] = set()  # descriptors of locked files
-_waiting: dict[str, collections.deque[threading.Event]] = {}  # path -> the waiting threads of this process
-_waiting_lock = threading.Lock()
-
-
-def _forget_locks() -> None:
-    """In a forked process, close the descriptors that hold the locks of its parent."""
-    global _waiting, _waiting_lock
-    _waiting, _waiting_lock = {}, threading.Lock()  # a thread of the parent may have changed or locked them
-    while _locks:
-        with contextlib.suppress(OSError):
-            os.close(_locks.pop())
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_locks)
-
-
-@contextlib.contextmanager
-def _locked(path: str, *, alone: bool, seconds_left: Callable[[], float]) -> Iterator[None]:
-    """Lock a record for the block; a record that does not exist is not locked.
-
-    :param alone: whether to exclude readers as well
-    :param seconds_left: returns the maximum wait in seconds
-    """
-    path = f"{path}/{_LOCK}"
-    number = _open_lock(path, alone=alone)
+def _identity(path: str) -> int | None:
+    """Return what tells a file from one that was at its path before; None if there is none."""
     try:
-        # Not `lockf`: it does not exclude other threads, and any thread that closes the file releases the lock.
-        while number is not None and sys.platform != "win32":
-            _locks.add(number)
-            with _translated(path):
-                _lock(number, path, alone=alone, seconds_left=seconds_left)
-                if os.fstat(number).st_nlink:
-                    break
-            _unlock(number, path)  # it was removed during the wait
-            number = _open_lock(path, alone=alone)
-        yield
-    finally:
-        if number is not None:
-            _unlock(number, path)
+        return os.stat(path).st_ino
+    except OSError:
+        return None
 
 
-def _lock(number: int, path: str, *, alone: bool, seconds_left: Callable[[], float]) -> None:
-    import fcntl
-
-    kind = (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB
-    if not alone or path not in _waiting:  # a thread that writes repeatedly must not always be the first
-        with contextlib.suppress(BlockingIOError):
-            fcntl.flock(number, kind)
-            return
-    ends = time.monotonic() + seconds_left()
-    turn = threading.Event()
-    with _waiting_lock:
-        queue = _waiting.setdefault(path, collections.deque())
-        queue.append(turn)
-    _call_next(path)
-    try:
-        # One thread of this process polls, as the system has no wait with a timeout; the others wait for their turn.
-        turn.wait(max(ends - time.monotonic(), 0))
-        while True:
-            turn.clear()
-            with contextlib.suppress(BlockingIOError):
-                fcntl.flock(number, kind)
-                return
-            if time.monotonic() >= ends:
-                msg = f"'{path}' is locked by {_holders(number)}, and stayed so\nEnd that process if it is stuck"
-                raise exceptions.StorageFailure(msg)
-            turn.wait(0.001)  # or until this process releases it
-    finally:
-        with _waiting_lock:
-            queue.remove(turn)
-            if not queue:
-                del _waiting[path]
-        _call_next(path)
-
-
-def _call_next(path: str) -> None:
-    """Let the first thread that waits for a lock in this process poll it."""
-    if path in _waiting:
-        with _waiting_lock:
-            for turn in itertools.islice(_waiting.get(path, ()), 1):
-                turn.set()
-
-
-def _holders(number: int) -> str:
-    """Name the processes that hold a file lock, where the system tells."""
-    inode = str(os.fstat(number).st_ino)
-    found = set()
-    with contextlib.suppress(OSError), open("/proc/locks", encoding="ascii", errors="replace") as file:
-        for line in file:
-            if " FLOCK " in line and f":{inode} " in line:
-                found.add(line.split()[4])
-    return f"process {' and '.join(sorted(found))}" if found else "another process"
-
-
-def _unlock(number: int, path: str) -> None:
-    if number not in _locks and sys.platform != "win32":
-        return  # this is a fork of the process that holds it
-    _locks.discard(number)
-    try:
-        if sys.platform != "win32":
-            import fcntl
-
-            fcntl.flock(number, fcntl.LOCK_UN)  # closing is not enough where a fork holds it, too
-    finally:
-        os.close(number)
-    _call_next(path)
-
-
-def _open_lock(path: str, *, alone: bool) -> int | None:
-    """Open the lock file, and make it for a write; None when there is nothing to lock."""
-    with _translated(path):
-        for flags in (0, os.O_CREAT | os.O_EXCL, 0) if alone else (0,):
-            try:
-                number = os.open(path, (os.O_RDWR if alone else os.O_RDONLY) | flags | _BINARY, _FILE_MODE)
-            except FileNotFoundError:
-                continue
-            except FileExistsError:  # another process was faster
-                continue
-            if flags:
-                _make_private(number)
-            return number
-    return None
-
-
-def _make_private(number: int) -> None:
-    """Set the mode of a new file, whatever the umask has removed."""
-    if hasattr(os, "fchmod"):
-        os.fchmod(number, _FILE_MODE)
-
-
-@contextlib.contextmanager
-def _translated(path: str) -> Iterator[None]:
-    """Translate errors of files into our own.
-
-    :param path: the file in question
-    """
-    try:
-        yield
-    except FileNotFoundError as error:
-        msg = f"Item not found: {path}"
-        raise exceptions.NotFound(msg, error) from error
-    except (UnicodeError, IsADirectoryError, NotADirectoryError) as error:
-        what = "it is no text in its encoding" if isinstance(error, UnicodeError) else "it should be a file in a folder"
-        msg = f"The file '{path}' is damaged, {what}"
-        raise codec.Unreadable(msg, error) from error
-    except OSError as error:
-        msg = f"Storage backend internal error at '{path}'"
-        raise exceptions.StorageFailure(msg, error) from error
+def _write_all(number: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(number, data) :]

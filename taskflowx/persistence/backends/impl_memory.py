@@ -7,19 +7,22 @@ and get copies, as with any other store; a value that cannot be copied is shared
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import posixpath
 import threading
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from taskflowx import exceptions
+from taskflowx import exceptions, states
 from taskflowx._util import arguments
-from taskflowx.persistence import models, owners, path_based, path_tree
+from taskflowx.persistence import models, owners, path_based, path_tree, run_records
 from taskflowx.types import tree
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
+    from taskflowx.persistence.history import Entry
 
 
 class FakeInode(tree.Node):
@@ -167,8 +170,7 @@ class FakeFilesystem:
         try:
             return self._inodes[path]
         except KeyError:
-            msg = f"Path '{path}' not found"
-            raise exceptions.NotFound(msg) from None
+            raise exceptions.NotFound(f"Path '{path}' not found") from None
 
     def _put(self, path: str, value: Any) -> FakeInode:
         """Put a value, uncopied, at a normalised path."""
@@ -205,12 +207,67 @@ class MemoryBackend(path_based.PathBasedBackend):
         self.lock = threading.RLock()
         self._held: dict[str, _Held] = {}
         self._claims: dict[str, owners.Claim] = {}
+        #: uuid of a flow -> the history of a run that is not held any more
+        self._histories: dict[str, list[Entry]] = {}
+        #: uuid of a flow -> when it was stored first, in seconds since 1970; each is later than the one before
+        self.made_at: dict[str, float] = {}
+        #: uuid of a flow with a run id -> the runs of it that have begun
+        self._turns: dict[str, _Turns] = {}
+        self._made_last = 0.0
+        #: uuid of a flow -> when it was written last, or a run of it began or ended, in seconds since 1970
+        self.changed_at: dict[str, float] = {}
 
     def get_connection(self) -> Connection:
         return Connection(self)
 
-    def close(self) -> None:
-        """Do nothing: connections hold no resources, and the records stay."""
+    def note_made(self, flow_uuid: str) -> None:
+        """Note that a flow is stored for the first time."""
+        self._made_last = max(time.time(), self._made_last + 2e-6)
+        self.made_at[flow_uuid] = self._made_last
+
+    def note_changed(self, flow_uuid: str) -> None:
+        """Note that a flow is written, or that it is left by a run, which writes nothing."""
+        self.changed_at[flow_uuid] = max(time.time(), self.made_at.get(flow_uuid, 0.0))
+
+    def turns_of(self, flow_uuid: str) -> int:
+        """Return how many runs of a flow have begun, of those that `turn` was asked for."""
+        turns = self._turns.get(flow_uuid)
+        return 0 if turns is None else turns.begun
+
+    @contextlib.contextmanager
+    def running(self, flow_detail: models.FlowDetail) -> Iterator[None]:
+        """Note when a run of a flow ends that is held: its changes are no writes."""
+        try:
+            yield
+        finally:
+            with self.lock:
+                if flow_detail.uuid in self.made_at:
+                    self.note_changed(flow_detail.uuid)
+
+    @contextlib.contextmanager
+    def turn(self, flow_detail: models.FlowDetail, seen: int) -> Iterator[int]:
+        """Keep other engines from running a flow in the block, whose value is what `turns_of` returns from now on.
+
+        :param flow_detail: held from now on
+        :param seen: what `turns_of` returned when it was read or run last
+        :raises OwnershipFailure: when another engine runs it, or has run it since
+        """
+        what = f"Flow '{flow_detail.name}' ({flow_detail.uuid})"
+        with self.lock:
+            turns = self._turns.setdefault(flow_detail.uuid, _Turns())
+            if turns.running:
+                raise exceptions.OwnershipFailure(f"{what} is being run by another engine of this process")
+            if turns.begun != seen:
+                raise exceptions.OwnershipFailure(
+                    f"{what} has gone on since it was read here; nothing of it is run\nLoad an engine again"
+                )
+            turns.begun, turns.running = seen + 1, True
+            self.hold(flow_detail)
+        try:
+            with self.running(flow_detail):
+                yield turns.begun
+        finally:
+            turns.running = False
 
     def hold(self, flow_detail: models.FlowDetail) -> None:
         """Hold the detail of a flow itself: a change to it is stored at once.
@@ -228,6 +285,16 @@ class MemoryBackend(path_based.PathBasedBackend):
             path = connection._join_path(connection.flow_path, flow_detail.uuid)
             connection._set_item(path, flow_detail, None)
             self._held[flow_detail.uuid] = _Held(flow_detail)
+
+
+class _Turns:
+    """The runs of a flow with a run id."""
+
+    __slots__ = ("begun", "running")
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self.running = False
 
 
 class _Held:
@@ -269,11 +336,19 @@ class Connection(path_based.PathBasedConnection):
         flow_detail: models.FlowDetail,
         atom_details: Iterable[models.AtomDetail],
         owner: owners.Owner | None = None,
+        entries: Iterable[Entry] = (),
     ) -> None:
         """Hold the details themselves, see `MemoryBackend.hold`."""
         with self._backend.lock:
             self._get_item(self._place_of(self.flow_path, flow_detail.uuid))
             self._backend.hold(flow_detail)
+
+    def get_history(self, flow_uuid: str, after: int = 0, limit: int | None = None) -> Iterator[Entry]:
+        with self._backend.lock:
+            held = self._held.get(flow_uuid)
+            log = None if held is None else held.detail.log
+            entries = self._backend._histories.get(flow_uuid, []) if log is None else log.entries()
+        yield from entries[after:][:limit]
 
     def _join_path(self, *parts: str) -> str:
         return FakeFilesystem.normpath(FakeFilesystem.join(*parts))
@@ -284,8 +359,7 @@ class Connection(path_based.PathBasedConnection):
                 self._place_atoms(held)
         value = self._memory._inode(path).metadata["value"]
         if value is None:
-            msg = f"Path '{path}' not found"
-            raise exceptions.NotFound(msg)
+            raise exceptions.NotFound(f"Path '{path}' not found")
         return value
 
     def _set_item(self, path: str, value: Any, transaction: Any) -> None:
@@ -294,16 +368,31 @@ class Connection(path_based.PathBasedConnection):
         self._let_go(path)
         self._memory.ensure_path(path)
         self._memory._put(path, value)
+        above, name = posixpath.split(path)
+        if above == self.flow_path:
+            if name not in self._backend.made_at:
+                self._backend.note_made(name)
+            self._backend.note_changed(name)
 
     def _del_tree(self, path: str, transaction: Any) -> None:
         self._let_go(path)
         if path == self.flow_path:
             self._held.clear()
+            self._backend._histories.clear()
+            self._backend.made_at.clear()
+            self._backend.changed_at.clear()
+            self._backend._turns.clear()
         elif path == self._run_path:
             self._claims.clear()
         above, name = posixpath.split(path)
         if above == self._run_path:
             self._claims.pop(name, None)
+        elif above == self._history_path:
+            self._backend._histories.pop(name, None)
+        elif above == self.flow_path:
+            self._backend.made_at.pop(name, None)
+            self._backend.changed_at.pop(name, None)
+            self._backend._turns.pop(name, None)
         if path in self._memory._inodes:
             self._memory.delete(path, recursive=True)
 
@@ -332,6 +421,23 @@ class Connection(path_based.PathBasedConnection):
         # Children are listed in the order of insertion.
         return _copy_of(kept, self._backend.deep_copy), path_tree.Place(0)
 
+    def _runs(self, names: list[str]) -> Iterator[run_records.RunRow]:
+        with self._backend.lock:
+            yield from list(super()._runs(names))
+
+    def _run_items(self, names: list[str]) -> Iterator[tuple[str, Any, float | None]]:
+        for name, item, _ in super()._run_items(names):
+            yield name, item, self._backend.changed_at.get(name)
+
+    def _live_claim(self, flow_uuid: str) -> owners.Claim | None:
+        claim, held = self._get_claim(flow_uuid), self._held.get(flow_uuid)
+        if claim is None or held is None or held.detail.state in (None, states.PENDING, *states.AT_REST):
+            return claim
+        return claim._replace(owner=owners.Owner().name, expires=time.time() + owners.LEASE)  # it runs in this process
+
+    def _made_at(self, detail: models.FlowDetail, at: float) -> float:
+        return self._backend.made_at[detail.uuid]
+
     def _get_claim(self, flow_uuid: str) -> owners.Claim | None:
         held = self._held.get(flow_uuid)
         if held is not None:  # it changes without a write: compute its version
@@ -353,6 +459,8 @@ class Connection(path_based.PathBasedConnection):
         """Stop holding a detail that another caller writes or removes."""
         if held := self._held_at(path):
             self._place_atoms(held)
+            if held.detail.log is not None:
+                self._backend._histories[held.detail.uuid] = held.detail.log.entries()
             del self._held[held.detail.uuid]
 
     def _place_atoms(self, held: _Held) -> None:

@@ -1,8 +1,8 @@
 """Runs kept in a SQL database: SQLite, PostgreSQL, MySQL or MariaDB, through SQLAlchemy's drivers.
 
-`sql_settings` reads the configuration, `sql_units` runs transactions, `sql_connection` reads and writes records in
-them, with the help of `sql` (the statements), `sql_rows` (details as rows), `sql_reader` and `sql_books`; `migrations`
-makes the tables. This module combines them.
+`sql_settings` reads the configuration, `sql_transactions` runs transactions, `sql_connection` reads and writes records
+in them, with the help of `sql` (the statements), `sql_rows` (details as rows), `sql_reader` and `sql_books`;
+`migrations` makes the tables. This module combines them.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from sqlalchemy.pool import StaticPool
 
 from taskflowx import exceptions
+from taskflowx._util import reprs
 from taskflowx.persistence import base, codec
-from taskflowx.persistence.backends import sql, sql_files, sql_histories, sql_rows, sql_settings, sql_unit
+from taskflowx.persistence.backends import sql, sql_files, sql_histories, sql_rows, sql_settings, sql_transaction
 from taskflowx.persistence.backends.sql_connection import Connection
 from taskflowx.persistence.backends.sql_histories import MOST
 from taskflowx.persistence.backends.sql_reader import Reader
-from taskflowx.persistence.backends.sql_units import Units
+from taskflowx.persistence.backends.sql_transactions import TransactionRunner
 from taskflowx.persistence.models import RetryDetail
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class SQLAlchemyBackend(base.Backend):
     """
 
     SETTINGS: ClassVar[frozenset[str] | None] = sql_settings.KNOWN
+    keeps_history: ClassVar[bool] = True
 
     def __init__(self, conf: Mapping[str, Any] | None, engine: sa.Engine | None = None) -> None:
         super().__init__(conf)
@@ -73,9 +75,12 @@ class SQLAlchemyBackend(base.Backend):
         self.family = sql.family_of(engine.dialect.name)
         self.limits_records = self.family == "mysql"  # a statement has a limit there
         self._file = file
+        of_engine = {**(settings.get("engine_args") or {}), **engine.get_execution_options()}
+        level = settings.get("isolation_level") or of_engine.get("isolation_level")
+        self._commits_each = self.family != "sqlite" and str(level).upper() == "AUTOCOMMIT"
         self._sql_mode = settings.get("mysql_sql_mode")
         #: runs transactions
-        self.units = Units(
+        self.transactions = TransactionRunner(
             engine,
             max_retries=max(0, settings.number("max_retries", MAX_RETRIES)),
             in_memory=isinstance(engine.pool, StaticPool),
@@ -84,17 +89,23 @@ class SQLAlchemyBackend(base.Backend):
             reading=settings.seconds("read_timeout", sql_settings.READ_TIMEOUT),
             pings=self._owns_engine and settings.flag("checkout_ping"),
             file=file,
+            seal=self.seal,
         )
         self._upgrade_lock = threading.Lock()
         self._column_limit: int | None = None
-        self.rows = sql_rows.Rows(self.family)
+        self.rows = sql_rows.Rows(self.family, self.seal)
         self.histories = sql_histories.Histories()
-        self.reader = Reader(self.family, self.histories)
+        self.reader = Reader(self.family, self.histories, self.value_of)
         self.statements = sql.statements(self.family)
         #: uuid of a flow -> its state and metadata as a run last wrote them; they change seldom
         self.written: dict[str, tuple[Any, ...]] = {}
         #: whether the database rejects an atom without its flow; SQLite does if it is configured to
         self.checks_parents = self._owns_engine or self.family != "sqlite"
+
+    @reprs.one_line
+    def __repr__(self) -> str:
+        # settings may have secrets, as the password is one
+        return f"{type(self).__name__} {self.engine.url.set(query={}).render_as_string(hide_password=True)}"
 
     def get_connection(self) -> Connection:
         """Return a new connection; the database is contacted at its first use."""
@@ -103,13 +114,18 @@ class SQLAlchemyBackend(base.Backend):
     def close(self) -> None:
         """Close the pool of connections, if it is not the caller's."""
         if self._owns_engine:
-            self.units.let_go()
+            self.transactions.let_go()
             self.engine.dispose()
+
+    def why_not_joint(self) -> str | None:
+        if self._commits_each:
+            return "with isolation_level='AUTOCOMMIT' it has no transactions"
+        return None
 
     def forget_file(self) -> None:
         """Accept the current file as the database, whichever was opened before."""
         if self._file is not None:
-            self.units.let_go()
+            self.transactions.let_go()
             self.engine.dispose()
             self._file.forget()
 
@@ -118,6 +134,7 @@ class SQLAlchemyBackend(base.Backend):
         text = codec.dumps(value, what)
         if len(text) <= _SMALL and self.family != "postgresql":
             return
+        text = text if self.seal is None else self.seal.close(text)
         self.rows.check_value(text, what)
         if self.limits_records:
             self._check_sizes([text], what)
@@ -143,7 +160,7 @@ class SQLAlchemyBackend(base.Backend):
         if sum(map(len, texts)) <= _SMALL:
             return
         column, packet = self._limits()
-        sql_unit.check_size(texts, packet, what)
+        sql_transaction.check_size(texts, packet, what)
         longest = max(map(len, texts))
         if longest > column:
             msg = f"Cannot store {what}: it has {longest:,} bytes, and its column in the database takes {column:,}"
@@ -151,11 +168,11 @@ class SQLAlchemyBackend(base.Backend):
 
     def _limits(self) -> tuple[int, int]:
         """Return the maximum sizes in bytes of a value, and of a statement, in MariaDB."""
-        if self._column_limit is None or self.units.limit is None:
+        if self._column_limit is None or self.transactions.limit is None:
             failed = "Failed asking the database for its limits"
-            rows = self.units.run(failed, lambda unit: unit.rows(_COLUMNS), writes=False)
+            rows = self.transactions.run(failed, lambda tx: tx.rows(_COLUMNS), writes=False)
             self._column_limit = int(rows[0][0] or 0)
-        return self._column_limit, self.units.limit or 0
+        return self._column_limit, self.transactions.limit or 0
 
     def _prepare(self, pooled: Any) -> int:
         """Set up a new connection; returns the server's maximum size of a statement in bytes, 0 for no limit."""

@@ -19,7 +19,7 @@ import threading
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import Any, ClassVar, NoReturn, TypeVar
 
 from kazoo import client as kazoo_client, exceptions as kazoo_errors
 from kazoo.handlers.threading import KazooTimeoutError
@@ -30,9 +30,6 @@ from kazoo.security import CREATOR_ALL_ACL
 from taskflowx import exceptions
 from taskflowx._util import arguments
 from taskflowx.persistence import codec, models, owners, path_based, path_tree
-
-if TYPE_CHECKING:
-    from typing import NoReturn
 
 _R = TypeVar("_R")
 
@@ -50,6 +47,7 @@ _LONGEST_NAME = 4096  # bytes; the server's only limit is that of a request
 _RECORD = 8192  # bytes of a record beside one value, and of the request around it
 _RETRY = {"max_tries": 3, "delay": 0.1}
 _RECONNECT = {"max_tries": -1, "delay": 0.1, "max_delay": 1.0}
+_AT_ONCE = 200  # requests that are sent before their answers are awaited
 _AFTER_CONFLICTS = 20  # attempts at a transaction that has conflicts
 
 # Options that are passed to kazoo's client, as TaskFlow does.
@@ -85,14 +83,13 @@ class ZkBackend(path_based.PathBasedBackend):
 
     def __init__(self, conf: dict[str, Any] | None, client: kazoo_client.KazooClient | None = None) -> None:
         super().__init__(conf)
-        self._path = posixpath.normpath(self._path)
-        if not posixpath.isabs(self._path):
-            msg = f"'path' must begin with '/', not {self._path!r}"
-            raise ValueError(msg)
+        self.path = posixpath.normpath(self.path)
+        if not posixpath.isabs(self.path):
+            raise ValueError(f"'path' must begin with '/', not {self.path!r}")
         self._owns_client = client is None
         if client is None:
             hosts, root = _hosts(self._conf.get("hosts") or self._conf.get("hostname"))
-            self._path = posixpath.normpath(root + self._path)
+            self.path = posixpath.normpath(root + self.path)
             client = make_client({**self._conf, "hosts": hosts})
         self._client = client
         self._starting = threading.Lock()
@@ -110,7 +107,7 @@ class ZkBackend(path_based.PathBasedBackend):
 
         :raises StorageFailure: when the server does not answer, or is too old
         """
-        with self._starting, _translated(self._path):
+        with self._starting, _translated(self.path):
             if self._client.client_state == KeeperState.CLOSED:
                 self._client.start(timeout=float(self._conf.get("timeout") or _CONNECTING))
             if self._client.connected and not self._checked:
@@ -119,9 +116,11 @@ class ZkBackend(path_based.PathBasedBackend):
         return ZkConnection(self, self._client, self._conf)
 
     def check_value(self, value: Any, what: str) -> None:
-        size = len(codec.dumps(value, what)) + _RECORD
-        if size > self.limit:
+        if (size := self._size_of(codec.dumps(value, what))) > self.limit:
             raise _too_large(f"{what}, {size:,} bytes", self.limit - _RECORD)
+
+    def _size_of(self, text: str) -> int:
+        return len(text if self.seal is None else self.seal.close(text)) + _RECORD
 
     limits_records = True
 
@@ -130,7 +129,7 @@ class ZkBackend(path_based.PathBasedBackend):
         if isinstance(atom_detail, models.RetryDetail) and len(atom_detail.results) > 3 * path_tree.CHUNK:
             whole, atom_detail = atom_detail, atom_detail.copy()
             atom_detail.results = whole.results[-3 * path_tree.CHUNK :]
-        size = len(codec.dump_atom(atom_detail)) + _RECORD
+        size = self._size_of(codec.dump_atom(atom_detail))
         if size > self.limit:
             raise _too_large(f"the record of atom '{atom_detail.name}', {size:,} bytes", self.limit - _RECORD)
 
@@ -138,7 +137,7 @@ class ZkBackend(path_based.PathBasedBackend):
         """Close the client, if it is not the caller's."""
         if not self._owns_client:
             return
-        with self._starting, _translated(self._path):
+        with self._starting, _translated(self.path):
             self._client.stop()
             self._client.close()
 
@@ -165,8 +164,7 @@ class ZkConnection(path_based.PathBasedConnection):
     def validate(self) -> None:
         for path in (self._backend.path, self.book_path, self.flow_path, self.atom_path):
             if not self._ask("exists", path):
-                msg = f"Missing required path: {path}\nupgrade() makes it"
-                raise exceptions.StorageFailure(msg)
+                raise exceptions.StorageFailure(f"Missing required path: {path}\nupgrade() makes it")
 
     def _join_path(self, *parts: str) -> str:
         return posixpath.join(*parts)
@@ -178,10 +176,7 @@ class ZkConnection(path_based.PathBasedConnection):
             self._learn(path, there=False)
             raise
         self._learn(path, there=True)
-        try:
-            return data.decode()
-        except UnicodeError as error:
-            raise codec.Unreadable(f"The node '{path}' is damaged, it is no text", error) from error
+        return _text_of(path, data)
 
     def _set_item(self, path: str, value: str, transaction: _Transaction) -> None:
         data = value.encode()
@@ -197,7 +192,8 @@ class ZkConnection(path_based.PathBasedConnection):
     def _write(self, changes: Any, transaction: _Transaction) -> None:
         for path in changes:
             above = posixpath.dirname(path)
-            if posixpath.dirname(above) == self._attempt_path and not self._is_there(path):
+            ours = (self._attempt_path, self._history_path)
+            if posixpath.dirname(above) in ours and not self._is_there(path):
                 self._ensure_path(above)  # all other records are in paths that `upgrade` makes
         super()._write(changes, transaction)
 
@@ -216,6 +212,33 @@ class ZkConnection(path_based.PathBasedConnection):
         transaction.add("delete", path)
         self._learn(path, there=False)
 
+    def _run_items(self, names: list[str]) -> Iterator[tuple[str, Any, float | None]]:
+        for begin in range(0, len(names), _AT_ONCE):
+            some = names[begin : begin + _AT_ONCE]
+            paths = [self._join_path(self.flow_path, name) for name in some]
+            ends = time.monotonic() + self._seconds_left()
+            with _translated(self.flow_path):
+                answers = self._client.retry(self._several, ends, paths)
+            for name, path, answer in zip(some, paths, answers, strict=True):
+                if answer is None:
+                    continue
+                with self._going_on():
+                    yield name, _text_of(path, answer[0]), answer[1].mtime / 1000
+
+    def _several(self, ends: float, paths: list[str]) -> list[Any]:
+        """Return the data and the facts of several nodes, None for those that do not exist.
+
+        :param ends: the deadline
+        """
+        self._await_client(ends)
+        found: list[Any] = []
+        for answer in [self._client.get_async(path) for path in paths]:
+            try:
+                found.append(answer.get(timeout=max(ends - time.monotonic(), 0.001)))
+            except kazoo_errors.NoNodeError:
+                found.append(None)
+        return found
+
     def _get_children(self, path: str) -> list[str]:
         names: list[str] = self._ask("get_children", path)
         return sorted(names)
@@ -226,8 +249,7 @@ class ZkConnection(path_based.PathBasedConnection):
     def _check_name(self, name: str) -> None:
         wrong = [letter for letter in name if any(low <= ord(letter) <= high for low, high in _NOT_IN_NAMES)]
         if wrong:
-            msg = f"The uuid {name!r} cannot be the name of a node, as it has {wrong[0]!r} in it"
-            raise exceptions.Unstorable(msg)
+            raise exceptions.Unstorable(f"The uuid {name!r} cannot be the name of a node, as it has {wrong[0]!r} in it")
         if len(name.encode()) > _LONGEST_NAME:
             msg = f"The uuid '{name[:80]}…' cannot be the name of a node: it has more than {_LONGEST_NAME} bytes"
             raise exceptions.Unstorable(msg)
@@ -245,6 +267,14 @@ class ZkConnection(path_based.PathBasedConnection):
         :param send: sends it, and returns an asynchronous result
         :raises KazooTimeoutError: when the deadline has passed
         """
+        self._await_client(ends)
+        return send().get(timeout=max(ends - time.monotonic(), 0.001))
+
+    def _await_client(self, ends: float) -> None:
+        """Wait until the client is connected.
+
+        :raises KazooTimeoutError: when the deadline has passed
+        """
         client = self._client
         while not client.connected:
             # A disconnected client queues requests, and may send them long after the caller has given up.
@@ -254,7 +284,6 @@ class ZkConnection(path_based.PathBasedConnection):
             if left <= 0:
                 raise KazooTimeoutError("ZooKeeper is not connected")
             client.handler.sleep_func(min(left, 0.02))
-        return send().get(timeout=max(ends - time.monotonic(), 0.001))
 
     def _get_claim(self, flow_uuid: str) -> owners.Claim | None:
         path = self._join_path(self._run_path, flow_uuid)
@@ -333,6 +362,13 @@ class ZkConnection(path_based.PathBasedConnection):
         if self._known is None or path not in self._known:
             self._learn(path, there=self._ask("exists", path) is not None)
         return self._known is not None and self._known[path]
+
+
+def _text_of(path: str, data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeError as error:
+        raise codec.Unreadable(f"The node '{path}' is damaged, it is no text", error) from error
 
 
 _Operation = tuple[str, str, tuple[bytes, ...], dict[str, int]]
@@ -449,8 +485,7 @@ def _translated(path: str) -> Iterator[None]:
 
 def _raise(path: str, error: Exception) -> NoReturn:
     if isinstance(error, kazoo_errors.NoNodeError):
-        msg = f"Storage backend node not found: {path}"
-        raise exceptions.NotFound(msg, error) from error
+        raise exceptions.NotFound(f"Storage backend node not found: {path}", error) from error
     kind: type[exceptions.StorageFailure] = exceptions.StorageFailure
     if isinstance(error, KazooTimeoutError):
         msg = f"Storage backend timeout at {path}"

@@ -6,7 +6,6 @@ runs stay as they are stored, which is no error: a caller that saves a book to a
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,7 +15,7 @@ from taskflowx.persistence.owners import Claim
 
 if TYPE_CHECKING:
     from taskflowx.persistence.backends.sql_reader import Reader
-    from taskflowx.persistence.backends.sql_unit import Unit
+    from taskflowx.persistence.backends.sql_transaction import StoreTransaction
     from taskflowx.persistence.models import AtomDetail, FlowDetail
     from taskflowx.persistence.owners import Owner
 
@@ -42,21 +41,26 @@ class Outcome(NamedTuple):
 
 
 def save(
-    unit: Unit, reader: Reader, statements: sql.Statements, row: tuple[Any, ...], flows: list[Given], writer: Owner
+    tx: StoreTransaction,
+    reader: Reader,
+    statements: sql.Statements,
+    row: tuple[Any, ...],
+    flows: list[Given],
+    writer: Owner,
 ) -> Outcome:
     """Write the row of a book, and its flows.
 
     :param writer: the owner that is named as the writer of the runs
     """
-    unit.run(statements.put_book, *row)
+    tx.run(statements.put_book, *row)
     outcome = Outcome([], [])
     if not flows:
         return outcome
     uuid = row[0]
-    claims = reader.claims(unit, uuid)
-    has_runs = reader.has(unit, sql.RUNS.name)
-    stored = {found[0]: found for found in unit.rows(statements.flows_of_book, uuid)}
-    stored_atoms = {found[0]: found for found in unit.rows(statements.atoms_of_book, uuid)} if stored else {}
+    claims = reader.claims(tx, uuid)
+    has_runs = reader.has(tx, sql.RUNS.name)
+    stored = {found[0]: found for found in tx.rows(statements.flows_of_book, uuid)}
+    stored_atoms = {found[0]: found for found in tx.rows(statements.atoms_of_book, uuid)} if stored else {}
     inserts, new_atoms, changed_atoms = [], [], []
     for given in flows:
         detail, known = given.detail, stored.get(given.detail.uuid)
@@ -72,34 +76,36 @@ def save(
             continue
         if has_runs:
             try:
-                outcome.claims.append((detail, move_on(unit, statements, detail, claim, writer)))
+                outcome.claims.append((detail, move_on(tx, statements, detail, claim, writer)))
             except exceptions.OwnershipFailure as refusal:
                 outcome.left.append((detail, str(refusal)))
                 continue
-        unit.run(statements.update_flow, *given.changes)
+        tx.run(statements.update_flow, *given.changes)
         new_atoms += new
         changed_atoms += changed
-    unit.many(statements.insert_flow, inserts)
-    unit.many(statements.insert_atom, new_atoms)
-    unit.many(statements.put_atom, changed_atoms)
+    tx.many(statements.insert_flow, inserts)
+    tx.many(statements.insert_atom, new_atoms)
+    tx.many(statements.put_atom, changed_atoms)
     for atom in changed_atoms:
-        if sql_histories.is_parted(stored_atoms[atom[0]]) and reader.has(unit, sql.ATTEMPTS.name):
-            unit.run(statements.cut_attempts, atom[0], 0)
+        if sql_histories.is_parted(stored_atoms[atom[0]]) and reader.has(tx, sql.ATTEMPTS.name):
+            tx.run(statements.cut_attempts, atom[0], 0)
     return outcome
 
 
-def move_on(unit: Unit, statements: sql.Statements, detail: FlowDetail, stored: Claim | None, owner: Owner) -> Claim:
+def move_on(
+    tx: StoreTransaction, statements: sql.Statements, detail: FlowDetail, stored: Claim | None, owner: Owner
+) -> Claim:
     """Compare and swap the version of a run, and lock it until the end of the transaction; returns the new claim.
 
     :param stored: the claim in the store
     :raises OwnershipFailure: when it has another version than the known one, or another owner
     """
-    now, uuid = time.time(), detail.uuid
+    now, uuid = owner.clock.time(), detail.uuid
     claim = owner.checked(stored, detail, now)
     if stored is None:
-        unit.run(statements.insert_run, uuid, *claim)
-    elif not unit.run(statements.move_on, *claim, uuid, stored.version).rowcount:
-        rows = unit.rows(statements.run, uuid)  # it was incremented, or removed, a moment ago
+        tx.run(statements.insert_run, uuid, *claim)
+    elif not tx.run(statements.move_on, *claim, uuid, stored.version).rowcount:
+        rows = tx.rows(statements.run, uuid)  # it was incremented, or removed, a moment ago
         claim = owner.checked(Claim(*rows[0]) if rows else None, detail, now)
     return claim
 
@@ -138,8 +144,7 @@ def _compare(rows: Iterable[Any], stored: dict[str, Any]) -> tuple[list[Any], li
             new.append(row)
         elif known[_KIND] != row[_KIND]:
             kind = str(known[_KIND]).partition("_")[0].lower()
-            msg = f"Can only merge with other {kind} details"
-            raise exceptions.NotImplementedError(msg)
+            raise exceptions.NotImplementedError(f"Can only merge with other {kind} details")
         elif tuple(known[_ATOM_CHANGES]) != row[_ATOM_CHANGES]:
             changed.append(row)
     return new, changed

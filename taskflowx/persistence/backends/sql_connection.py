@@ -15,25 +15,26 @@ import functools
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import exc as sa_errors
 
 from taskflowx import exceptions
 from taskflowx._util import arguments, logs
-from taskflowx.persistence import base
-from taskflowx.persistence.backends import sql, sql_books, sql_histories, sql_rows, sql_units
+from taskflowx.persistence import base, history
+from taskflowx.persistence.backends import sql, sql_books, sql_histories, sql_rows, sql_runs, sql_transactions
 from taskflowx.persistence.backends.sql_reader import not_found, readable, row_of
 from taskflowx.persistence.owners import Claim, Owner
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
     import sqlalchemy as sa
 
+    from taskflowx.persistence import run_records
     from taskflowx.persistence.backends.impl_sqlalchemy import SQLAlchemyBackend
     from taskflowx.persistence.backends.sql_histories import Part
-    from taskflowx.persistence.backends.sql_unit import Unit
+    from taskflowx.persistence.backends.sql_transaction import StoreTransaction
+    from taskflowx.persistence.history import Entry
     from taskflowx.persistence.models import AtomDetail, FlowDetail, LogBook
 
 LOG = logs.calm(__name__)
@@ -46,13 +47,14 @@ class Connection(base.Connection):
     """Reads and writes the records in a SQL database, as `base.Connection` says; any number of threads may use it.
 
     :param backend: the store
-    :param upgrade_lock: held during an upgrade of the store
+    :param upgrade_lock: a lock that is held during an upgrade of the store
+    :param transactions: runs transactions; that of the store by default
     """
 
-    def __init__(self, backend: SQLAlchemyBackend, upgrade_lock: AbstractContextManager[Any]) -> None:
+    def __init__(self, backend: SQLAlchemyBackend, upgrade_lock: Any, transactions: Any = None) -> None:
         self._backend = backend
         self._upgrade_lock = upgrade_lock
-        self._units = backend.units
+        self._transactions = transactions or backend.transactions
         self._rows = backend.rows
         self._reader = backend.reader
         self._histories = backend.histories
@@ -62,9 +64,6 @@ class Connection(base.Connection):
     def backend(self) -> SQLAlchemyBackend:
         return self._backend
 
-    def close(self) -> None:
-        """Do nothing: it holds no resources."""
-
     # -- the store -------------------------------------------------------------------------------------------------
 
     def validate(self, max_retries: int = 0) -> None:
@@ -73,7 +72,7 @@ class Connection(base.Connection):
         :param max_retries: how often to retry connecting
         """
         failed = "Failed validating the database"
-        self._run(failed, lambda unit: unit.rows("SELECT 1"), writes=False, max_retries=max_retries)
+        self._run(failed, lambda tx: tx.rows("SELECT 1"), writes=False, max_retries=max_retries)
         from taskflowx.persistence.backends import migrations
 
         with self._through_sqlalchemy(failed, writes=False) as connection:
@@ -81,6 +80,15 @@ class Connection(base.Connection):
         if missing:
             msg = f"The database has no {', no '.join(missing)}\nConnection.upgrade() makes what is missing"
             raise exceptions.StorageFailure(msg)
+
+    def is_ready(self) -> bool:
+        """Tell whether the database says that it has the tables of this version."""
+
+        def work(tx: StoreTransaction) -> bool:
+            has = self._reader.has(tx, sql.VERSION_TABLE)
+            return has and [row[0] for row in tx.rows(self._sql.layout)] == [sql.newest_layout()]
+
+        return self._run("Failed looking for the layout of the database", work, writes=False)
 
     def upgrade(self) -> None:
         """Make the tables, or upgrade them to this version; tables that TaskFlow made are reused."""
@@ -90,36 +98,58 @@ class Connection(base.Connection):
         with self._upgrade_lock:
             self._backend.forget_file()
             self._histories.usable = None
-            self._run(failed, lambda unit: unit.rows("SELECT 1"), writes=False)
+            self._run(failed, lambda tx: tx.rows("SELECT 1"), writes=False)
             try:
                 with self._through_sqlalchemy(failed, writes=True) as connection:
                     migrations.upgrade(connection, self._backend.family)
-            except sql_units.InDoubt:  # the answer to COMMIT was lost: the upgrade can be repeated
+            except sql_transactions.InDoubt:  # the answer to COMMIT was lost: the upgrade can be repeated
                 with self._through_sqlalchemy(failed, writes=True) as connection:
                     migrations.upgrade(connection, self._backend.family)
 
+    def upgrade_statements(self) -> list[str]:
+        """Return the statements with which `upgrade` would change the database; nothing is changed.
+
+        :raises NotImplementedError: for MariaDB and MySQL
+        """
+        from taskflowx.persistence.backends import migrations
+
+        failed = "Failed finding the statements of an upgrade"
+        with self._upgrade_lock:
+            self._backend.forget_file()
+            self._run(failed, lambda tx: tx.rows("SELECT 1"), writes=False)
+            with self._through_sqlalchemy(failed, writes=True) as connection:
+                return migrations.statements(connection, self._backend.family)
+
     def clear_all(self) -> None:
-        def work(unit: Unit) -> None:
-            if self._reader.has(unit, sql.ATTEMPTS.name):
-                unit.run(self._sql.clear_attempts)
+        def work(tx: StoreTransaction) -> None:
+            if self._reader.has(tx, sql.ATTEMPTS.name):
+                tx.run(self._sql.clear_attempts)
+            if self._reader.has(tx, sql.HISTORY.name):
+                tx.run(self._sql.clear_entries)
             for statement in self._sql.clear:
-                unit.run(statement)
+                tx.run(statement)
 
         self._run("Failed clearing all entries", work)
+        self._backend.forget(None)
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
     def save_changes(
-        self, flow_detail: FlowDetail, atom_details: Iterable[AtomDetail], owner: Owner | None = None
+        self,
+        flow_detail: FlowDetail,
+        atom_details: Iterable[AtomDetail],
+        owner: Owner | None = None,
+        entries: Iterable[Entry] = (),
     ) -> None:
         """Write the changes of one step of a run, in one transaction."""
         details = list(atom_details)
         parts = self._parts(flow_detail, details, owner)
+        documents = [(flow_detail.uuid, *one) for one in history.chunks(entries)] if entries else []
         try:
-            self._save_step(flow_detail, details, parts, owner)
+            self._save_step(flow_detail, details, parts, owner, documents)
         except sql_histories.StaleError as stale:  # a writer outside of runs has put all attempts into the row
             self._histories.forget(*stale.args)
-            self.save_changes(flow_detail, details, owner)
+            self.save_changes(flow_detail, details, owner, entries)
             return
         for part in parts:
             self._histories.wrote(part)
@@ -132,121 +162,135 @@ class Connection(base.Connection):
             return []
         if histories.usable is None:
             failed = "Failed looking for the table of attempts"
-            histories.usable = self._run(failed, lambda unit: self._reader.has(unit, sql.ATTEMPTS.name), writes=False)
+            histories.usable = self._run(failed, lambda tx: self._reader.has(tx, sql.ATTEMPTS.name), writes=False)
         if not histories.usable:
             return []
         return histories.parts(self._rows, flow, retries, versioned=owner is not None, fits=self._backend.fits)
 
     def _save_step(
-        self, flow_detail: FlowDetail, details: list[AtomDetail], parts: list[Part], owner: Owner | None
+        self,
+        flow_detail: FlowDetail,
+        details: list[AtomDetail],
+        parts: list[Part],
+        owner: Owner | None,
+        documents: list[tuple[Any, ...]],
     ) -> None:
         """Write one step of a run for `save_changes`.
 
         :param parts: the attempts that are written beside the rows of retries
+        :param documents: rows of the history
         :raises StaleError: when attempts are missing that must be stored
         """
         uuid = flow_detail.uuid
-        atoms = (
-            [self._rows.of_atom(detail, uuid) for detail in details]
-            if not parts
-            else sql_histories.rows(self._rows, flow_detail, details, parts)
-        )
+        atoms = sql_histories.rows(self._rows, flow_detail, details, parts)
         written, now_written = self._backend.written, self._rows.of_changes(flow_detail)
         is_written = written.pop(uuid, None) == now_written and bool(atoms) and self._backend.checks_parents
         flow = () if is_written else self._flow_changes(flow_detail)
-
-        def work(unit: Unit) -> Claim | None:
-            saved = self._save_turn(unit, flow_detail, flow, atoms, owner, alone=not parts)
-            for part in parts:
-                part.write(unit, self._sql)
-            return saved
-
+        work = functools.partial(self._save_turn, flow_detail, flow, atoms, parts, owner, documents)
         failed = f"Failed saving flow details with uuid '{uuid}'"
         try:
             try:
-                claim = self._units.run(failed, work, deadline=self.deadline, step=is_written)
+                claim = self._transactions.run(failed, work, deadline=self.deadline, step=is_written)
             except exceptions.StorageFailure as failure:
-                if owner is None or not self._units.is_conflict(failure):
+                if owner is None or not self._transactions.is_conflict(failure):
                     raise
                 claim = self._run(failed, work)  # another process may have been the first to write this run
         except exceptions.StorageFailure as failure:
-            if owner is not None and owner.running and isinstance(failure, sql_units.InDoubt):
+            if owner is not None and owner.running and isinstance(failure, sql_transactions.InDoubt):
                 owner.held = True  # the store may have recorded us as the owner: we must release the run
-            if self._units.is_conflict(failure):
+            if self._transactions.is_conflict(failure):
                 self.get_flow_details(uuid, lazy=True)  # raises if it does not exist
             raise
         if owner is not None and claim is not None:
             owner.took(claim, flow_detail)
+        if documents:
+            self.bytes_written = sum(len(row[-1]) for row in documents)
+            for row in atoms:
+                self.bytes_written += len("".join(filter(None, row[sql.FIRST_DOCUMENT :])))
         if len(written) >= MOST_WRITTEN:
             written.clear()
         written[uuid] = now_written
 
     def _save_turn(
         self,
-        unit: Unit,
         detail: FlowDetail,
         flow: tuple[Any, ...],
         atoms: list[Any],
+        parts: list[Part],
         owner: Owner | None,
-        alone: bool,
+        documents: list[tuple[Any, ...]],
+        tx: StoreTransaction,
     ) -> Claim | None:
         """Write the changes of one step of a run, and increment its version; returns the new claim.
 
         :param flow: the parameters of `update_flow`, or nothing when they are stored already
         :param atoms: a row for each atom
-        :param alone: whether the transaction writes nothing else
+        :param parts: see `_save_step`
+        :param documents: see `_save_step`
         """
-        together = self._sql.put_and_move_on if alone else ()
+        together = self._sql.put_log_and_move_on if documents else self._sql.put_and_move_on
+        if parts or len(documents) > 1:
+            together = ()
         if owner is not None and owner.held and not flow and len(atoms) <= len(together):
-            claim = owner.following(detail, time.time())
-            given = (*itertools.chain(*atoms), *claim, detail.uuid, detail.revision)
-            if unit.at_once(together[len(atoms) - 1], *given):
+            claim = owner.following(detail, owner.clock.time())
+            given = (*itertools.chain(*atoms, *documents), *claim, detail.uuid, detail.revision)
+            if tx.at_once(together[len(atoms) - 1], *given):
                 return claim
-        moved_to = None if owner is None else self._move_on(unit, detail, owner)
-        if flow and not unit.run(self._sql.update_flow, *flow).rowcount:
+        moved_to = None if owner is None else self._move_on(tx, detail, owner)
+        if flow and not tx.run(self._sql.update_flow, *flow).rowcount:
             raise not_found("flow details", detail.uuid)
-        unit.many(self._sql.put_atom, atoms)
+        tx.many(self._sql.put_atom, atoms)
+        for part in parts:
+            part.write(tx, self._sql)
+        if documents:
+            tx.many(self._sql.put_entries, documents, "the history of a run")
         return moved_to
 
-    def _move_on(self, unit: Unit, detail: FlowDetail, owner: Owner) -> Claim:
+    def _move_on(self, tx: StoreTransaction, detail: FlowDetail, owner: Owner) -> Claim:
         """Compare and swap the version of a run, and lock it until the end of the transaction.
 
         :raises OwnershipFailure: when it has another version than the known one, or another owner
         """
         if owner.held:
-            claim = owner.following(detail, time.time())
-            if unit.run(self._sql.move_on, *claim, detail.uuid, detail.revision).rowcount:
+            claim = owner.following(detail, owner.clock.time())
+            if tx.run(self._sql.move_on, *claim, detail.uuid, detail.revision).rowcount:
                 return claim
-        rows = unit.rows(self._sql.run, detail.uuid)
-        return sql_books.move_on(unit, self._sql, detail, Claim(*rows[0]) if rows else None, owner)
+        rows = tx.rows(self._sql.run, detail.uuid)
+        return sql_books.move_on(tx, self._sql, detail, Claim(*rows[0]) if rows else None, owner)
+
+    def joint(self, flow_detail: FlowDetail) -> AbstractContextManager[base.JointTransaction]:
+        from taskflowx.persistence.backends import sql_joint  # few tasks write to tables of their own
+
+        within = functools.partial(Connection, self._backend, self._upgrade_lock)
+        return sql_joint.begun(self._backend, f"Failed beginning the transaction of a task of '{flow_detail}'", within)
 
     def renew(self, flow_uuid: str, owner: Owner, expires: float) -> None:
         failed = f"Failed renewing the lease of flow '{flow_uuid}'"
-        self._run(failed, lambda unit: unit.run(self._sql.renew, expires, flow_uuid, owner.name), max_retries=0)
+        self._run(failed, lambda tx: tx.run(self._sql.renew, expires, flow_uuid, owner.name), max_retries=0)
 
     def update_atom_details(self, atom_detail: AtomDetail) -> AtomDetail:
         arguments.check_like("atom_detail", atom_detail, ("uuid", "intention"), "a TaskDetail or RetryDetail")
         uuid, name, _, *changes = self._rows.of_atom(atom_detail, "")
 
-        def work(unit: Unit) -> AtomDetail:
-            row = row_of(unit, self._sql.atom, "atom details", uuid)
-            self._check_at_rest(unit, row[2])
-            stored = self._reader.atom(unit, row).merge(atom_detail)
-            unit.many(self._sql.put_atom, [(uuid, name, row[2], *changes)])
+        def work(tx: StoreTransaction) -> AtomDetail:
+            row = row_of(tx, self._sql.atom, "atom details", uuid)
+            self._check_at_rest(tx, row[2])
+            stored = self._reader.atom(tx, row).merge(atom_detail)
+            tx.many(self._sql.put_atom, [(uuid, name, row[2], *changes)])
             if sql_histories.is_parted(row):
-                unit.run(self._sql.cut_attempts, uuid, 0)
+                tx.run(self._sql.cut_attempts, uuid, 0)
             return stored
 
         return self._run(f"Failed updating atom details with uuid '{atom_detail.uuid}'", work)
 
-    def _check_at_rest(self, unit: Unit, flow_uuid: str) -> None:
+    def _check_at_rest(self, tx: StoreTransaction, flow_uuid: str) -> None:
         """Raise an error if a run is in progress.
 
         :raises OwnershipFailure: when it is
         """
-        claim = self._reader.claim(unit, flow_uuid)
+        claim = self._reader.claim(tx, flow_uuid)
         if claim is not None and claim.expires > time.time():
-            for row in unit.rows(self._sql.flow, flow_uuid):
+            for row in tx.rows(self._sql.flow, flow_uuid):
                 detail = sql_rows.flow(row)
                 detail.revision = claim.version
                 Owner().checked(claim, detail, time.time())
@@ -258,17 +302,17 @@ class Connection(base.Connection):
         rows = [self._rows.of_atom(atom, flow_detail.uuid) for atom in atoms]
         writer = Owner()
 
-        def work(unit: Unit) -> tuple[FlowDetail, Claim | None]:
-            stored = self._reader.flow(unit, flow_detail.uuid)
-            claim = self._move_on(unit, flow_detail, writer) if self._reader.has(unit, sql.RUNS.name) else None
+        def work(tx: StoreTransaction) -> tuple[FlowDetail, Claim | None]:
+            stored = self._reader.flow(tx, flow_detail.uuid)
+            claim = self._move_on(tx, flow_detail, writer) if self._reader.has(tx, sql.RUNS.name) else None
             new, changed = sql_books.merge_flow(stored, flow_detail, atoms, rows)
-            unit.run(self._sql.update_flow, *flow)
+            tx.run(self._sql.update_flow, *flow)
             self._backend.written.pop(stored.uuid, None)
-            unit.many(self._sql.insert_atom, new)
-            unit.many(self._sql.put_atom, changed)
+            tx.many(self._sql.insert_atom, new)
+            tx.many(self._sql.put_atom, changed)
             for atom in filter(self._histories.concerns, atoms):
-                if self._reader.has(unit, sql.ATTEMPTS.name):
-                    unit.run(self._sql.cut_attempts, atom.uuid, 0)
+                if self._reader.has(tx, sql.ATTEMPTS.name):
+                    tx.run(self._sql.cut_attempts, atom.uuid, 0)
             return stored, claim
 
         failed = f"Failed updating flow details with uuid '{flow_detail.uuid}'"
@@ -284,8 +328,8 @@ class Connection(base.Connection):
         flows = [self._given(book, detail) for detail in list(book)]
         writer = Owner()
 
-        def work(unit: Unit) -> sql_books.Outcome:
-            return sql_books.save(unit, self._reader, self._sql, row, flows, writer)
+        def work(tx: StoreTransaction) -> sql_books.Outcome:
+            return sql_books.save(tx, self._reader, self._sql, row, flows, writer)
 
         outcome = self._adding(f"Failed saving logbook '{book.uuid}'", f"book '{book.name}'", work)
         for detail, claim in outcome.claims:
@@ -301,32 +345,73 @@ class Connection(base.Connection):
         row = self._rows.of_book(book)
         given = self._given(book, flow_detail)
 
-        def work(unit: Unit) -> None:
-            if unit.doubted and [one[:3] for one in unit.rows(self._sql.flow, flow_detail.uuid)] == [given.row[:3]]:
+        def work(tx: StoreTransaction) -> None:
+            if tx.doubted and [one[:3] for one in tx.rows(self._sql.flow, flow_detail.uuid)] == [given.row[:3]]:
                 return  # it was added by the attempt whose answer was lost
-            unit.run(self._sql.put_book, *row)
-            unit.many(self._sql.insert_flow, [given.row])
-            unit.many(self._sql.insert_atom, given.atoms)
+            tx.run(self._sql.put_book, *row)
+            tx.many(self._sql.insert_flow, [given.row])
+            tx.many(self._sql.insert_atom, given.atoms)
 
         failed = f"Failed adding flow details with uuid '{flow_detail.uuid}' to logbook '{book.uuid}'"
         self._adding(failed, f"book '{book.name}'", work)
 
     def destroy_logbook(self, book_uuid: str) -> None:
-        def work(unit: Unit) -> None:
-            if self._reader.has(unit, sql.ATTEMPTS.name):
-                unit.run(self._sql.destroy_attempts, book_uuid)
-            removed = [unit.run(statement, book_uuid).rowcount for statement in self._sql.destroy]
+        def work(tx: StoreTransaction) -> list[str]:
+            runs = [row[0] for row in tx.rows(self._sql.flows_of_book, book_uuid)]
+            if self._reader.has(tx, sql.ATTEMPTS.name):
+                tx.run(self._sql.destroy_attempts, book_uuid)
+            if self._reader.has(tx, sql.HISTORY.name):
+                tx.run(self._sql.destroy_entries, book_uuid)
+            removed = [tx.run(statement, book_uuid).rowcount for statement in self._sql.destroy]
             if not removed[-1]:
                 raise not_found("logbook", book_uuid)
+            return runs
 
-        self._run(f"Failed destroying logbook '{book_uuid}'", work, repeatable=False)
+        self._backend.forget(self._run(f"Failed destroying logbook '{book_uuid}'", work, repeatable=False))
+
+    def destroy_flows(self, flow_uuids: Iterable[str]) -> list[str]:
+        uuids = list(flow_uuids)
+
+        def work(tx: StoreTransaction) -> list[str]:
+            return [uuid for uuid in uuids if sql_runs.destroy(tx, self._reader, self._sql, uuid)]
+
+        failed = "Failed removing runs"
+        try:
+            removed = self._run(failed, work)
+        except exceptions.StorageFailure as failure:
+            if not self._transactions.is_conflict(failure):
+                raise
+            removed = self._run(failed, work)  # somebody was the first to write one of them, a moment ago
+        self._backend.forget(removed)
+        return removed
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
+    def get_claim(self, flow_uuid: str) -> Claim | None:
+        failed = f"Failed looking for the owner of flow '{flow_uuid}'"
+        return self._run(failed, lambda tx: self._reader.claim(tx, flow_uuid), writes=False)
+
+    def get_run(self, flow_uuid: str) -> run_records.RunRow:
+        failed = f"Failed looking for the run '{flow_uuid}'"
+        row = self._run(failed, lambda tx: row_of(tx, self._sql.flow, "flow details", flow_uuid), writes=False)
+        return sql_runs.row_of_run(row)
+
+    def get_runs(self, query: run_records.Query) -> list[run_records.RunRow]:
+        statement, given = sql_runs.page(self._backend.family, query)
+        rows = self._run("Failed listing runs", lambda tx: tx.rows(statement, *given), writes=False)
+        return list(readable(sql_runs.row_of_run, rows))
+
+    def listening(self, flow_uuid: str) -> AbstractContextManager[Any]:
+        if self._backend.family != "postgresql":
+            return contextlib.nullcontext()
+        from taskflowx.persistence.backends import sql_listening
+
+        return sql_listening.listening(self._backend.engine, flow_uuid)
+
     def get_logbook(self, book_uuid: str, lazy: bool = False) -> LogBook:
-        def work(unit: Unit) -> LogBook:
-            row = row_of(unit, self._sql.book, "logbook", book_uuid)
-            return self._reader.book(unit, row, lazy=lazy, strict=True)
+        def work(tx: StoreTransaction) -> LogBook:
+            row = row_of(tx, self._sql.book, "logbook", book_uuid)
+            return self._reader.book(tx, row, lazy=lazy, strict=True)
 
         return self._run(f"Failed getting logbook '{book_uuid}'", work, writes=False)
 
@@ -338,35 +423,43 @@ class Connection(base.Connection):
             work = functools.partial(self._reader.book, row=row, lazy=lazy, strict=False)
             return sql_rows.book(row) if lazy else self._run(failed, work, writes=False)
 
-        rows = self._run(failed, lambda unit: unit.rows(self._sql.books), writes=False)
+        rows = self._run(failed, lambda tx: tx.rows(self._sql.books), writes=False)
         yield from readable(made, rows)
 
     def get_flows_for_book(self, book_uuid: str, lazy: bool = False) -> Iterator[FlowDetail]:
-        def work(unit: Unit) -> list[FlowDetail]:
-            row_of(unit, self._sql.book, "logbook", book_uuid)
-            return self._reader.flows(unit, book_uuid, lazy=lazy, strict=False)
+        def work(tx: StoreTransaction) -> list[FlowDetail]:
+            row_of(tx, self._sql.book, "logbook", book_uuid)
+            return self._reader.flows(tx, book_uuid, lazy=lazy, strict=False)
 
         yield from self._run(f"Failed getting flow details in logbook '{book_uuid}'", work, writes=False)
 
     def get_flow_details(self, fd_uuid: str, lazy: bool = False) -> FlowDetail:
         failed = f"Failed getting flow details with uuid '{fd_uuid}'"
-        return self._run(failed, lambda unit: self._reader.flow(unit, fd_uuid, lazy), writes=False)
+        return self._run(failed, lambda tx: self._reader.flow(tx, fd_uuid, lazy), writes=False)
 
     def get_atom_details(self, ad_uuid: str) -> AtomDetail:
         failed = f"Failed getting atom details with uuid '{ad_uuid}'"
 
-        def work(unit: Unit) -> AtomDetail:
-            return self._reader.atom(unit, row_of(unit, self._sql.atom, "atom details", ad_uuid))
+        def work(tx: StoreTransaction) -> AtomDetail:
+            return self._reader.atom(tx, row_of(tx, self._sql.atom, "atom details", ad_uuid))
 
         return self._run(failed, work, writes=False)
 
     def get_atoms_for_flow(self, fd_uuid: str) -> Iterator[AtomDetail]:
         yield from self.get_flow_details(fd_uuid)
 
+    def get_history(self, flow_uuid: str, after: int = 0, limit: int | None = None) -> Iterator[Entry]:
+        def work(tx: StoreTransaction) -> list[Any]:
+            there = self._reader.has(tx, sql.HISTORY.name)
+            return tx.rows(self._sql.entries, flow_uuid, after - history.CHUNK) if there else []
+
+        rows = self._run(f"Failed getting the history of flow '{flow_uuid}'", work, writes=False)
+        yield from history.after(rows, after, limit)
+
     # -- parts -----------------------------------------------------------------------------------------------------
 
-    def _run(self, failed: str, work: Callable[[Unit], T], **how: Any) -> T:
-        return self._units.run(failed, work, deadline=self.deadline, **how)
+    def _run(self, failed: str, work: Callable[[StoreTransaction], T], **how: Any) -> T:
+        return self._transactions.run(failed, work, deadline=self.deadline, **how)
 
     def _flow_changes(self, detail: FlowDetail) -> tuple[Any, ...]:
         """Return the parameters of `update_flow` for a detail."""
@@ -376,7 +469,7 @@ class Connection(base.Connection):
         atoms = [self._rows.of_atom(atom, detail.uuid) for atom in list(detail)]
         return sql_books.Given(detail, self._rows.of_flow(detail, book.uuid), self._flow_changes(detail), atoms)
 
-    def _adding(self, failed: str, what: str, work: Callable[[Unit], T]) -> T:
+    def _adding(self, failed: str, what: str, work: Callable[[StoreTransaction], T]) -> T:
         """Run a transaction that adds rows; raises a `Duplicate` if one of them exists.
 
         :param what: what they are added to
@@ -385,7 +478,7 @@ class Connection(base.Connection):
             try:
                 return self._run(failed, work)
             except exceptions.StorageFailure as failure:
-                if not self._units.is_conflict(failure):
+                if not self._transactions.is_conflict(failure):
                     raise
                 if last:  # a concurrent transaction may have been faster; its rows are found by the second attempt
                     msg = f"A detail in {what} is stored already, in something else"
@@ -396,10 +489,10 @@ class Connection(base.Connection):
     def _through_sqlalchemy(self, failed: str, *, writes: bool) -> Iterator[sa.Connection]:
         """Return a SQLAlchemy connection, for operations on the tables themselves."""
         try:
-            self._units.let_go()
-            with self._units.turn(writes), self._backend.engine.connect() as connection:
+            self._transactions.let_go()
+            with self._transactions.turn(writes), self._backend.engine.connect() as connection:
                 yield connection
         except sa_errors.SQLAlchemyError as error:
             cause = getattr(error, "orig", None) or error
             is_lost = getattr(error, "connection_invalidated", False)
-            raise (sql_units.InDoubt if is_lost else exceptions.StorageFailure)(failed, cause) from error
+            raise (sql_transactions.InDoubt if is_lost else exceptions.StorageFailure)(failed, cause) from error

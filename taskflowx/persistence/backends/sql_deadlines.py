@@ -11,6 +11,8 @@ that is no longer watched is not closed.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import math
 import os
 import socket
 import threading
@@ -50,6 +52,7 @@ class BoundedPool(QueuePool):
         self.__dict__["_given"] = seconds
 
 
+@dataclasses.dataclass(slots=True, eq=False)
 class Watched:
     """A connection that waits for an answer.
 
@@ -58,23 +61,18 @@ class Watched:
     :param deadline: the deadline of everything
     """
 
-    __slots__ = ("_deadline", "_raw", "_seconds", "ends")
+    _raw: Any
+    _seconds: float
+    _deadline: float | None
+    ends: float = 0.0
 
-    def __init__(self, raw: Any, seconds: float, deadline: float | None) -> None:
-        self._raw = raw
-        self._seconds = seconds
-        self._deadline = deadline
-        self.ends = 0.0
+    def __post_init__(self) -> None:
         self.asks()
 
     def asks(self) -> None:
         """Record that the next statement begins."""
-        deadline = self._deadline
-        if self._seconds:
-            ends = time.monotonic() + self._seconds
-            self.ends = ends if deadline is None or ends < deadline else deadline
-        else:
-            self.ends = float("inf") if deadline is None else deadline
+        deadline = math.inf if self._deadline is None else self._deadline
+        self.ends = min(time.monotonic() + self._seconds, deadline) if self._seconds else deadline
 
     def cut(self) -> None:
         """Close the socket of the connection, which wakes up the waiting thread."""

@@ -50,7 +50,7 @@ class DatabaseFile:
         except FileNotFoundError as error:
             folder = Path(self.path).parent
             msg = f"unable to open the database '{self.path}': there is no folder '{folder}'\nMake the folder first"
-            raise _lasting(msg, error) from error
+            raise exceptions.StorageFailure(msg, error, may_pass=False) from error
         except OSError:
             return  # SQLite reports the error
         else:
@@ -77,7 +77,7 @@ class DatabaseFile:
             f"The database '{self.path}' {problem}; nothing is written to the one that was opened\n"
             "Put the file back, or reopen the store (backends.fetch)"
         )
-        raise _lasting(msg, cause) from cause
+        raise exceptions.StorageFailure(msg, cause, may_pass=False) from cause
 
     def glance(self) -> None:
         """Do as `check` does, at limited frequency: a check costs as much as a small transaction.
@@ -100,9 +100,3 @@ def file_of(url: sa.URL) -> DatabaseFile | None:
     if url.get_backend_name() != "sqlite" or not path or path == ":memory:" or path.startswith("file:"):
         return None
     return DatabaseFile(path)
-
-
-def _lasting(message: str, cause: BaseException | None) -> exceptions.StorageFailure:
-    failure = exceptions.StorageFailure(message, cause)
-    failure.may_pass = False
-    return failure

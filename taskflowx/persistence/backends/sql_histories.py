@@ -22,7 +22,7 @@ from taskflowx.persistence.path_tree import CHUNK
 
 if TYPE_CHECKING:
     from taskflowx.persistence.backends.sql_rows import Rows
-    from taskflowx.persistence.backends.sql_unit import Unit
+    from taskflowx.persistence.backends.sql_transaction import StoreTransaction
 
 MARK = sql.ATTEMPTS.name
 _KIND, _META = map(sql.names(sql.ATOMS).index, ("atom_type", "meta"))
@@ -52,16 +52,16 @@ class Part(NamedTuple):
     chunks: list[tuple[Any, ...]]  # rows to add
     last: Any
 
-    def write(self, unit: Unit, statements: sql.Statements) -> None:
+    def write(self, tx: StoreTransaction, statements: sql.Statements) -> None:
         """Write the attempts.
 
         :raises StaleError: when attempts are missing that must be stored
         """
-        if self.kept and not unit.rows(statements.has_attempts, self.uuid, self.kept - CHUNK):
+        if self.kept and not tx.rows(statements.has_attempts, self.uuid, self.kept - CHUNK):
             raise StaleError(self.uuid)
         if self.chunks or not self.kept:
-            unit.run(statements.cut_attempts, self.uuid, self.kept)
-        unit.many(statements.insert_attempts, self.chunks, self.what)
+            tx.run(statements.cut_attempts, self.uuid, self.kept)
+        tx.many(statements.insert_attempts, self.chunks, self.what)
 
 
 class Histories:
@@ -78,9 +78,9 @@ class Histories:
         :param details: the details that have changed
         """
         found: list[models.RetryDetail] = []
-        for detail in details:  # nearly always one or two
+        for detail in details:
             if isinstance(detail, models.RetryDetail) and self.concerns(detail):
-                found.append(detail)  # noqa: PERF401
+                found.append(detail)  # noqa: PERF401 - most steps have none, and a comprehension is a call
         if self._known and flow.state in states.AT_REST:
             found += [detail for detail in flow if self.concerns(detail) and detail not in details]
         return found
@@ -144,6 +144,8 @@ def rows(
     make: Rows, flow: models.FlowDetail, details: list[models.AtomDetail], parts: list[Part]
 ) -> list[tuple[Any, ...]]:
     """Return the rows of the atoms of a step, including those of all retries with a part."""
+    if not parts:
+        return [make.of_atom(detail, flow.uuid) for detail in details]
     pasts = {part.uuid: part.past for part in parts}
     others = [detail for detail in flow if detail.uuid in pasts and detail not in details]
     return [make.of_atom(detail, flow.uuid, pasts.get(detail.uuid, 0)) for detail in (*details, *others)]

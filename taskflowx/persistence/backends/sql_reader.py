@@ -14,9 +14,10 @@ from taskflowx._util import logs
 from taskflowx.persistence import codec
 from taskflowx.persistence.backends import sql, sql_histories, sql_rows
 from taskflowx.persistence.owners import Claim
+from taskflowx.persistence.tag_types import Blob
 
 if TYPE_CHECKING:
-    from taskflowx.persistence.backends.sql_unit import Unit
+    from taskflowx.persistence.backends.sql_transaction import StoreTransaction
     from taskflowx.persistence.models import AtomDetail, FlowDetail, LogBook
 
 LOG = logs.calm(__name__)
@@ -28,91 +29,104 @@ class Reader:
 
     :param family: one of `sql.FAMILIES`
     :param histories: is notified of long histories that are read
+    :param value_of: returns the value that a record refers to
     """
 
-    def __init__(self, family: str, histories: sql_histories.Histories) -> None:
+    def __init__(self, family: str, histories: sql_histories.Histories, value_of: Callable[[Blob], Any]) -> None:
         self._family = family
+        self._value_of = value_of
         self._sql = sql.statements(family)
         self._histories = histories
         self._there: set[str] = set()  # the known tables of ours
 
-    def has(self, unit: Unit, table: str) -> bool:
+    def has(self, tx: StoreTransaction, table: str) -> bool:
         """Tell whether the database has one of our tables: one of TaskFlow's, or of an older layout, may lack it."""
-        if table not in self._there and unit.rows(sql.has_table(self._family, table)):
+        if table not in self._there and tx.rows(sql.has_table(self._family, table)):
             self._there.add(table)
         return table in self._there
 
-    def atom(self, unit: Unit, row: Any) -> AtomDetail:
+    def atom(self, tx: StoreTransaction, row: Any) -> AtomDetail:
         """Return the detail of an atom, with its attempts in the table.
 
         :raises NotFound: when it does not exist any more
         :raises Unreadable: when it is damaged
         """
+        detail = self._atom(tx, row)
+        if type(detail.results) is Blob:
+            try:
+                detail.results = self._value_of(detail.results)
+            except codec.Unreadable as error:
+                raise codec.like(error)(f"Cannot read what is stored of atom '{row[1]}': {error}", error) from error
+        return detail
+
+    def _atom(self, tx: StoreTransaction, row: Any) -> AtomDetail:
         try:
             while sql_histories.is_parted(row):
                 past = sql_histories.past_of(row)
                 if past == 0:
                     break
-                chunks = dict(unit.rows(self._sql.attempts, row[0])) if self.has(unit, sql.ATTEMPTS.name) else {}
+                chunks = dict(tx.rows(self._sql.attempts, row[0])) if self.has(tx, sql.ATTEMPTS.name) else {}
                 lacks = sql_histories.missing(past, chunks)
                 if lacks is None:
                     detail = sql_rows.atom(row, sql_histories.joined(past, chunks))
                     self._histories.has_read(detail, past)
                     return detail
-                found = row_of(unit, self._sql.atom, "atom details", row[0])
+                found = row_of(tx, self._sql.atom, "atom details", row[0])
                 if tuple(found) == tuple(row):
                     raise codec.Unreadable(lacks)  # noqa: TRY301 - as those below may say
                 row = found  # the run has come to rest meanwhile, and the row has all of them
         except codec.Unreadable as error:
-            msg = f"Cannot read what is stored of atom '{row[1]}' ({row[0]})"
-            raise codec.Unreadable(msg, error) from error
+            msg = f"Cannot read what is stored of atom '{row[1]}' ({row[0]}){codec.because(error)}"
+            raise codec.like(error)(msg, error) from error
         return sql_rows.atom(row)
 
-    def claim(self, unit: Unit, uuid: str) -> Claim | None:
+    def claim(self, tx: StoreTransaction, uuid: str) -> Claim | None:
         """Return the claim of a run; None if it was never written."""
-        rows = unit.rows(self._sql.run, uuid) if self.has(unit, sql.RUNS.name) else ()
+        rows = tx.rows(self._sql.run, uuid) if self.has(tx, sql.RUNS.name) else ()
         return Claim(*rows[0]) if rows else None
 
-    def claims(self, unit: Unit, book_uuid: str) -> dict[str, Claim]:
+    def claims(self, tx: StoreTransaction, book_uuid: str) -> dict[str, Claim]:
         """Return flow's uuid -> claim, for the flows in a book that have one."""
-        rows = unit.rows(self._sql.runs_of_book, book_uuid) if self.has(unit, sql.RUNS.name) else ()
+        rows = tx.rows(self._sql.runs_of_book, book_uuid) if self.has(tx, sql.RUNS.name) else ()
         return {uuid: Claim(*claim) for uuid, *claim in rows}
 
-    def flow(self, unit: Unit, uuid: str, lazy: bool = False) -> FlowDetail:
+    def flow(self, tx: StoreTransaction, uuid: str, lazy: bool = False) -> FlowDetail:
         """Return the detail of a flow.
 
         :param lazy: whether to omit the details of its atoms
         :raises NotFound: when it does not exist
         """
-        claim = self.claim(unit, uuid)  # first: what is read after it may be newer, never older
-        detail = sql_rows.flow(row_of(unit, self._sql.flow, "flow details", uuid))
+        claim = self.claim(tx, uuid)  # first: what is read after it may be newer, never older
+        detail = sql_rows.flow(row_of(tx, self._sql.flow, "flow details", uuid))
         detail.revision = claim.version if claim else 0
-        for atom_row in () if lazy else unit.rows(self._sql.atoms_of_flow, uuid):
-            detail.add(self.atom(unit, atom_row))
+        rows = () if lazy else tx.rows(self._sql.atoms_of_flow, uuid)
+        detail.extend([sql_rows.plain_task(row) or self.atom(tx, row) for row in rows])
+        if not (lazy or len(detail)):  # it may have been removed meanwhile, with all of them
+            row_of(tx, self._sql.flow, "flow details", uuid)
         return detail
 
-    def flows(self, unit: Unit, book_uuid: str, *, lazy: bool, strict: bool) -> list[FlowDetail]:
+    def flows(self, tx: StoreTransaction, book_uuid: str, *, lazy: bool, strict: bool) -> list[FlowDetail]:
         """Return the details of the flows in a book.
 
         :param lazy: whether to omit the details of their atoms
         :param strict: whether an unreadable one is an error; otherwise it is skipped
         """
-        claims = self.claims(unit, book_uuid)
+        claims = self.claims(tx, book_uuid)
         atoms: dict[str, list[Any]] = {}
-        rows = unit.rows(self._sql.flows_of_book, book_uuid)
-        for atom_row in () if lazy else unit.rows(self._sql.atoms_of_book, book_uuid):
+        rows = tx.rows(self._sql.flows_of_book, book_uuid)
+        for atom_row in () if lazy else tx.rows(self._sql.atoms_of_book, book_uuid):
             atoms.setdefault(atom_row[2], []).append(atom_row)
 
         def made(row: Any) -> FlowDetail:
             detail = sql_rows.flow(row)
             detail.revision = claims[detail.uuid].version if detail.uuid in claims else 0
             for atom_row in atoms.get(detail.uuid, ()):
-                detail.add(self.atom(unit, atom_row))
+                detail.add(self.atom(tx, atom_row))
             return detail
 
         return list(map(made, rows)) if strict else list(readable(made, rows))
 
-    def book(self, unit: Unit, row: Any, *, lazy: bool, strict: bool) -> LogBook:
+    def book(self, tx: StoreTransaction, row: Any, *, lazy: bool, strict: bool) -> LogBook:
         """Return the book of a row.
 
         :param lazy: whether to omit the details of its flows
@@ -120,7 +134,7 @@ class Reader:
         """
         book = sql_rows.book(row)
         updated_at = book.updated_at
-        for detail in () if lazy else self.flows(unit, book.uuid, lazy=False, strict=strict):
+        for detail in () if lazy else self.flows(tx, book.uuid, lazy=False, strict=strict):
             book.add(detail)
         book.updated_at = updated_at  # reading is no update
         return book
@@ -135,13 +149,13 @@ def readable(make: Callable[[Any], T], rows: Iterable[Any]) -> Iterator[T]:
             LOG.error("A record is skipped in a listing: %s", error)  # noqa: TRY400 - the error says it all
 
 
-def row_of(unit: Unit, query: str, what: str, uuid: str) -> Any:
+def row_of(tx: StoreTransaction, query: str, what: str, uuid: str) -> Any:
     """Return the row with a uuid.
 
     :param what: names the kind of row in the error
     :raises NotFound: when there is none
     """
-    for row in unit.rows(query, uuid):
+    for row in tx.rows(query, uuid):
         return row
     raise not_found(what, uuid)
 

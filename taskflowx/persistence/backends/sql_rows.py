@@ -9,25 +9,28 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
-import json
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from taskflowx import exceptions
+from taskflowx import exceptions, states
 from taskflowx.atom import version_text
-from taskflowx.persistence import codec, models
+from taskflowx.persistence import codec, models, tags
 from taskflowx.persistence.backends import sql
+
+if TYPE_CHECKING:
+    from taskflowx.persistence.seal import Seal
 
 M = TypeVar("M", bound="Callable[..., Any]")
 
 # The lengths of text columns, in characters; SQLite has no limit.
 _LONGEST = {"name": 255, "uuid": 64, "version": 64}
 _SHORT = 64
-_TYPES = {models.TaskDetail: "TASK_DETAIL", models.RetryDetail: "RETRY_DETAIL"}
+_TYPES = {models.TaskDetail.KIND: "TASK_DETAIL", models.RetryDetail.KIND: "RETRY_DETAIL"}
 # The maximum size of a value in bytes of ASCII, with some room for the rest of its row.
 _LARGEST = {"postgresql": 1_000_000_000, "sqlite": 990_000_000}
 
+_OF_ATOM = sql.names(sql.ATOMS)
 _EPOCH = dt.datetime(1970, 1, 1)  # noqa: DTZ001 - stored times name no zone, they are UTC
 
 
@@ -63,10 +66,14 @@ class Rows:
     """Makes rows for one kind of database.
 
     :param family: one of `sql.FAMILIES`
+    :param seal: seals documents; None where they are stored as they are
     """
 
-    def __init__(self, family: str) -> None:
+    def __init__(self, family: str, seal: Seal | None = None) -> None:
         self._family = family
+        self._seal = seal
+        #: the metadata of a flow that were sealed last, and what they are then: they are compared with what is stored
+        self._sealed: tuple[str, str] = "", ""
         self.now = Clock(family == "sqlite").now
         self._is_postgresql = family == "postgresql"
 
@@ -94,7 +101,12 @@ class Rows:
 
         :raises StorageFailure: when its metadata cannot be stored
         """
-        return detail.state, self._meta(detail)
+        if self._seal is None or not detail.meta:
+            return detail.state, self._meta(detail)
+        text = codec.dumps(detail.meta, codec.what_of(detail, "meta"))
+        if text != self._sealed[0]:
+            self._sealed = text, self._seal.close(text)
+        return detail.state, self._sealed[1]
 
     def of_atom(self, detail: models.AtomDetail, parent: str, past: int = 0) -> tuple[Any, ...]:
         """Return the row of an atom.
@@ -110,8 +122,11 @@ class Rows:
         results, meta = detail.results, None
         if results is not None:
             if isinstance(detail, models.RetryDetail):
-                results = self._checked(codec.dump_history(detail, past), detail, "results")
+                results = self._closed(codec.dump_history(detail, past))
                 meta = self._meta_of_retry(detail, past)
+            elif type(results) is tuple:
+                results, noted = codec.plain_result(detail)
+                results, meta = self._text(detail, "results", results), self._text(detail, "meta", noted)
             else:
                 results = self._text(detail, "results", results)
         failure, undone, stuck = detail.failure, detail.revert_results, detail.revert_failure
@@ -126,15 +141,15 @@ class Rows:
             parent,
             self.now(),
             None,
-            _TYPES.get(type(detail)) or models.atom_detail_type(detail),
+            _TYPES.get(detail.KIND) or models.atom_detail_type(detail),
             version,
             detail.state,
             detail.intention,
-            self._meta(detail) if meta is None else meta,
+            meta or (self._meta(detail) if detail.own_meta else "{}"),
             results,
-            failure and self._text(detail, "failure", failure.to_dict()),
+            failure and self._text(detail, "failure", codec.failure_data(failure)),
             None if undone is None else self._text(detail, "revert_results", undone),
-            stuck and self._text(detail, "revert_failure", stuck.to_dict()),
+            stuck and self._text(detail, "revert_failure", codec.failure_data(stuck)),
         )
 
     def of_attempts(self, detail: models.RetryDetail, begin: int, count: int) -> tuple[Any, ...]:
@@ -142,7 +157,7 @@ class Rows:
 
         :raises Unstorable: when the database cannot hold them
         """
-        text = codec.dump_attempts(detail, begin, begin + count)
+        text = self._closed(codec.dump_attempts(detail, begin, begin + count))
         self.check_value(text, codec.what_of(detail, "results"))
         return detail.uuid, begin, text
 
@@ -151,8 +166,6 @@ class Rows:
 
         :raises Unstorable: when it cannot; says what the value is and why
         """
-        if self._is_postgresql and ("NaN" in text or "Infinity" in text):
-            _check_numbers(text, what)
         most = _LARGEST.get(self._family)
         if most is not None and len(text) > most:
             msg = f"Cannot store {what}: it has {len(text):,} bytes, and the database takes {most:,}"
@@ -201,12 +214,10 @@ class Rows:
         except exceptions.StorageFailure:
             codec.dumps(value, codec.what_of(detail, part))  # raises again, and names the detail
             raise
-        return self._checked(text, detail, part)
+        return text if self._seal is None else self._seal.close(text)
 
-    def _checked(self, text: str, detail: Any, part: str) -> str:
-        if self._is_postgresql and ("NaN" in text or "Infinity" in text):
-            _check_numbers(text, codec.what_of(detail, part))
-        return text
+    def _closed(self, text: str) -> str:
+        return text if self._seal is None else self._seal.close(text)
 
 
 def _reads(kind: str) -> Callable[[M], M]:
@@ -224,8 +235,8 @@ def _reads(kind: str) -> Callable[[M], M]:
                     raise ValueError(f"there are bytes where a text should be: {undecoded}")  # noqa: TRY301 - as below
                 return make(row, *more)
             except (AttributeError, KeyError, TypeError, ValueError, exceptions.StorageFailure) as error:
-                msg = f"Cannot read what is stored of {kind} '{row[1]}' ({row[0]})"
-                raise codec.Unreadable(msg, error) from error
+                msg = f"Cannot read what is stored of {kind} '{row[1]}' ({row[0]}){codec.because(error)}"
+                raise codec.like(error)(msg, error) from error
 
         return cast("M", made)
 
@@ -262,23 +273,42 @@ def atom(row: Sequence[Any], before: Sequence[Any] = ()) -> models.AtomDetail:
     :param before: of a retry, its attempts before those in the row
     :raises Unreadable: when the row is damaged, or is no atom
     """
-    uuid, name, _, _, _, kind, version, state, intention, meta, results, failure, undone, stuck = row
-    parts = {
-        "uuid": uuid,
-        "name": name,
-        "version": version,
-        "state": state,
-        "intention": intention,
-        "meta": _value(meta),
-        "results": _value(results),
-        "failure": _value(failure),
-        "revert_results": _value(undone),
-        "revert_failure": _value(stuck),
-    }
+    parts = dict(zip(_OF_ATOM, row, strict=True))
+    parts |= {name: _value(parts[name]) for name in sql.DOCUMENTS}
     if before:
         parts["results"] = [*before, *parts["results"]]
         del parts["meta"][sql.ATTEMPTS.name]
-    return codec.load_atom({"atom": parts, "type": kind})
+    return codec.load_atom({"atom": parts, "type": parts["atom_type"]})
+
+
+def plain_task(row: Sequence[Any]) -> models.TaskDetail | None:
+    """Return what `atom` makes of the row of a task that has neither failed nor metadata; None for any other row.
+
+    A run that is taken up has thousands of these.
+    """
+    uuid, name, _, _, _, kind, version, state, intention, meta, results, *others = row
+    if (
+        kind != _TYPES[models.TaskDetail.KIND]
+        or meta != "{}"
+        or others != _NOTHING_ELSE
+        or not (type(uuid) is type(name) is type(version) is str)
+        or state not in states.ATOM_STATES
+        or intention not in states.INTENTIONS
+    ):
+        return None
+    made = models.TaskDetail(name, uuid, state, version)
+    made.intention = intention
+    if results is not None:
+        if type(results) is not str or tags.TAG in results:
+            return None
+        try:
+            made.results = codec.loads(results)
+        except exceptions.StorageFailure:  # `atom` says of what
+            return None
+    return made
+
+
+_NOTHING_ELSE = [None] * 3  # failure, and result and failure of the revert
 
 
 def _value(text: str | None) -> Any:
@@ -287,17 +317,12 @@ def _value(text: str | None) -> Any:
     return {} if text == "{}" else codec.loads(text)
 
 
-def _check_numbers(text: str, what: str) -> None:
-    """Raise an error for JSON that only Python can parse."""
+def times(row: Sequence[Any]) -> tuple[dt.datetime | None, dt.datetime | None]:
+    """Return when the flow of a row was made, and when it was last changed.
 
-    def refuse(number: str) -> None:
-        msg = (
-            f"Cannot store {what}: PostgreSQL takes no float that is {number} in its JSON\n"
-            "Return None or a text in its place"
-        )
-        raise exceptions.Unstorable(msg)
-
-    json.loads(text, parse_constant=refuse)
+    :raises ValueError: when one of them is no time
+    """
+    return _when(row[3]), _when(row[4])
 
 
 def _when(stored: Any) -> dt.datetime | None:

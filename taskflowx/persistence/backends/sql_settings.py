@@ -6,6 +6,7 @@ driver is rejected before anything connects.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 from collections.abc import Mapping
@@ -32,17 +33,9 @@ _DRIVERS = {
 
 _POOL = {"max_pool_size": "pool_size", "max_overflow": "max_overflow", "pool_timeout": "pool_timeout"}
 
+_OURS = "checkout_ping connect_timeout idle_timeout isolation_level max_retries mysql_sql_mode read_timeout"
 #: settings that may also be given after the `?` of an address
-IN_ADDRESSES = (
-    *_POOL,
-    "checkout_ping",
-    "connect_timeout",
-    "idle_timeout",
-    "isolation_level",
-    "max_retries",
-    "mysql_sql_mode",
-    "read_timeout",
-)
+IN_ADDRESSES = (*_POOL, *_OURS.split())
 #: all settings beside `connection`
 KNOWN = frozenset((*IN_ADDRESSES, "engine_args"))
 
@@ -97,22 +90,18 @@ class Settings:
         try:
             return int(given)
         except (TypeError, ValueError) as error:
-            msg = f"'{key}' must be a whole number, not {given!r}"
-            raise ValueError(msg) from error
+            raise ValueError(f"'{key}' must be a whole number, not {given!r}") from error
 
     def seconds(self, key: str, default: float) -> float:
         """Return a number of seconds, zero or more."""
         given = self._conf.get(key)
         if given is None:
             return default
-        try:
+        with contextlib.suppress(TypeError, ValueError):
             seconds = float(given)
             if seconds >= 0:
                 return seconds
-        except (TypeError, ValueError):
-            pass
-        msg = f"'{key}' must be a number of seconds, zero or more, not {given!r}"
-        raise ValueError(msg)
+        raise ValueError(f"'{key}' must be a number of seconds, zero or more, not {given!r}")
 
     def flag(self, key: str) -> bool:
         """Return a boolean, which an address has as text."""
@@ -147,8 +136,7 @@ def url_of(address: Any) -> sa.URL:
     kind = url.drivername.partition("+")[0]
     family = sql.family_of(kind)
     if family == "mysql" and not url.database:
-        msg = f"The address '{shown(url)}' names no database; say which one: {kind}://user@host/database"
-        raise ValueError(msg)
+        raise ValueError(f"The address '{shown(url)}' names no database; say which one: {kind}://user@host/database")
     if family == "sqlite":
         url = _with_whole_path(url)
     if "+" in url.drivername or kind not in _DRIVERS:
@@ -172,8 +160,7 @@ def _with_whole_path(url: sa.URL) -> sa.URL:
     if path.startswith("~"):
         expanded = os.path.expanduser(path)  # noqa: PTH111 - a Path raises if there is no such user
         if expanded.startswith("~"):
-            msg = f"The address '{shown(url)}' names the folder of a user that there is not"
-            raise ValueError(msg)
+            raise ValueError(f"The address '{shown(url)}' names the folder of a user that there is not")
         path = expanded
     return url.set(database=os.path.abspath(path))  # noqa: PTH100 - as SQLite reads it, links included
 
@@ -185,11 +172,10 @@ def _check_query(url: sa.URL) -> None:
         return
     unknown = sorted(set(url.query).difference(known, IN_ADDRESSES))
     if unknown:
-        msg = (
+        raise ValueError(
             f"The address '{shown(url)}' has settings that there are none of: {', '.join(unknown)}\n"
             f"The store knows {', '.join(IN_ADDRESSES)}; {driver} knows {', '.join(sorted(known))}"
         )
-        raise ValueError(msg)
 
 
 def _no_driver(kind: str, needed: str, family: str) -> exceptions.NotFound:
@@ -222,8 +208,7 @@ def _limit_connecting(engine: sa.Engine, seconds: float) -> None:
         try:
             made = sql_deadlines.connect(lambda: dialect.connect(*args, **more), seconds)
         except TimeoutError:
-            msg = f"{shown(engine.url)} does not answer"
-            raise dialect.loaded_dbapi.OperationalError(msg) from None
+            raise dialect.loaded_dbapi.OperationalError(f"{shown(engine.url)} does not answer") from None
         if hasattr(made, "_read_timeout"):  # PyMySQL's for the handshake, which would hold for long statements too
             made._read_timeout = None  # noqa: SLF001 - it has no other way
         return made

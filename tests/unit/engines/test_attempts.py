@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+import contextlib
+import threading
+
 import pytest
 
 from taskflowx import engines, exceptions, retry, task, testing
-from taskflowx.patterns import linear_flow
-from taskflowx.persistence import models
+from taskflowx.patterns import linear_flow, unordered_flow
+from taskflowx.persistence import backends, models
 
 
 class Create(task.Task):
@@ -138,3 +142,125 @@ def test_another_argument_is_still_missed():
     with pytest.raises(exceptions.MissingDependencies, match="attempts") as refused:
         engines.run(linear_flow.Flow("flow").add(Take("take")))
     assert "idempotency_key" not in str(refused.value)
+
+
+# -- what waits has not begun --------------------------------------------------------------------------------------
+
+
+class Look(task.Task):
+    """Notes which atoms the store says are under way while it runs."""
+
+    def __init__(self, name, backend, seen):
+        super().__init__(name)
+        self.backend = backend
+        self.seen = seen
+
+    def execute(self, attempt):
+        self._look("+")
+
+    def revert(self, attempt):
+        self._look("-")
+
+    def _look(self, verb):
+        with contextlib.closing(self.backend.get_connection()) as connection:
+            [book] = connection.get_logbooks()
+        [record] = book
+        under_way = [one.name for one in record if one.state in ("RUNNING", "REVERTING")]
+        self.seen.append((verb + self.name, under_way))
+
+
+class LookAsRetry(retry.AlwaysRevert):
+    def __init__(self, name, backend, seen):
+        super().__init__(name)
+        self.look = Look(name, backend, seen)
+
+    def execute(self, attempt):
+        self.look.execute(attempt)
+
+
+def looked_at(tmp_path, make, **options):
+    seen = []
+    with backends.backend(f"dir://{tmp_path}") as backend:
+        flow = make(lambda name, kind=Look: kind(name, backend, seen))
+        engine = engines.load(flow, book=models.LogBook("b"), backend=backend, **options)
+        with contextlib.suppress(OSError):
+            engine.run()
+    return seen
+
+
+@pytest.mark.parametrize(
+    "executor",
+    ["threads", "asyncio", "serial", lambda: concurrent.futures.ThreadPoolExecutor(1)],
+    ids=["threads", "asyncio", "serial", "a pool"],
+)
+def test_a_call_that_waits_for_a_worker_has_not_begun(tmp_path, executor):
+    def make(look):
+        together = unordered_flow.Flow("all").add(*(look(f"{number}") for number in range(4)))
+        return linear_flow.Flow("f").add(together, Break("break", 1))
+
+    options = {"executor": executor, "max_workers": 1} if isinstance(executor, str) else {"executor": executor()}
+    seen = looked_at(tmp_path, make, **options)
+    assert len(seen) == 8
+    assert all(under_way == [name[1:]] for name, under_way in seen)
+
+
+def test_a_retry_that_waits_for_another_one_has_not_begun(tmp_path):
+    def make(look):
+        parts = (linear_flow.Flow(f"f{n}", look(f"r{n}", LookAsRetry)).add(look(f"t{n}")) for n in range(2))
+        return unordered_flow.Flow("f").add(*parts, look("t2"))
+
+    seen = dict(looked_at(tmp_path, make, executor="threads", max_workers=3))
+    assert seen["+r0"] == ["r0"]
+    assert seen["+r1"] == ["r1"]
+
+
+def test_as_many_begin_as_there_are_workers(tmp_path):
+    meet = threading.Barrier(2, timeout=20)
+
+    class Meet(Look):
+        def _look(self, verb):
+            meet.wait()
+
+    def make(look):
+        return unordered_flow.Flow("f").add(*(look(f"{n}", Meet) for n in range(6)))
+
+    looked_at(tmp_path, make, executor="threads", max_workers=2)
+    assert not meet.broken
+
+
+class Counts(task.Task):
+    """Asks for its attempt; the first one fails."""
+
+    def __init__(self, name, undone):
+        super().__init__(name)
+        self.undone = undone
+
+    def execute(self, attempt):
+        if self.name == "a":
+            raise OSError(self.name)
+
+    def revert(self, **kwargs):
+        self.undone.append(self.name)
+
+
+def test_a_call_that_a_crash_cut_off_and_that_waits_for_a_worker_is_undone_with_the_others(tmp_path):
+    undone = []
+    with backends.backend(f"dir://{tmp_path}") as store:
+        crashed = engines.load(unordered_flow.Flow("f").add(Counts("a", []), Counts("b", [])), backend=store)
+        crashed.compile()
+        crashed.prepare()
+        for detail in crashed.storage.record.flow_detail:
+            detail.state = "RUNNING"
+        crashed.storage.change_flow_state("RUNNING")
+        crashed.storage.save_all()
+        engine = engines.load(
+            unordered_flow.Flow("f").add(Counts("a", undone), Counts("b", undone)),
+            flow_detail=store.get_connection().get_flow_details(crashed.storage.flow_uuid),
+            backend=store,
+            executor="threads",
+            max_workers=1,
+        )
+        with pytest.raises(OSError, match="a"):
+            engine.run()
+    assert undone == ["a", "b"]
+    assert [engine.storage.get_atom_state(name) for name in "ab"] == ["REVERTED", "REVERTED"]

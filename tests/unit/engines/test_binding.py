@@ -175,7 +175,7 @@ def test_a_name_that_is_injected_after_the_binding_was_made_is_seen():
 def test_a_value_that_is_injected_again_is_seen():
     bound = Bound(Takes("c"), store={"x": 1})
     bound.storage.inject({"x": 2})
-    assert bound.binder.epoch == bound.storage.lookup.injections
+    assert bound.binder.version == bound.storage.lookup.bindings_version
     assert bound.arguments("c") == {"x": 2}
 
 

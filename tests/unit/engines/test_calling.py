@@ -47,11 +47,14 @@ def a_source(results, state=states.SUCCESS):
     return made
 
 
+MANY = 200  # calls: functions are written out after fewer
+
+
 def often_used(args, keys, takes):
     """Return a caller that has been used so often that its functions are written out."""
     made = calling.Caller(args, keys, takes)
     loop = made.fill
-    for _ in range(calling._OFTEN):
+    for _ in range(MANY):
         made.fill(tuple(a_source({}, states.PENDING) for _ in args))
     assert made.fill != loop
     return made
@@ -119,9 +122,9 @@ def test_an_argument_may_be_called_as_names_within_the_written_functions_are(mak
 @pytest.mark.parametrize("arg", ["two words", "class", "größe", "x); import os; (y", ""])
 def test_names_that_cannot_be_written_go_through_the_loop(arg):
     caller, atom = calling.Caller((arg,), (None,), calling.EXECUTES), Atom()
-    for _ in range(3 * calling._OFTEN):
+    for _ in range(MANY):
         caller.call(atom, (a_source(1),))
-    assert atom.called[1::3] == [{arg: 1}] * 3 * calling._OFTEN
+    assert atom.called[1::3] == [{arg: 1}] * MANY
 
 
 def test_a_revert_that_is_given_its_result_by_name_too_gets_that_of_the_engine(make):
@@ -153,7 +156,7 @@ def test_a_run_goes_on_as_before_when_its_callers_are_written_in_its_middle():
         def revert(self, its_own_argument, result, flow_failures):
             got.append(("revert", its_own_argument, result, list(flow_failures)))
 
-    count = 2 * calling._OFTEN
+    count = MANY
 
     class Fails(task.Task):
         def execute(self):

@@ -230,7 +230,10 @@ def test_what_is_raised_names_what_stands_and_is_not_in_the_flow(world, detail):
     world.fails = {"c"}
     error = left_without_b(world, detail)
     assert isinstance(error, ValueError)
-    assert error.__notes__ == ["Not undone in \"linear_flow.Flow: flow(len=2)\": 'b'"]
+    assert error.__notes__ == [
+        "in task 'c' of flow 'flow' (serial)",
+        "Not undone in \"linear_flow.Flow: flow(len=2)\": 'b'",
+    ]
     assert world.engine.not_undone() == ["b"]
 
 
@@ -256,9 +259,9 @@ def test_a_task_that_was_renamed_is_run_and_the_old_one_is_named(world, detail, 
     world.run(linear(world, "abc"), detail)
     world.stops_at = None
     with caplog.at_level(logging.WARNING):
-        assert world.run(linear(world, ["a", "b, made anew", "c"]), detail) is None
+        assert world.run(linear(world, ["a", "b, made again", "c"]), detail) is None
     assert "'b' (SUCCESS)" in caplog.text
-    assert world.calls == ["+b, made anew", "+c"]
+    assert world.calls == ["+b, made again", "+c"]
 
 
 def test_a_failure_of_what_the_flow_has_not_any_more_is_not_raised(world, detail):
@@ -284,7 +287,10 @@ def half_undone(world, **options):
 
 def test_what_was_reverted_in_part_is_not_run_again_without_a_word(world):
     error = half_undone(world)
-    assert error.__notes__ == ["Not undone in \"linear_flow.Flow: trip(len=2)\": 'book'"]
+    assert error.__notes__ == [
+        "in task 'pay' of flow 'paying' (attempt 2 of 2, serial)",
+        "Not undone in \"linear_flow.Flow: trip(len=2)\": 'book'",
+    ]
     calls = list(world.calls)
     for _ in range(2):
         with pytest.raises(

@@ -514,7 +514,7 @@ def test_what_atoms_inject_is_kept_in_the_record_only_when_asked_for():
     for transient in (True, False):
         engine = engines.load(linear(Needs("a", inject={"x": 1}, provides="y")), inject_transient=transient)
         engine.run()
-        kept = next(d for d in engine.storage._flowdetail if d.name == "a").meta.get("injected")
+        kept = next(d for d in engine.storage.record.flow_detail if d.name == "a").meta.get("injected")
         assert (engine.storage.fetch("y"), kept) == (1, None if transient else {"x": 1})
 
 
@@ -572,6 +572,7 @@ def test_independent_tasks_run_at_the_same_time_in_threads():
             meet.wait()
 
     engines.run(unordered_flow.Flow("u").add(Meets("a"), Meets("b")), engine="parallel", max_workers=2)
+    assert not meet.broken  # nobody has waited in vain
 
 
 def test_a_single_call_runs_in_the_engines_own_thread_unless_told_otherwise():

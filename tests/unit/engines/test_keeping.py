@@ -185,6 +185,55 @@ def test_a_task_that_is_left_out_takes_nothing():
     assert not MADE
 
 
+class BrokenOnce(task.Task):
+    def execute(self):
+        TRIED.append(self.name)
+        if len(TRIED) == 1:
+            raise ValueError("on purpose")
+
+
+@pytest.mark.parametrize("executor", PLACES[:3])
+@pytest.mark.parametrize("made", ["before", "inside"])
+@pytest.mark.parametrize("depth", ["all", "flow", "atom"])
+def test_what_a_retry_lets_run_that_a_veto_has_skipped_finds_its_value(executor, made, depth):
+    asked, events = [], []
+    make, first, vetoed, broken = Make("make", provides="value"), Look("first"), Look("vetoed"), BrokenOnce("broken")
+    inside = graph_flow.Flow("inside", retry.Times(3)).add(first, vetoed, broken)
+    inside.link(first, vetoed, decider=lambda history: asked.append(1) or len(asked) > 1, decider_depth=depth)
+    inside.link(first, broken)
+    if made == "inside":
+        inside.add(make).link(make, first)
+    take = Take("take", provides="said")
+    engine = load(*([make] if made == "before" else []), inside, take, executor=executor, keep_results=["said"])
+    engine.atom_notifier.register("*", lambda state, facts: facts.get("task_name") == "take" and events.append(state))
+    engine.run()
+    assert (states.IGNORE in events) == (depth == "all")
+    assert TRIED == ["broken", "broken"]
+    assert engine.storage.fetch("said") == "x"
+    assert fetches(engine, "value") == (depth == "all" and made == "before")
+
+
+def test_a_value_that_was_let_go_of_is_an_error_and_neither_none_nor_a_default_nor_an_older_one():
+    class Undone(Text):
+        def revert(self, result):
+            """Need the result, so that it is kept."""
+
+    class Defaults(task.Task):
+        def execute(self, text="default"):
+            return text
+
+    engine = load(
+        Undone("older", provides="text"), Text("text", provides="text"), Length("length"), Defaults("default")
+    )
+    engine.run()
+    assert engine.storage.get("older") == "text"
+    binder, names = engine.preparation.binder, engine.preparation.plan.names
+    for name in ("length", "default"):
+        with pytest.raises(exceptions.NotFound) as caught:
+            binder.execute_arguments(names[name])
+        assert "The result of atom 'text' was let go of" in caught.value.pformat()
+
+
 def test_a_run_that_goes_on_finds_what_is_still_to_be_taken():
     engine = load(Make("make", provides="value"), Take("first"), Take("second"), Take("third"))
     steps = engine.run_iter()

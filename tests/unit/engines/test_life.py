@@ -14,7 +14,7 @@ import threading
 
 import pytest
 
-from taskflowx import engines, exceptions, states, task
+from taskflowx import engines, exceptions, executors, states, task
 from taskflowx.engines import dispatch, life
 from taskflowx.engines.preparation import Preparation
 from taskflowx.patterns import linear_flow, unordered_flow
@@ -173,7 +173,8 @@ def test_who_insists_does_not_wait_for_calls_any_more_and_what_comes_of_them_is_
         begun.set()
         assert go_on.wait(WAIT)
 
-    engine = engines.load(steps(log, 2, unordered_flow.Flow, a=slow, b=slow), executor="threads", inline=False)
+    executor = executors.fetch("threads", inline=False)
+    engine = engines.load(steps(log, 2, unordered_flow.Flow, a=slow, b=slow), executor=executor)
     running, interrupts = engine.run_iter(), []
     while next(running) != states.WAITING:
         pass
@@ -183,7 +184,7 @@ def test_who_insists_does_not_wait_for_calls_any_more_and_what_comes_of_them_is_
         interrupts.append(KeyboardInterrupt())
         raise interrupts[-1]
 
-    monkeypatch.setattr(engine._executor, "stop", impatient)
+    monkeypatch.setattr(executor, "stop", impatient)
     with pytest.raises(KeyboardInterrupt) as caught:
         running.close()
     assert caught.value is interrupts[0]
@@ -230,8 +231,14 @@ def test_a_time_limit_by_a_signal_leaves_the_flow_suspended(executor):
     assert (state(engine), log) == ("SUCCESS", ["a", "b", "c"])
 
 
-@pytest.mark.parametrize("executor", ["threads", "asyncio"])
-def test_an_interrupted_run_says_for_what_it_waits(executor, caplog):
+@pytest.mark.parametrize(
+    ("executor", "then"),
+    [
+        ("threads", "does not end the wait, 4 more do, and leave them"),
+        ("asyncio", "cancels those that are coroutines"),
+    ],
+)
+def test_an_interrupted_run_says_for_what_it_waits(executor, then, caplog):
     begun, go_on = threading.Barrier(3), threading.Event()
 
     class GoesOn(logging.Handler):
@@ -249,7 +256,7 @@ def test_an_interrupted_run_says_for_what_it_waits(executor, caplog):
     engine = engines.load(
         steps([], 3, unordered_flow.Flow, a=slow, b=leave, c=slow), executor=executor, max_workers=3, inline=False
     )
-    logger, handler = logging.getLogger("taskflowx.engines.scheduler"), GoesOn()
+    logger, handler = logging.getLogger("taskflowx.engines"), GoesOn()
     logger.addHandler(handler)
     try:
         with pytest.raises(KeyboardInterrupt):
@@ -257,7 +264,7 @@ def test_an_interrupted_run_says_for_what_it_waits(executor, caplog):
     finally:
         logger.removeHandler(handler)
     assert [record.getMessage() for record in caplog.records] == [
-        "Interrupted by KeyboardInterrupt: waiting for the calls under way, 2 of them"
+        f"Interrupted by KeyboardInterrupt: waiting for the calls under way, 2 of them; a second interrupt {then}"
     ]
 
 
@@ -471,7 +478,7 @@ def test_nothing_is_held_when_a_run_has_been_refused_or_has_ended():
     log = []
     engine = engines.load(steps(log, b=again))
     engine.run()
-    assert life.current(engine.storage._flowdetail) is None
+    assert life.current(engine.storage.record.flow_detail) is None
     engine.reset()
     engine.run()
     assert log == ["a", "b", "c"] * 2
@@ -547,7 +554,7 @@ def test_a_run_that_waits_for_its_store_can_be_suspended(tmp_path):
         other = sqlite3.connect(path, isolation_level=None)
         other.execute("BEGIN EXCLUSIVE")
         thread, raised = in_a_thread(engine.run)
-        while life.current(engine.storage._flowdetail) is None:
+        while life.current(engine.storage.record.flow_detail) is None:
             assert thread.is_alive()
         engine.suspend()
         other.execute("ROLLBACK")

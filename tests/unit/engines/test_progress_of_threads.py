@@ -89,7 +89,8 @@ def test_a_thread_that_is_left_behind_changes_nothing_that_is_done(executor):
             thread.join()
 
     engine = engines.load(linear_flow.Flow("f").add(Leaves("a"), Later("b")), executor=executor)
+    before = list(task.REPORTERS)  # a run that another test has abandoned keeps its own
     engine.run()
     assert engine.storage.get_flow_state() == states.SUCCESS
     assert engine.storage.get_task_progress("a") in (0.0, 1.0)
-    assert task.REPORTERS == []
+    assert before == task.REPORTERS

@@ -106,6 +106,17 @@ def test_on_revert_the_parents_revert_all_is_done():
     assert decide(plan, "t2", r2=retry.REVERT, r1=retry.REVERT_ALL)[0] == everything(plan)
 
 
+def test_where_a_retry_has_failed_instead_of_deciding_it_is_undone_too():
+    plan = nested(3)
+    assert decide(nested(1), "t1", r1=resolve.FAILED)[0] == everything(nested(1))
+    for inner in (resolve.FAILED, retry.REVERT):
+        found, asked = decide(plan, "t3", r3=inner, r2=resolve.FAILED, r1=retry.REVERT)
+        assert asked == [("r3", "t3"), ("r2", "r3"), ("r1", "r2")]
+        assert found == region(plan, "r1")
+    assert decide(plan, "t3", r3=retry.REVERT, r2=retry.REVERT, r1=resolve.FAILED)[0] == everything(plan)
+    assert decide(plan, "t3", r3=resolve.FAILED, r2=retry.RETRY)[0] == region(plan, "r2", restart=True)
+
+
 def test_on_revert_of_all_around_it_only_the_innermost_region_turns_round():
     plan = nested(3)
     found, asked = decide(plan, "t3", r3=retry.REVERT, r2=retry.REVERT, r1=retry.REVERT)

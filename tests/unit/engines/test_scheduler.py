@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from taskflowx import engines, exceptions, retry, states, task
+from taskflowx import engines, exceptions, executors, retry, states, task
 from taskflowx.patterns import graph_flow, linear_flow, unordered_flow
 from taskflowx.types import notifier as notifiers
 from taskflowx.types.failure import Failure
@@ -199,8 +199,8 @@ def test_who_begins_to_listen_in_the_middle_of_a_call_hears_how_it_ends():
 
 
 def test_a_listener_that_is_interrupted_before_a_call_leaves_the_task_as_it_was():
-    engine = engines.load(linear(Work("a"), Work("b")))
-    log = next(iter(engine._flow)).log
+    first = Work("a")
+    engine, log = engines.load(linear(first, Work("b"))), first.log
 
     def interrupt(event, details):
         raise KeyboardInterrupt
@@ -232,15 +232,17 @@ def test_what_is_on_record_when_a_listener_is_interrupted_is_not_told_again():
     def listen(event, details):
         if details["task_name"] == "z":
             go.set()
-            delivered = engine._scheduler.shared.mailbox._get.__self__
-            while delivered.qsize() < 4:
+            while delivered[-1].qsize() < 4:
                 threading.Event().wait(0.001)
         elif details["task_name"] == "b":
             raise KeyboardInterrupt
 
     late = task.FunctorTask(lambda: done.wait(30) and go.wait(30) and None, name="b")
     flow = unordered_flow.Flow("f").add(Work("z"), Reports("a"), late)
-    engine = engines.load(flow, engine="parallel", max_workers=3)
+    executor, delivered = executors.fetch("threads", 3), []
+    make_queue = executor.make_queue
+    executor.make_queue = lambda: delivered.append(make_queue()) or delivered[-1]
+    engine = engines.load(flow, engine="parallel", executor=executor)
     engine.atom_notifier.register(states.SUCCESS, listen)
     engine.atom_notifier.register(task.EVENT_UPDATE_PROGRESS, lambda event, details: told.append(details["progress"]))
     with pytest.raises(KeyboardInterrupt):
@@ -392,7 +394,7 @@ def test_progress_that_a_task_notifies_of_itself_is_recorded(kwargs):
     engine.atom_notifier.register("update_progress", lambda event, details: told.append(details["progress"]))
     engine.run()
     assert told == [0.25, 0.75]
-    assert engine.storage._flowdetail.find(engine.storage.get_atom_uuid("r")).meta == {
+    assert engine.storage.record.flow_detail.find(engine.storage.get_atom_uuid("r")).meta == {
         "progress": 1.0,
         "progress_details": {"at_progress": 0.75, "details": {"steps": ["one", "two"]}},
     }
@@ -466,6 +468,17 @@ def test_an_on_failure_that_does_not_decide_is_a_failure_of_the_retry_and_rolls_
     assert set(engine.storage.get_failures()) == {"b", "r"}
     assert log == ["+a", "!b", "-b", "-a"]
     assert engine.storage.get_flow_state() == states.REVERTED
+
+
+@pytest.mark.parametrize(("answer", "error"), [(None, KeyError), ("MAYBE", TypeError)])
+def test_an_on_failure_that_does_not_decide_leaves_no_flow_half_undone(load, log, answer, error):
+    controller = Unsure("r")
+    controller.answer = answer
+    flow = linear(Work("a", log), linear(Boom("b", log), controller=controller, name="inner"))
+    engine = load(flow)
+    assert failing(engine, exceptions.WrappedFailure).check(error) is error
+    assert log == ["+a", "!b", "-b", "-a"]
+    assert (engine.storage.get_flow_state(), engine.not_undone()) == (states.REVERTED, [])
 
 
 def test_of_an_on_failure_that_raises_the_parent_is_asked(load, log):

@@ -303,7 +303,8 @@ def test_a_provider_is_found_in_few_steps_however_deep_the_atom_is():
             steps += 1
             return super().__getitem__(index)
 
-    seen.scope._ranges = Counted(seen.plan.ranges)
+    seen.plan.ranges = Counted(seen.plan.ranges)
+    seen.scope = scopes.Scope(seen.plan)
     seen.check("z", "a")
     assert steps < 300
 

@@ -10,13 +10,9 @@ from taskflowx import retry, states
 from taskflowx.engines import walk as walks
 from taskflowx.engines.compile import compile_flow
 from taskflowx.persistence import models
-from tests.support.flows import Plain as Work, graph, linear, unordered
+from tests.support.flows import Plain as Work, graph, linear, plain, unordered
 
 CLEAR = walks.CLEAR
-
-
-def work(*names):
-    return [Work(name) for name in names]
 
 
 COUNTERS = ("unmet", "standing", "ready", "undo", "rolling_back", "failed", "interrupted", "plain")
@@ -41,9 +37,9 @@ class Board:
         self.walk = walks.Walk(self.plan, self.details, go_on=go_on)
         self.walk.open()
         if not given:  # nothing has happened yet
-            anew = walks.Walk(self.plan, self.details, go_on=go_on)
-            anew.open_new()
-            assert [getattr(anew, name) for name in COUNTERS] == [getattr(self.walk, name) for name in COUNTERS]
+            fresh = walks.Walk(self.plan, self.details, go_on=go_on)
+            fresh.open_new()
+            assert [getattr(fresh, name) for name in COUNTERS] == [getattr(self.walk, name) for name in COUNTERS]
 
     def at(self, name):
         return self.plan.names[name]
@@ -104,14 +100,14 @@ class Board:
 
 
 def test_at_first_what_nothing_precedes_is_ready_and_nothing_turns_round():
-    board = Board(graph("g", *(m := work("a", "b", "c")), links=[(m[0], m[2])]))
+    board = Board(graph("g", *(m := plain("a", "b", "c")), links=[(m[0], m[2])]))
     assert board.ready == ["a", "b"]
     assert (board.undo, board.walk.rolling_back, board.walk.failed) == ([], [], [])
     assert set(board.walk.standing) == {CLEAR}
 
 
 def test_ran_releases_what_waited_for_it_alone():
-    a, b, c, d = work("a", "b", "c", "d")
+    a, b, c, d = plain("a", "b", "c", "d")
     board = Board(graph("g", a, b, c, d, links=[(a, c), (a, d), (b, d)]))
     board.ran("a")
     assert board.ready == ["b", "c"]
@@ -122,7 +118,7 @@ def test_ran_releases_what_waited_for_it_alone():
 
 
 def test_a_gate_is_passed_when_all_before_it_have_run():
-    board = Board(linear("f", unordered("u", *work("a", "b")), unordered("v", *work("c", "d"))))
+    board = Board(linear("f", unordered("u", *plain("a", "b")), unordered("v", *plain("c", "d"))))
     board.ran("a")
     assert board.ready == ["b"]
     board.ran("b")
@@ -131,15 +127,15 @@ def test_a_gate_is_passed_when_all_before_it_have_run():
 
 
 def test_gates_after_each_other_are_passed_in_one_move():
-    wide = [unordered(f"u{k}", *work(f"{k}a", f"{k}b")) for k in range(2)]
-    nested = unordered("outer", unordered("inner", *work("c", "d")), *work("e"))
+    wide = [unordered(f"u{k}", *plain(f"{k}a", f"{k}b")) for k in range(2)]
+    nested = unordered("outer", unordered("inner", *plain("c", "d")), *plain("e"))
     board = Board(linear("f", *wide, nested))
     board.ran("0a", "0b", "1a", "1b")
     assert board.ready == ["c", "d", "e"]
 
 
 def test_reached_takes_in_an_atom_and_passes_an_ignored_one():
-    board = Board(linear("f", *work("a", "b", "c")))
+    board = Board(linear("f", *plain("a", "b", "c")))
     board.put("b", states.IGNORE, states.IGNORE)
     board.walk.plain[board.at("b")] = 0
     board.ran("a")
@@ -148,7 +144,7 @@ def test_reached_takes_in_an_atom_and_passes_an_ignored_one():
 
 
 def test_ignore_passes_the_first_at_once_and_the_others_when_they_are_reached():
-    a, b, c, d = work("a", "b", "c", "d")
+    a, b, c, d = plain("a", "b", "c", "d")
     board = Board(graph("g", a, b, c, d, links=[(a, b), (b, c), (d, c)]))
     board.ran("a")
     board.walk.ready.remove(board.at("b"))
@@ -167,7 +163,7 @@ def test_ignore_passes_the_first_at_once_and_the_others_when_they_are_reached():
 
 
 def test_turn_makes_ready_to_undo_what_nothing_that_stands_follows():
-    a, b, c, d = work("a", "b", "c", "d")
+    a, b, c, d = plain("a", "b", "c", "d")
     board = Board(graph("g", a, b, c, d, links=[(a, b), (a, c), (b, d)]))
     board.ran("a", "b")
     board.failed("c")
@@ -181,7 +177,7 @@ def test_turn_makes_ready_to_undo_what_nothing_that_stands_follows():
 
 
 def test_what_never_ran_is_cleared_and_never_undone():
-    board = Board(linear("f", *work("a", "b", "c", "d")))
+    board = Board(linear("f", *plain("a", "b", "c", "d")))
     board.ran("a")
     board.failed("b")
     board.turn_all()
@@ -195,7 +191,7 @@ def test_what_never_ran_is_cleared_and_never_undone():
 
 
 def test_cleared_releases_a_predecessor_only_when_all_after_it_are_cleared():
-    a, b, c = work("a", "b", "c")
+    a, b, c = plain("a", "b", "c")
     board = Board(graph("g", a, b, c, links=[(a, b), (a, c)]))
     board.ran("a", "b", "c")
     board.turn_all()
@@ -207,7 +203,7 @@ def test_cleared_releases_a_predecessor_only_when_all_after_it_are_cleared():
 
 
 def test_cleared_passes_gates_and_what_is_ignored():
-    one, two = unordered("u", *work("a", "b")), unordered("v", *work("c", "d"))
+    one, two = unordered("u", *plain("a", "b")), unordered("v", *plain("c", "d"))
     board = Board(linear("f", one, two), a="SUCCESS", b="IGNORE IGNORE", c="SUCCESS", d="FAILURE")
     board.turn_all()
     assert board.undo == ["c", "d"]
@@ -217,7 +213,7 @@ def test_cleared_passes_gates_and_what_is_ignored():
 
 
 def test_what_is_running_holds_its_predecessors_until_it_has_finished_and_is_undone():
-    board = Board(linear("f", *work("a"), unordered("u", *work("b", "c"))))
+    board = Board(linear("f", *plain("a"), unordered("u", *plain("b", "c"))))
     board.ran("a")
     board.start("b")
     board.failed("c")
@@ -231,7 +227,7 @@ def test_what_is_running_holds_its_predecessors_until_it_has_finished_and_is_und
 
 
 def test_what_finishes_while_something_after_it_stands_waits():
-    board = Board(linear("f", *work("a", "b")), a="RUNNING", b="SUCCESS")
+    board = Board(linear("f", *plain("a", "b")), a="RUNNING", b="SUCCESS")
     board.walk.ready = []
     board.turn_all()
     board.put("a", states.SUCCESS, states.REVERT)
@@ -240,7 +236,7 @@ def test_what_finishes_while_something_after_it_stands_waits():
 
 
 def test_a_failed_revert_holds_what_precedes_it_and_nothing_else():
-    a, b, c, d = work("a", "b", "c", "d")
+    a, b, c, d = plain("a", "b", "c", "d")
     board = Board(graph("g", a, b, c, d, links=[(a, b), (c, d)]))
     board.ran("a", "b", "c", "d")
     board.turn_all()
@@ -255,8 +251,8 @@ def test_a_failed_revert_holds_what_precedes_it_and_nothing_else():
 
 def inner_revert_failed(*, go_on):
     """An inner region has turned round and the revert of b in it has failed, when all of the flow turns round."""
-    inner = unordered("inner", *work("b", "x"), controller=retry.Times(1, "r"))
-    board = Board(unordered("u", linear("f", *work("a"), inner), *work("y")), go_on=go_on)
+    inner = unordered("inner", *plain("b", "x"), controller=retry.Times(1, "r"))
+    board = Board(unordered("u", linear("f", *plain("a"), inner), *plain("y")), go_on=go_on)
     board.ran("a", "r", "b")
     board.failed("x")
     board.walk.roll_back(*board.plan.region(board.at("r")))
@@ -292,9 +288,9 @@ def region(board, name):
 
 
 def test_a_region_turns_round_alone_and_what_it_had_released_is_taken_back():
-    inner = unordered("inner", *work("b", "c"), controller=retry.Times(2, "r"))
+    inner = unordered("inner", *plain("b", "c"), controller=retry.Times(2, "r"))
     d = Work("d")
-    a, e = work("a", "e")
+    a, e = plain("a", "e")
     board = Board(graph("g", a, inner, d, e, links=[(inner, d), (inner, e), (a, e)]))
     board.ran("a", "r", "b")
     before = board.of(board.walk.unmet)
@@ -314,7 +310,7 @@ def test_a_region_turns_round_alone_and_what_it_had_released_is_taken_back():
 
 
 def test_successors_outside_are_held_again_when_one_exit_of_the_region_had_run():
-    inner = unordered("inner", *work("b", "c"), controller=retry.Times(2, "r"))
+    inner = unordered("inner", *plain("b", "c"), controller=retry.Times(2, "r"))
     board = Board(linear("f", inner, Work("d")))
     board.ran("r", "b")
     assert board.walk.unmet[board.at("d")] == 1
@@ -326,8 +322,8 @@ def test_successors_outside_are_held_again_when_one_exit_of_the_region_had_run()
 
 
 def test_restart_brings_the_region_back_to_its_beginning():
-    inner = unordered("inner", *work("b", "c"), controller=retry.Times(2, "r"))
-    board = Board(linear("f", *work("a"), inner, *work("d")))
+    inner = unordered("inner", *plain("b", "c"), controller=retry.Times(2, "r"))
+    board = Board(linear("f", *plain("a"), inner, *plain("d")))
     fresh = list(board.walk.unmet)
     board.ran("a", "r", "b")
     board.failed("c")
@@ -348,7 +344,7 @@ def test_restart_brings_the_region_back_to_its_beginning():
 
 
 def test_an_atom_that_was_ignored_can_be_plain_again_after_a_restart():
-    inner = linear("inner", *work("b", "c"), controller=retry.Times(2, "r"))
+    inner = linear("inner", *plain("b", "c"), controller=retry.Times(2, "r"))
     board = Board(linear("f", inner), r="SUCCESS", b="IGNORE IGNORE", c="FAILURE")
     assert board.walk.plain[board.at("b")] == 0
     lo, hi = region(board, "r")
@@ -359,8 +355,8 @@ def test_an_atom_that_was_ignored_can_be_plain_again_after_a_restart():
 
 
 def test_a_wider_region_takes_up_a_narrower_one_as_it_stands():
-    inner = unordered("inner", *work("b", "c"), controller=retry.Times(2, "r"))
-    board = Board(linear("f", *work("a"), inner))
+    inner = unordered("inner", *plain("b", "c"), controller=retry.Times(2, "r"))
+    board = Board(linear("f", *plain("a"), inner))
     board.ran("a", "r", "b")
     board.failed("c")
     board.walk.roll_back(*region(board, "r"), restart=board.at("r"))
@@ -375,8 +371,8 @@ def test_a_wider_region_takes_up_a_narrower_one_as_it_stands():
 
 
 def test_a_region_in_a_wider_one_that_turns_round_counts_as_turned():
-    inner = linear("inner", *work("b"), controller=retry.Times(2, "r"))
-    board = Board(linear("f", *work("a"), inner))
+    inner = linear("inner", *plain("b"), controller=retry.Times(2, "r"))
+    board = Board(linear("f", *plain("a"), inner))
     board.ran("a", "r")
     board.failed("b")
     board.turn_all()
@@ -384,7 +380,7 @@ def test_a_region_in_a_wider_one_that_turns_round_counts_as_turned():
 
 
 def test_two_regions_that_turn_round_stay_apart():
-    flows = [linear(f"f{k}", *work(f"t{k}"), controller=retry.Times(2, f"r{k}")) for k in range(2)]
+    flows = [linear(f"f{k}", *plain(f"t{k}"), controller=retry.Times(2, f"r{k}")) for k in range(2)]
     board = Board(unordered("u", *flows))
     board.ran("r0", "r1")
     for k in range(2):
@@ -401,50 +397,61 @@ def test_two_regions_that_turn_round_stay_apart():
 
 
 def test_open_goes_on_after_what_has_run():
-    board = Board(linear("f", *work("a", "b", "c")), a="SUCCESS")
+    board = Board(linear("f", *plain("a", "b", "c")), a="SUCCESS")
     assert board.ready == ["b"]
 
 
 def test_open_takes_what_was_running_as_to_be_done_again():
-    board = Board(linear("f", *work("a", "b")), a="RUNNING")
+    board = Board(linear("f", *plain("a", "b")), a="RUNNING")
     assert board.ready == ["a"]
 
 
+@pytest.mark.parametrize("closed", [True, False])
+def test_what_was_under_way_and_is_not_taken_again_before_it_is_rolled_back_is_undone(closed):
+    board = Board(unordered("f", *plain("a", "b"), controller=retry.Times(2, "r")), r="SUCCESS", a="RUNNING")
+    board.walk.closed = closed
+    assert board.ready == ["a", "b"]
+    board.failed("b")
+    board.walk.roll_back(*region(board, "r"), cause=board.at("b"))
+    assert (board.ready, board.undo) == ([], ["a", "b"])
+    board.same_as_rebuilt()
+
+
 def test_open_lists_a_failure_that_nothing_has_resolved_and_runs_nothing_after_it():
-    board = Board(linear("f", *work("a", "b", "c")), a="SUCCESS", b="FAILURE")
+    board = Board(linear("f", *plain("a", "b", "c")), a="SUCCESS", b="FAILURE")
     assert (board.ready, board.undo) == ([], [])
     assert board.names(board.walk.failed) == ["b"]
 
 
 @pytest.mark.parametrize("state", ["REVERTING", "REVERT_FAILURE", "RUNNING", "FAILURE", "SUCCESS"])
 def test_open_takes_what_was_to_be_undone_as_to_be_undone_again(state):
-    board = Board(linear("f", *work("a", "b")), a="SUCCESS REVERT", b=f"{state} REVERT")
+    board = Board(linear("f", *plain("a", "b")), a="SUCCESS REVERT", b=f"{state} REVERT")
     assert board.undo == ["b"]
 
 
 @pytest.mark.parametrize("state", ["PENDING", "REVERTED", "IGNORE"])
 def test_open_does_not_undo_what_has_nothing_to_undo(state):
-    board = Board(linear("f", *work("a", "b")), a="SUCCESS REVERT", b=f"{state} REVERT")
+    board = Board(linear("f", *plain("a", "b")), a="SUCCESS REVERT", b=f"{state} REVERT")
     assert board.undo == ["a"]
 
 
 @pytest.mark.parametrize("state", ["SUCCESS", "RETRYING"])
 def test_open_runs_a_retry_again_that_was_to_run_again(state):
-    inner = linear("inner", *work("b"), controller=retry.Times(2, "r"))
-    board = Board(linear("f", *work("a"), inner), a="SUCCESS", r=f"{state} RETRY", b="REVERTED REVERT")
+    inner = linear("inner", *plain("b"), controller=retry.Times(2, "r"))
+    board = Board(linear("f", *plain("a"), inner), a="SUCCESS", r=f"{state} RETRY", b="REVERTED REVERT")
     assert (board.ready, board.undo) == ([], ["r"])
     assert board.walk.rolling_back == [region(board, "r")]
 
 
 def test_open_twice_gives_the_same():
-    board = Board(linear("f", unordered("u", *work("a", "b")), unordered("v", *work("c", "d"))), a="SUCCESS")
+    board = Board(linear("f", unordered("u", *plain("a", "b")), unordered("v", *plain("c", "d"))), a="SUCCESS")
     kept = copy.deepcopy((board.walk.unmet, board.walk.standing, board.walk.ready, board.walk.undo))
     board.walk.open()
     assert (board.walk.unmet, board.walk.standing, board.walk.ready, board.walk.undo) == kept
 
 
 def test_open_of_a_flow_that_has_run_has_nothing_to_do():
-    board = Board(linear("f", *work("a", "b")), a="SUCCESS", b="IGNORE IGNORE")
+    board = Board(linear("f", *plain("a", "b")), a="SUCCESS", b="IGNORE IGNORE")
     assert (board.ready, board.undo, board.walk.failed, board.walk.unmet) == ([], [], [], [0, 0])
 
 
@@ -466,8 +473,10 @@ def test_the_cause_of_a_turn_that_was_interrupted_is_found_again(turned_before):
     complete = False
     count = 0
     while not complete:
-        inner = unordered("inner", *work("b", "c", "d"), controller=retry.Times(2, "r"))
-        board = Board(linear("all", *work("a"), inner), a="SUCCESS", r="SUCCESS", b="SUCCESS", c="FAILURE", d="SUCCESS")
+        inner = unordered("inner", *plain("b", "c", "d"), controller=retry.Times(2, "r"))
+        board = Board(
+            linear("all", *plain("a"), inner), a="SUCCESS", r="SUCCESS", b="SUCCESS", c="FAILURE", d="SUCCESS"
+        )
         if turned_before:
             board.walk.roll_back(*board.plan.region(board.at("r")))
         Fragile.left = 100

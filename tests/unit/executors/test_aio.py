@@ -3,13 +3,17 @@
 import asyncio
 import contextlib
 import logging
+import os
+import signal
 import threading
 
 import pytest
 
 from taskflowx import engines, exceptions, retry, states, task
+from taskflowx.executors import loops
 from taskflowx.patterns import graph_flow, linear_flow, unordered_flow
 from taskflowx.persistence import backends
+from tests.support import ways
 
 
 class Adds(task.Task):
@@ -91,36 +95,12 @@ def load(flow, executor="asyncio", **options):
     return engines.load(flow, executor=executor, **options)
 
 
-def run(engine):
-    engine.run()
-
-
-def arun(engine):
-    asyncio.run(engine.arun())
-
-
-def arun_iter(engine):
-    async def iterate():
-        async for _ in engine.arun_iter():
-            pass
-
-    asyncio.run(iterate())
-
-
-def run_iter(engine):
-    for _ in engine.run_iter():
-        pass
-
-
-ways = pytest.mark.parametrize("way", [run, arun, run_iter, arun_iter])
-
-
 async def noted(notes, what):
     while what not in notes:  # noqa: ASYNC110 - a plain list: it is also written to from threads
         await asyncio.sleep(0)
 
 
-@ways
+@ways.each
 def test_results_reach_those_who_need_them(way):
     flow = graph_flow.Flow("f").add(
         Adds("sum", provides="sum", rebind=["a", "b"]),
@@ -134,12 +114,16 @@ def test_results_reach_those_who_need_them(way):
     assert engine.storage.get_flow_state() == states.SUCCESS
 
 
+async def twice(x):
+    return 2 * x
+
+
 async def two():
     await asyncio.sleep(0)
     return 2
 
 
-@ways
+@ways.each
 def test_a_failure_undoes_coroutines_and_others_in_order(way):
     notes = []
     flow = linear_flow.Flow("f").add(
@@ -153,7 +137,7 @@ def test_a_failure_undoes_coroutines_and_others_in_order(way):
     assert engine.not_undone() == []
 
 
-@ways
+@ways.each
 def test_coroutines_run_at_the_same_time_and_others_in_threads(way):
     barrier, notes = asyncio.Barrier(50), []
     plain = PlainNotes("plain", notes)
@@ -164,7 +148,7 @@ def test_coroutines_run_at_the_same_time_and_others_in_threads(way):
     assert set(threading.enumerate()) <= threads
 
 
-@ways
+@ways.each
 def test_a_retry_runs_coroutines_again(way):
     notes = []
 
@@ -291,13 +275,10 @@ def test_a_coroutine_that_undoes_is_refused_where_nothing_awaits_it():
         engines.load(linear_flow.Flow("f").add(Undone("a"))).run()
 
 
-def test_a_retry_that_is_a_coroutine_is_refused():
-    class Odd(retry.Times):
-        async def execute(self, history, **kwargs):
-            return 1
-
+def test_a_function_for_many_inputs_that_is_a_coroutine_function_is_refused():
+    flow = linear_flow.Flow("f").add(task.MapFunctorTask(twice, name="odd", requires=["a"]))
     with pytest.raises(exceptions.CompilationFailure, match=r"'odd' cannot be run: .* which nobody awaits here"):
-        load(linear_flow.Flow("f", retry=Odd(1, "odd")).add(Notes("a", []))).run()
+        load(flow, store={"a": 1}).run()
 
 
 def test_an_asynchronous_generator_is_refused():
@@ -305,7 +286,7 @@ def test_an_asynchronous_generator_is_refused():
         async def execute(self):
             yield 1
 
-    with pytest.raises(exceptions.CompilationFailure, match="which nobody awaits here"):
+    with pytest.raises(exceptions.CompilationFailure, match="is a generator function"):
         load(linear_flow.Flow("f").add(Yields("a"))).run()
 
 
@@ -360,7 +341,7 @@ class CancelsOthers(Notes):
         return await super().execute()
 
 
-@ways
+@ways.each
 def test_a_coroutine_that_is_cancelled_before_its_first_turn_is_interrupted(way):
     notes = []
     engine = load(unordered_flow.Flow("f").add(CancelsOthers("c", notes), *(Notes(name, notes) for name in "xyz")))
@@ -372,7 +353,7 @@ def test_a_coroutine_that_is_cancelled_before_its_first_turn_is_interrupted(way)
     assert sorted(notes) == [("ran", name) for name in "cxyz"]
 
 
-@ways
+@ways.each
 def test_a_coroutine_that_others_cancel_is_interrupted_and_undoes_nothing(way):
     notes = []
 
@@ -503,7 +484,7 @@ def test_what_ends_the_loop_of_a_run_suspends_it_also_when_a_stop_is_left_behind
 
 
 @pytest.mark.parametrize("most", [1, 2, 3])
-@ways
+@ways.each
 def test_max_workers_counts_coroutines_and_threads_together(way, most):
     lock, running, seen = threading.Lock(), [], []
 
@@ -530,7 +511,7 @@ def test_max_workers_counts_coroutines_and_threads_together(way, most):
     assert max(seen) <= most
 
 
-@pytest.mark.parametrize("way", [run, arun])
+@pytest.mark.parametrize("way", [ways.run, ways.arun])
 @pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
 def test_an_interrupt_in_a_coroutine_is_raised_and_others_are_let_finish(way, interrupt):
     notes, raised = [], []
@@ -558,7 +539,7 @@ def test_an_interrupt_in_a_coroutine_is_raised_and_others_are_let_finish(way, in
     assert notes == [("ran", "s"), ("ran", "i")]
 
 
-@pytest.mark.parametrize("way", [run, arun])
+@pytest.mark.parametrize("way", [ways.run, ways.arun])
 def test_what_runs_when_a_listener_is_interrupted_is_recorded(way):
     notes = []
 
@@ -637,12 +618,12 @@ def test_suspend_from_another_thread_wakes_the_loop():
     assert notes == [("began", 1), ("ran", "w")]
 
 
-@pytest.mark.parametrize("way", [run, arun])
+@pytest.mark.parametrize("way", [ways.run, ways.arun])
 def test_no_time_left_leaves_the_flow_suspended(way):
     notes = []
     engine = load(linear_flow.Flow("f").add(Notes("a", notes)))
     with pytest.raises(TimeoutError, match="can be run on"):
-        engine.run(timeout=0) if way is run else asyncio.run(engine.arun(timeout=0))
+        engine.run(timeout=0) if way is ways.run else asyncio.run(engine.arun(timeout=0))
     assert notes == []
     way(engine)
     assert notes == [("ran", "a")]
@@ -714,7 +695,7 @@ def test_what_a_task_has_left_in_the_loop_of_the_run_ends_with_it():
 
 
 @pytest.mark.parametrize("durability", ["strict", "group", "exit"])
-@pytest.mark.parametrize("way", [run, arun])
+@pytest.mark.parametrize("way", [ways.run, ways.arun])
 def test_a_run_of_coroutines_is_stored_as_any_other(way, durability, tmp_path):
     notes = []
     with backends.backend(f"sqlite:///{tmp_path / 'runs.db'}") as backend:
@@ -722,7 +703,7 @@ def test_a_run_of_coroutines_is_stored_as_any_other(way, durability, tmp_path):
         engine = load(flow, backend=backend, durability=durability)
         with pytest.raises(ValueError, match="on purpose"):
             way(engine)
-        detail = engine.storage._flowdetail
+        detail = engine.storage.record.flow_detail
         assert detail.state == states.REVERTED
         with contextlib.closing(backend.get_connection()) as connection:
             kept = connection.get_flow_details(detail.uuid)
@@ -758,3 +739,31 @@ def test_what_asyncio_cannot_log_does_not_end_the_run(level):
     assert engine.storage.fetch("a") == "done"
     assert logging.ERROR in refused
     assert logger.filters == []
+
+
+def test_a_signal_handler_ends_the_sleep_of_a_loop():
+    loop, sleeps = asyncio.new_event_loop(), threading.Event()
+
+    def stop(*_):
+        loop.stop()
+        loops.rouse(loop)
+
+    def send():
+        sleeps.wait()
+        while not ended.wait(0.01):  # one that comes just before the system call of the sleep does not end that
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+    ended = threading.Event()
+    before = signal.signal(signal.SIGUSR1, stop)
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        loop.call_soon(sleeps.set)
+        loop.run_forever()  # without an end if it sleeps on
+    finally:
+        ended.set()
+        sender.join()
+        signal.signal(signal.SIGUSR1, before)
+        loop.close()
+    loops.rouse(loop)  # it is closed: nobody sleeps
+    assert loop.is_closed()

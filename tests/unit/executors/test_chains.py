@@ -16,15 +16,8 @@ from taskflowx.executors import base, processes
 from taskflowx.patterns import linear_flow, unordered_flow
 from taskflowx.persistence import backends
 from taskflowx.types.failure import Failure
+from tests.contract.executor import process_tasks as tasks
 from tests.support.chains import chained_calls
-from tests.unit.executors import process_tasks as tasks
-
-
-@pytest.fixture(scope="module")
-def warm():
-    """Give a pool whose workers are kept between tests."""
-    with processes.ProcessPool(2) as pool:
-        yield pool
 
 
 class Line:
@@ -35,21 +28,32 @@ class Line:
     """
 
     def __init__(self, pool, chain):
-        self.chain = chain
+        self.chain, self.pool = chain, pool
         self.executor = executor = processes.ProcessesExecutor(pool)
         self.mailbox = executor.make_queue()
         executor.next_of = self.next_of
         executor.start(self.mailbox.put)
         # Nothing is sent ahead that may take long, for all that is known.
-        for call in map(self.call, range(len(chain))):
-            executor._kinds.of(call).seconds = 1e-6
+        for index in range(len(chain)):
+            self.known(index).seconds = 1e-6
+
+    @property
+    def workers(self):
+        """The workers that this run has."""
+        return self.executor._workers
+
+    def known(self, index):
+        """Return what the executor knows of calls such as this one."""
+        return self.executor._kinds.of(self.call(index))
 
     def next_of(self, call):
         following = call.index + 1
         if following >= len(self.chain):
             return None
         one = self.chain[following]
-        return base.Call(following, one, states.EXECUTE, {}, ("before",) if isinstance(one, tasks.Follows) else ())
+        return base.Call(
+            following, one, states.EXECUTE, {}, ("before",) if isinstance(one, tasks.Follows | tasks.Adds) else ()
+        )
 
     def begin(self):
         self.executor.submit([base.Call(0, self.chain[0], states.EXECUTE, {})])
@@ -78,7 +82,7 @@ def line(warm):
 
     yield make
     for one in made:
-        for worker in one.executor._workers:
+        for worker in one.workers:
             if worker.sent:  # the test has failed
                 worker.kill()
         one.executor.stop()
@@ -107,7 +111,7 @@ def test_the_calls_of_a_chain_begin_without_the_engine_and_are_delivered_in_thei
     one = line(tasks.Noted("a", path), tasks.Follows("b", path), tasks.Follows("c", path))
     one.begin()
     assert sorted(one.executor.chained) == [1, 2]
-    one.hear_until(lambda: not any(worker.sent for worker in one.executor._workers))
+    one.hear_until(lambda: not any(worker.sent for worker in one.workers))
     assert read(path) == ["ran a", "got a", "got b"]
     assert [one.hear(), one.hear(), one.hear()] == [(0, "a"), (1, "b"), (2, "c")]
     assert sorted(one.executor.chained) == [1, 2]  # until the scheduler records what came before them
@@ -147,9 +151,35 @@ def test_only_after_a_flat_result_does_another_call_begin_at_once(line, path, re
         assert one.hear() == (1, "b")
         assert pathlib.Path(path).read_text().startswith(f"got {outcome}\n")
     else:
-        assert one.executor._kinds.of(one.call(0)).followed is False
+        assert one.known(0).followed is False
         one.executor.submit([one.call(1, before=outcome)])  # as the scheduler does with what is not under way
         assert one.hear() == (1, "b")
+
+
+@pytest.mark.parametrize(
+    ("make", "result"),
+    [("plain_when_pickled", 5), ("set_when_pickled", {5}), ("list_when_pickled", [5])],
+)
+def test_the_worker_alone_decides_whether_a_call_follows_a_result_that_changes_when_it_is_pickled(
+    line, path, make, result
+):
+    one = line(tasks.Gives("a", make, 5), tasks.Follows("b", path))
+    one.begin()
+    assert one.hear() == (0, result)
+    assert not one.executor.chained
+    assert not any(worker.sent for worker in one.workers)
+    one.executor.submit([one.call(1, before=result)])
+    assert one.hear() == (1, "b")
+    assert read(path) == [f"got {result}"]
+
+
+@pytest.mark.parametrize("kind", [list, dict])
+def test_what_a_call_changes_in_the_result_before_it_stays_its_own(line, kind):
+    one = line(tasks.Gives("a", "default", kind), tasks.Adds("b"), tasks.Gives("c", "default", kind), tasks.Adds("d"))
+    one.begin()
+    default, added = kind({"base": 1}), len(kind({"base": 1})) + 1
+    assert [one.hear() for _ in range(4)] == [(0, default), (1, added), (2, default), (3, added)]
+    assert sorted(one.executor.chained) == [1, 2, 3]
 
 
 def test_nothing_follows_a_failure(line, path):
@@ -160,7 +190,7 @@ def test_nothing_follows_a_failure(line, path):
     assert (index, type(outcome)) == (1, Failure)
     assert sorted(one.executor.chained) == [1]
     assert read(path) == ["ran a"]
-    assert one.executor._kinds.of(one.call(0)).followed is True  # it may succeed another time
+    assert one.known(0).followed is True  # it may succeed another time
 
 
 def test_a_call_after_a_failure_that_cannot_be_read_is_no_matter(line, path):
@@ -179,11 +209,11 @@ def test_what_has_not_begun_is_dropped_and_what_was_submitted_is_not(line, path,
     one.begin()
     one.hear_until(lambda: read(path) == ["began a"])
     other = base.Call(7, tasks.Noted("other", path), states.EXECUTE, {})
-    one.executor._pool.max_workers, kept = 1, one.executor._pool.max_workers
-    one.executor._kinds.of(one.call(0)).seconds = 1e-6
-    one.executor._workers[0].load = 0.0
+    one.pool.max_workers, kept = 1, one.pool.max_workers
+    one.known(0).seconds = 1e-6
+    one.workers[0].load = 0.0
     one.executor.submit([other])
-    one.executor._pool.max_workers = kept
+    one.pool.max_workers = kept
     one.executor.unchain()
     assert not one.executor.chained
     gate.touch()
@@ -221,7 +251,7 @@ def test_a_call_whose_predecessor_has_ended_goes_with_its_arguments_to_another_w
     one = line(tasks.Waits("a", path, gate), tasks.Follows("b", path))
     one.begin()
     one.hear_until(lambda: read(path)[:1] == ["began a"])
-    (busy,) = [worker for worker in one.executor._workers if worker.sent]
+    (busy,) = [worker for worker in one.workers if worker.sent]
     call, number = one.call(1), busy.number
     busy.follow(number, "given")  # as if the outcome before it had come
     one.executor.chained.discard(1)  # and were on record
@@ -260,6 +290,26 @@ def test_a_chained_call_that_cannot_be_sent_is_left_to_the_scheduler(line, path)
     one.executor.submit([one.call(1)])
     index, outcome = one.hear()
     assert (index, type(outcome)) == (1, base.NotBegun)
+
+
+class UnsendableKey(str):
+    __slots__ = ()
+
+    def __reduce__(self):
+        raise OSError("it cannot be sent")
+
+
+def test_calls_that_cannot_be_sent_together_are_refused_and_no_other_one(line, path, monkeypatch):
+    one = line(tasks.Noted("a", path))
+    monkeypatch.setattr(one.pool, "max_workers", 1)
+    bad, alone, after = (tasks.Noted(name, path) for name in ("bad", "alone", "after"))
+    vars(bad)[UnsendableKey("k")] = 1
+    alone.more = {1, 2}  # it is no plain value, so the call goes in a frame of its own
+    one.executor.submit([base.Call(5 + i, atom, states.EXECUTE, {}) for i, atom in enumerate((bad, alone, after))])
+    outcomes = dict(one.hear() for _ in range(3))
+    assert (type(outcomes[5]), outcomes[6], outcomes[7]) == (base.NotBegun, "alone", "after")
+    assert "Atom 'bad' cannot be sent" in str(outcomes[5].failure)
+    assert read(path) == ["ran alone", "ran after"]
 
 
 # -- in a run --------------------------------------------------------------------------------------

@@ -47,6 +47,26 @@ def test_a_call_that_is_sent_again_is_not_handed_out_again():
     assert take(one, "a") == []
 
 
+@pytest.mark.parametrize("pure", [False, True])
+def test_a_call_that_is_given_up_is_over_whatever_comes_of_it(pure):
+    one = made(1, 2, most=1, pure=pure)
+    assert (take(one, "a"), take(one, "b")) == ([1], [])
+    assert one.give_up(1) == "a"
+    assert one.give_up(1) is None
+    assert take(one, "b") == [2]
+    end(one, "a", 1)
+    one.leave("a")
+    assert (told(one), one.calls.keys(), list(one.waiting)) == ([], {2}, [])
+
+
+def test_a_call_that_waits_for_another_pump_is_given_up_and_one_that_has_ended_is_not():
+    one = made(1, 2, pure=True)
+    assert (take(one, "a"), take(one, "b")) == ([1], [2])
+    end(one, "b", 2)
+    one.leave("a")
+    assert (one.give_up(1), one.give_up(2), take(one, "b")) == ("", None, [])
+
+
 def test_calls_that_are_known_to_be_short_are_handed_out_together():
     one = made(*range(1, 22))
     assert take(one, "a") == [1]

@@ -11,7 +11,7 @@ from taskflowx import engines, exceptions, states, task
 from taskflowx.executors import base, futures
 from taskflowx.patterns import linear_flow, unordered_flow
 from taskflowx.types.failure import Failure
-from tests.unit.executors import hostile_tasks as tasks
+from tests.contract.executor import hostile_tasks as tasks
 
 
 class Note(task.Task):

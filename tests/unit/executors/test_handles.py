@@ -3,6 +3,7 @@
 import array
 import contextlib
 import itertools
+import multiprocessing
 import os
 import pathlib
 import socket
@@ -12,10 +13,10 @@ import pytest
 
 from taskflowx import states
 from taskflowx.executors import base, processes
-from taskflowx.executors.processes import handle, wire
+from taskflowx.executors.processes import handle, values, wire
 from tests.support.frozen import freeze
 
-FILES = (handle.__file__, wire.__file__)
+FILES = (handle.__file__, wire.__file__, values.__file__)
 
 pytestmark = pytest.mark.skipif(not pathlib.Path("/proc/self/fd").exists(), reason="nobody tells of open descriptors")
 
@@ -35,6 +36,11 @@ def end(one):
 
 def opened():
     return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - they are numbers
+
+
+def await_children():
+    for child in multiprocessing.active_children():
+        child.join(30)
 
 
 class Interrupt:
@@ -80,12 +86,36 @@ def test_a_worker_whose_end_was_interrupted_leaves_nothing(pool, event):
         finally:
             sys.settrace(kept)
         del one
-        if process._popen is not None:  # it was not closed yet
+        with contextlib.suppress(ValueError):  # it was closed already
             process.join(30)
             process.close()
         if interrupt.left > 0:
             break
     assert at > 15
+    assert opened() == before
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # sockets of no worker
+def test_a_worker_whose_start_was_interrupted_leaves_nothing(pool):
+    end(pool.take())
+    before = opened()
+    for at in itertools.count(1):
+        interrupt, kept, one = Interrupt(at, "opcode"), sys.gettrace(), None
+        sys._getframe().f_trace_opcodes = True
+        sys.settrace(interrupt)
+        try:
+            one = pool.take()
+        except KeyboardInterrupt:
+            sys.settrace(kept)
+        finally:
+            sys.settrace(kept)
+        if one is not None:
+            end(one)
+        one = None
+        await_children()
+        if interrupt.left > 0:
+            break
+    assert at > 100
     assert opened() == before
 
 

@@ -31,7 +31,7 @@ def test_a_failure_of_a_class_that_was_sent_along_is_no_result(derived):
     call = base.Call(0, task.FunctorTask(dict, name="a"), states.EXECUTE, {})
     body = cloudpickle.dumps(sent_along(derived))
     assert not isinstance(pickle.loads(body), failure.Failure)
-    outcome = outcomes.outcome(call, body, -1)
+    outcome = outcomes.outcome(call, body, None)
     assert type(outcome) is failure.Failure
     assert outcome.matches(failure.Failure.from_exception(ValueError("v")))
 

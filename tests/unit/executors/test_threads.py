@@ -22,25 +22,39 @@ def clock(monkeypatch):
     return passed
 
 
-class Crew:
-    """An executor without workers of its own: they are said to take calls."""
+class Idle:
+    """Stands for a thread that is started and does nothing; has the queue from which it would take calls."""
 
-    def __init__(self, clock):
+    def __init__(self, args, **kwargs):
+        _, _, self.calls, *_ = args
+
+    def start(self):
+        pass
+
+
+class Crew:
+    """An executor whose workers do nothing: they are said to take calls."""
+
+    def __init__(self, clock, monkeypatch, workers=1):
         self.clock = clock
-        self.executor = threads.ThreadsExecutor(1)
+        self.executor = threads.ThreadsExecutor(workers)
         self.delivered = self.executor.make_queue()
-        self.executor._threads = [None]  # so that none is started
-        self.executor._ended = [0]
+        self.started = []
+        monkeypatch.setattr(threads.threading, "Thread", self.start_thread)
+
+    def start_thread(self, **kwargs):
+        self.started.append(Idle(**kwargs))
+        return self.started[-1]
 
     def submit(self, count):
         self.executor.submit([base.Call(0, None, states.EXECUTE, {})] * count)
 
     def take(self, count, seconds):
-        """Have workers take some calls in so many seconds, of which one has been delivered."""
-        for _ in range(count):
-            self.executor._calls.get_nowait()
+        """Have workers take some calls in so many seconds, of which one has been delivered; returns their chains."""
+        chains = [self.started[0].calls.get_nowait()[1] for _ in range(count)]
         self.clock.append(seconds)
         self.delivered.put(("call", "outcome"))
+        return chains
 
     def slept(self):
         """Wait for the next result; returns for how long it was slept before it was looked for."""
@@ -49,28 +63,31 @@ class Crew:
         return self.clock[before:]
 
 
+@pytest.fixture
+def crew(clock, monkeypatch):
+    return Crew(clock, monkeypatch)
+
+
 @pytest.mark.parametrize(
     ("queued", "taken", "seconds", "expected"),
     [
         (40, 100, 0.01, [0.001]),  # 100 µs each, so 4 ms of work: a quarter of that
-        (8_000, 100, 0.01, [threads._AT_MOST]),
+        (8_000, 100, 0.01, [0.002]),
         (80, 7, 0.01, []),  # too few to tell
         (3, 100, 0.01, []),  # to sleep would take longer than that
         (0, 100, 0.01, []),
     ],
 )
-def test_results_are_gathered_for_a_part_of_what_the_queued_work_takes(clock, queued, taken, seconds, expected):
-    crew = Crew(clock)
+def test_results_are_gathered_for_a_part_of_what_the_queued_work_takes(crew, queued, taken, seconds, expected):
     crew.submit(queued + taken)
     crew.take(taken, seconds)
     assert crew.slept() == pytest.approx(expected)
 
 
-def test_how_fast_the_workers_are_is_judged_by_what_they_took_since_the_last_look(clock):
-    crew = Crew(clock)
+def test_how_fast_the_workers_are_is_judged_by_what_they_took_since_the_last_look(crew):
     crew.submit(1_110)
     crew.take(10, 1.0)
-    assert crew.slept() == [threads._AT_MOST]
+    assert crew.slept() == [0.002]
     crew.take(1_060, 0.002)
     assert crew.slept() == []
     crew.take(16, 0.004)
@@ -79,8 +96,7 @@ def test_how_fast_the_workers_are_is_judged_by_what_they_took_since_the_last_loo
     assert crew.slept() == pytest.approx([20 * 0.00025 / 4])
 
 
-def test_the_time_in_which_nothing_was_queued_does_not_count(clock):
-    crew = Crew(clock)
+def test_the_time_in_which_nothing_was_queued_does_not_count(crew, clock):
     crew.submit(10)
     crew.take(10, 5.0)
     assert crew.slept() == []
@@ -90,26 +106,25 @@ def test_the_time_in_which_nothing_was_queued_does_not_count(clock):
     assert crew.slept() == pytest.approx([0.001])
 
 
-def test_results_of_rows_are_gathered_until_the_first_of_them_is_near_its_end(clock):
-    crew = Crew(clock)
+def test_results_of_rows_are_gathered_until_the_first_of_them_is_near_its_end(clock, monkeypatch):
+    crew = Crew(clock, monkeypatch, workers=2)
     executor = crew.executor
-    executor._threads, executor._ended = [None] * 2, [0] * 2
     executor.next_of = lambda call: base.Call(call.index + 1, None, "", {}, ()) if call.index % 100 < 20 else None
     executor.submit([base.Call(index, None, states.EXECUTE, {}) for index in (100, 200)])
     assert len(executor.chained) == 40
     executor._followed = [8]
+    first, _ = crew.take(2, 0.005)
     for _ in range(16):
-        executor._chains[0].popleft()
-    crew.take(2, 0.005)  # 10 in 5 ms, and 2 * 4 before a worker has nothing to do
+        first.popleft()
+    # 10 calls in 5 ms, and 2 * 4 before a worker has nothing to do
     assert crew.slept() == pytest.approx([8 * 0.0005 / 4])
     for _ in range(4):
-        executor._chains[0].popleft()
+        first.popleft()
     crew.take(0, 0.001)
     assert crew.slept() == []
 
 
-def test_no_sleep_is_longer_than_the_time_that_is_left(clock):
-    crew = Crew(clock)
+def test_no_sleep_is_longer_than_the_time_that_is_left(crew, clock):
     crew.submit(1_000)
     crew.take(10, 1.0)
     crew.delivered.get_nowait()
@@ -253,8 +268,8 @@ def test_what_has_begun_is_known_when_the_rest_is_dropped(line):
 
 def test_what_counts_as_begun_before_a_worker_has_taken_it_is_not_dropped(line):
     one = line(Step("a"), Step("b"), Step("c"))
-    may_take, deliver = threading.Event(), one.executor._deliver
-    one.executor._deliver = lambda item: deliver(item) or may_take.wait(30)
+    may_take = threading.Event()
+    one.executor.start(lambda item: one.delivered.put(item) or may_take.wait(30))
     one.begin()
     assert one.hear() == (0, "a")
     one.executor.chained.discard(1)  # as the scheduler does

@@ -145,8 +145,12 @@ def test_two_listeners_of_one_engine_do_not_know_each_other():
 
 
 def test_the_engine_is_at_hand():
+    class Asks(base.Listener):
+        def asked(self):
+            return self._engine
+
     engine = sample.load()
-    assert base.Listener(engine)._engine is engine
+    assert Asks(engine).asked() is engine
 
 
 def test_a_listener_that_raises_is_logged_and_the_run_goes_on():
@@ -173,7 +177,7 @@ def test_a_failing_deregister_is_logged_and_hides_nothing():
         with pytest.raises(ValueError, match="in the block"), Bad(engine):
             raise ValueError("in the block")
         with Bad(engine) as bad:
-            bad._tfx_take_back()
+            base.Listener.deregister(bad)
     assert [record.getMessage() for record in records] == [f"Failed deregistering listeners from engine {engine}"] * 2
     assert records[0].name == "taskflowx.listeners.base"
     assert records[0].exc_info[0] is KeyError
@@ -212,7 +216,7 @@ class Lines(base.DumpingListener):
 def lines_of(engine):
     with Lines(engine) as listener:
         sample.run_on(engine)
-    fd = engine.storage._flowdetail
+    fd = engine.storage.record.flow_detail
     uuids = [fd.uuid, *(detail.uuid for detail in fd)]
     lines = listener.lines
     for uuid in uuids:

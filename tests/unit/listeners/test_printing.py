@@ -11,7 +11,7 @@ def test_each_transition_is_printed_and_each_failure_with_its_traceback(capsys):
     out, err = capsys.readouterr()
     assert err == ""
     lines = out.splitlines()
-    assert lines[0].startswith(f"{engine} has moved flow 'flow' (")
+    assert lines[0].startswith("<SerialActionEngine 'flow' RUNNING: 2 PENDING; serial> has moved flow 'flow' (")
     assert lines[0].endswith(") into state 'RUNNING' from state 'PENDING'")
     assert sum("has moved" in line for line in lines) == 10
     at = lines.index("Traceback (most recent call last):")

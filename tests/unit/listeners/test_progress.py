@@ -31,29 +31,40 @@ def lines(drawn):
     return [" ".join(TIME.sub("T", line).split()) for line in text.splitlines() if line.strip()]
 
 
-def detail(state, name="t", **meta):
-    made = models.TaskDetail(name)
-    made.state, made.own_meta = state, meta or None
-    return made
+def standing(*found, **options):
+    """Return an engine in whose record a run is under way, with tasks in these states."""
+    engine = sample.load(sample.row(*(sample.Give(f"t{number}") for number in range(len(found)))), **options)
+    engine.compile()
+    engine.prepare()
+    engine.storage.set_flow_state(states.RUNNING)
+    for number, state in enumerate(found):
+        engine.storage.record.detail(f"t{number}").state = state
+    return engine
 
 
-def looked_at(most=5, **by_state):
-    """Look at as many records in each state as are told."""
-    details = [detail(state) for state, times in by_state.items() for _ in range(times)]
-    return progress._look_at([None, *details, None], most)
+def drawn_of(engine, **options):
+    """Draw a run as it is now, and return the lines: a bar that is taken away leaves what it has drawn last."""
+    drawn = console(width=200)
+    with progress.ProgressBarListener(engine, drawn, **options):
+        pass
+    return lines(drawn)
+
+
+def line_of(**by_state):
+    """Draw a run with as many tasks in each state as are told."""
+    [line] = drawn_of(standing(*(state for state, times in by_state.items() for _ in range(times))))
+    return line
 
 
 class Draw(sample.Give):
-    """Draws the bar when it is executed and when it is reverted."""
+    """Draws the run when it is executed and when it is reverted."""
 
     def __init__(self, name, drawn, **kwargs):
         super().__init__(name, **kwargs)
         self._drawn = drawn
 
     def draw(self):
-        listener = self._drawn["listener"]
-        listener._next_look_at = 0.0
-        self._drawn.setdefault("lines", []).extend(lines(str(listener._renderable())))
+        self._drawn["lines"] += drawn_of(self._drawn["engine"])
 
     def execute(self):
         self.draw()
@@ -62,12 +73,11 @@ class Draw(sample.Give):
         self.draw()
 
 
-def drawn_in(make_flow, **kwargs):
-    """Run a flow of tasks that draw the bar, and return what they drew."""
-    drawn = {}
-    engine = sample.load(make_flow(drawn))
-    with progress.ProgressBarListener(engine, console=console(**kwargs)) as drawn["listener"]:
-        sample.run(engine)
+def drawn_in(make_flow):
+    """Run a flow of tasks that draw the run, and return what they drew."""
+    drawn = {"lines": []}
+    drawn["engine"] = sample.load(make_flow(drawn))
+    sample.run(drawn["engine"])
     return drawn["lines"]
 
 
@@ -75,42 +85,38 @@ def drawn_in(make_flow, **kwargs):
 
 
 def test_atoms_are_counted_by_what_has_become_of_them():
-    look = looked_at(PENDING=3, RUNNING=2, SUCCESS=4, IGNORE=1, FAILURE=1)
-    assert (look.total, look.done, look.running, look.failed, look.reverted) == (11, 6, 2, 1, 0)
-    assert not look.turned
+    line = line_of(PENDING=3, RUNNING=2, SUCCESS=4, IGNORE=1, FAILURE=1)
+    assert line == "flow 54% 6/11 T 2 under way 1 failed"
 
 
 def test_what_was_undone_is_not_done_and_what_was_left_out_does_not_stand():
-    look = looked_at(SUCCESS=3, REVERTING=2, REVERTED=4, REVERT_FAILURE=1, IGNORE=1, PENDING=2)
-    assert (look.total, look.done, look.running, look.failed, look.reverted) == (13, 6, 2, 1, 4)
-    assert look.turned
+    line = line_of(SUCCESS=3, REVERTING=2, REVERTED=4, REVERT_FAILURE=1, IGNORE=1, PENDING=2)
+    assert line == "flow 46% REVERTING 6/13 T 2 under way 1 failed 4 reverted"
 
 
 def test_a_retry_that_begins_again_is_under_way():
-    look = looked_at(RETRYING=1, PENDING=2)
-    assert (look.total, look.done, look.running, look.turned) == (3, 0, 1, False)
+    assert line_of(RETRYING=1, PENDING=2) == "flow 0% 0/3 T 1 under way"
 
 
 def test_a_record_without_a_state_is_waiting():
-    assert progress._look_at([detail(None)], 5) == progress._Look(1, 0)
+    assert drawn_of(standing(None)) == ["flow 0% 0/1 T"]
 
 
 def test_running_tasks_that_report_progress_are_named_up_to_a_number():
-    details = [
-        detail(states.SUCCESS, "done", progress=1.0),
-        detail(states.RUNNING, "silent"),
-        detail(states.RUNNING, "other", duration=1.0),
-        *(detail(states.RUNNING, name, progress=0.5) for name in "abc"),
-    ]
-    assert progress._look_at(details, 2).tasks == (("a", 0.5), ("b", 0.5))
-    assert len(progress._look_at(details, 9).tasks) == 3
-    assert progress._look_at(details, 0).tasks == ()
+    engine = standing(states.SUCCESS, *[states.RUNNING] * 5)
+    engine.storage.set_task_progress("t0", 1.0)
+    engine.storage.update_atom_metadata("t2", {"duration": 1.0})
+    for name in ("t3", "t4", "t5"):
+        engine.storage.set_task_progress(name, 0.5)
+    assert drawn_of(engine, details=2)[1:] == ["50% t3", "50% t4"]
+    assert len(drawn_of(engine, details=9)[1:]) == 3
+    assert drawn_of(engine, details=0)[1:] == []
 
 
 def test_looking_changes_no_record():
-    one = detail(states.RUNNING)
-    progress._look_at([one], 5)
-    assert one.own_meta is None
+    engine = standing(states.RUNNING)
+    drawn_of(engine)
+    assert engine.storage.record.detail("t0").own_meta is None
 
 
 # -- drawing ---------------------------------------------------------------------------------------
@@ -161,16 +167,12 @@ def test_tasks_that_report_progress_have_bars_of_their_own():
     assert drawn == ["flow 50% 1/2 T 1 under way", "25% b"]
 
 
-def test_a_suspension_is_told_before_it_is_done():
-    def make_flow(drawn):
-        return sample.row(Stop("a", drawn), sample.Give("b"))
-
-    class Stop(Draw):
-        def execute(self):
-            self._drawn["listener"]._flow_receiver(states.SUSPENDING, {})
-            self.draw()
-
-    assert drawn_in(make_flow) == ["flow 0% SUSPENDING 0/2 T 1 under way"]
+def test_a_suspension_is_told_before_it_is_done(display):
+    engine = standing(states.PENDING, states.RUNNING)
+    with progress.ProgressBarListener(engine, console()):
+        engine.notifier.notify(states.SUSPENDING, {"engine": engine})
+        [line] = lines(display.drawn())
+    assert line == "flow 0% SUSPENDING 0/2 T 1 under way"
 
 
 @pytest.mark.parametrize("width", [20, 40, 60, 100])
@@ -204,13 +206,6 @@ def test_names_are_shown_as_they_are():
     )
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0.04, "0.0 s"), (59.94, "59.9 s"), (60, "1:00"), (3599, "59:59"), (3661, "1:01:01")]
-)
-def test_times_are_written_for_people(seconds, text):
-    assert progress._duration(seconds) == text
-
-
 class Clock:
     """Stands for the clocks: stays where it is put, but for the time that a look takes."""
 
@@ -225,54 +220,109 @@ def clock(monkeypatch):
     return Clock(monkeypatch)
 
 
-def watched(looks):
-    """Return a listener that is drawing a run, and sees one look after the other."""
-    bar = progress.ProgressBarListener(sample.load(), console(terminal=False))
-    bar._start()
-    left = iter(looks)
-    bar._look = lambda: next(left)
-    return bar
+class Display:
+    """Stands for Rich's display of a run: it draws when the test says so, and not in a thread of its own."""
+
+    def __init__(self, monkeypatch):
+        self._starts = threading.Event()
+        monkeypatch.setattr("rich.live.Live", self.live)
+
+    @property
+    def live(self):
+        starts, display = self._starts, self
+
+        class Live:
+            def __init__(self, get_renderable, **kwargs):
+                display.draw = get_renderable
+
+            def start(self, refresh):
+                starts.set()
+
+            def stop(self):
+                pass
+
+            def refresh(self):
+                pass
+
+        return Live
+
+    def drawn(self):
+        """Return what is drawn now, without colours."""
+        assert self._starts.wait(20)
+        return str(self.draw())
 
 
-def test_the_time_that_is_left_follows_from_what_has_ended(clock):
-    bar = watched(progress._Look(100, done) for done in (20, 30, 30))
-    bar._renderable()
+@pytest.fixture
+def display(monkeypatch):
+    """Have each run displayed from the start."""
+    timer = threading.Timer
+    monkeypatch.setattr(progress.threading, "Timer", lambda _, show: timer(0, show))
+    return Display(monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.04, "0.0 s"), (59.94, "59.9 s"), (60, "1:00"), (3599, "59:59"), (3661, "1:01:01")]
+)
+def test_times_are_written_for_people(clock, display, seconds, text):
+    with progress.ProgressBarListener(standing(states.PENDING), console()):
+        clock.now += seconds
+        assert display.drawn().endswith(f"  {text}")
+
+
+@pytest.fixture
+def drawn_when_done(clock, display):
+    """Give a function that says how many of a hundred atoms are done, and returns what is drawn then."""
+    engine = standing(*[states.PENDING] * 100)
+
+    def drawn(done):
+        for number in range(100):
+            engine.storage.record.detail(f"t{number}").state = states.SUCCESS if number < done else states.PENDING
+        return display.drawn()
+
+    with progress.ProgressBarListener(engine, console()):
+        yield drawn
+
+
+def test_the_time_that_is_left_follows_from_what_has_ended(clock, drawn_when_done):
+    drawn_when_done(20)
     clock.now += 10  # ten more atoms, seventy are left
-    assert bar._renderable().plain.endswith("30/100  10.0 s  1:10 left")
+    assert drawn_when_done(30).endswith("30/100  10.0 s  1:10 left")
     clock.now += 100  # and since then none
-    assert bar._renderable().plain.endswith("30/100  1:50  1:40 left")
+    assert drawn_when_done(30).endswith("30/100  1:50  1:40 left")
 
 
-def test_the_time_that_is_left_is_told_in_whole_seconds(clock):
-    bar = watched(progress._Look(100, done) for done in (0, 99))
-    bar._renderable()
+def test_the_time_that_is_left_is_told_in_whole_seconds(clock, drawn_when_done):
+    drawn_when_done(0)
     clock.now += 0.2
-    assert bar._renderable().plain.endswith("99/100  0.2 s  1 s left")
+    assert drawn_when_done(99).endswith("99/100  0.2 s  1 s left")
 
 
-def test_no_time_is_told_to_be_left_before_enough_is_known(clock):
-    bar = watched(progress._Look(100, done) for done in (20, 90, 20, 15))
-    for _ in range(2):
-        clock.now += 0.01
-        assert "left" not in bar._renderable().plain
-    for _ in range(2):
-        clock.now += 1
-        assert "left" not in bar._renderable().plain
+def test_no_time_is_told_to_be_left_before_enough_is_known(clock, drawn_when_done):
+    for done, seconds in ((20, 0.01), (90, 0.01), (20, 1), (15, 1)):
+        clock.now += seconds
+        drawn = drawn_when_done(done)
+        assert f"{done}/100" in drawn
+        assert "left" not in drawn
 
 
-def test_looking_takes_a_twentieth_of_the_time_at_most(clock):
-    def look():
-        clock.worked += 0.5
-        clock.now += 0.5
-        seen.append(clock.now)
-        return progress._Look(1, 0)
+def test_looking_takes_a_twentieth_of_the_time_at_most(clock, display):
+    class Looked:
+        """Stands for the details of atoms: it takes half a second to look at them."""
+
+        def __iter__(self):
+            clock.worked += 0.5
+            clock.now += 0.5
+            seen.append(clock.now)
+            return iter([models.TaskDetail("t0")])
 
     seen = []
-    bar = watched(())
-    bar._look = look
-    for _ in range(300):
-        bar._renderable()
-        clock.now += 0.1
+    engine = standing(states.PENDING)
+    with progress.ProgressBarListener(engine, console()):
+        kept, engine.preparation.details = engine.preparation.details, Looked()
+        for _ in range(300):
+            display.drawn()
+            clock.now += 0.1
+        engine.preparation.details = kept
     assert len(seen) == 3
     assert all(later - one >= 10 for one, later in itertools.pairwise(seen))
 
@@ -354,12 +404,12 @@ def test_a_run_that_is_resumed_begins_with_what_is_done(left_in):
     first.run()
     [record] = book
     record.state = left_in
-    drawn = {}
-    engine = engines.load(
+    drawn = {"lines": []}
+    drawn["engine"] = engine = engines.load(
         sample.row(sample.Give("a"), Draw("b", drawn), sample.Give("c")), flow_detail=record, book=book
     )
     shown = console()
-    with progress.ProgressBarListener(engine, shown) as drawn["listener"]:
+    with progress.ProgressBarListener(engine, shown):
         engine.run()
     assert drawn["lines"] == ["flow 33% 1/3 T 1 under way"]
     assert lines(shown) == ["flow 100% SUCCESS 3/3 T"]
@@ -449,13 +499,20 @@ def assert_all_end(before):
         assert not thread.is_alive()
 
 
-def test_of_a_short_run_only_the_end_is_drawn():
+def test_of_a_short_run_only_the_end_is_drawn(monkeypatch):
+    class Late(threading.Timer):
+        def __init__(self, interval, function):
+            rings.append(function)
+            super().__init__(interval, function)
+
+    rings = []
+    monkeypatch.setattr(progress.threading, "Timer", Late)
     before = set(threading.enumerate())
     engine, drawn = sample.load(), console()
-    with progress.ProgressBarListener(engine, drawn) as bar:
+    with progress.ProgressBarListener(engine, drawn):
         engine.run()
-        bar._display()  # the timer rings too late
-        assert bar._live is None
+        [ring] = rings
+        ring()  # the timer rings too late
     assert "\x1b[?25l" not in drawn.file.getvalue()
     assert_all_end(before)
 
@@ -482,9 +539,10 @@ def test_a_large_flow_is_first_looked_at_when_it_has_run_for_long_enough(monkeyp
 
     monkeypatch.setattr(progress.threading, "Timer", Timer)
     for atoms in (10, 1_000_000):
-        with progress.ProgressBarListener(sample.load(), console()) as bar:
-            monkeypatch.setattr(bar, "_total", lambda atoms=atoms: atoms)
-            bar._start()
+        bar = progress.ProgressBarListener(standing(states.PENDING), console())
+        monkeypatch.setattr(bar, "_total", lambda atoms=atoms: atoms)
+        with bar:
+            pass
     assert waited == [0.1, pytest.approx(3.0)]
 
 

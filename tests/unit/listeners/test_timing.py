@@ -12,7 +12,7 @@ from tests.unit.listeners import sample
 
 def meta(engine):
     """Return what is kept of each atom and, as None, of the flow."""
-    details = engine.storage._flowdetail
+    details = engine.storage.record.flow_detail
     return {None: details.meta, **{detail.name: detail.meta for detail in details}}
 
 

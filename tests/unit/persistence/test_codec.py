@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import collections
-import datetime as dt
-import enum
 import json
 import math
 import sys
+import time
 
 import pytest
 from hypothesis import given, strategies as st
@@ -20,16 +19,16 @@ leaves = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) 
 plain = st.recursive(leaves, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=20)
 
 
-class Colour(enum.IntEnum):
-    RED = 1
-
-
-class Word(enum.StrEnum):
-    YES = "yes"
-
-
 class Text(str):
     __slots__ = ()
+
+
+class Whole(int):
+    pass
+
+
+class Part(float):
+    pass
 
 
 class Opaque:
@@ -62,12 +61,11 @@ def test_numbers_that_are_none_come_back():
 @pytest.mark.parametrize(
     ("value", "back"),
     [
-        ((1, (2, [3])), [1, [2, [3]]]),
-        ({"a": (1,)}, {"a": [1]}),
+        (time.gmtime(0), (1970, 1, 1, 0, 0, 0, 3, 1, 0)),
         (collections.OrderedDict(b=1, a=2), {"b": 1, "a": 2}),
         (collections.defaultdict(list, {"a": [1]}), {"a": [1]}),
-        ([Colour.RED, Word.YES, Text("t")], [1, "yes", "t"]),
-        ({Text("k"): 1, Word.YES: 2}, {"k": 1, "yes": 2}),
+        ([Text("t"), Whole(3), Part(0.5)], ["t", 3, 0.5]),
+        ({Text("k"): 1, "a": Text("k")}, {"k": 1, "a": "k"}),
     ],
 )
 def test_what_is_of_a_subclass_comes_back_as_its_base(value, back):
@@ -79,24 +77,17 @@ def test_what_is_of_a_subclass_comes_back_as_its_base(value, back):
 @pytest.mark.parametrize(
     ("value", "problem"),
     [
-        (b"x", "the value is of type bytes"),
-        (bytearray(b"x"), "the value is of type bytearray"),
-        (dt.date(2020, 1, 1), "the value is of type datetime.date"),
-        ([1, {2}], "the value at [1] is of type set"),
+        (Opaque(), f"the value is of type {__name__}.Opaque"),
+        ([1, Opaque], "the value at [1] is of type type"),
         ({"a": {"b": [0, 1, Opaque()]}}, f"the value at ['a']['b'][2] is of type {__name__}.Opaque"),
         ({"it's": (0, object())}, 'the value at ["it\'s"][1] is of type object'),
         (Failure.from_exception(ValueError("v")), "the value is of type taskflowx.types.failure.Failure"),
-        (Opaque, "the value is of type type"),
-        (10**5000, "the value is an int too long to be written: "),
-        ([{"a": 10**5000}], "the value at [0]['a'] is an int too long to be written: "),
-        ({1: 2}, "the value has a key that is no str: 1 of type int"),
-        ({"a": [{"k": 1, None: 2}]}, "the value at ['a'][0] has a key that is no str: None of type NoneType"),
-        ([[{True: 2}]], "the value at [0][0] has a key that is no str: True of type bool"),
-        ({(1, 2): 3}, "the value has a key that is no str: (1, 2) of type tuple"),
-        ({1.5: 3}, "the value has a key that is no str: 1.5 of type float"),
+        ({1, object}, "the value at {…} is of type type"),
+        ({Opaque: 1}, f"the value at [the key <class '{__name__}.Opaque'>] is of type type"),
+        ({(1, 2): Opaque()}, f"the value at [(1, 2)] is of type {__name__}.Opaque"),
         # The first one is named, in the order in which the value is written.
-        ([1, {2}, b"x"], "the value at [1] is of type set"),
-        ({"a": [0, b"x"], "b": {1}}, "the value at ['a'][1] is of type bytes"),
+        ([1, object(), Opaque()], "the value at [1] is of type object"),
+        ({"a": [0, object()], "b": Opaque()}, "the value at ['a'][1] is of type object"),
     ],
     ids=lambda each: each if isinstance(each, str) else "",
 )
@@ -106,6 +97,7 @@ def test_what_would_not_come_back_is_refused_with_its_place(value, problem):
     first, second, *_ = str(caught.value).splitlines()
     assert first.startswith(f"Cannot store result of atom 'x': {problem}")
     assert "inject(..., transient=True)" in second
+    assert "codec.register(type, encode, decode)" in second
 
 
 def test_what_contains_itself_is_refused():
@@ -158,7 +150,7 @@ def test_what_is_nested_as_deeply_as_it_may_be_comes_back_wherever_it_is_asked_f
 
 def test_the_error_of_the_encoder_is_the_cause():
     with pytest.raises(exceptions.StorageFailure) as caught:
-        codec.dumps(b"x", "it")
+        codec.dumps(Opaque(), "it")
     assert isinstance(caught.value.cause, TypeError)
     assert caught.value.__cause__ is caught.value.cause
 
@@ -168,14 +160,6 @@ def test_what_is_no_json_is_refused(text):
     with pytest.raises(exceptions.StorageFailure, match=r"^Cannot read what is stored, it is no JSON: ") as caught:
         codec.loads(text)
     assert caught.value.cause is not None
-
-
-def test_a_value_without_dicts_is_not_searched_for_keys(monkeypatch):
-    def search(value, deepest):
-        raise AssertionError("searched")
-
-    monkeypatch.setattr(codec, "_is_storable", search)
-    assert codec.dumps([1, "a", None, *[[1]] * 1000], "it") == f'[1,"a",null,{",".join(["[1]"] * 1000)}]'
 
 
 def test_a_failure_with_an_argument_that_is_nested_too_deeply_can_be_stored():
@@ -284,7 +268,7 @@ def test_records_have_taskflows_names():
 
 def test_the_parts_of_a_detail_are_given_one_by_one():
     made = models.TaskDetail("t", "u")
-    made.put("SUCCESS", (1, 2))
+    made.put("SUCCESS", [1, 2])
     assert codec.dump_atom_values(made) == {
         "results": "[1,2]",
         "revert_results": None,
@@ -304,24 +288,24 @@ def detail(cls, name, part, value):
 @pytest.mark.parametrize(
     ("made", "what"),
     [
-        (detail(models.TaskDetail, "t", "results", b"x"), "result of atom 't': the value is"),
-        (detail(models.TaskDetail, "t", "revert_results", b"x"), "revert result of atom 't': the value is"),
-        (detail(models.TaskDetail, "t", "meta", {"a": b"x"}), "metadata of atom 't': the value at ['a'] is"),
-        (detail(models.TaskDetail, "t", "version", b"x"), "version of atom 't': the value is"),
-        (detail(models.RetryDetail, "r", "results", [(b"x", {})]), "history of retry 'r': the value at [0][0] is"),
+        (detail(models.TaskDetail, "t", "results", Opaque()), "result of atom 't': the value is"),
+        (detail(models.TaskDetail, "t", "revert_results", Opaque()), "revert result of atom 't': the value is"),
+        (detail(models.TaskDetail, "t", "meta", {"a": Opaque()}), "metadata of atom 't': the value at ['a'] is"),
+        (detail(models.TaskDetail, "t", "version", Opaque()), "version of atom 't': the value is"),
+        (detail(models.RetryDetail, "r", "results", [(Opaque(), {})]), "history of retry 'r': the value at [0][0] is"),
         (
-            detail(models.TaskDetail, "_TaskFlow_INJECTOR", "results", {"db": b"x"}),
+            detail(models.TaskDetail, "_TaskFlow_INJECTOR", "results", {"db": Opaque()}),
             "the values given to the flow: the value at ['db'] is",
         ),
-        (detail(models.FlowDetail, "f", "meta", {"a": b"x"}), "metadata of flow 'f': the value at ['a'] is"),
-        (detail(models.LogBook, "b", "meta", {"a": b"x"}), "metadata of book 'b': the value at ['a'] is"),
+        (detail(models.FlowDetail, "f", "meta", {"a": Opaque()}), "metadata of flow 'f': the value at ['a'] is"),
+        (detail(models.LogBook, "b", "meta", {"a": Opaque()}), "metadata of book 'b': the value at ['a'] is"),
     ],
 )
 def test_the_part_that_cannot_be_stored_is_named(made, what):
     dump = {models.FlowDetail: codec.dump_flow, models.LogBook: codec.dump_book}.get(type(made), codec.dump_atom)
     with pytest.raises(exceptions.StorageFailure) as caught:
         dump(made)
-    assert str(caught.value).startswith(f"Cannot store {what} of type bytes\n")
+    assert str(caught.value).startswith(f"Cannot store {what} of type {__name__}.Opaque\n")
 
 
 @pytest.mark.parametrize(

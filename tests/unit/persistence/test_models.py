@@ -6,13 +6,12 @@ import copy
 import datetime as dt
 import itertools
 import os
-import subprocess
 import sys
 import uuid
 
 import pytest
 
-from taskflowx import exceptions
+from taskflowx import exceptions, states
 from taskflowx.persistence import details, models
 from taskflowx.types.failure import Failure
 
@@ -162,6 +161,24 @@ def test_put_tells_whether_anything_changed(cls):
     assert not made.put("FAILURE", VALUE)
     assert not made.put("FAILURE", Failure.from_exception(ValueError("v")))
     assert made.put("FAILURE", KEY)
+
+
+def test_a_retry_has_a_list_of_attempts_after_each_line_of_a_reset():
+    detail, seen = models.RetryDetail("r", "u"), []
+    detail.store(1)
+
+    def look(frame, event, arg):
+        if frame.f_code.co_filename == details.__file__:
+            seen.append(type(detail.results))
+        return look
+
+    sys.settrace(look)
+    try:
+        detail.reset(states.PENDING)
+    finally:
+        sys.settrace(None)
+    assert set(seen) == {list}
+    assert detail.results == []
 
 
 def test_reset_forgets_all_but_version_and_metadata(cls):
@@ -605,17 +622,3 @@ def test_identities_go_on_when_a_signal_handler_has_raised_while_one_was_made(mo
     with pytest.raises(KeyboardInterrupt):
         series.next()
     assert series.next() != before
-
-
-def test_a_forked_process_makes_other_identities():
-    program = (
-        "import os\n"
-        "from taskflowx.persistence import models\n"
-        "models.TaskDetail('first').uuid  # a series has begun\n"
-        "child = os.fork()\n"
-        "os.write(1, models.TaskDetail('x').uuid.encode() + b'\\n')\n"
-        "child and os.waitpid(child, 0)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    first, second = done.stdout.split()
-    assert first[:24] != second[:24]

@@ -10,12 +10,13 @@ import pickle
 import sys
 import traceback
 import weakref
+from xml.etree import ElementTree as ET
 
 import pytest
 from hypothesis import given, strategies as st
 
 from taskflowx import exceptions
-from taskflowx.types import failure
+from taskflowx.types import failure_parts
 from taskflowx.types.failure import Failure
 
 
@@ -220,8 +221,8 @@ def test_nothing_is_formatted_before_it_is_asked_for(monkeypatch):
         __str__ = refuse
 
     monkeypatch.setattr(traceback, "format_tb", refuse)
-    monkeypatch.setattr(failure, "type_names_of", refuse)
-    monkeypatch.setattr(failure, "causes_of", refuse)
+    monkeypatch.setattr(failure_parts, "type_names_of", refuse)
+    monkeypatch.setattr(failure_parts, "causes_of", refuse)
     fail = caught(ShyError())
     other = Failure.from_exception(fail.exception)
     assert fail.copy().exception is other.exception
@@ -944,7 +945,7 @@ def test_data_that_is_nested_deeper_than_python_can_call_is_checked():
     data = DESCRIPTION
     for _ in range(sys.getrecursionlimit() * 2):
         data = described(causes=[data])
-    Failure.validate(data)
+    assert Failure.validate(data) is None
 
 
 JSON = st.recursive(
@@ -1019,3 +1020,28 @@ def test_several_failures_are_raised_as_a_wrapped_failure():
         Failure.reraise_if_any(f for f in [first, second])
     assert list(shown.value) == [first, second]
     assert shown.value.exceptions[0] is first.exception
+
+
+def test_notebooks_show_failures():
+    try:
+        try:
+            raise KeyError("<inner>\x00\ud800")
+        except KeyError as error:
+            raise RuntimeError('Woot! <b> & "c"') from error
+    except RuntimeError as error:
+        fail = Failure.from_exception(error)
+    for shown in (fail, Failure.from_dict(fail.to_dict())):
+        bundle = shown._repr_mimebundle_()
+        assert bundle["text/plain"] == shown.pformat(traceback=True)
+        html = bundle["text/html"]
+        assert html.encode()
+        root = ET.fromstring(f"<div>{html}</div>")  # noqa: S314 - made two lines above
+        assert [element.text for element in root.iter("b")] == ["RuntimeError", "KeyError"]
+        assert root.find("div/span").text == 'Woot! <b> & "c"'
+        assert len(root.findall("details")) == 2
+        assert "test_failure.py" in root.find("details/pre").text
+
+
+def test_a_failure_without_a_traceback_is_shown():
+    bundle = Failure(exception_str="Woot!", exc_type_names=["RuntimeError"])._repr_mimebundle_()
+    assert "<details>" not in bundle["text/html"]

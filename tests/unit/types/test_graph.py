@@ -5,8 +5,6 @@ from __future__ import annotations
 import copy
 import itertools
 import pickle
-import subprocess
-import sys
 
 import networkx as nx
 import pytest
@@ -166,13 +164,6 @@ def test_what_dot_would_take_for_something_else_is_in_quotes(node, text):
     made = graphs.DiGraph()
     made.add_node(node, fact=node)
     assert made.export_to_dot() == f"strict digraph {{\n{text} [fact={text}];\n}}\n"
-
-
-def test_nothing_but_networkx_is_needed():
-    code = (
-        "import sys; from taskflowx.types import graph; graph.DiGraph().export_to_dot(); print('pydot' in sys.modules)"
-    )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout.strip() == b"False"
 
 
 @pytest.mark.parametrize("kind", CLASSES)

@@ -115,8 +115,8 @@ def test_who_is_registered_for_any_and_for_the_event_is_called_twice():
 
 
 def test_nobody_listening_is_no_error():
-    Notifier().notify("a", {})
-    Notifier().notify("*", None)
+    assert Notifier().notify("a", {}) is None
+    assert Notifier().notify("*", None) is None
 
 
 def test_notify_only_leaves_out_those_who_listen_to_any_event():
@@ -731,16 +731,16 @@ def test_asking_whether_a_listener_can_be_pickled_ends_even_after_an_error():
 
 
 def test_notify_takes_no_lock():
-    calls, notifier = [], Notifier()
+    class Held(Notifier):
+        def hold_the_lock(self):
+            with self._lock:
+                held.set()
+                done.wait(30)
+
+    calls, notifier = [], Held()
     notifier.register("a", collect(calls))
     held, done = threading.Event(), threading.Event()
-
-    def hold_the_lock():
-        with notifier._lock:
-            held.set()
-            done.wait(30)
-
-    holder = threading.Thread(target=hold_the_lock, daemon=True)
+    holder = threading.Thread(target=notifier.hold_the_lock, daemon=True)
     holder.start()
     assert held.wait(30)
     notifying = threading.Thread(target=notifier.notify, args=("a", {}), daemon=True)

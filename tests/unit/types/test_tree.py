@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import pickle
-import subprocess
-import sys
 
 import pytest
 
@@ -168,8 +166,3 @@ def test_a_deep_tree_needs_no_deep_stack():
     assert root.child_count(only_direct=False) == 5_000
     assert len(root.pformat().splitlines()) == 5_001
     assert root.find("4999") is node
-
-
-def test_a_tree_needs_no_networkx():
-    code = "import sys; from taskflowx.types import tree; tree.Node(1).pformat(); print('networkx' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout.strip() == b"False"

@@ -25,14 +25,16 @@ from alembic.script import ScriptDirectory
 
 from taskflowx import exceptions
 from taskflowx.persistence.backends import sql
+from taskflowx.persistence.backends.sql import VERSION_TABLE
 
-#: the table in which Alembic records the version of the layout
-VERSION_TABLE = "taskflowx_version"
 #: the options of a table in MariaDB and MySQL, which other databases ignore
 ON_MYSQL: dict[str, Any] = {
     **dict.fromkeys(("mysql_charset", "mariadb_charset"), "utf8mb4"),
     **dict.fromkeys(("mysql_engine", "mariadb_engine"), "InnoDB"),
 }
+
+#: how statements begin that change nothing
+_LOOKS = ("SELECT", "PRAGMA", "SHOW")
 
 _WAITING = 60  # seconds to wait for another process that upgrades the same database
 
@@ -54,8 +56,45 @@ def upgrade(connection: sa.Connection, family: str) -> None:
             alembic.command.upgrade(config, "head")
         except alembic.util.CommandError as error:
             msg = f"Cannot upgrade the database; was it upgraded by a newer version of taskflowx? {error}"
-            raise exceptions.StorageFailure(msg, error) from error
+            raise exceptions.StorageFailure(msg, error, may_pass=False) from error
         connection.commit()
+
+
+def statements(connection: sa.Connection, family: str) -> list[str]:
+    """Return the statements with which `upgrade` would upgrade a database, and leave the database as it is.
+
+    They are run, in a transaction that is rolled back: what a migration does depends on what it finds.
+
+    :param connection: a connection on which nothing has been run yet
+    :param family: its family, one of `sql.FAMILIES`
+    :raises NotImplementedError: for MariaDB and MySQL, which cannot roll such statements back
+    :raises StorageFailure: when a newer version has upgraded it
+    """
+    if family == "mysql":
+        raise exceptions.NotImplementedError(
+            "MariaDB and MySQL commit each change of a table at once, so its statements cannot be found without "
+            "changing the database; upgrade a copy of it with the server's general log on"
+        )
+    found: list[str] = []
+
+    def keep(_: Any, __: Any, statement: str, *___: Any) -> None:
+        text = statement.strip()
+        if not text.upper().startswith(_LOOKS):
+            found.append(text)
+
+    config = _config()
+    config.attributes["connection"] = connection
+    with _upgrading, _alone(connection, family):
+        sa.event.listen(connection, "before_cursor_execute", keep)
+        try:
+            alembic.command.upgrade(config, "head")
+        except alembic.util.CommandError as error:
+            msg = f"Cannot upgrade the database; was it upgraded by a newer version of taskflowx? {error}"
+            raise exceptions.StorageFailure(msg, error, may_pass=False) from error
+        finally:
+            sa.event.remove(connection, "before_cursor_execute", keep)
+            connection.rollback()
+    return found
 
 
 def missing(connection: sa.Connection) -> list[str]:
@@ -93,22 +132,16 @@ def _alone(connection: sa.Connection, family: str) -> Iterator[None]:
         connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
         yield
     else:
-        with _mysql_lock(connection):
+        # Such a name holds for the whole server, and has 64 characters at most.
+        database = hashlib.sha256(_scalar(connection, "SELECT DATABASE()").encode()).hexdigest()[:32]
+        name = {"name": f"{VERSION_TABLE}.{database}"}
+        if _scalar(connection, f"SELECT GET_LOCK(:name, {_WAITING})", **name) != 1:
+            msg = f"Another process has been upgrading the database for more than {_WAITING} seconds"
+            raise exceptions.StorageFailure(msg)
+        try:
             yield
-
-
-@contextlib.contextmanager
-def _mysql_lock(connection: sa.Connection) -> Iterator[None]:
-    # Such a name holds for the whole server, and has 64 characters at most.
-    database = hashlib.sha256(_scalar(connection, "SELECT DATABASE()").encode()).hexdigest()[:32]
-    name = {"name": f"{VERSION_TABLE}.{database}"}
-    if _scalar(connection, f"SELECT GET_LOCK(:name, {_WAITING})", **name) != 1:
-        msg = f"Another process has been upgrading the database for more than {_WAITING} seconds"
-        raise exceptions.StorageFailure(msg)
-    try:
-        yield
-    finally:
-        _scalar(connection, "SELECT RELEASE_LOCK(:name)", **name)
+        finally:
+            _scalar(connection, "SELECT RELEASE_LOCK(:name)", **name)
 
 
 def _scalar(connection: sa.Connection, statement: str, **given: Any) -> Any:

@@ -152,7 +152,7 @@ def test_another_process_is_not_waited_for_beyond_the_deadline(backend, path):
             assert time.monotonic() - began < seconds + SLACK
     connection.deadline = None
     connection.save_logbook(book)
-    assert backend.units.run("", lambda unit: unit.rows("PRAGMA busy_timeout")) == [(30_000,)]
+    assert backend.transactions.run("", lambda unit: unit.rows("PRAGMA busy_timeout")) == [(30_000,)]
 
 
 def test_other_threads_are_not_waited_for_beyond_the_deadline(backend):
@@ -163,7 +163,7 @@ def test_other_threads_are_not_waited_for_beyond_the_deadline(backend):
         began.set()
         go_on.wait()
 
-    thread = threading.Thread(target=backend.units.run, args=("", hold))
+    thread = threading.Thread(target=backend.transactions.run, args=("", hold))
     thread.start()
     began.wait()
     try:

@@ -1,0 +1,69 @@
+"""The store that a command works on."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from taskflowx.cli.exits import Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from taskflowx.persistence.base import Backend
+
+
+#: the environment variable that stands for `--backend`
+VARIABLE = "TASKFLOWX_BACKEND"
+_PASSWORD = re.compile(r"(://[^/@:]*):[^/]*@")
+
+
+def shown(address: str) -> str:
+    """Return an address without its password."""
+    return _PASSWORD.sub(r"\1:***@", address)
+
+
+def address_of(given: str | None) -> str:
+    """Return the address of a store.
+
+    :param given: an address, or a path that ends in '.db', a file of SQLite
+    :raises Refused: when none was given
+    """
+    if not given:
+        raise Refused(f"Which store? Give --backend, such as --backend runs.db, or set {VARIABLE}")
+    from taskflowx.runs import stores
+
+    address = stores.to_settings(given)
+    assert isinstance(address, str), "a str stays one"
+    return address
+
+
+def is_missing(address: str) -> bool:
+    """Tell whether an address names a file or folder that there is not: opening it would make it."""
+    scheme, _, path = address.partition(":///")
+    if scheme.partition("+")[0] not in {"sqlite", "dir", "file"} or not path or "?" in path or path == ":memory:":
+        return False
+    at = Path(path) if scheme.startswith("sqlite") else Path(f"/{path.lstrip('/')}")
+    return not at.expanduser().exists()
+
+
+@contextlib.contextmanager
+def opened(given: str | None, *, make: bool = False) -> Iterator[Backend]:
+    """Open a store as it is, and close it at the end of the block.
+
+    :param make: whether a file or folder that there is not may be made
+    :raises Refused: when it is no address of a store, or there is none
+    """
+    from taskflowx.persistence import backends
+
+    address = address_of(given)
+    if not make and is_missing(address):
+        raise Refused(f"There is no store '{given}'; taskflowx run and taskflowx db upgrade make one")
+    try:
+        made = backends.fetch(address)
+    except (ValueError, TypeError) as error:
+        raise Refused(f"--backend: {error}") from None
+    with contextlib.closing(made):
+        yield made

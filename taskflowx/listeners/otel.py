@@ -1,0 +1,256 @@
+"""A run as OpenTelemetry sees it: one tree of spans for each run, and metrics of its calls.
+
+The ids of trace and spans are hashes of the id of the run and of what a span is about, so every process that takes a
+run up goes on with the same tree. What must stay true: a span is made once its end is in the store, and of no entry
+that was there when the listener was registered; so no span is sent twice, also when a run was killed and goes on
+elsewhere. What a killed process has not sent is lost.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+try:
+    from opentelemetry import metrics, trace
+    from opentelemetry.sdk.trace.id_generator import IdGenerator
+except ModuleNotFoundError as missing:
+    if (missing.name or "").partition(".")[0] != "opentelemetry":
+        raise
+    missing.msg = "OpenTelemetryListener needs opentelemetry-sdk\nInstall it with: pip install taskflowx[otel]"
+    raise
+
+from taskflowx import states
+from taskflowx.listeners import base
+from taskflowx.persistence import figures
+
+if TYPE_CHECKING:
+    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.trace import TracerProvider
+
+    from taskflowx.engines.base import Engine
+    from taskflowx.persistence.history import Entry
+
+_NAME = "taskflowx"
+_ENDS = frozenset((*states.WITH_OUTCOME, *states.AT_REST, *states.CALLED))
+
+
+def trace_id(run_id: str) -> int:
+    """Return the id of the trace of a run."""
+    return int.from_bytes(hashlib.sha256(f"run {run_id}".encode(errors="replace")).digest()[:16]) or 1
+
+
+def span_id(run_id: str, leg: int) -> int:
+    """Return the id of the span of a leg: the part of a run from RUNNING to a state at rest, the first being 1."""
+    return _span_id(run_id, "leg", leg)
+
+
+def call_span_id(run_id: str, call: figures.Call) -> int:
+    """Return the id of the span of a call."""
+    return _span_id(run_id, call.atom, call.verb, call.attempt, call.repeated)
+
+
+def _span_id(*parts: Any) -> int:
+    text = "\0".join(map(str, parts))
+    return int.from_bytes(hashlib.sha256(text.encode(errors="replace")).digest()[:8]) or 1
+
+
+class _Ids(IdGenerator):
+    """Gives the ids that were put here."""
+
+    trace_id = span_id = 1
+
+    def generate_trace_id(self) -> int:
+        return self.trace_id
+
+    def generate_span_id(self) -> int:
+        return self.span_id
+
+
+class OpenTelemetryListener(base.UniformListener):
+    """Sends a span for each call of an atom and each leg of a run, and measures durations.
+
+    The spans of calls are children of that of their leg, and those of later legs are children of the first, with a link
+    to the leg before. A call that is made again has a link to the call before.
+
+    :param engine: an engine that keeps a history
+    :param tracer_provider: one of the SDK; by default that of the program
+    :param meter_provider: by default that of the program
+    :raises ValueError: when the engine keeps no history
+    :raises TypeError: when the provider of traces is not one of the SDK: with another one no span can have an id
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        tracer_provider: TracerProvider | None = None,
+        meter_provider: MeterProvider | None = None,
+    ) -> None:
+        super().__init__(engine)
+        storage = engine.storage
+        log = storage.writes.log
+        if log is None:
+            raise ValueError("OpenTelemetryListener needs the history of the run: make the engine with history=True")
+        provider = trace.get_tracer_provider() if tracer_provider is None else tracer_provider
+        tracer = provider.get_tracer(_NAME)
+        if not hasattr(tracer, "id_generator"):
+            raise TypeError(
+                f"tracer_provider must be a TracerProvider of opentelemetry.sdk.trace, and not {provider!r}: "
+                "only those take ids for spans"
+            )
+        self._ids = _Ids()
+        self._tracer: Any = copy.copy(tracer)  # one tracer serves all who ask for its name
+        self._tracer.id_generator = self._ids
+        meter = (metrics.get_meter_provider() if meter_provider is None else meter_provider).get_meter(_NAME)
+        self._ran = meter.create_histogram("taskflowx.call.duration", "s", "The time for which a call runs")
+        self._queued = meter.create_histogram("taskflowx.call.queue.duration", "s", "The wait of a call for a worker")
+        self._retries = meter.create_counter("taskflowx.call.retries", "{call}", "Calls after the first of a task")
+        self._legs = meter.create_histogram("taskflowx.run.duration", "s", "The time from a start of a run to its rest")
+        self._log = log
+        kept = storage.flow_meta.get("run")
+        self._run_id = str(kept["id"]) if isinstance(kept, dict) and "id" in kept else storage.flow_uuid
+        self._common = {"taskflowx.run.id": self._run_id, "taskflowx.flow.name": storage.flow_name}
+        self._entries: list[Entry] = []
+        self._seen = 0
+        self._forget()
+
+    def _forget(self) -> None:
+        self._calls = figures.Calls()
+        self._before: dict[tuple[str, str], int] = {}  # the span of the last call of a verb of an atom
+        self._leg, self._since = 0, 0.0
+
+    def register(self) -> None:
+        """Register the receivers, from the present end of the history on."""
+        if self._tfx_registered:
+            return
+        self._forget()
+        self._entries = []
+        self._log.follow(self._entries)
+        past = self._engine.history()
+        self._seen = 0
+        for entry in past[: self._log.count or 0]:
+            self._seen = entry.number
+            self._take(entry, sends=False)
+        super().register()
+
+    def deregister(self) -> None:
+        """Send what has ended, and deregister the receivers."""
+        if self._tfx_registered:
+            self._send()
+            self._log.unfollow(self._entries)
+        super().deregister()
+
+    def _tfx_receive(self, kind: str, state: str, details: dict[str, Any]) -> None:
+        if state in _ENDS:
+            self._send()
+
+    def _send(self) -> None:
+        """Send the spans of what has ended, as far as it is in the store."""
+        self._log.settle()
+        while self._entries:
+            entry = self._entries.pop(0)
+            if entry.number > self._seen:  # others were there when this was registered
+                self._seen = entry.number
+                self._take(entry, sends=True)
+
+    def _take(self, entry: Entry, *, sends: bool) -> None:
+        if entry.atom is None:
+            self._take_leg(entry, sends=sends)
+            return
+        call = self._calls.take(entry)
+        if call is None:
+            return
+        key = call.atom, call.verb
+        before, this = self._before.get(key), call_span_id(self._run_id, call)
+        self._before[key] = this
+        if not sends:
+            return
+        interrupted = call.state in states.CALLED
+        about: dict[str, Any] = {
+            **self._common,
+            "taskflowx.atom.name": call.atom,
+            "taskflowx.verb": call.verb.lower(),
+            "taskflowx.attempt": call.attempt,
+            "taskflowx.state": "INTERRUPTED" if interrupted else call.state,
+        }
+        if call.worker is not None:
+            about["taskflowx.worker"] = call.worker
+        if call.queued is not None:
+            about["taskflowx.queue.duration"] = call.queued
+        if call.failure is not None:
+            about["error.type"] = call.failure
+        begin = call.handed if call.began is None else call.began
+        parent = span_id(self._run_id, max(self._leg, 1))
+        self._span(call.atom, this, parent, begin, call.ended, about, before, call.failure)
+        names = ("taskflowx.flow.name", "taskflowx.atom.name", "taskflowx.verb", "taskflowx.state", "error.type")
+        measured = {name: about[name] for name in names if name in about}
+        if not interrupted:
+            self._ran.record(call.ran, measured)
+        if call.queued is not None:
+            self._queued.record(call.queued, measured)
+        if call.attempt > 1 and call.verb == states.EXECUTE:
+            self._retries.add(1, measured)
+
+    def _take_leg(self, entry: Entry, *, sends: bool) -> None:
+        if entry.new == states.RUNNING:
+            self._leg, self._since = self._leg + 1, entry.at
+        if entry.new not in states.AT_REST or not self._leg or not sends:
+            return
+        first = span_id(self._run_id, 1)
+        this, before = span_id(self._run_id, self._leg), None
+        if self._leg > 1:
+            before = span_id(self._run_id, self._leg - 1)
+        about = {**self._common, "taskflowx.leg": self._leg, "taskflowx.state": entry.new}
+        failure = entry.new if entry.new in (states.FAILURE, states.REVERTED) else None
+        parent = None if self._leg == 1 else first
+        self._span(self._common["taskflowx.flow.name"], this, parent, self._since, entry.at, about, before, failure)
+        measured = {"taskflowx.flow.name": self._common["taskflowx.flow.name"], "taskflowx.state": entry.new}
+        self._legs.record(max(entry.at - self._since, 0.0), measured)
+
+    def _span(
+        self,
+        name: str,
+        this: int,
+        parent: int | None,
+        begin: float,
+        end: float,
+        about: dict[str, Any],
+        before: int | None,
+        failure: str | None,
+    ) -> None:
+        """Send a span.
+
+        :param this: its id
+        :param parent: that of its parent, if it has one
+        :param begin: in seconds since 1970, as is `end`
+        :param before: the id of the span that it has a link to
+        """
+        self._ids.trace_id, self._ids.span_id = trace_id(self._run_id), this
+        above = (
+            None if parent is None else trace.set_span_in_context(trace.NonRecordingSpan(self._context(parent)), _NONE)
+        )
+        links = [] if before is None else [trace.Link(self._context(before))]
+        span = self._tracer.start_span(
+            name,
+            context=_NONE if above is None else above,
+            attributes=about,
+            links=links,
+            start_time=_nanoseconds(begin),
+        )
+        if failure is not None:
+            span.set_status(trace.Status(trace.StatusCode.ERROR, failure))
+        span.end(end_time=_nanoseconds(max(begin, end)))
+
+    def _context(self, span: int) -> trace.SpanContext:
+        sampled = self._tracer.sampler.should_sample(None, trace_id(self._run_id), self._common["taskflowx.flow.name"])
+        flags = trace.TraceFlags.SAMPLED if sampled.decision.is_sampled() else trace.TraceFlags.DEFAULT
+        return trace.SpanContext(trace_id(self._run_id), span, is_remote=True, trace_flags=trace.TraceFlags(flags))
+
+
+#: no span of the program around is the parent of ours
+_NONE = trace.set_span_in_context(trace.INVALID_SPAN)
+
+
+def _nanoseconds(seconds: float) -> int:
+    return int(seconds * 1e9)

@@ -1,0 +1,363 @@
+"""The history of a run: one entry for each transition of its flow and its atoms, appended and never changed.
+
+While a history is kept, the details of the atoms are of a class that notes each change of their state (see `Log`), so
+every place that changes one is covered. Stores write what was noted together with the details.
+
+What must stay true: an entry is written in the transaction of the state that it tells of. So each state on record is
+the `new` of the last entry of its atom, no entry is there twice, and the numbers have no gaps.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import operator
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+from taskflowx import states
+from taskflowx.persistence.details import AtomDetail, RetryDetail, TaskDetail
+
+if TYPE_CHECKING:
+    from taskflowx.persistence.models import FlowDetail
+    from taskflowx.types.failure import Failure
+
+#: how many entries a store keeps in one document at most
+CHUNK = 500
+
+
+class Entry(NamedTuple):
+    """One transition."""
+
+    #: its number within the run, from 1, without gaps
+    number: int
+    #: when it took place, in seconds since 1970; of RUNNING and REVERTING, when the call was handed to the executor
+    at: float
+    #: the name of the atom, None for the flow itself
+    atom: str | None
+    #: which call of `execute` it belongs to, from 1; 0 for the flow, and for an atom that has never been called
+    attempt: int
+    #: the state before
+    old: str | None
+    #: the state from then on
+    new: str
+    #: of an entry that ends a call: when the call began on its worker, in seconds since 1970; None when unknown
+    began: float | None
+    #: of such an entry, where the call was made: 'MainThread', 'taskflowx-worker-3', 'process 4711'
+    worker: str | None
+    #: of FAILURE and REVERT_FAILURE: the class of the exception
+    failure: str | None
+
+
+#: a transition that has no number yet: its serial number, and the fields of an `Entry`, but for the number and attempt
+_Move: TypeAlias = tuple[int, float, str | None, str | None, str, float | None, str | None, str | None]
+
+
+class Log:
+    """The transitions of one run: those that its store has not yet, or all of them where it lives in memory.
+
+    A transition is noted in the same step of C as the state is changed, so an interrupt comes before both or after
+    both.
+
+    :param flow_detail: the record
+    :param time: returns the time of day, in seconds since 1970
+    :param in_memory: whether all entries are kept here, as there is no durable store
+    """
+
+    def __init__(self, flow_detail: FlowDetail, time: Callable[[], float], *, in_memory: bool) -> None:
+        self._flow_detail = flow_detail
+        #: returns the time of day
+        self.time = time
+        self._in_memory = in_memory
+        self._settling = threading.Lock()
+        #: each gets the entries that are in the store, in their order
+        self._followers: list[list[Entry]] = []
+        self._moves: list[_Move] = []
+        self._serials = itertools.count(1)
+        #: how many entries come before those moves; None until it was looked up
+        self.count: int | None = None if flow_detail.revision else 0
+        #: how many bytes of records and entries have gone to the store since this log was made
+        self.bytes_written = 0
+        #: entries before those moves, where the run lives in memory
+        self._before: list[Entry] = []
+        #: atom -> how often its execute was called, in the entries before those moves
+        self._attempts: dict[str | None, int] = {}
+        #: the last entries that `due` gave, how many transitions it saw, and which of these are left
+        self._due: tuple[list[Entry], int, list[_Move]] = [], 0, []
+        #: atom -> when and where its last call began
+        self._calls: dict[str, tuple[float, str]] = {}
+        #: atom and state of a transition that is in the store already, with what a task has written
+        self._ahead: tuple[str, str] | None = None
+        #: details of a write of which nobody knows whether it has come to the store: the next one has them, too
+        self._sent: list[AtomDetail] = []
+        self._kinds = {kind: _noting(kind, self) for kind in (TaskDetail, RetryDetail)}
+        flow_detail.log = self
+
+    # -- what happens ------------------------------------------------------------------------------
+
+    def watch(self, details: Iterable[AtomDetail | None]) -> None:
+        """Note the transitions of atoms from now on."""
+        kinds = self._kinds
+        for detail in details:
+            if detail is not None:
+                kind = kinds.get(type(detail))  # type: ignore[arg-type] # None for what is watched already
+                if kind is not None:
+                    detail.__class__ = kind
+
+    def unwatch(self) -> None:
+        """Note no more transitions."""
+        for detail in self._flow_detail:
+            if type(detail) in self._kinds.values():
+                detail.__class__ = type(detail).__mro__[1]
+
+    def move_flow(self, state: str) -> None:
+        """Change the state of the flow, and note that."""
+        flow = self._flow_detail
+        move = (next(self._serials), self.time(), None, flow.state, state, None, None, None)
+        _together((self._moves.append, move), (setattr, flow, "state", state))
+
+    def move_atom(self, detail: AtomDetail, state: str) -> None:
+        """Change the state of an atom, and note that."""
+        old = _get_state(detail)
+        if self._ahead is not None and self._ahead == (detail.name, state):
+            _together((setattr, self, "_ahead", None), (_put_state, detail, state))
+            return
+        if state == old and state not in states.CALLED:  # one that is called again after a crash is in it already
+            _put_state(detail, state)
+            return
+        began = worker = None
+        if state in states.CALLED:
+            self._calls.pop(detail.name, None)
+        elif old in states.CALLED:
+            began, worker = self._calls.get(detail.name, (None, None))
+        failure = _failure_in(detail, state) if state in _FAILED else None
+        move = (next(self._serials), self.time(), detail.name, old, state, began, worker, failure)
+        _together((self._moves.append, move), (_put_state, detail, state))
+
+    def note_call(self, atom: str, began: float, worker: str) -> None:
+        """Note when and where the call of an atom began that is about to end."""
+        self._calls[atom] = began, worker
+
+    # -- what was noted ----------------------------------------------------------------------------
+
+    @property
+    def last(self) -> int:
+        """The serial number of the last transition that was noted."""
+        return self._moves[-1][0] if self._moves else 0
+
+    def entries(self) -> list[Entry]:
+        """Return the entries of a run in memory, or those that a store does not have yet."""
+        if not self._in_memory:
+            return self._numbered(list(self._moves))
+        self.settle()
+        return list(self._before)
+
+    def settle(self) -> None:
+        """Number what was noted of a run in memory, and hand it to the followers; may be called from any thread."""
+        if self._in_memory:
+            with self._settling:
+                moves = list(self._moves)
+                if moves:
+                    self._note_written(self._numbered(moves), len(moves), [])
+
+    def follow(self, into: list[Entry]) -> None:
+        """Add the entries to a list as they come into the store; those of a run in memory when it is settled."""
+        self._followers = [*self._followers, into]
+
+    def unfollow(self, into: list[Entry]) -> None:
+        """End what `follow` has begun."""
+        self._followers = [one for one in self._followers if one is not into]
+
+    def go_on_from(self, before: Iterable[Entry]) -> None:
+        """Take over what was recorded before this log was made."""
+        entries = list(before)
+        self._attempts = {entry.atom: entry.attempt for entry in entries}
+        if self._in_memory:
+            self._before[:] = entries
+        self.count = len(entries)
+
+    def with_sent(self, details: list[AtomDetail]) -> list[AtomDetail]:
+        """Return the details of a write, with those of the one before if that may have come to the store."""
+        if self._sent:
+            ours = set(map(id, details))
+            details = details + [one for one in self._sent if id(one) not in ours]
+        self._sent = details
+        return details
+
+    def due(self, details: list[AtomDetail], upto: int | None = None, ahead: AtomDetail | None = None) -> list[Entry]:
+        """Return the entries of a write that has the current states of these details, and of the flow.
+
+        :param upto: the serial number of the last transition that these states have; None for all
+        :param ahead: a copy of the detail of an atom, with the state that it comes into by this write
+        """
+        moves = list(self._moves)
+        names: set[str | None] = {detail.name for detail in details}
+        names.add(None)  # the state of the flow that is written is the current one
+        if upto is None:
+            left = [one for one in moves if one[2] not in names]
+        else:
+            left = [one for one in moves if one[2] not in names or (one[2] is not None and one[0] > upto)]
+        seen = len(moves)
+        if left:
+            apart = set(map(id, left))
+            moves = [one for one in moves if id(one) not in apart]
+        if ahead is not None:
+            began, worker = self._calls.get(ahead.name, (None, None))
+            old: str | None = self._flow_detail.find(ahead.uuid).state
+            moves.append((self.last + 1, self.time(), ahead.name, old, str(ahead.state), began, worker, None))
+        entries = self._numbered(moves)
+        self._due = entries, seen, left
+        return entries
+
+    def wrote(self, *, copies: bool, ahead: AtomDetail | None = None) -> None:
+        """Note that the entries that `due` gave last are in the store.
+
+        :param copies: whether the details were copies
+        :param ahead: as for `due`
+        """
+        done: Any = (setattr, self, "_due", ([], 0, []))  # this may be called again
+        if ahead is None:
+            self._note_written(*self._due, done)
+        elif self._due[0]:
+            self._note_written(*self._due, done, (setattr, self, "_ahead", (ahead.name, str(ahead.state))))
+        if not copies:
+            self._sent = []
+
+    def _numbered(self, moves: list[_Move]) -> list[Entry]:
+        attempts, new_ones = self._attempts, dict[str, int]()
+        entries = []
+        number = self.count or 0
+        for _, at, atom, old, new, began, worker, failure in moves:
+            number += 1
+            attempt = 0
+            if atom is not None:
+                attempt = new_ones.get(atom) or attempts.get(atom, 0)
+                if new == states.RUNNING:
+                    attempt += 1
+                new_ones[atom] = attempt
+            entries.append(Entry(number, at, atom, attempt, old, new, began, worker, failure))
+        return entries
+
+    def _note_written(self, entries: list[Entry], seen: int, left: list[_Move], *more: tuple[Any, ...]) -> None:
+        """Note that entries are on record, and what is left of the first `seen` transitions.
+
+        :param more: further functions of C to be called with that, each with its arguments
+        """
+        attempts = {entry[2]: entry[3] for entry in entries}
+        steps: Any = (
+            (self._attempts.update, attempts),
+            (setattr, self, "count", (self.count or 0) + len(entries)),
+            (self._moves.__setitem__, slice(0, seen), left),
+        )
+        if self._in_memory:
+            steps += ((self._before.extend, entries),)
+        _together(*steps, *more, *((one.extend, entries) for one in self._followers))
+
+    def refused(self) -> None:
+        """Note that the store has taken nothing of the last write."""
+        self._sent = []
+
+
+def _together(*steps: tuple[Any, ...]) -> None:
+    """Call functions of C, each with its arguments, and run no step of Python in between."""
+    any(itertools.starmap(operator.call, steps))  # none of them returns anything
+
+
+_state: Any = vars(AtomDetail)["state"]
+_get_state, _put_state = _state.__get__, _state.__set__
+
+
+def _noting(kind: type[AtomDetail], log: Log) -> type[AtomDetail]:
+    """Return a class of details that note in a log when their state changes."""
+
+    def blank(detail: AtomDetail) -> AtomDetail:
+        return kind(detail.name, detail.uuid)
+
+    def reduced(detail: AtomDetail, _: Any) -> Any:
+        return _itself, (detail.copy(),)
+
+    parts = {"blank": blank, "__reduce_ex__": reduced, "state": property(_get_state, log.move_atom)}
+    return type(kind.__name__, (kind,), {"__slots__": (), "__module__": kind.__module__, **parts})
+
+
+def _itself(detail: AtomDetail) -> AtomDetail:
+    """Return what a pickled detail is made of: one that nobody watches."""
+    return detail
+
+
+_FAILED = (states.FAILURE, states.REVERT_FAILURE)
+
+
+def _failure_in(detail: AtomDetail, state: str) -> str | None:
+    failure: Failure | None = detail.failure if state == states.FAILURE else detail.revert_failure
+    return None if failure is None else next(iter(failure), None)
+
+
+# -- documents -------------------------------------------------------------------------------------
+
+_text = json.encoder.encode_basestring_ascii
+
+
+def chunks(entries: Iterable[Entry]) -> list[tuple[int, str]]:
+    """Return documents of entries, each with the number of its first."""
+    entries = entries if isinstance(entries, list) else list(entries)
+    if len(entries) <= CHUNK:
+        return [(entries[0].number, document(entries))] if entries else []
+    parts = (entries[begin : begin + CHUNK] for begin in range(0, len(entries), CHUNK))
+    return [(part[0].number, document(part)) for part in parts]
+
+
+def document(entries: Iterable[Entry]) -> str:
+    """Return consecutive entries as JSON text, without their numbers."""
+    parts = []
+    for _, at, atom, attempt, old, new, began, worker, failure in entries:  # a general encoder takes four times as long
+        of_atom = "null" if atom is None else _text(atom)
+        before = "null" if old is None else f'"{old}"'
+        rest = ""
+        if began is not None or worker is not None or failure is not None:
+            last = "null" if failure is None else _text(failure)
+            where = "null" if worker is None else _text(worker)
+            rest = f",{'null' if began is None else repr(began)},{where},{last}"
+        parts.append(f'[{at!r},{of_atom},{attempt},{before},"{new}"{rest}]')
+    return f"[{','.join(parts)}]"
+
+
+def read(number: int, text: str) -> list[Entry]:
+    """Return the entries of a document.
+
+    :param number: that of its first entry
+    :raises Unreadable: when it is damaged
+    """
+    from taskflowx.persistence import codec  # who writes no values does without it
+
+    found = codec.loads(text)
+    if not isinstance(found, list):
+        raise codec.Unreadable(f"The history from entry {number} on is damaged: it is no list")
+    try:
+        return [_checked(at, one) for at, one in enumerate(found, number)]
+    except (TypeError, ValueError) as error:
+        raise codec.Unreadable(f"The history from entry {number} on is damaged: {error}", error) from error
+
+
+def _checked(number: int, fields: Any) -> Entry:
+    if len(fields) == _SHORT:
+        fields = [*fields, None, None, None]
+    entry = Entry(number, *fields)
+    if type(entry.at) not in _NUMBERS or type(entry.attempt) is not int or not isinstance(entry.new, str):
+        raise ValueError(f"entry {number} is {str(fields)[:80]}")
+    return entry
+
+
+_NUMBERS = (float, int)
+_SHORT = 5  # what an entry has that ends no call
+
+
+def after(documents: Iterable[tuple[int, str]], last: int, limit: int | None) -> Iterator[Entry]:
+    """Iterate over the entries of documents, in their order.
+
+    :param last: the number after which they begin
+    :param limit: how many there are at most; None for all
+    """
+    entries = (entry for number, text in documents for entry in read(number, text) if entry.number > last)
+    return itertools.islice(entries, limit)

@@ -1,0 +1,80 @@
+"""results='strict': which results are refused, what becomes of the effects, and that the lenient engine warns alone."""
+
+import pytest
+
+from taskflowx import engines, exceptions, task
+from taskflowx.engines import strict
+from taskflowx.patterns import linear_flow
+
+
+class Gives(task.Task):
+    def execute(self, value):
+        return value
+
+    def revert(self, result, **kwargs):
+        UNDONE.append(result)
+
+
+UNDONE = []
+
+
+@pytest.mark.parametrize(
+    ("provides", "result", "lack"),
+    [
+        (("a", "b"), 5, "'a', 'b'"),
+        (("a", "b"), None, "'a', 'b'"),
+        (("a", "b"), (1,), "'b'"),
+        (("a", "b"), [], "'a', 'b'"),
+        (("a", "b"), "xy", "'a', 'b'"),
+        (("a", "b"), b"xy", "'a', 'b'"),
+        (("a", "b"), (1, 2, 3), "has 3 values and not 2"),
+        (("a",), (), "'a'"),
+        ({"a", "b"}, {"a": 1}, "'b'"),
+        ({"a", "b"}, (1, 2), "'a', 'b'"),
+        ({"a": "k"}, {"a": 1}, "'a'"),
+        ({"a": 3}, (1, 2), "'a'"),
+    ],
+)
+def test_a_result_that_lacks_a_part(provides, result, lack):
+    error = strict.mismatch(Gives("g", provides=provides), result)
+    assert lack in str(error)
+    assert "'g'" in str(error)
+    assert "must return" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("provides", "result"),
+    [
+        ((), 5), ("a", None), (("a", "b"), (1, 2)), (("a", "b"), [1, 2]), (("a", "b"), {0: 1, 1: 2}),
+        ({"a", "b"}, {"a": 1, "b": 2, "c": 3}), ({"a": "k"}, {"k": 1}), ({"a": 1}, (0, 1)),
+    ],
+)  # fmt: skip
+def test_a_result_that_has_all_parts(provides, result):
+    assert strict.mismatch(Gives("g", provides=provides), result) is None
+
+
+def _flow(result, provides=("a", "b")):
+    return linear_flow.Flow("f").add(Gives("g", provides=provides, inject={"value": result}))
+
+
+@pytest.mark.parametrize("options", [{}, {"executor": "threads", "inline": False}, {"executor": "processes"}], ids=str)
+def test_a_refused_result_is_a_failure_and_its_revert_gets_the_result(options):
+    UNDONE.clear()
+    engine = engines.load(_flow((1,)), results="strict", **options)
+    with pytest.raises(exceptions.ResultMismatch):
+        engine.run()
+    assert engine.storage.get_atom_state("g") == "REVERTED"
+    if options.get("executor") != "processes":
+        assert UNDONE == [(1,)]
+
+
+def test_the_lenient_engine_warns(caplog):
+    engine = engines.load(_flow((1,)))
+    engine.run()
+    assert engine.storage.get_atom_state("g") == "SUCCESS"
+    assert "Atom 'g' did not supply result with index 1 (name 'b')" in caplog.text
+
+
+def test_the_option_has_two_values():
+    with pytest.raises(ValueError, match="results"):
+        engines.load(_flow((1,)), results="strikt")
