@@ -49,7 +49,9 @@ class RunResult(dict[str, Any]):
         self.state: str = detail.state or states.PENDING
         #: names of the atoms whose effects stand although the run has not succeeded
         self.not_undone: list[str] = list(not_undone)
-        self._cancelled: Any = (detail.meta or {}).get(metadata.CANCELLED)
+        meta = detail.meta or {}
+        self._cancelled: Any = meta.get(metadata.CANCELLED)
+        self._rolled_back = _last_rollback(meta)
         self._detail = detail
         self._history = history
 
@@ -89,6 +91,7 @@ class RunResult(dict[str, Any]):
         """Raise what the run has failed with; do nothing when it has succeeded, or is not finished.
 
         :raises Cancelled: when it was cancelled
+        :raises ExecutionFailure: when somebody has rolled it back
         :raises Exception: the failure when it has failed; a `WrappedFailure` for several, and where the exception is
             on record only
         """
@@ -104,11 +107,25 @@ class RunResult(dict[str, Any]):
             notes.add_places(error, [(failure, self._places[name]) for name, failure in failures.items()], self.flow)
             raise
         named = f"run '{self.run_id}'" if self.run_id is not None else f"flow '{self.flow}'"
-        raise exceptions.ExecutionFailure(f"{named} ended {self.state}, and no failure is on record")
+        raise exceptions.ExecutionFailure(
+            f"{named} ended {self.state}: {self._rolled_back or 'no failure is on record'}"
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         facts = {name: getattr(self, name) for name in ("results", "failures", "durations", "_places")}
         return _remake, (dict(self), {**self.__dict__, **facts, "_detail": (), "_history": list})
+
+
+def _last_rollback(meta: Mapping[str, Any]) -> str | None:
+    """Return the sentence that says who has rolled a run back, and why; None if nobody has.
+
+    :param meta: the metadata of the flow
+    """
+    deeds = [one for one in meta.get(metadata.BY_HAND) or () if isinstance(one, dict) and one.get("what") == "rollback"]
+    if not deeds:
+        return None
+    reason = deeds[-1].get("reason")
+    return f"it was rolled back by {deeds[-1].get('who')}{f' ({reason})' if reason else ''}"
 
 
 def _remake(values: dict[str, Any], facts: dict[str, Any]) -> RunResult:

@@ -142,6 +142,19 @@ def test_a_failed_run_may_be_asked_for_its_result():
             result.raise_for_failure()
 
 
+@pytest.mark.parametrize(("reason", "said"), [("price", "by Ada (price)"), (None, "by Ada")])
+def test_the_result_of_a_run_that_was_rolled_back_says_who_has_done_so(backend, reason, said):
+    with taskflowx.load(flow_of(), backend=backend, run_id="r") as engine:
+        engine.run()
+        engine.rollback(by="Ada", reason=reason)
+    result = runs.open(backend).get("r").result()
+    assert (result.state, result.failures) == (states.REVERTED, {})
+    for one in (result, pickle.loads(pickle.dumps(result))):
+        with pytest.raises(exceptions.ExecutionFailure) as caught:
+            one.raise_for_failure()
+        assert str(caught.value) == f"run 'r' ended REVERTED: it was rolled back {said}"
+
+
 def test_what_a_failed_run_raises_says_where_also_from_its_record(backend):
     def fail():
         raise ValueError("no")
