@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
+import os
 import pathlib
 import subprocess
 import sys
@@ -37,13 +39,20 @@ FURTHER_IN = """() => [...document.querySelectorAll(".code-line")].map((line) =>
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
-    """Return the folder with the pages as `make docs` builds them."""
+    """Return the folder with the pages as `make docs` builds them; processes that share the tests share it."""
     if importlib.util.find_spec("furo") is None:
         pytest.skip("furo is not installed, which the pages are built with")
-    folder = tmp_path_factory.mktemp("pages")
-    command = [sys.executable, "-m", "sphinx", "--quiet", "-d", folder / "trees", ROOT / "docs", folder / "html"]
-    subprocess.run(command, cwd=ROOT, check=True)
-    return folder / "html"
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    built, trees, html = folder / "pages-are-built", folder / "trees", folder / "html"
+    with (folder / "pages.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not built.exists():
+            command = [sys.executable, "-m", "sphinx", "--quiet", "-d", trees, ROOT / "docs", html]
+            subprocess.run(command, cwd=ROOT, check=True)
+            built.touch()
+    return html
 
 
 @pytest.fixture(scope="module")
