@@ -46,7 +46,9 @@ class Resetting:
             preparation.reset(moved)
             for key in (metadata.CANCELLED, metadata.ROLLED_BACK):
                 self._storage.flow_meta.pop(key, None)
-            self._state.change(states.PENDING, [*filter(None, preparation.details), *preparation.absent])
+            details = [*filter(None, preparation.details), *preparation.absent]
+            if not self._state.change(states.PENDING, details):  # the flow was PENDING, and its atoms were not
+                self._storage.writes.save(*details)
             preparation.absent = []
 
         self.carry_out(step)

@@ -83,6 +83,15 @@ def test_what_has_not_run_yet_is_skipped(place):
     assert entry.when > 0
 
 
+def test_a_reset_before_the_first_run_forgets_what_was_skipped(place):
+    world = World()
+    engine = place.load(row(world))
+    engine.skip("a")
+    engine.reset()
+    place.load(row(world)).run()
+    assert world.calls == ["a", "b", "c", "d"]
+
+
 def test_what_has_failed_is_skipped(place):
     engine = ran(place, row, world := World("b"), never_resolve=True)
     engine.skip("b", 2)
