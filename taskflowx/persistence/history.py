@@ -69,7 +69,8 @@ class Log:
         self._flow_detail = flow_detail
         #: returns the time of day
         self.time = time
-        self._in_memory = in_memory
+        #: whether all entries are kept here
+        self.in_memory = in_memory
         self._settling = threading.Lock()
         #: each gets the entries that are in the store, in their order
         self._followers: list[list[Entry]] = []
@@ -148,14 +149,14 @@ class Log:
 
     def entries(self) -> list[Entry]:
         """Return the entries of a run in memory, or those that a store does not have yet."""
-        if not self._in_memory:
+        if not self.in_memory:
             return self._numbered(list(self._moves))
         self.settle()
         return list(self._before)
 
     def settle(self) -> None:
         """Number what was noted of a run in memory, and hand it to the followers; may be called from any thread."""
-        if self._in_memory:
+        if self.in_memory:
             with self._settling:
                 moves = list(self._moves)
                 if moves:
@@ -173,7 +174,7 @@ class Log:
         """Take over what was recorded before this log was made."""
         entries = list(before)
         self._attempts = {entry.atom: entry.attempt for entry in entries}
-        if self._in_memory:
+        if self.in_memory:
             self._before[:] = entries
         self.count = len(entries)
 
@@ -250,7 +251,7 @@ class Log:
             (setattr, self, "count", (self.count or 0) + len(entries)),
             (self._moves.__setitem__, slice(0, seen), left),
         )
-        if self._in_memory:
+        if self.in_memory:
             steps += ((self._before.extend, entries),)
         _together(*steps, *more, *((one.extend, entries) for one in self._followers))
 

@@ -109,6 +109,9 @@ class Writes:
         if backend is not None and not getattr(backend, "keeps_history", False):
             raise ValueError(f"history=True: {backend!r} keeps no history; use history=None, or another store")
         log = detail.log
+        if log is not None and log.in_memory == self.durable:  # of an engine that kept the record elsewhere
+            log.unwatch()
+            log = None
         if log is None:
             log = Log(detail, time, in_memory=not self.durable)
             if backend is not None and not self.durable:

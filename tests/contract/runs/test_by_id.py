@@ -47,6 +47,15 @@ def arun(*args, **kwargs):
 each_way = pytest.mark.parametrize("run", [taskflowx.run, arun])
 
 
+def test_a_history_that_is_asked_for_has_each_transition_once(backend, known, run_id):
+    engine = taskflowx.load(flow_of([]), {"amount": 4}, backend=backend, run_id=run_id, history=True)
+    engine.run()
+    seen = known.get(run_id)
+    assert [entry.number for entry in engine.history()] == list(range(1, 7))
+    assert engine.history() == seen.history
+    assert engine.metrics.seconds == seen.metrics.seconds
+
+
 @each_way
 def test_a_finished_run_is_not_run_again(run, backend, run_id):
     calls = []
