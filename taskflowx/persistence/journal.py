@@ -243,6 +243,8 @@ class Journal:
         self._silent = None
 
     def _renew(self, owner: owners.Owner, expires: float) -> None:
+        if self._joint is not None and self._joint.exclusive:
+            return  # nobody else can write before its end, which renews it
         with contextlib.closing(self._backend.get_connection()) as connection:
             connection.deadline = time.monotonic() + _LAST_TRY  # the end of a run waits for it
             connection.renew(self._flow_detail.uuid, owner, expires)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import operator
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -210,14 +211,16 @@ class TransactionRunner:
         if deadline is None or turn is self._free or deadline - time.monotonic() > _PATIENT:
             with turn:
                 return self._in_turn(job)
+        given_back: list[None] = []
         try:
             if self._turns.acquire(timeout=max(0.0, deadline - time.monotonic())):
                 with turn:  # no interrupt comes between a lock and its `with`
-                    self._turns.release()
+                    given_back.extend(map(operator.call, (self._turns.release,)))  # nor between these: a step of C
                     return self._in_turn(job)
         except BaseException:
-            with contextlib.suppress(RuntimeError):  # it is held only if an interrupt came right after `acquire`
-                self._turns.release()
+            if not given_back:  # this thread may hold it around this, too, for the transaction of a task
+                with contextlib.suppress(RuntimeError):  # it has it only if an interrupt came right after `acquire`
+                    self._turns.release()
             raise
         raise exceptions.StorageFailure(f"{job.failed}: other threads of this process have kept the database busy")
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import orm
 
 import taskflowx
-from taskflowx import as_task, engines, exceptions, linear, retry, states, task
+from taskflowx import as_task, engines, exceptions, linear, retry, states, task, testing
 from taskflowx._util import failpoints
 from taskflowx.patterns import linear_flow
-from taskflowx.persistence import backends, owners
+from taskflowx.persistence import backends, models, owners
 from taskflowx.persistence.backends import sql_transactions
 from tests.contract.store import faults
 from tests.crash import ledger
@@ -290,6 +291,35 @@ def test_the_thread_of_the_task_is_refused_a_write_that_it_would_wait_for(sqlite
     engine = engines.load(linear_flow.Flow("f").add(Writes("writes")), backend=sqlite)
     with pytest.raises(exceptions.StorageFailure, match="while the `transaction` of a task is open"):
         engine.run()
+
+
+def test_a_write_to_the_store_that_waits_for_the_task_itself_fails_the_task_alone(sqlite):
+    """Its thread has the turn of the transaction, and not that of the write any more, when that has failed."""
+
+    def writes(transaction):
+        with contextlib.closing(sqlite.get_connection()) as connection:
+            connection.deadline = time.monotonic() + 0.01
+            connection.save_logbook(models.LogBook("another"))
+
+    flow = linear_flow.Flow("f").add(ledger.Enter("a"), task.FunctorTask(writes, name="writes"))
+    engine = engines.load(flow, backend=sqlite)
+    with pytest.raises(exceptions.StorageFailure, match="locked"):
+        engine.run()
+    assert recorded(sqlite, engine) == {"a": states.REVERTED, "writes": states.REVERTED}
+    assert rows(sqlite) == []
+
+
+def test_time_that_a_test_moves_within_a_transaction_needs_no_lease(sqlite, caplog):
+    clock = testing.VirtualClock()
+
+    def takes_long(transaction):
+        clock.advance(50)
+        enter(transaction, "x")
+
+    flow = linear_flow.Flow("f").add(task.FunctorTask(takes_long, name="long"))
+    engines.load(flow, backend=sqlite, clock=clock).run()
+    assert rows(sqlite) == ["x"]
+    assert "Cannot renew the lease" not in caplog.text
 
 
 def test_a_subscriber_writes_to_the_record_when_the_task_has_succeeded(sqlite):
