@@ -44,8 +44,8 @@ def load(
     :param run_id: the id of the run, any text: the record in the store is made if there is none with this id, and
         gone on with otherwise
     :param if_finished: what is done with a run of that id which is finished: 'return' makes an engine with its record,
-        which has nothing left to run and writes nothing; 'error' raises `Duplicate`; 'again' brings the record back to
-        its beginning
+        which has nothing left to run, writes nothing, and refuses what would change the run; 'error' raises
+        `Duplicate`; 'again' brings the record back to its beginning
     :param wait: the seconds to wait while another process runs it
     :param backend: the store of the record: None keeps it in memory; otherwise a connection string such as
         'sqlite:///path', the path of a file of SQLite that ends in '.db', a dict of settings, or a `Backend`

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from taskflowx import states
+from taskflowx import exceptions, states
 from taskflowx.engines import life
 from taskflowx.record import metadata
 
@@ -86,8 +86,15 @@ class Resetting:
         """Do a step that may be done again, until it is done, and publish it.
 
         :param step: gets a dict for the places of the atoms that it moves, and their states before
+        :raises InvalidState: when the run is finished, and its record is only read
         """
         work, writes = life.Interrupts(), self._storage.writes
+        if writes.finished_run is not None:
+            raise exceptions.InvalidState(
+                f"Run '{writes.finished_run}' is finished ({self._state.now}), and this engine only reads its record\n"
+                "if_finished='again' begins it again; an engine that is loaded with flow_detail= and backend= changes "
+                "the run as it is, as `taskflowx rollback` does"
+            )
         self._storage.record.untouched = False
         moved: dict[int, str | None] = {}
 

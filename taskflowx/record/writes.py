@@ -44,6 +44,8 @@ class Writes:
         self.secrets: Secrets | None = None
         #: the large values of the run that are kept beside the record; None where that has them
         self.blobs: OfRun | None = None
+        #: the id of a run that is finished, of which the record is only read; None for all others
+        self.finished_run: str | None = None
         self._flow_detail = flow_detail
         self._seen_turns: int | None = None  # of a run with an id in memory
         #: notes the transitions of the run; None where no history is kept

@@ -158,6 +158,7 @@ class Start:
                 f"Run '{self.run_id}' is finished: {detail.state}\n"
                 "if_finished='return' returns its result, 'again' runs it again"
             )
+        made.storage.writes.finished_run = self.run_id
         self._outline = outline.read(connection, detail)
         return made
 

@@ -141,6 +141,42 @@ def test_a_reverted_run_may_run_again(backend, run_id):
     assert calls == ["price", "send", "undo price", "price", "send"]
 
 
+@pytest.mark.parametrize(
+    "does",
+    [
+        lambda engine: engine.rollback(),
+        lambda engine: engine.rollback(to="price"),
+        lambda engine: engine.reset(),
+        lambda engine: asyncio.run(engine.arollback()),
+    ],
+)
+def test_an_engine_that_only_reads_a_finished_run_undoes_nothing_unrecorded(backend, known, run_id, does):
+    calls = []
+    taskflowx.run(flow_of(calls), {"amount": 4}, backend=backend, run_id=run_id)
+    with taskflowx.load(flow_of(calls), backend=backend, run_id=run_id) as engine:
+        engine.run()
+        with pytest.raises(
+            exceptions.InvalidState, match=r"is finished \(SUCCESS\), and this engine only reads its record"
+        ):
+            does(engine)
+        assert engine.storage.get_flow_state() == known.get(run_id).state == states.SUCCESS
+    assert calls == ["price", "send"]
+
+
+def test_an_engine_that_only_reads_a_reverted_run_executes_nothing_unrecorded(backend, known, run_id):
+    calls = []
+    flow = flow_of(calls, fails={"send": OSError("no line")})
+    taskflowx.run(flow, {"amount": 4}, backend=backend, run_id=run_id, raises=False)
+    with taskflowx.load(flow, backend=backend, run_id=run_id) as engine:
+        with pytest.raises(
+            exceptions.InvalidState, match=r"finished \(REVERTED\)[^$]*if_finished='again' begins it again"
+        ):
+            engine.run()
+        engine.rollback()  # nothing stands
+        assert engine.storage.get_flow_state() == known.get(run_id).state == states.REVERTED
+    assert calls == ["price", "send", "undo price"]
+
+
 def test_a_cancelled_run_says_so_again(backend, run_id):
     flow = linear_flow.Flow("f").add(task.FunctorTask(lambda: engine.cancel("no money"), name="a"))
     engine = taskflowx.load(flow, backend=backend, run_id=run_id)
