@@ -295,7 +295,7 @@ class AsyncioExecutor(base.Executor):
         if waits is not None:
             waits.remove(call)
             self._deliver(base.not_begun(call))
-        elif one is not None and not one.cancelling():
+        elif one is not None and not coroutines.is_cancelled(one):  # by itself it may have been, and have gone on
             one.cancel()
 
     def under_way(self) -> list[base.Call]:

@@ -117,7 +117,12 @@ def current_task() -> asyncio.Task[Any] | None:
 def is_interrupted() -> bool:
     """Tell whether the running coroutine was cancelled from outside: not by itself, nor by its own tasks."""
     one = current_task()
-    return one is None or (one.cancelling() > 0 and getattr(one, "by_others", True))
+    return one is None or is_cancelled(one)
+
+
+def is_cancelled(one: asyncio.Task[Any]) -> bool:
+    """Tell whether the coroutine of a call was cancelled from outside, and has not ended."""
+    return one.cancelling() > 0 and getattr(one, "by_others", True)
 
 
 def outcome_of_cancel(call: base.Call, error: BaseException) -> Any:

@@ -331,6 +331,30 @@ def test_a_coroutine_that_is_cancelled_by_itself_has_failed():
     assert notes == [("ran", "a"), ("undid", "c"), ("undid", "a")]
 
 
+@ways.each
+def test_a_coroutine_that_has_cancelled_itself_and_gone_on_is_stopped_as_any_other(way):
+    class GoesOn(Notes):
+        """Ends its first wait by a timer that cancels it, as time limits of libraries do."""
+
+        default_grace = 0.5
+
+        async def execute(self):
+            asyncio.get_running_loop().call_soon(asyncio.current_task().cancel)
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+            engine.cancel("enough")
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.notes.append("stopped")
+
+    notes = []
+    engine = load(linear_flow.Flow("f").add(GoesOn("t", notes)))
+    with pytest.raises(exceptions.Cancelled, match="enough"):
+        way(engine)
+    assert notes == ["stopped", ("undid", "t")]
+
+
 class CancelsOthers(Notes):
     """Cancels all coroutines of tasks but itself, the first time."""
 
