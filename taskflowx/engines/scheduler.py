@@ -184,6 +184,8 @@ class Scheduler:
         """Start all that can start now: in place, or by giving it to the executor."""
         shared, walk, executor, limits = self.shared, self._walk, self._executor, self._admission
         while not self._stops() and (walk.ready or walk.undo or walk.held):
+            if shared.failed and shared.questions is not None:  # that is to be resolved first, once it is answered
+                break
             if limits is not None and not limits.admit():
                 break
             alone = not (shared.in_flight or walk.held or shared.time_limits or shared.deadline is not None)
@@ -227,8 +229,6 @@ class Scheduler:
         """
         walk, questions = self._walk, self.shared.questions
         if questions is not None:
-            if self.shared.failed:  # which is to be resolved first
-                return False
             asking = questions.hold_back()
             try:
                 return bool(walk.undo or walk.ready) and self._submit_what_is_decided()

@@ -617,6 +617,32 @@ def test_a_limit_of_workers_holds_for_questions_too(way, most):
     assert len(notes) == 8
 
 
+@both
+def test_what_is_ready_while_a_failure_is_asked_about_takes_nothing_of_a_limit(way):
+    notes = []
+
+    class Slow(Notes):
+        async def execute(self):
+            await asking.wait()
+            ended.set()
+            return super().execute()
+
+    async def wait_for_slow(controller):
+        asking.set()
+        await ended.wait()
+        for _ in range(5):  # turns in which what follows it is ready
+            await asyncio.sleep(0)
+
+    asking, ended = asyncio.Event(), asyncio.Event()
+    controller = Asks("r", [], [retry.RETRY], before=wait_for_slow)
+    flow = unordered_flow.Flow("u").add(
+        linear_flow.Flow("fails", retry=controller).add(Notes("first", notes, fails=1)),
+        linear_flow.Flow("l").add(Slow("slow", notes), *(Notes(name, notes, limits=("db",)) for name in "ab")),
+    )
+    way(load(flow, limits={"db": 1}))
+    assert sorted(notes) == ["a", "b", "first", "slow", "undo first"]
+
+
 def test_without_coroutine_functions_a_run_has_no_questions():
     engine = load(linked([], lambda history: True))
     engine.compile()
