@@ -208,7 +208,7 @@ def report(address: str | None, run: str, path: str | None, *, values: bool, tra
             view.report(at, values=values, trace=trace)
         except OSError as error:
             raise Refused(f"{at} cannot be written: {error.strerror}") from None
-        except ImportError as error:
+        except (ImportError, ValueError) as error:
             raise Refused(str(error)) from None
     files = [at, *([at.with_suffix(".perfetto-trace")] if trace else [])]
     if as_json:

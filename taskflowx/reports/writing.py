@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pathlib
+import stat
 import threading
 from typing import TYPE_CHECKING
 
@@ -22,14 +23,17 @@ _BEGIN, _END = '<pre id="history">', "</pre>"
 
 
 def write(path: str | os.PathLike[str], facts: Facts, *, trace: bool = False) -> pathlib.Path:
-    """Write a report; a file that was there is replaced when the new one is complete.
+    """Write a report; a file that was there is replaced when the new one is complete, a link, pipe or device never.
 
     :param path: of the page
     :param trace: whether a trace for Perfetto is written beside it, under the same name with the end `.perfetto-trace`
     :raises InvalidState: when a trace is wanted, and no history was kept
     :raises ImportError: when a trace is wanted, and the package `perfetto` is not installed
+    :raises ValueError: when a trace is wanted, and the page would have its name
     """
     target = pathlib.Path(path)
+    if trace and (not target.name or target.suffix == TRACE):
+        raise ValueError(f"path must be that of a page, as the trace beside it ends in '{TRACE}', not {str(target)!r}")
     made = _trace(facts) if trace else None
     _replace(target, page.page(facts).encode())
     if made is not None:
@@ -47,6 +51,10 @@ def _trace(facts: Facts) -> bytes:
 
 
 def _replace(target: pathlib.Path, content: bytes) -> None:
+    if target.exists() and not stat.S_ISREG(target.stat().st_mode):  # nothing takes the place of a pipe or a device
+        target.write_bytes(content)
+        return
+    target = pathlib.Path(os.path.realpath(target))  # nor of a link
     made = target.with_name(f".{target.name}.{os.getpid()}-{threading.get_ident()}")
     try:
         made.write_bytes(content)

@@ -656,3 +656,5 @@ def test_reports(inside):
     ended = inside("report", "a", *STORE, "--output", "none/b.html")
     assert (ended.code, ended.out) == (2, "")
     assert "none/b.html cannot be written: No such file or directory" in ended.err
+    for at in (("-o", "."), ("-o", "b.perfetto-trace", "--trace")):
+        assert inside("report", "a", *STORE, *at).code == 2

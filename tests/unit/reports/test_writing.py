@@ -1,6 +1,8 @@
 """Reports as files, and the history that is read back from them."""
 
+import os
 import stat
+import threading
 
 import pytest
 from hypothesis import given, strategies as st
@@ -57,6 +59,29 @@ def test_a_failed_write_leaves_the_old_report_and_nothing_else(tmp_path):
     with pytest.raises(OSError, match=r"run\.html"):
         writing.write(path, facts_of())
     assert [one.name for one in tmp_path.iterdir()] == ["run.html"]
+
+
+def test_a_link_and_a_pipe_stay_what_they_are(tmp_path):
+    (tmp_path / "link").symlink_to("run.html")
+    writing.write(tmp_path / "link", facts_of())
+    assert (tmp_path / "link").is_symlink()
+    expected = (tmp_path / "run.html").stat().st_size
+    os.mkfifo(tmp_path / "pipe")
+    read = []
+    reader = threading.Thread(target=lambda: read.append((tmp_path / "pipe").read_bytes()), daemon=True)
+    reader.start()
+    writing.write(tmp_path / "pipe", facts_of())
+    assert (tmp_path / "pipe").is_fifo()  # before the join, which would wait for ever
+    reader.join()
+    assert len(read[0]) == expected
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["link", "pipe", "run.html"]
+
+
+def test_a_trace_does_not_take_the_place_of_its_page(tmp_path):
+    entries = history_of_calls(called("a", 0, 1, 2))
+    with pytest.raises(ValueError, match=r"path must be that of a page"):
+        writing.write(tmp_path / "run.perfetto-trace", facts_of(entries), trace=True)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_trace_needs_a_history(tmp_path):
