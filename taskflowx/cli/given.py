@@ -82,6 +82,19 @@ def value_of(text: str) -> Any:
         return text
 
 
+def run_id_of(text: str) -> str:
+    """Return the id of a run.
+
+    :raises Refused: for a text that no run can have as its id
+    """
+    from taskflowx.persistence import run_records
+
+    try:
+        return run_records.check_id(text)
+    except ValueError as error:
+        raise Refused(str(error)) from None
+
+
 def seconds_of(text: str) -> float:
     """Return a number of seconds: '90', '90s', '15m', '2h', '7d' or '4w'.
 

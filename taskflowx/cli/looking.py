@@ -19,12 +19,16 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def runs_of(address: str | None) -> Iterator[Runs]:
+def runs_of(address: str | None, run: str | None = None) -> Iterator[Runs]:
     """Open the runs of a store for the block.
 
-    :raises Refused: when there is no such store
+    :param run: the id of the one that is looked for
+    :raises Refused: when there is no such store, or no run can have that id
     """
     from taskflowx import runs
+
+    if run is not None:
+        given.run_id_of(run)
 
     with stores.opened(address) as backend, runs.open(backend) as opened:
         yield opened
@@ -82,7 +86,7 @@ def _times(found: Mapping[str, Any]) -> tuple[str | None, str | None]:
 
 def show(address: str | None, run: str, *, watch: bool, timeline: bool, as_json: bool) -> int:
     """Show a run; return the exit code, that of the state in which a run ends that is watched."""
-    with runs_of(address) as runs:
+    with runs_of(address, run) as runs:
         if not watch:
             view = runs.get(run)
             _show(view, timeline=timeline, as_json=as_json)
@@ -145,7 +149,7 @@ def _by_hand(entry: Mapping[str, Any]) -> str:
 
 def history(address: str | None, run: str, *, as_json: bool) -> int:
     """Print each transition of a run, in order; return the exit code."""
-    with runs_of(address) as runs:
+    with runs_of(address, run) as runs:
         entries = [facts.of_entry(entry) for entry in runs.get(run).history]
     if as_json:
         output.print_json(entries)
@@ -163,7 +167,7 @@ def fork(
 
     :param inputs: values that take the place of those on record; those that are text there are text here
     """
-    with runs_of(address) as runs:
+    with runs_of(address, run) as runs:
         on_record = runs.get(run).store
         store = inputs.read(lambda: [name for name, value in on_record.items() if isinstance(value, str)])
         try:
@@ -176,7 +180,7 @@ def fork(
         output.print_json({"run": made})
     else:
         print(wording.one_line(made), flush=True)
-    output.note(f"Run it:  taskflowx resume {made} MODULE:FLOW")
+    output.note(f"Run it:  taskflowx resume {shlex.quote(made)} MODULE:FLOW")
     return exits.DONE
 
 
@@ -202,7 +206,7 @@ def report(address: str | None, run: str, path: str | None, *, values: bool, tra
     :param trace: whether a trace for Perfetto is written beside it
     """
     at = Path(path) if path else Path(f"{run.replace('/', '_')}.html")
-    with runs_of(address) as runs:
+    with runs_of(address, run) as runs:
         view = runs.get(run)
         try:
             view.report(at, values=values, trace=trace)

@@ -274,7 +274,7 @@ def _engine_of_record(flow: Any, settings: Settings) -> Iterator[ActionEngine]:
 
     assert settings.run_id is not None, "the command names it"
     with stores.opened(settings.backend) as backend, runs.open(backend) as opened:
-        view = opened.get(settings.run_id)
+        view = opened.get(given.run_id_of(settings.run_id))
         with contextlib.closing(backend.get_connection()) as connection:
             detail = connection.get_flow_details(view.uuid)
         options = _options(settings)

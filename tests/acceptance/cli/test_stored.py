@@ -622,11 +622,28 @@ def test_2_what_is_no_folder_stays_none(inside):
         assert inside(*command, "--backend", f"dir:///{inside.path}/text.txt").code == 2
 
 
+@pytest.mark.parametrize("run", ["", "x" * 1001, "a\udcff"])
+@pytest.mark.parametrize(
+    "command", ["show", "show --watch", "history", "report", "fork --from a", "resume", "rollback", "retry-failed"]
+)
+def test_what_can_be_no_id_of_a_run_is_refused(inside, command, run):
+    inside("db", "upgrade", *STORE)
+    verb, *more = command.split()
+    ended = inside(
+        verb, run, *more, *(["shop:order"] if verb in ("resume", "rollback", "retry-failed") else []), *STORE
+    )
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.startswith("taskflowx: run_id ")
+
+
 def test_a_fork_keeps_what_was_before_a_task(inside):
     inside(*DECLINED)
     ended = inside("fork", "a", "--from", "charge", "--run-id", "b", "--store", "card=4000", *STORE)
     assert (ended.code, ended.out) == (0, "b\n")
     assert "taskflowx resume b MODULE:FLOW" in ended.err
+    assert (
+        "taskflowx resume 'b c' MODULE:FLOW" in inside("fork", "a", "--from", "charge", "--run-id", "b c", *STORE).err
+    )
     assert inside("fork", "a", "--from", "charge", "--run-id", "b", *STORE).err == (
         "taskflowx: There is a run 'b' already; give another --run-id\n"
     )
