@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
-from pathlib import Path
+import urllib.parse
 from typing import TYPE_CHECKING
 
 from taskflowx.cli.exits import Refused
@@ -42,11 +43,15 @@ def address_of(given: str | None) -> str:
 
 def is_missing(address: str) -> bool:
     """Tell whether an address names a file or folder that there is not: opening it would make it."""
-    scheme, _, path = address.partition(":///")
-    if scheme.partition("+")[0] not in {"sqlite", "dir", "file"} or not path or "?" in path or path == ":memory:":
+    scheme, _, rest = address.partition(":")
+    before = {"sqlite": "///", "dir": "//", "file": "//"}.get(scheme.partition("+")[0])
+    rest, _, settings = rest.partition("?")
+    if before is None or "mode=memory" in settings:
         return False
-    at = Path(path) if scheme.startswith("sqlite") else Path(f"/{path.lstrip('/')}")
-    return not at.expanduser().exists()
+    path = urllib.parse.unquote(rest.removeprefix(before))
+    if not path or path == ":memory:" or path.startswith(("file:", "localhost/")):
+        return False
+    return not os.path.exists(os.path.expanduser(path))  # noqa: PTH110, PTH111 - a Path raises if there is no such user
 
 
 @contextlib.contextmanager

@@ -27,7 +27,7 @@ def to_settings(given: Store | Backend | None) -> Mapping[str, Any] | str | Back
                 f"backend={path!r} is a path that does not end in '{_FILE}', and may be of any store\n"
                 f"Name the store: 'sqlite:///{path}' or 'dir:///{path}'"
             )
-        return f"sqlite:///{path}"
+        return f"sqlite:///{path.replace('%', '%25').replace('?', '%3F')}"  # which addresses have a meaning for
     return given
 
 

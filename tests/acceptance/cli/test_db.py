@@ -13,6 +13,9 @@ def test_an_upgrade_makes_the_layout(inside):
     ended = inside("db", "verify", "--backend", "runs.db")
     assert (ended.code, ended.out) == (2, "")
     assert "There is no store 'runs.db'" in ended.err
+    for address in ("sqlite:///no%20runs.db?timeout=3", "dir://no/runs", "dir://no?sync=0", "what? %41.db"):
+        ended = inside("runs", "--backend", address)
+        assert (ended.code, f"There is no store '{address}'" in ended.err) == (2, True)
     assert inside("db", "upgrade", "--backend", "runs.db").code == 0
     ended = inside("db", "verify", "--backend", "runs.db", "--json")
     assert (ended.code, ended.json) == (0, {"runs": 0, "faults": []})

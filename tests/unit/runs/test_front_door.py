@@ -74,6 +74,7 @@ def test_a_clock_is_one_of_the_package(backend):
         ("runs.db", "sqlite:///runs.db"),
         ("/data/a b/runs.db", "sqlite:////data/a b/runs.db"),
         (pathlib.Path("a") / "runs.db", "sqlite:///a/runs.db"),
+        ("50%41 or more?.db", "sqlite:///50%2541 or more%3F.db"),
         ("sqlite:///runs.db", "sqlite:///runs.db"),
         ("dir:///x.db", "dir:///x.db"),
         ("memory", "memory"),
@@ -85,11 +86,13 @@ def test_the_path_of_a_file_is_the_address_of_a_sqlite_store(given, meant):
     assert stores.to_settings(given) == meant
 
 
-def test_a_run_without_an_id_takes_the_path_of_a_file_too(tmp_path):
+@pytest.mark.parametrize("name", ["runs.db", "50%41 #1?.db"])
+def test_a_run_without_an_id_takes_the_path_of_a_file_too(tmp_path, name):
     pytest.importorskip("sqlalchemy")
-    assert taskflowx.run(flow_of(), backend=tmp_path / "runs.db") == {"x": 1}
-    with runs.open(str(tmp_path / "runs.db")) as known:
+    assert taskflowx.run(flow_of(), backend=tmp_path / name) == {"x": 1}
+    with runs.open(str(tmp_path / name)) as known:
         assert [one.state for one in known.list()] == [states.SUCCESS]
+    assert [one.name for one in tmp_path.iterdir()] == [name]
 
 
 class Plain(impl_memory.MemoryBackend):
