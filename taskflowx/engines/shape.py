@@ -93,6 +93,11 @@ def _facts_of(plan: Plan, i: int) -> dict[str, Any]:
     return facts
 
 
+def requires_in(shape: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return the name of an atom -> the names of the values that it requires; empty of a large flow."""
+    return {name: facts[_REQUIRES] for name, facts in shape.get("facts", {}).items()}
+
+
 def difference(
     plan: Plan, kept: Iterable[AtomDetail], old: Mapping[str, Any] | None, new: Mapping[str, Any]
 ) -> Difference:

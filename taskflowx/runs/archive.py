@@ -183,6 +183,7 @@ class Runs:
         :param store: values that replace those given to the other run, by name
         :param run_id: the id of the new run; by default that of the other one with a number behind it
         :raises NotFound: when there is no such run, or no such task in it
+        :raises InvalidState: when the task, or one after it, requires a result that was not kept (`keep_results`)
         :raises Duplicate: when there is a run with the new id
         """
         from taskflowx.runs import fork

@@ -44,6 +44,7 @@ def fork(connection: Connection, uuid: str, from_task: str | None, store: Mappin
     :param run_id: the id of the new run; None for that of the other one with a number behind it
     :raises NotFound: when the other run has no such atom
     :raises Unstorable: when one of the values is to be kept in memory alone
+    :raises InvalidState: when what starts afresh requires a result that was not kept
     :raises Duplicate: when there is a run with the new id
     """
     with codec.tolerant():  # what cannot be made here is written as it was
@@ -51,6 +52,7 @@ def fork(connection: Connection, uuid: str, from_task: str | None, store: Mappin
         known = outline.read(connection, detail)
     _check_storable(detail, store)
     fresh = _fresh(detail, known, from_task)
+    _check_kept(detail, known, fresh)
     old_id = run_records.id_of(detail) or detail.uuid
     if run_id is not None:
         try:
@@ -93,6 +95,23 @@ def _fresh(detail: models.FlowDetail, known: outline.Outline | None, from_task: 
     if known is not None:
         return first | known.after(first)
     return set(names[min(place for place, name in enumerate(names) if name in first) :])  # its order is one of the flow
+
+
+def _check_kept(detail: models.FlowDetail, known: outline.Outline | None, fresh: set[str]) -> None:
+    """Check that what starts afresh can have the results that it requires; of a large flow these are not known."""
+    # One that is in memory alone can be given to who goes on with the new run.
+    let_go = {
+        atom.name for atom in detail if metadata.is_let_go(atom) and not metadata.is_in_memory_alone(atom)
+    } - fresh
+    required = shape.requires_in((detail.meta.get(run_records.RUN) or {}).get(shape.KEY) or {}) if let_go else {}
+    for name in sorted(fresh.intersection(required)):
+        for value in required[name]:
+            providers = {provider for provider, _ in ({} if known is None else known.provides).get(value, ())}
+            if providers and providers <= let_go:
+                raise exceptions.InvalidState(
+                    f"Can not fork the run so that '{name}' runs again: it requires '{value}' of '{min(providers)}', "
+                    f"which was not kept\nFork it from '{min(providers)}'. In further runs keep_results= keeps it"
+                )
 
 
 def _store(

@@ -406,6 +406,22 @@ def test_a_fork_may_have_other_values(known, backend, run_id):
     assert known.fork(run_id) == f"{run_id}-3"
 
 
+def test_a_fork_that_could_not_run_as_a_result_was_not_kept_is_refused(known, backend, run_id):
+    calls = []
+    taskflowx.run(net(calls), {"seed": 1}, backend=backend, run_id=run_id, keep_results=["vb", "vc"])
+    for from_task in "bc":  # each takes that of `a`
+        with pytest.raises(
+            exceptions.InvalidState, match=rf"'{from_task}' .*requires 'va' of 'a', .*\nFork it from 'a'"
+        ):
+            known.fork(run_id, from_task=from_task)
+    assert [one.id for one in known.list() if one.id.startswith(f"{run_id}-")] == []
+    for from_task, again in (("d", "d"), ("a", "abcd")):
+        calls.clear()
+        forked = known.fork(run_id, from_task=from_task)
+        assert taskflowx.run(net(calls), backend=backend, run_id=forked).state == states.SUCCESS
+        assert sorted(calls) == list(again)
+
+
 def test_a_fork_of_a_failed_run_starts_with_what_has_not_succeeded(known, backend, run_id):
     calls = []
     flow = net(calls, fails="c")
