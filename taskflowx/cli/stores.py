@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 
 #: the environment variable that stands for `--backend`
 VARIABLE = "TASKFLOWX_BACKEND"
-_PASSWORD = re.compile(r"(://[^/@:]*):[^/]*@")
+_PASSWORD = re.compile(r"(://[^/@:]*):[^@]*@")
+_SECRET = re.compile(r"([?&][^=&]*(?:passw|secret|auth_data|scram)[^=&]*)=[^&]*", re.IGNORECASE)
 
 
 def shown(address: str) -> str:
-    """Return an address without its password."""
-    return _PASSWORD.sub(r"\1:***@", address)
+    """Return an address without its password, wherever it has one."""
+    return _SECRET.sub(r"\1=***", _PASSWORD.sub(r"\1:***@", address))
 
 
 def address_of(given: str | None) -> str:

@@ -94,8 +94,8 @@ def _refined(settings: dict[str, Any], known: frozenset[str]) -> dict[str, Any]:
         key, equals, value = (urllib.parse.unquote_plus(each) for each in part.partition("="))
         if not equals or key not in known:
             raise ValueError(
-                f"The address '{settings['connection']}' has {key!r} after '?', which is no setting of the store; "
-                f"it has {', '.join(sorted(known))}\nWrite a '?' in a path as %3F"
+                f"The address of the store '{address.partition(':')[0]}' has {key!r} after '?', which is no setting of "
+                f"it; it has {', '.join(sorted(known))}\nWrite a '?' in a path as %3F"
             )
         given[key] = value
     return {**given, **settings, "connection": address.replace("#", "%23")}

@@ -200,14 +200,23 @@ def test_4_suspended_and_how_to_go_on(shop):
     assert shop("resume", "a", "shop:order", *STORE).out.splitlines()[0] == "send one kettle"
 
 
-def test_a_password_is_in_no_command_that_is_printed(inside):
+@pytest.mark.parametrize(
+    ("password", "setting", "shown"),
+    [
+        (":secret%2F1", "", "'postgresql://root:***@"),
+        (":secret/1", "", "'postgresql://root:***@"),
+        ("", "?connect_timeout=9&password=secret%2F1", "?connect_timeout=9&password=***'"),
+    ],
+)
+def test_a_password_is_in_no_command_that_is_printed(inside, password, setting, shown):
     if reason := addresses.POSTGRESQL.lacks():
         pytest.skip(reason)
-    address = addresses.new_database(addresses.POSTGRESQL).replace("root@", "root:secret%2F1@", 1)
+    address = addresses.new_database(addresses.POSTGRESQL).replace("root@", f"root{password}@", 1) + setting
     inside.write("signal", "SIGTERM")
     ended = inside(*ORDER[:-2], "--backend", address)
     assert (ended.code, "secret" in ended.out + ended.err) == (4, False)
-    assert "--backend 'postgresql://root:***@" in ended.err
+    assert "--backend 'postgresql://root" in ended.err
+    assert shown in ended.err
     (inside.path / "signal").unlink()
     ended = inside("rollback", "a", "shop:order", "--to", "reserve", TASKFLOWX_BACKEND=address)
     assert ended.err.endswith("Go on:  taskflowx resume a shop:order\n")

@@ -263,7 +263,7 @@ def test_files_of_the_local_host_are_named_as_in_any_address_of_files():
         ("dir:///a?b/runs", "has 'b/runs' after '\\?', which is no setting.*(?s:.)*Write a '\\?' in a path as %3F"),
         (
             "dir:///a?snyc=false",
-            "has 'snyc' after '\\?', which is no setting of the store; it has encoding, max_cache_size, path, sync",
+            "has 'snyc' after '\\?', which is no setting of it; it has encoding, max_cache_size, path, sync",
         ),
         ("dir:///a?sync=maybe", "The setting 'sync' must be a bool"),
         ("dir:///a?encoding=nope", "There is no encoding 'nope'"),
@@ -276,6 +276,12 @@ def test_files_of_the_local_host_are_named_as_in_any_address_of_files():
 def test_an_address_that_cannot_be_meant_is_refused(conf, says):
     with pytest.raises(ValueError, match=says):
         backends.fetch(conf)
+
+
+def test_the_error_about_a_setting_shows_no_password():
+    with pytest.raises(ValueError, match="The address of the store 'zookeeper' has 'hots'") as caught:
+        backends.fetch("zookeeper://user:secret@h:1?hots=i:2")
+    assert "secret" not in str(caught.value)
 
 
 def test_settings_after_the_path_are_taken_and_the_dict_goes_before_them():
