@@ -35,6 +35,8 @@ class Inputs(NamedTuple):
 def _read(pairs: Sequence[str], files: Sequence[str], texts: Collection[str]) -> dict[str, Any]:
     store: dict[str, Any] = {}
     for file in files:
+        if file == "-" and sys.stdin is None:
+            raise Refused("--store-file - needs a standard input, and there is none")
         try:
             text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
             values = json.loads(text)

@@ -73,14 +73,23 @@ class Backend(abc.ABC):
     def close(self) -> None:
         """Release everything that connections of this store have shared; by default that is nothing."""
 
-    def forget(self, runs: Iterable[str] | None) -> None:
+    def beside(self, runs: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """Return what is kept of runs beside their records, for `forget`.
+
+        :param runs: the uuids of their flows
+        """
+        return {} if self.blobs is None else {run: self.blobs.files(run) for run in runs}
+
+    def forget(self, runs: Iterable[str] | None, files: Mapping[str, Mapping[str, Any]] | None = None) -> None:
         """Remove what is kept of runs beside their records, which are removed.
 
         :param runs: the uuids of their flows; None for all there are
+        :param files: what was there before the records were removed, as a run of the same id may be there again; None
+            for all there is
         """
         if self.blobs is not None:
             for run in self.blobs.runs() if runs is None else runs:
-                self.blobs.remove(run)
+                self.blobs.remove(run, None if files is None else files[run])
 
     @contextlib.contextmanager
     def values_beside(self, flow_detail: FlowDetail) -> Iterator[None]:

@@ -4,8 +4,9 @@
 
 A run has a folder of its own, so it is removed with the run, whatever others have. What must stay true: a file under
 the name of a digest is whole, as it gets that name when its bytes are on the disk; what is read is checked all the
-same. A record refers to a file only after that has been written. Bytes are written as they are, other values as the
-text of the codec, both through the transform of the store.
+same. A record refers to a file only after that has been written. A run that is removed may be there again before its
+files are gone, with the same id and folder: only those that were there before are removed. Bytes are written as they
+are, other values as the text of the codec, both through the transform of the store.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import shutil
 import threading
 import time
 import urllib.parse
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -41,11 +42,15 @@ _numbers = itertools.count()
 
 
 class _Place(Protocol):
-    """Where blobs are: `put` returns the digest, and `get` takes `<run>/<digest>`."""
+    """Where blobs are: `put` returns the digest, and `get` takes `<run>/<digest>`.
+
+    `files` has the files of a run, each with what tells it from a later one of its name.
+    """
 
     def put(self, run: str, content: bytes) -> str: ...
     def get(self, name: str) -> bytes: ...
-    def remove(self, run: str) -> None: ...
+    def files(self, run: str) -> dict[str, Any]: ...
+    def remove(self, run: str, files: Mapping[str, Any] | None) -> None: ...
     def runs(self) -> list[tuple[str, float]]: ...
 
 
@@ -82,13 +87,10 @@ class _Folder:
 
     def put(self, run: str, content: bytes) -> str:
         folder = self._path / run
-        if not folder.is_dir():
-            folder.mkdir(parents=True, exist_ok=True)
-            _sync(self._path)
         unfinished = folder / f"{next(_numbers)}.{os.getpid()}.{threading.get_ident()}.part"
         digest = _Digest(content)
         try:
-            number = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            number = self._open(unfinished)
             try:
                 rest = memoryview(content)
                 while True:
@@ -108,16 +110,45 @@ class _Folder:
         _sync(folder)
         return digest.get()
 
+    def _open(self, file: Path) -> int:
+        while True:
+            if not file.parent.is_dir():
+                file.parent.mkdir(parents=True, exist_ok=True)
+                _sync(self._path)
+            with contextlib.suppress(FileNotFoundError):  # its folder was removed, as it was empty
+                return os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+
     def get(self, name: str) -> bytes:
         return (self._path / name).read_bytes()
 
-    def remove(self, run: str) -> None:
-        shutil.rmtree(self._path / run, ignore_errors=True)
+    def files(self, run: str) -> dict[str, Any]:
+        try:
+            return {each.name: _identity(each) for each in (self._path / run).iterdir()}
+        except OSError:  # it has none
+            return {}
+
+    def remove(self, run: str, files: Mapping[str, Any] | None) -> None:
+        folder = self._path / run
+        if files is None:
+            shutil.rmtree(folder, ignore_errors=True)
+            return
+        for name, identity in files.items():
+            file, aside = folder / name, folder / f"{name}.{os.getpid()}.{threading.get_ident()}.removed"
+            with contextlib.suppress(OSError):
+                file.rename(aside)  # first: another one may take its place at any moment
+                aside.unlink() if _identity(aside) == identity else aside.rename(file)
+        with contextlib.suppress(OSError):  # it is not empty
+            folder.rmdir()
 
     def runs(self) -> list[tuple[str, float]]:
         if not self._path.is_dir():
             return []
         return [(each.name, each.stat().st_mtime) for each in self._path.iterdir() if each.is_dir()]
+
+
+def _identity(file: Path) -> tuple[int, int]:
+    found = file.stat()
+    return found.st_ino, found.st_mtime_ns
 
 
 def _sync(folder: Path) -> None:
@@ -152,9 +183,22 @@ class _FileSystem:
     def get(self, name: str) -> bytes:
         return bytes(self._files.cat_file(f"{self._path}/{name}"))
 
-    def remove(self, run: str) -> None:
+    def files(self, run: str) -> dict[str, Any]:
         with contextlib.suppress(FileNotFoundError):
-            self._files.rm(f"{self._path}/{run}", recursive=True)
+            self._files.invalidate_cache()
+            return {each["name"]: each for each in self._files.ls(f"{self._path}/{run}", detail=True)}
+        return {}
+
+    def remove(self, run: str, files: Mapping[str, Any] | None) -> None:
+        folder = f"{self._path}/{run}"
+        now = {} if files is None else self.files(run)
+        if files is None or now == files:
+            with contextlib.suppress(FileNotFoundError):
+                self._files.rm(folder, recursive=True)
+            return
+        for name in [name for name, told in now.items() if files.get(name) == told]:
+            with contextlib.suppress(FileNotFoundError):
+                self._files.rm_file(name)
 
     def runs(self) -> list[tuple[str, float]]:
         with contextlib.suppress(FileNotFoundError):
@@ -240,9 +284,16 @@ class Blobs:
             content = self._seal.decode(content)
         return content if blob.is_raw else codec.loads(content.decode())
 
-    def remove(self, run: str) -> None:
-        """Remove all that is kept of a run."""
-        self._place.remove(run)
+    def files(self, run: str) -> dict[str, Any]:
+        """Return what is kept of a run at this moment, for `remove`."""
+        return self._place.files(run)
+
+    def remove(self, run: str, files: Mapping[str, Any] | None = None) -> None:
+        """Remove what is kept of a run.
+
+        :param files: only these; None for all
+        """
+        self._place.remove(run, files)
 
     def runs(self) -> list[str]:
         """Return the uuids of the flows of which something is kept."""
@@ -256,7 +307,7 @@ class Blobs:
         now = time.time()
         orphans = [run for run, changed in self._place.runs() if changed < now - YOUNG and run not in known]
         for run in orphans:
-            self._place.remove(run)
+            self._place.remove(run, None)
         return orphans
 
 

@@ -7,6 +7,7 @@ TaskFlow do not say when they were made; they count as made when their book was.
 from __future__ import annotations
 
 import abc
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
@@ -115,8 +116,9 @@ class PathRuns(PathTree, abc.ABC):
             if run_id is None and of_books is None:
                 of_books = self._books_of_flows()
             book = run_records.book_uuid(run_id) if run_id is not None else (of_books or {}).get(uuid)
+            beside = self.backend.beside([uuid])
             if self._destroy_flow(uuid):
-                self.backend.forget([uuid])
+                self.backend.forget([uuid], beside)
                 removed.append(uuid)
                 if book is not None:
                     self._leave_book(book, uuid, is_made_for_it=run_id is not None)
@@ -159,13 +161,19 @@ class PathRuns(PathTree, abc.ABC):
         self._del_tree(self._join_path(self._history_path, uuid), transaction)
 
     def _leave_book(self, book_uuid: str, flow_uuid: str, *, is_made_for_it: bool) -> None:
-        """Remove the link of a book to a run, and the book if it was made for such runs and holds nothing else."""
+        """Remove the link of a book to a run, and the book if it was made for such runs and holds nothing else.
+
+        Nothing is removed of a run that is there again, with the same id.
+        """
         path = self._place_of(self.book_path, book_uuid)
 
         def change(transaction: Any) -> None:
             try:
                 book, _ = self._read(path, codec.load_book)
             except exceptions.NotFound:
+                return
+            with contextlib.suppress(exceptions.NotFound):
+                self._get_item(self._join_path(self.flow_path, flow_uuid))
                 return
             others = set(self._names(path)) - {flow_uuid}
             if not others and (is_made_for_it or book.name == run_records.TEMPORARY):

@@ -371,6 +371,7 @@ class Connection(base.Connection):
 
     def destroy_flows(self, flow_uuids: Iterable[str]) -> list[str]:
         uuids = list(flow_uuids)
+        beside = self._backend.beside(uuids)
 
         def work(tx: StoreTransaction) -> list[str]:
             return [uuid for uuid in uuids if sql_runs.destroy(tx, self._reader, self._sql, uuid)]
@@ -382,7 +383,7 @@ class Connection(base.Connection):
             if not self._transactions.is_conflict(failure):
                 raise
             removed = self._run(failed, work)  # somebody was the first to write one of them, a moment ago
-        self._backend.forget(removed)
+        self._backend.forget(removed, beside)
         return removed
 
     # -- reading ---------------------------------------------------------------------------------------------------

@@ -147,6 +147,30 @@ def test_it_goes_with_its_run_and_not_with_another(settings, folder):
         assert files(folder) == []
 
 
+@pytest.mark.parametrize("place", ["dir://{}/blobs", "local://{}/blobs"])
+def test_a_run_that_is_there_again_keeps_what_it_has(settings, tmp_path, monkeypatch, place):
+    flow = linear_flow.Flow("f").add(Make("data", LARGE), Measure())
+    with backends.backend(settings, blobs=place.format(tmp_path)) as backend, runs.open(backend) as known:
+        taskflowx.run(flow, {"given": "é" * 300_000}, backend=backend, run_id="a")
+        forget = backend.forget
+
+        def late(*removed):  # another process takes the id once the record is gone
+            taskflowx.run(flow, backend=backend, run_id="a")
+            forget(*removed)
+
+        monkeypatch.setattr(backend, "forget", late)
+        known.delete("a")
+        monkeypatch.undo()
+        uuid = known.get("a").uuid
+        assert files(tmp_path / "blobs") == [f"{uuid}/{hashlib.sha256(LARGE).hexdigest()}"]
+        assert known.get("a").result() == {"data": LARGE, "length": len(LARGE)}
+        with contextlib.closing(backend.get_connection()) as connection:
+            (book,) = connection.get_logbooks()
+            assert [detail.uuid for detail in book] == [uuid]
+        known.delete("a")
+        assert files(tmp_path / "blobs") == []
+
+
 def test_orphans_are_swept_and_young_ones_are_not(tmp_path, folder, monkeypatch):
     with backends.backend(f"sqlite:///{tmp_path}/runs.db", blobs=f"dir://{folder}") as backend:
         engine, _ = run(backend, Make("data", LARGE))
