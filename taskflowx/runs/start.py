@@ -188,10 +188,13 @@ class Start:
     # -- parts -------------------------------------------------------------------------------------
 
     def _read(self, connection: Connection) -> models.FlowDetail | None:
-        try:
-            return connection.get_flow_details(run_records.flow_uuid(self.run_id))
-        except exceptions.NotFound:
-            return None
+        uuid = run_records.flow_uuid(self.run_id)
+        with contextlib.suppress(exceptions.NotFound):
+            try:
+                return connection.get_flow_details(uuid)
+            except codec.Unreadable:  # its large values are gone: it may be that it is being removed
+                return connection.get_flow_details(uuid)
+        return None
 
     def _make(self, connection: Connection) -> tuple[models.FlowDetail, Plan | None]:
         """Store a new record, with the values given to it and all atoms; nothing is stored of a flow that cannot run.

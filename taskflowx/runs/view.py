@@ -344,7 +344,10 @@ def read(connection: Connection, uuid: str, clock: Clock) -> RunView:
     """
     with codec.tolerant() as unbuilt:
         claim = connection.get_claim(uuid)  # first: what is read after it may be newer, never older
-        detail = connection.get_flow_details(uuid)
+        try:
+            detail = connection.get_flow_details(uuid)
+        except codec.Unreadable:  # its large values are gone: it may be that it is being removed
+            detail = connection.get_flow_details(uuid)
         row, known = connection.get_run(uuid), outline.read(connection, detail)
     history = functools.partial(_read_history, connection.backend, uuid)
     return RunView(detail, claim, clock.time(), row, known, history, unbuilt)

@@ -171,6 +171,31 @@ def test_a_run_that_is_there_again_keeps_what_it_has(settings, tmp_path, monkeyp
         assert files(tmp_path / "blobs") == []
 
 
+def test_a_run_that_is_removed_while_it_is_read_is_not_there(settings, folder, monkeypatch):
+    if settings["connection"].startswith("dir:"):
+        pytest.skip("a run is locked there while it is read")
+    flow = linear_flow.Flow("f").add(Make("data", LARGE), Measure())
+    with (
+        backends.backend(settings, blobs=f"dir://{folder}") as backend,
+        backends.backend(settings, blobs=f"dir://{folder}") as other,
+        runs.open(backend) as known,
+        runs.open(other) as pruned,
+    ):
+
+        def late(blob):  # another process removes the run once its rows are read
+            monkeypatch.undo()
+            pruned.delete("a")
+            return backend.blobs.get(blob)
+
+        taskflowx.run(flow, backend=backend, run_id="a")
+        monkeypatch.setattr(backend.blobs, "get", late)
+        with pytest.raises(exceptions.NotFound):
+            known.get("a")
+        taskflowx.run(flow, backend=backend, run_id="a")
+        monkeypatch.setattr(backend.blobs, "get", late)
+        assert taskflowx.run(flow, backend=backend, run_id="a") == {"data": LARGE, "length": len(LARGE)}
+
+
 def test_orphans_are_swept_and_young_ones_are_not(tmp_path, folder, monkeypatch):
     with backends.backend(f"sqlite:///{tmp_path}/runs.db", blobs=f"dir://{folder}") as backend:
         engine, _ = run(backend, Make("data", LARGE))
