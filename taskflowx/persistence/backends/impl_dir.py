@@ -11,7 +11,8 @@ What must stay true:
 - A record is replaced atomically: it is written to a temporary file, synced to the disk, and then renamed. So a reader
   finds the old one or the new one, whenever the writer dies; leftovers of a dead writer are never read.
 - A step of a run is written atomically: if it has more than one record, all of them go to the file `journal` of the
-  flow first. The next reader or writer of the flow completes the journal of a dead writer.
+  flow first. The next reader or writer of the flow completes the journal of a dead writer. The record of a flow that
+  is removed becomes its journal, so a removal is completed, too.
 - When a method returns, its writes are on the disk. A failed sync of a folder is repeated before the next write.
 - While a method writes a book, a flow or an atom, no other method writes the same one, and none reads it as a whole:
   the file `lock` beside its record is locked, which excludes other processes and other threads. That of a flow also
@@ -165,8 +166,12 @@ class Connection(path_based.PathBasedConnection):
         with translated(path), contextlib.suppress(FileNotFoundError):
             for name in os.listdir(path):
                 each = f"{path}/{name}"
-                if name != LOCK:  # the last: who gets another one may store the record again
+                if name not in (_JOURNAL, LOCK):  # the last: who gets another one may store the record again
                     shutil.rmtree(each) if os.path.isdir(each) and not os.path.islink(each) else os.unlink(each)
+            with contextlib.suppress(FileNotFoundError):
+                os.stat(f"{path}/{_JOURNAL}")
+                self._fsync_directory(path)
+                os.unlink(f"{path}/{_JOURNAL}")
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(f"{path}/{LOCK}")
             with contextlib.suppress(OSError):  # another process has a lock in it already
@@ -202,13 +207,15 @@ class Connection(path_based.PathBasedConnection):
 
     @contextlib.contextmanager
     def _transaction(self, path: str) -> Iterator[None]:
-        with locked(path, alone=True, seconds_left=self._seconds_left):
-            for folder in list(self._backend.unsynced):
-                with contextlib.suppress(exceptions.NotFound), translated(folder):
-                    self._backend.unsynced.discard(folder)
-                    self._fsync_directory(folder)
-            self._finish_turn(path)
-            yield
+        while True:
+            with locked(path, alone=True, seconds_left=self._seconds_left):
+                for folder in list(self._backend.unsynced):
+                    with contextlib.suppress(exceptions.NotFound), translated(folder):
+                        self._backend.unsynced.discard(folder)
+                        self._fsync_directory(folder)
+                if self._finish_turn(path):
+                    yield
+                    return
 
     def _reading(self, path: str) -> contextlib.AbstractContextManager[None]:
         if os.path.exists(f"{path}/{_JOURNAL}"):
@@ -244,7 +251,18 @@ class Connection(path_based.PathBasedConnection):
         self._write(changes, transaction)
         self._end_turn(flow_path)
 
+    def _remove_flow(self, uuid: str, parted: frozenset[str], transaction: Any) -> None:
+        path = f"{self.flow_path}/{uuid}"
+        with contextlib.suppress(exceptions.NotFound, exceptions.StorageFailure):  # a damaged one makes no journal
+            self._read(path, codec.load_flow)
+            with translated(path):
+                os.replace(f"{path}/{_RECORD}", f"{path}/{_JOURNAL}")  # this needs no room on a disk that is full
+                self._fsync_directory(path)
+        super()._remove_flow(uuid, parted, transaction)
+
     def _write_new(self, flow_path: str, changes: Any, transaction: Any) -> None:
+        with self._reading(flow_path):
+            pass
         with translated(flow_path):
             self._make_folder(flow_path)
         with self._transaction(flow_path):
@@ -252,8 +270,8 @@ class Connection(path_based.PathBasedConnection):
                 raise exceptions.Duplicate(f"The flow at '{flow_path}' is stored already")
             self._write_turn(flow_path, changes, transaction)
 
-    def _finish_turn(self, path: str) -> None:
-        """Complete the journal of a writer that has died.
+    def _finish_turn(self, path: str) -> bool:
+        """Complete the journal of a writer that has died; returns False if that has removed the record with its lock.
 
         :raises Unreadable: when it is damaged; then nothing of it is written
         """
@@ -261,19 +279,26 @@ class Connection(path_based.PathBasedConnection):
         try:
             text = self._text_of(journal)
         except exceptions.NotFound:
-            return
+            return True
+        is_removal = not text.startswith("[")
         try:
-            turn = [self._checked_entry(*entry) for entry in codec.loads(text)]
+            if is_removal:
+                self._understood(path, text, codec.load_flow)
+            turn = [] if is_removal else [self._checked_entry(*entry) for entry in codec.loads(text)]
         except (exceptions.StorageFailure, KeyError, TypeError, ValueError) as error:
             msg = (
                 f"'{journal}' has what a writer has left to be written, and is damaged\nRemove it to go on without that"
             )
             raise codec.Unreadable(msg, error) from error
+        if is_removal:
+            self._remove_flow(os.path.basename(path), frozenset(self._names(self._attempt_path)), None)
+            return False
         for place, link, kept in turn:
             if link is not None:
                 self._create_link(place, link, None)
             self._set_item(place, kept, None)
         self._end_turn(path)
+        return True
 
     def _checked_entry(self, place: str, link: str | None, kept: str) -> tuple[str, str | None, str]:
         """Return an entry of a journal with absolute paths.

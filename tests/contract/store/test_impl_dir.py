@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from taskflowx import engines, exceptions
+import taskflowx
+from taskflowx import engines, exceptions, runs
 from taskflowx.patterns import linear_flow
 from taskflowx.persistence import models, owners
 from taskflowx.persistence.backends import dir_locks, impl_dir
@@ -665,3 +666,52 @@ def test_a_uuid_that_is_no_name_of_a_folder_is_refused(connection, uuid, says):
     book = models.LogBook("book", "y" * 255)
     connection.save_logbook(book)
     assert connection.get_logbook("y" * 255).uuid == book.uuid
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+@contextlib.contextmanager
+def fails_at(at, error, monkeypatch):
+    """Have the N-th removal or renaming of a file fail in the block, which gets the list of those that were tried."""
+    tried = []
+    with monkeypatch.context() as patched:
+        for name, real in {"unlink": os.unlink, "rmdir": os.rmdir, "replace": os.replace}.items():
+
+            def call(*given, real=real, **more):
+                tried.append(given)
+                if len(tried) == at:
+                    raise error(5, "the N-th")
+                return real(*given, **more)
+
+            patched.setattr(os, name, call)
+        yield tried
+
+
+@pytest.mark.parametrize("transform", [None, (bytes, bytes)], ids=["plain", "sealed"])
+@pytest.mark.parametrize("error", [Killed, OSError])
+def test_a_run_of_which_the_removal_was_cut_short_is_whole_or_not_there(path, monkeypatch, error, transform):
+    conf = {"connection": f"dir://{path}", "sync": False, **({} if transform is None else {"transform": transform})}
+    flow = linear_flow.Flow("f").add(*(Calls(name, lambda name=name: name) for name in "abc"))
+    for at in itertools.count(1):
+        with runs.open(impl_dir.DirBackend(conf)) as known:
+            taskflowx.run(flow, backend=known.backend, run_id="r")
+            with (
+                fails_at(at, error, monkeypatch) as tried,
+                contextlib.suppress(Killed, OSError, exceptions.StorageFailure),
+            ):
+                known.delete("r")
+        with runs.open(impl_dir.DirBackend(conf)) as known:
+            left = [one.id for one in known.list()]
+            assert left in ([], ["r"])
+            if at % 2 and left:
+                assert [atom.state for atom in known.get("r").atoms] == ["SUCCESS"] * 3, tried
+            results = taskflowx.run(flow, backend=known.backend, run_id="r").results
+            assert results == {"a": "a", "b": "b", "c": "c"}, tried
+            known.delete("r")
+        kept = [[*(path / name).iterdir()] for name in ("books", "flow_details", "atom_details", "taskflowx_history")]
+        assert kept == [[], [], [], []] or error is OSError  # an empty folder that cannot be removed stays
+        if len(tried) < at:
+            break
+    assert at > 10
