@@ -70,4 +70,5 @@ def _family(name: str, kind: str, text: str, samples: _Samples, common: Mapping[
 
 
 def _escaped(value: str) -> str:
-    return str(value).replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
+    text = str(value).encode(errors="replace").decode()  # a lone surrogate is no text
+    return text.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')

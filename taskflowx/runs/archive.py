@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -104,7 +105,7 @@ class Runs:
             None if since is None else self._to_time("since", since),
             None,
             None if after is None else _to_position(after),
-            limit,
+            min(limit, sys.maxsize),  # no database takes more
         )
         with self._connected() as connection, codec.tolerant():
             return [_summary_of(row) for row in connection.get_runs(query)]
@@ -256,7 +257,10 @@ class Runs:
 
     def _to_time(self, name: str, given: Any) -> dt.datetime:
         if isinstance(given, dt.datetime):
-            return given.astimezone(dt.UTC)
+            try:
+                return given.astimezone(dt.UTC)
+            except (OverflowError, ValueError):  # within a day of the first or the last one that there is
+                return given.replace(tzinfo=dt.UTC)
         if isinstance(given, dt.timedelta):
             given = given.total_seconds()
         seconds = arguments.to_seconds(name, given, "a datetime, a timedelta or a number of seconds", least=0)

@@ -94,6 +94,15 @@ def test_a_summary_says_what_a_run_is(empty, run_id):
     assert summary.updated_at is None or summary.created_at <= summary.updated_at + dt.timedelta(seconds=1)
 
 
+def test_a_page_may_have_any_number_of_runs_and_begin_with_time_itself(empty):
+    stored(empty.backend, "a")
+    assert ids(empty.list(limit=10**30)) == ["a"]
+    least, most = dt.datetime(1, 1, 1), dt.datetime(9999, 12, 31, 23)  # noqa: DTZ001 - in local time, as users have it
+    assert (ids(empty.list(since=least)), empty.list(since=most)) == (["a"], [])
+    assert empty.prune(older_than=least) == 0
+    assert empty.prune(older_than=most) == 1
+
+
 def test_runs_are_listed_since_a_time(empty):
     stored(empty.backend, "old")
     (old,) = empty.list()

@@ -45,3 +45,11 @@ def test_prometheus_reads_all_figures():
 def test_a_label_that_prometheus_does_not_take_is_refused(name):
     with pytest.raises(ValueError, match=r"labels: .* is no name of a label"):
         prometheus.exposition(engines.load(linear_flow.Flow("flow"), history=True).metrics, {name: "x"})
+
+
+def test_what_is_no_text_is_replaced_in_labels():
+    engine = engines.load(linear_flow.Flow("f").add(Step("a\ud800")), history=True)
+    engine.run()
+    said = prometheus.exposition(engine.metrics, {"run": "\udcff"})
+    assert 'run="?",atom="a?"' in said
+    assert said.encode()
