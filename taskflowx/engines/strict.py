@@ -22,21 +22,28 @@ def mismatch(atom: Any, result: Any) -> exceptions.ResultMismatch | None:
     :param result: what its `execute` has returned
     """
     outputs, may_lack = atom._tfx_signature.outputs, atom._tfx_may_lack
-    by_position = all(type(key) is int for _, key in outputs)
-    if by_position and isinstance(result, (str, bytes)):  # its characters are no values
-        missing = [name for name, _ in outputs]
+    keys = [key for _, key in outputs]
+    by_position = keys == [*range(len(keys))]  # other numbers pick parts of a result of any length
+    if isinstance(result, (str, bytes, bytearray)) and all(type(key) is int for key in keys):
+        missing = [name for name, _ in outputs]  # its characters are no values
     else:
         missing = [name for name, key in outputs if key is not None and name not in may_lack and not _has(result, key)]
     if missing:
         lack = f"lacks {_quoted(missing)}"
-    elif by_position and isinstance(result, (tuple, list)) and len(result) > (most := max(k for _, k in outputs) + 1):
-        lack = f"has {len(result)} values and not {most}"
+    elif by_position and isinstance(result, (tuple, list)) and len(result) > len(keys):
+        lack = f"has {len(result)} values and not {len(keys)}"
     else:
         return None
     import reprlib  # only an error needs it
 
     names = [name for name, _ in outputs]
-    wanted = f"a tuple of {len(names)}" if by_position else "a dict with these keys"
+    needed = [repr(key) for name, key in outputs if key is not None and name not in may_lack]
+    if by_position:
+        wanted = f"a tuple of {len(names)}"
+    elif all(type(key) is int for key in keys):
+        wanted = f"a list or tuple with the items {', '.join(needed)}"
+    else:
+        wanted = f"a dict with the keys {', '.join(needed)}"
     if getattr(atom, "_tfx_record", None) is not None:  # one that is made of a function
         wanted = f"an object of {atom._tfx_record.__qualname__}, as it is annotated"
     return exceptions.ResultMismatch(

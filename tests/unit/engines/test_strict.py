@@ -1,8 +1,11 @@
 """results='strict': which results are refused, what becomes of the effects, and that the lenient engine warns alone."""
 
+import typing
+
 import pytest
 
-from taskflowx import engines, exceptions, task
+import taskflowx
+from taskflowx import as_task, engines, exceptions, task
 from taskflowx.engines import strict
 from taskflowx.patterns import linear_flow
 
@@ -33,6 +36,9 @@ UNDONE = []
         ({"a", "b"}, (1, 2), "'a', 'b'"),
         ({"a": "k"}, {"a": 1}, "'a'"),
         ({"a": 3}, (1, 2), "'a'"),
+        (("a", "b"), bytearray(b"xy"), "'a', 'b'"),
+        ({"first": 0, "last": -1}, "xy", "'first', 'last'"),
+        ({"first": 0, "last": -1}, [], "'first', 'last'"),
     ],
 )
 def test_a_result_that_lacks_a_part(provides, result, lack):
@@ -47,10 +53,44 @@ def test_a_result_that_lacks_a_part(provides, result, lack):
     [
         ((), 5), ("a", None), (("a", "b"), (1, 2)), (("a", "b"), [1, 2]), (("a", "b"), {0: 1, 1: 2}),
         ({"a", "b"}, {"a": 1, "b": 2, "c": 3}), ({"a": "k"}, {"k": 1}), ({"a": 1}, (0, 1)),
+        ({"first": 0, "last": -1}, (1, 2, 3)), ({"second": 1}, (1, 2, 3)), ({"b": 1, "a": 0}, [1, 2, 3]),
     ],
 )  # fmt: skip
 def test_a_result_that_has_all_parts(provides, result):
     assert strict.mismatch(Gives("g", provides=provides), result) is None
+
+
+@pytest.mark.parametrize(
+    ("provides", "result", "wanted"),
+    [
+        (("a", "b"), 5, "a tuple of 2,"),
+        ({"name": "k"}, {"name": 1}, "a dict with the keys 'k',"),
+        ({"first": 0, "last": -1}, [], "a list or tuple with the items 0, -1,"),
+    ],
+)
+def test_the_error_says_what_the_result_must_have(provides, result, wanted):
+    assert f"must return {wanted}" in str(strict.mismatch(Gives("g", provides=provides), result))
+
+
+def test_the_parts_that_a_typed_dict_may_lack_are_not_asked_for():
+    error = strict.mismatch(as_task(lambda: None, name="g", provides={"a", "b"}), None)
+    assert "the keys 'a', 'b'," in str(error)
+    assert "the keys 'a'," in str(strict.mismatch(sparse, {}))
+
+
+class Sparse(typing.TypedDict):
+    a: int
+    b: typing.NotRequired[int]
+
+
+@as_task
+def sparse() -> Sparse:
+    return {"a": 1}
+
+
+def test_items_may_be_counted_from_the_end_of_a_result():
+    flow = _flow((1, 2, 3), provides={"first": 0, "last": -1})
+    assert dict(taskflowx.run(flow)) == {"first": 1, "last": 3}
 
 
 def _flow(result, provides=("a", "b")):
