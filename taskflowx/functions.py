@@ -91,7 +91,7 @@ class FunctionTask(task.FunctorTask, Generic[P, R]):
             )
 
     @overload
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...  # type: ignore[overload-overlap]
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R: ...
 
     @overload
     def __call__(
@@ -112,7 +112,7 @@ class FunctionTask(task.FunctorTask, Generic[P, R]):
         **controls: Unpack[settings.TaskOptions],
     ) -> FunctionTask[P, R]: ...
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Call the function.
 
         A call with a keyword of `Task` that is no parameter of the function makes another task, as `named` does; so
@@ -151,7 +151,7 @@ class FunctionTask(task.FunctorTask, Generic[P, R]):
         made._tfx_declared = self._tfx_declared or self
         return made
 
-    def revert(self, *args: Any, **kwargs: Any) -> Any:
+    def revert(self, /, *args: Any, **kwargs: Any) -> Any:
         """Undo the effects of the function; as a decorator, declare the function that does.
 
         That function gets `result`, the result of the function or its `Failure`, and the values of its other parameters
@@ -165,7 +165,7 @@ class FunctionTask(task.FunctorTask, Generic[P, R]):
             kwargs[task.REVERT_RESULT] = _remade(self._tfx_record, kwargs[task.REVERT_RESULT])
         return super().revert(*args, **kwargs)
 
-    def execute(self, *args: Any, **kwargs: Any) -> Any:
+    def execute(self, /, *args: Any, **kwargs: Any) -> Any:
         """Call the function; a dataclass is returned as a dict of its fields."""
         if self._tfx_record is None:
             return self._tfx_execute(*args, **kwargs)

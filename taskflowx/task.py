@@ -333,11 +333,11 @@ class FunctorTask(Task[R]):
     def _tfx_inspected(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
         return self._tfx_execute, super().revert if self._tfx_revert is None else self._tfx_revert
 
-    def execute(self, *args: Any, **kwargs: Any) -> Any:
+    def execute(self, /, *args: Any, **kwargs: Any) -> Any:
         """Call the function of `execute`."""
         return self._tfx_execute(*args, **kwargs)
 
-    def revert(self, *args: Any, **kwargs: Any) -> Any:
+    def revert(self, /, *args: Any, **kwargs: Any) -> Any:
         """Call the function of `revert`, if there is one."""
         return None if self._tfx_revert is None else self._tfx_revert(*args, **kwargs)
 
@@ -422,7 +422,7 @@ class MapFunctorTask(_ManyInputs):
     _tfx_what = "map"
     _tfx_arity = 1
 
-    def execute(self, *args: Any, **kwargs: Any) -> list[Any]:
+    def execute(self, /, *args: Any, **kwargs: Any) -> list[Any]:
         """Return the function's value for each input, in the order of `requires`."""
         functor = self._tfx_functor
         return [functor(value) for value in self._tfx_in_order(kwargs)]
@@ -440,7 +440,7 @@ class ReduceFunctorTask(_ManyInputs):
     _tfx_what = "reduce"
     _tfx_arity = _tfx_fewest = 2
 
-    def execute(self, *args: Any, **kwargs: Any) -> Any:
+    def execute(self, /, *args: Any, **kwargs: Any) -> Any:
         """Return the fold of the inputs."""
         return functools.reduce(self._tfx_functor, self._tfx_in_order(kwargs))
 

@@ -497,3 +497,35 @@ def test_a_function_may_take_what_is_called_as_in_methods(how):
         as_task(predict, **how), {"kind": "a", "cls": "a", "x": 1} if "inject" not in how else {"x": 1}
     )
     assert values["predict"] == "a1"
+
+
+def take_self(self, number):
+    return self + number
+
+
+def take_self_back(self, result):
+    UNDONE_SELVES.append((self, result))
+
+
+UNDONE_SELVES = []
+
+
+@pytest.mark.parametrize("executor", ["serial", "threads", "processes"])
+def test_a_parameter_may_be_called_self(executor):
+    made = as_task(take_self, revert=take_self_back)
+    assert taskflowx.run(made, {"self": 1, "number": 2}, executor=executor)["take_self"] == 3
+    assert made(1, 2) == made(self=1, number=2) == 3
+    functor = task.FunctorTask(take_self, "f", provides="sum")
+    assert taskflowx.run(functor, {"self": 1, "number": 2}, executor=executor)["sum"] == 3
+    mapped = task.MapFunctorTask(abs, name="m", requires=["self"], provides="all")
+    assert taskflowx.run(mapped, {"self": -1}, executor=executor)["all"] == [1]
+    folded = task.ReduceFunctorTask(take_self, name="r", requires=["self", "number"], provides="all")
+    assert taskflowx.run(folded, {"self": 1, "number": 2}, executor=executor)["all"] == 3
+
+
+def test_a_revert_may_have_a_parameter_called_self():
+    UNDONE_SELVES.clear()
+    engine = taskflowx.load(as_task(take_self, revert=take_self_back), {"self": 1, "number": 2})
+    engine.run()
+    engine.rollback()
+    assert UNDONE_SELVES == [(1, 3)]
