@@ -277,6 +277,7 @@ class Atom:
         if is_method_of(Atom, "execute", execute):
             msg = f"Can't instantiate {full_name(type(self))} without an implementation of its 'execute' method"
             raise TypeError(msg)
+        check_self(self, execute, revert)
         filled_execute, filled_revert = self._tfx_engine_args
         do, undo = inspect_parameters(execute), inspect_parameters(revert)
         if do.by_position or undo.by_position:
@@ -385,6 +386,8 @@ def _async_hooks(cls: type[Atom]) -> int:
                 continue
             if arguments.is_async(hook):
                 found |= bit | HOOKS_ASYNC
+            elif arguments.is_generator(hook):
+                found |= HOOKS_ASYNC  # the compiler refuses it
             while hasattr(hook, "__wrapped__"):
                 hook = hook.__wrapped__
                 found |= HOOKS_WRAPPED
@@ -419,6 +422,22 @@ def remedy(item: object) -> str:
     if callable(item):
         return "a plain function becomes a task by @as_task, or by taskflowx.as_task(function)"
     return "a task is made of a function by taskflowx.as_task(function), or is an object of a class of tasks"
+
+
+def tell_of(error: Exception, declared: Atom) -> None:
+    """Add to an error of a declaration which atom it is about."""
+    error.add_note(f"in the declaration of {declared.name or full_name(type(declared))!r}")
+
+
+def check_self(of: Atom, *methods: Callable[..., Any]) -> None:
+    """Raise an error for a method that has no parameter for the object that it is called on."""
+    for method in methods:
+        code = getattr(getattr(method, "__func__", None), "__code__", None)
+        if code is not None and not code.co_argcount and not code.co_flags & arguments.CO_VARARGS:
+            raise TypeError(
+                f"Atom {of.name or full_name(type(of))} cannot be run: {full_name(method)} takes no self, and a method "
+                f"gets its object first: write def {method.__name__}(self, ...)"
+            )
 
 
 def is_method_of(base: type, name: str, method: Callable[..., Any]) -> bool:

@@ -10,7 +10,7 @@ import enum
 from collections.abc import Awaitable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from taskflowx import atom, exceptions
+from taskflowx import atom, exceptions, signature
 from taskflowx._util import arguments, reprs
 from taskflowx.pacing import Pacing, to_delay
 
@@ -178,7 +178,15 @@ class Retry(atom.Atom):
         if atom.is_method_of(Retry, "on_failure", self.on_failure):
             msg = f"Can't instantiate {atom.full_name(type(self))} without an implementation of its 'on_failure' method"
             raise TypeError(msg)
-        super().__init__(name, provides, requires, auto_extract, rebind)
+        try:
+            super().__init__(name, provides, requires, auto_extract, rebind)
+        except (TypeError, ValueError) as error:
+            atom.tell_of(error, self)
+            raise
+
+    def _tfx_inspect(self) -> signature.Methods:
+        atom.check_self(self, self.on_failure)
+        return super()._tfx_inspect()
 
     #: how it waits between attempts and when it gives up early; None where nothing of that was given
     _tfx_pacing: Pacing | None = None

@@ -207,7 +207,9 @@ def rebinding_of(given: Any, positional: Names) -> dict[str, str]:
     if isinstance(given, dict):
         return dict(given)
     if not isinstance(given, (list, tuple)):
-        raise TypeError(f"Invalid rebind value '{given}' ({type(given)})")
+        error = TypeError(f"Invalid rebind value '{given}' ({type(given)})")
+        error.add_note("rebind= is a dict of argument -> name of a value, or a list of such names")
+        raise error
     rest = {name: name for name in given[len(positional) :]}
     return dict(zip(positional, given, strict=False)) | rest
 

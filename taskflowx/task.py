@@ -176,24 +176,32 @@ class Task(atom.Atom, Generic[R]):
         pure: bool | None = None,
         **controls: Unpack[settings.TaskOptions],
     ) -> None:
-        # Set here and not on the class: engines read it with each call, and an instance attribute is fastest.
-        self._tfx_listened = None
+        try:
+            # Set here and not on the class: engines read it with each call, and an instance attribute is fastest.
+            self._tfx_listened = None
+        except AttributeError as error:
+            who = atom.full_name(type(self))
+            raise TypeError(f"{who} is frozen, and a task has attributes that change: leave frozen=True out") from error
         if pure is not None:
             arguments.check_type("pure", pure, bool, "True, False or None")
             self._tfx_pure = pure
         if name is None and self.name is None:
             name = atom.full_name(type(self))
-        super().__init__(
-            name,
-            provides,
-            requires,
-            auto_extract,
-            rebind,
-            inject,
-            ignore_list,
-            revert_rebind,
-            revert_requires,
-        )
+        try:
+            super().__init__(
+                name,
+                provides,
+                requires,
+                auto_extract,
+                rebind,
+                inject,
+                ignore_list,
+                revert_rebind,
+                revert_requires,
+            )
+        except (TypeError, ValueError) as error:
+            atom.tell_of(error, self)
+            raise
         if controls:
             settings.declare(self, controls)
 

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from taskflowx._util import reprs
 
 #: flags of code objects, as in `inspect`, whose import takes longer than most imports here
-CO_VARKEYWORDS, CO_GENERATOR, CO_COROUTINE, CO_ASYNC_GENERATOR = 0x8, 0x20, 0x80, 0x200
+CO_VARARGS, CO_VARKEYWORDS, CO_GENERATOR, CO_COROUTINE, CO_ASYNC_GENERATOR = 0x4, 0x8, 0x20, 0x80, 0x200
 _CENTURY = 3.2e9  # seconds
 _ASYNC, _YIELDS = CO_COROUTINE | CO_ASYNC_GENERATOR, CO_GENERATOR | CO_ASYNC_GENERATOR
 _WORDS = {"1": True, "t": True, "true": True, "on": True, "y": True, "yes": True}

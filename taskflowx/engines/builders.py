@@ -86,7 +86,7 @@ def check_methods(plan: Plan, atom: Any, names: tuple[str, ...]) -> None:
         methods += [getattr(cls, hook) for hook in ("pre_execute", "post_execute", "pre_revert", "post_revert")]
     for method in methods:
         # What maps or folds its inputs may well make generators of them.
-        if arguments.is_generator(method) and (not functions or isinstance(atom, task.FunctorTask)):
+        if arguments.is_generator(method) and (method not in functions or isinstance(atom, task.FunctorTask)):
             msg = (
                 f"Atom '{atom.name}' cannot be run: {full_name(method)} is a generator function, as it has a yield in "
                 "it, so a call of it runs nothing; return the values, such as a list of them"

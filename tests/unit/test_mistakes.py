@@ -55,6 +55,32 @@ class YieldsToUndo(Step):
         yield 1
 
 
+class YieldsBefore(Step):
+    def pre_execute(self):
+        yield 1
+
+
+class YieldsAfterUndoing(task.FunctorTask):
+    def post_revert(self):
+        yield 1
+
+
+class YieldsBeforeAll(task.MapFunctorTask):
+    async def pre_execute(self):
+        yield 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen(task.Task):
+    size: int
+
+    def __post_init__(self):
+        super().__init__("frozen")
+
+    def execute(self):
+        RAN.append(self.name)
+
+
 class YieldsLater(task.Task):
     async def execute(self):
         yield 1
@@ -342,6 +368,22 @@ MISTAKES = [
     ("Fetch('f', rebind={'uri': 'x'})", ValueError, ["atom f: ['uri']", "takes ['url', 'timeout']"]),
     ("Fetch('f', auto_extract=False)", ValueError, ["atom f: ['url']", "requires="]),
     ("task.Task()", TypeError, ["taskflowx.task.Task", "'execute'"]),
+    ("Fetch('f', rebind='url')", TypeError, ["rebind value 'url'", "declaration of 'f'", "dict of argument -> name"]),
+    ("Fetch('f', revert_rebind={'url'})", TypeError, ["declaration of 'f'", "or a list of such names"]),
+    ("Fetch('f', rebind=[1])", TypeError, ["rebind=[1]", "declaration of 'f'"]),
+    ("Fetch('f', requires=[1])", TypeError, ["requires", "declaration of 'f'"]),
+    ("Fetch('f', provides=5)", TypeError, ["provides", "declaration of 'f'"]),
+    ("Fetch('f', inject=['url'])", TypeError, ["inject must be a dict", "declaration of 'f'"]),
+    ("Fetch('f', ignore_list=5)", TypeError, ["ignore_list", "declaration of 'f'"]),
+    ("Fetch(inject=['url'])", TypeError, ["inject must be a dict", "test_mistakes.Fetch'"]),
+    ("retry.Times(2, 'r', provides=5)", TypeError, ["provides", "declaration of 'r'"]),
+    ("decorated(generate, rebind='a')", TypeError, ["rebind value 'a'", "declaration of 'generate'"]),
+    # methods that take no object, and objects that cannot be changed
+    ("type('K', (Step,), {'execute': lambda: 1})('k')", TypeError, ["k cannot be run", "takes no self", "(self, ...)"]),
+    ("type('K', (Step,), {'revert': lambda **_: 1})('k')", TypeError, ["k cannot be run", "takes no self"]),
+    ("type('K', (retry.Times,), {'on_failure': lambda: 1})(2, 'k')", TypeError, ["k cannot be run", "takes no self"]),
+    ("decorated(type('K', (), {'m': lambda: 1})().m, name='k')", TypeError, ["k cannot be run", "takes no self"]),
+    ("Frozen(3)", TypeError, [".Frozen is frozen", "leave frozen=True out"]),
     # constructors that do not call the one of their base class
     ("linear(Forgets(3))", TypeError, [".Forgets has an __init__", "super().__init__()"]),
     ("unordered(Forgets(3))", TypeError, [".Forgets has an __init__", "super().__init__()"]),
@@ -361,6 +403,10 @@ MISTAKES = [
     ("run(Yields('y'), executor='threads')", CANNOT, ["'y'", "generator", "return the values"]),
     ("run(Yields('y'), executor='asyncio')", CANNOT, ["'y'", "generator", "return the values"]),
     ("run(YieldsToUndo('y'))", CANNOT, ["'y'", "YieldsToUndo.revert is a generator"]),
+    ("run(YieldsBefore('y'))", CANNOT, ["'y'", "YieldsBefore.pre_execute is a generator"]),
+    ("run(YieldsBefore('y'), executor='asyncio')", CANNOT, ["'y'", "pre_execute is a generator"]),
+    ("run(YieldsAfterUndoing(print, 'y'))", CANNOT, ["'y'", "post_revert is a generator"]),
+    ("run(YieldsBeforeAll(abs, requires=['x'], name='y'), store={'x': 1})", CANNOT, ["'y'", "pre_execute is a gen"]),
     ("run(YieldsLater('y'))", CANNOT, ["'y'", "generator"]),
     ("run(YieldsLater('y'), executor='asyncio')", CANNOT, ["'y'", "generator"]),
     ("run(task.FunctorTask(generate, 'y'))", CANNOT, ["'y'", "generate is a generator"]),
