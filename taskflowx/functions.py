@@ -340,10 +340,12 @@ def _annotated(function: Any) -> Any:
 
 
 def _returned_by(function: Callable[..., Any]) -> Any:
-    """Return the annotation of the result; `Any` when there is none, None when it cannot be evaluated."""
+    """Return the annotated class of the result; `Any` when there is none, None when it cannot be evaluated."""
     annotated = _annotated(function)
     written = hints.raw(annotated)
-    return hints.alone(annotated, written["return"]) if "return" in written else Any
+    if "return" not in written:
+        return Any
+    return hints.parts(hints.alone(annotated, written["return"]))[0]  # of Box[int] the class Box
 
 
 def _provided_by(function: Callable[..., Any], name: str) -> tuple[Any, type | None, frozenset[str]]:

@@ -499,6 +499,9 @@ def test_a_function_may_take_what_is_called_as_in_methods(how):
     assert values["predict"] == "a1"
 
 
+R = typing.TypeVar("R")
+
+
 def take_self(self, number):
     return self + number
 
@@ -529,3 +532,55 @@ def test_a_revert_may_have_a_parameter_called_self():
     engine.run()
     engine.rollback()
     assert UNDONE_SELVES == [(1, 3)]
+
+
+class KeyedBox(typing.TypedDict, typing.Generic[R]):
+    thing: R
+    lid: typing.NotRequired[R]
+
+
+class NamedBox(typing.NamedTuple, typing.Generic[R]):
+    thing: R
+    lid: R
+
+
+@dataclasses.dataclass
+class DataBox(typing.Generic[R]):
+    thing: R
+    lid: R
+
+
+@as_task
+def keyed() -> KeyedBox[int]:
+    return {"thing": 1}
+
+
+@as_task
+def named() -> NamedBox[int]:
+    return NamedBox(1, 2)
+
+
+@as_task
+def data() -> typing.Annotated[DataBox[int], "a box"]:
+    return DataBox(1, 2)
+
+
+@pytest.mark.parametrize(
+    ("box", "result"), [(keyed, {"thing": 1}), (named, NamedBox(1, 2)), (data, DataBox(1, 2))], ids=lambda one: ""
+)
+def test_a_generic_class_of_a_result_provides_its_fields(box, result):
+    assert list(box.provides) == ["thing", "lid"]
+    values = run(box >> as_task(lambda thing: thing + 1, name="user"), types="strict")
+    assert values["thing"] == 1
+    assert box.result(values) == result
+
+
+def test_a_generic_type_of_another_kind_is_one_value():
+    def made() -> dict[str, int]:
+        return {}
+
+    assert list(as_task(made).provides) == ["made"]
+    made.__annotations__["return"] = tuple[int, str]
+    assert list(as_task(made).provides) == ["made"]
+    made.__annotations__["return"] = DataBox[int] | None
+    assert list(as_task(made).provides) == ["made"]
