@@ -298,6 +298,8 @@ class Controlled(base.Engine):
             self._raise_for(final, timeout)
 
     def _new_undo(self, to: str | None, by: str | None, reason: str | None) -> life.Work:
+        if to is not None:
+            arguments.check_type("to", to, str, "the name of an atom")
         entry = self._sign(by, reason).entry("rollback")
         return life.Work(self, self._flow_detail, "run", first=lambda: self._undoing().begin(to, entry), undoes=True)
 
