@@ -110,6 +110,10 @@ class Flow:
             raise _added_twice(self, items)
         return self
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state of a copy, which has a list of its own of its members."""
+        return {name: {**value} if name == "_tfx_members" else value for name, value in self.__dict__.items()}
+
     def __len__(self) -> int:
         return len(self._tfx_members)
 

@@ -384,3 +384,12 @@ def test_the_base_of_flows_leaves_the_order_to_patterns():
     with pytest.raises(NotImplementedError):
         _ = made.requires
     assert made.provides == frozenset()
+
+
+@pytest.mark.parametrize("pattern", [linear_flow, unordered_flow, graph_flow])
+def test_a_copy_has_members_of_its_own(pattern):
+    flow = pattern.Flow("f").add(task.FunctorTask(print, "a"))
+    for other in (copy.copy(flow), copy.deepcopy(flow), pickle.loads(pickle.dumps(flow))):
+        other.add(task.FunctorTask(print, "b"))
+        assert [member.name for member in other] == ["a", "b"]
+        assert [member.name for member in flow] == ["a"]
