@@ -11,6 +11,7 @@ import functools
 import importlib
 import sys
 import typing
+import weakref
 from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
@@ -149,6 +150,7 @@ class FunctionTask(task.FunctorTask, Generic[P, R]):
         known = self._tfx_keywords | ({} if self._tfx_controls is None else settings.keywords_of(self._tfx_controls))
         made = type(self)(self._tfx_execute, self._tfx_revert, **{**known, "name": name or self.name, **keywords})
         made._tfx_declared = self._tfx_declared or self
+        _OTHERS.setdefault(self, weakref.WeakSet()).add(made)
         return made
 
     def revert(self, /, *args: Any, **kwargs: Any) -> Any:
@@ -158,12 +160,19 @@ class FunctionTask(task.FunctorTask, Generic[P, R]):
         as the function got them.
         """
         if len(args) == 1 and not kwargs and callable(args[0]):
-            self._tfx_revert = _checked("reverting", args[0])
-            self._tfx_redeclare()
+            self._tfx_undo_by(_checked("reverting", args[0]))
             return args[0]
         if self._tfx_record is not None and isinstance(kwargs.get(task.REVERT_RESULT), dict):
             kwargs[task.REVERT_RESULT] = _remade(self._tfx_record, kwargs[task.REVERT_RESULT])
         return super().revert(*args, **kwargs)
+
+    def _tfx_undo_by(self, revert: Callable[..., Any]) -> None:
+        """Take another function for `revert`, for all tasks that were made of this one, too."""
+        before, self._tfx_revert = self._tfx_revert, revert
+        self._tfx_redeclare()
+        for other in tuple(_OTHERS.get(self, ())):
+            if other._tfx_revert is before:
+                other._tfx_undo_by(revert)
 
     def execute(self, /, *args: Any, **kwargs: Any) -> Any:
         """Call the function; a dataclass is returned as a dict of its fields."""
@@ -236,6 +245,9 @@ class FunctionTask(task.FunctorTask, Generic[P, R]):
         return super().__reduce_ex__(protocol)
 
 
+#: the tasks that `named` has made of a task
+_OTHERS: weakref.WeakKeyDictionary[FunctionTask[..., Any], weakref.WeakSet[FunctionTask[..., Any]]]
+_OTHERS = weakref.WeakKeyDictionary()
 _OF_FUNCTION = ("_tfx_execute", "_tfx_revert", "_tfx_declared", "_tfx_record", "__wrapped__", "_tfx_listened")
 _SETTINGS = frozenset(settings.NAMES)
 _KEYWORDS = frozenset((*task.KEYWORDS, "version"))

@@ -584,3 +584,25 @@ def test_a_generic_type_of_another_kind_is_one_value():
     assert list(as_task(made).provides) == ["made"]
     made.__annotations__["return"] = DataBox[int] | None
     assert list(as_task(made).provides) == ["made"]
+
+
+def test_a_revert_that_is_declared_late_is_that_of_all_tasks_of_the_function():
+    undone = []
+
+    @as_task
+    def pack(item):
+        return item
+
+    @as_task
+    def break_down():
+        raise OSError("broken")
+
+    lamp = pack.named("lamp", provides="lamp", inject={"item": "lamp"})
+    shade = lamp.named("shade", provides="shade", inject={"item": "shade"})
+    kept = pack.named("kept", provides="kept", inject={"item": "kept"})
+    kept.revert(lambda result: undone.append(f"{result}, differently"))
+    pack.revert(lambda result: undone.append(f"{result}, as all"))
+
+    with pytest.raises(OSError, match="broken"):
+        run(linear("parcel", lamp, shade, kept, break_down))
+    assert undone == ["kept, differently", "shade, as all", "lamp, as all"]
