@@ -336,7 +336,7 @@ class Binder:
             if first is not None and metadata.is_let_go(first) and first.name not in again:
                 yield first.name
 
-    def hint(self, i: int, arg: str, name: str) -> str:
+    def hint(self, i: int, arg: str, name: str, method: str = "execute") -> str:
         """Say what may help when atom `i` lacks a name, or nothing."""
         atoms = self._plan.atoms
         known = self._scope.providers.get(name)
@@ -345,17 +345,20 @@ class Binder:
             return f"'{owner}' provides '{name}', but does not run before '{atoms[i].name}'"
         import difflib  # only an error needs it
 
-        candidates = sorted({*self._scope.providers, *self._storage.fetch_all()})
+        by_engine = atoms[i]._tfx_engine_args[method == "revert"]
+        candidates = sorted({*self._scope.providers, *self._storage.fetch_all(), *by_engine})
         for match in difflib.get_close_matches(name, candidates, n=1):
             return f"'{atoms[i].name}' takes '{name}' for its argument '{arg}': did you mean '{match}'?"
         return "" if arg == name else f"'{atoms[i].name}' takes '{name}' for its argument '{arg}'"
 
-    def help(self, i: int, arg: str, name: str) -> list[str]:
-        """Return what to do when atom `i` lacks a name, line by line."""
+    def help(self, i: int, arg: str, name: str, method: str) -> list[str]:
+        """Return what to do when atom `i` lacks a name for a method, line by line."""
         atom, given = self._plan.atoms[i], f"pass store={{'{name}': ...}}"
         kind = "retry" if isinstance(atom, retry.Retry) else "task"
-        hint = [line] if (line := self.hint(i, arg, name)) else []
+        hint = [line] if (line := self.hint(i, arg, name, method)) else []
         if self._scope.providers.get(name) == i:
+            if method == "revert":
+                return [f"{kind} '{atom.name}' provides '{name}' itself: its revert gets what it returned as 'result'"]
             remedy = f"have it take another name, by rebind={{'{arg}': 'other'}}, and pass store={{'other': ...}}"
             return [f"{kind} '{atom.name}' provides '{name}' itself, and nobody does before it: {remedy}"]
         if name in self._scope.providers:

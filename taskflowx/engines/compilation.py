@@ -81,7 +81,7 @@ def missing(compiled: Plan, binder: Binder, lacking: list[tuple[int, Any]]) -> e
         for method, pairs in lack:
             names.update(dict.fromkeys(name for _, name in pairs))
             if len(names) <= NAMED_IN_FULL or cause is None:
-                hints = [line for arg, name in pairs for line in binder.help(i, arg, name)]
+                hints = [line for arg, name in pairs for line in binder.help(i, arg, name, method)]
                 cause = exceptions.MissingDependencies(
                     compiled.atoms[i], sorted(name for _, name in pairs), cause, method, hint="\n".join(hints)
                 )

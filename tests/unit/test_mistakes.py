@@ -228,6 +228,10 @@ def decorated(function, **keywords):
     return as_task(function, **keywords)
 
 
+def undone_by(revert):
+    return as_task(number, revert=revert)
+
+
 def twice(of=linear_flow):
     step = Step("the drum")
     return of.Flow("march").add(step, step)
@@ -264,6 +268,13 @@ MISTAKES = [
     ),
     ("loaded(Fetch('a')).run()", MISSING, ["task 'a'", "store={'url': ...}"]),
     ("run(Fetch('a'), Fetch('b', rebind=['uri']))", MISSING, ["task 'a'", "task 'b'", "'url'", "'uri'"]),
+    ("run(undone_by(lambda resutl: None))", MISSING, ["'revert' method", "did you mean 'result'?"]),
+    ("run(undone_by(lambda flow_failure: None))", MISSING, ["did you mean 'flow_failures'?"]),
+    (
+        "run(undone_by(lambda number: None))",
+        MISSING,
+        ["'number' provides 'number' itself", "its revert gets", "'result'"],
+    ),
     # names that two have
     ("run(Step(), Step())", DUPLICATE, [".Step'", "Step(name='other')"]),
     ("run(Step('A'), Step('A'))", DUPLICATE, ["two tasks are named 'A'", "Step(name='other')"]),
