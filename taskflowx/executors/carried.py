@@ -56,7 +56,7 @@ def _at(path: str) -> contextvars.ContextVar[Any]:
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(f"context names '{path}', which cannot be found: {error}") from error
     if not isinstance(variable, contextvars.ContextVar):
-        raise TypeError(f"context names '{path}', which is no context variable but {variable!r}")
+        raise TypeError(f"context names '{path}', which is no context variable but of type {type(variable).__name__}")
     return variable
 
 

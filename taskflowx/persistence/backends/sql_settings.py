@@ -138,6 +138,12 @@ def url_of(address: Any) -> sa.URL:
     if family == "mysql" and not url.database:
         raise ValueError(f"The address '{shown(url)}' names no database; say which one: {kind}://user@host/database")
     if family == "sqlite":
+        if url.host:
+            path = "/".join(part for part in (url.host, url.database) if part)
+            raise ValueError(
+                f"The address '{shown(url)}' has a host, as behind two slashes: the path of a file is behind three, "
+                f"'sqlite:///{path}', or four where it is absolute"
+            )
         url = _with_whole_path(url)
     if "+" in url.drivername or kind not in _DRIVERS:
         return url

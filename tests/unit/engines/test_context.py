@@ -323,6 +323,7 @@ def test_variables_reach_pools_of_the_standard_library():
         ([contextvars.ContextVar("local")], ValueError, "'local' that is at the top level of no module"),
         (["taskflowx.nowhere:X"], ValueError, "'taskflowx.nowhere:X', which cannot be found"),
         (["taskflowx.states:RUNNING"], TypeError, "'taskflowx.states:RUNNING', which is no context variable"),
+        (["os:environ"], TypeError, "^context names 'os:environ', which is no context variable but of type _Environ$"),
         ([5], TypeError, "context must have context variables, or paths"),
         (CARRIED, TypeError, "not .* alone"),
         ("a:b", TypeError, "not 'a:b' alone"),

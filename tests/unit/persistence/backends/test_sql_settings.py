@@ -50,6 +50,8 @@ def test_seconds_that_are_none_are_refused(value):
         ("mysql+pymysql://me:secret@h/", ValueError, "names no database"),
         ("mysql+pymysql://me:secret@h:port/d", ValueError, "'connection' must be an address"),
         ("sqlite:///~nobody-of-this-name/x.db", ValueError, "of a user that there is not"),
+        ("sqlite://runs.db", ValueError, "is behind three, 'sqlite:///runs.db', or four"),
+        ("sqlite://srv/runs.db", ValueError, "is behind three, 'sqlite:///srv/runs.db', or four"),
         ("sqlite+nosuch:///x", exceptions.NotFound, "no driver 'nosuch'"),
     ],
 )
