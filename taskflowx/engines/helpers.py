@@ -6,7 +6,7 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from taskflowx import _names, exceptions
 from taskflowx._util import arguments
@@ -42,13 +42,37 @@ _ENGINES: dict[str, Callable[..., ActionEngine]] = {
 
 def _engine_class(namespace: str, name: str) -> Callable[..., Any]:
     """Return what makes an engine of that name: one of ours, or one that a package registers as an entry point."""
-    if name in _ENGINES and _names.ours(namespace) == ENGINES_NAMESPACE:
-        return _ENGINES[name]
+    own = _ENGINES if _names.ours(namespace) == ENGINES_NAMESPACE else {}
+    if name in own:
+        return own[name]
     registered = _names.plugins(namespace)
     if name in registered:
         return registered[name].load()  # type: ignore[no-any-return]
-    known = sorted({*_ENGINES, *registered})
+    known = sorted({*own, *registered})
     raise exceptions.NotFound(f"Could not find engine '{name}', the known ones are {known}")
+
+
+def _read_engine(engine: Any, options: EngineOptions) -> tuple[str, EngineOptions]:
+    """Return the name of the engine that is meant, and its options, of which those that are given by name count first.
+
+    TaskFlow takes an address, too: 'parallel://?max_workers=2&executor=threads'.
+    """
+    if not engine:
+        return ENGINE_DEFAULT, options
+    if not isinstance(engine, str) or ":" not in engine:
+        return engine, options
+    from urllib import parse  # few write an engine as an address
+
+    address = parse.urlsplit(engine)
+    if not address.scheme:
+        return engine, options
+    written: dict[str, Any] = {
+        name: int(text) if text.isdecimal() else text for name, text in parse.parse_qsl(address.query)
+    }
+    for name in ("username", "password", "hostname", "port"):  # for engines of other packages
+        if (part := getattr(address, name)) is not None:
+            written[name] = part
+    return address.scheme, cast("EngineOptions", {**written, **options})
 
 
 def _fetch_backend(backend: Any) -> base.Backend | None:
@@ -77,7 +101,7 @@ def load(
     book: models.LogBook | None = None,
     backend: str | Mapping[str, Any] | base.Backend | None = None,
     namespace: str = ENGINES_NAMESPACE,
-    engine: str = ENGINE_DEFAULT,
+    engine: str | None = ENGINE_DEFAULT,
     **kwargs: Unpack[EngineOptions],
 ) -> ActionEngine:
     """Make an engine for a flow.
@@ -89,7 +113,8 @@ def load(
     :param backend: the store of the record: None keeps it in memory; otherwise a `Backend`, its connection string such
         as 'sqlite:///path', or a dict of settings with the key `connection`
     :param namespace: the group of entry points in which the engine is looked up
-    :param engine: 'serial', 'parallel', or 'default', which is 'serial' unless an `executor` is given
+    :param engine: 'serial', 'parallel', or 'default', which is 'serial' unless an `executor` is given; with options as
+        an address, such as 'parallel://?max_workers=2'; None is 'default'
     :param kwargs: options of the engine, see `taskflowx.engines.engine.ActionEngine`
     :raises NotFound: when there is no such engine
     :raises ValueError, TypeError: when there is no such option or executor
@@ -103,13 +128,14 @@ def load(
         arguments.check_like("book", book, ("add", "uuid"), "a LogBook")
     if isinstance(flow, Atom):
         flow._tfx_signature  # noqa: B018 - says so if its constructor is not that of an atom
+    engine, options = _read_engine(engine, kwargs)
     make = _engine_class(namespace, engine)
     opened = _fetch_backend(backend)
     owned = None if opened is backend else opened
     try:
         if flow_detail is None:
             flow_detail = _make_detail(flow, book, opened)
-        made: ActionEngine = make(flow, flow_detail, opened, kwargs)
+        made: ActionEngine = make(flow, flow_detail, opened, options)
         if store:
             made.storage.inject(store)
     except BaseException:
@@ -128,7 +154,7 @@ def run(
     book: models.LogBook | None = None,
     backend: str | Mapping[str, Any] | base.Backend | None = None,
     namespace: str = ENGINES_NAMESPACE,
-    engine: str = ENGINE_DEFAULT,
+    engine: str | None = ENGINE_DEFAULT,
     **kwargs: Unpack[EngineOptions],
 ) -> dict[str, Any]:
     """Make an engine for a flow, run it, and return name -> value of everything that was provided.
@@ -180,7 +206,7 @@ def load_from_factory(
     book: models.LogBook | None = None,
     backend: str | Mapping[str, Any] | base.Backend | None = None,
     namespace: str = ENGINES_NAMESPACE,
-    engine: str = ENGINE_DEFAULT,
+    engine: str | None = ENGINE_DEFAULT,
     **kwargs: Unpack[EngineOptions],
 ) -> ActionEngine:
     """Make an engine for the flow that a function makes, and keep in the record how to make it again.
@@ -235,7 +261,7 @@ def load_from_detail(
     store: Mapping[str, Any] | None = None,
     backend: str | Mapping[str, Any] | base.Backend | None = None,
     namespace: str = ENGINES_NAMESPACE,
-    engine: str = ENGINE_DEFAULT,
+    engine: str | None = ENGINE_DEFAULT,
     *,
     allowed_factories: Iterable[str | Callable[..., Any]] | None = None,
     **kwargs: Unpack[EngineOptions],

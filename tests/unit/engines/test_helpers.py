@@ -102,8 +102,45 @@ def test_the_default_engine_uses_the_executor_that_it_is_given(options):
 def test_an_unknown_engine_is_refused_and_the_known_ones_are_listed():
     with pytest.raises(exceptions.NotFound, match=r"engine 'nope', .*\['default', 'parallel', 'serial'\]"):
         engines.load(make_flow(), engine="nope")
-    with pytest.raises(exceptions.NotFound, match="Could not find engine 'default'"):
+    with pytest.raises(exceptions.NotFound, match=r"Could not find engine 'default', the known ones are \[\]"):
         engines.load(make_flow(), namespace="nobody.registers.this")
+
+
+@pytest.mark.parametrize(
+    ("engine", "given", "cls", "options"),
+    [
+        (None, {}, classes.SerialActionEngine, {}),
+        ("", {}, classes.SerialActionEngine, {}),
+        ("parallel:", {}, classes.ParallelActionEngine, {}),
+        ("parallel://", {}, classes.ParallelActionEngine, {}),
+        ("Serial://?never_resolve=true", {}, classes.SerialActionEngine, {"never_resolve": True}),
+        ("parallel://?max_workers=2", {}, classes.ParallelActionEngine, {"max_workers": 2}),
+        ("parallel://?max_workers=2", {"max_workers": 4}, classes.ParallelActionEngine, {"max_workers": 4}),
+        ("parallel:?executor=thr%65ads", {}, classes.ParallelActionEngine, {"executor": "threads"}),
+    ],
+)
+def test_an_engine_may_be_an_address_with_its_options(engine, given, cls, options):
+    made = engines.load(make_flow(), store={"a": 1}, engine=engine, **given)
+    assert type(made) is cls
+    assert made.options == options
+    made.run()
+    assert made.storage.fetch("total") == 3
+
+
+@pytest.mark.parametrize(
+    ("engine", "error", "message"),
+    [
+        ("nope://?max_workers=2", exceptions.NotFound, "Could not find engine 'nope'"),
+        ("://", exceptions.NotFound, "Could not find engine '://'"),
+        (3, exceptions.NotFound, "Could not find engine '3'"),
+        ("parallel://?max_worker=2", ValueError, r"Unknown engine options \['max_worker'\]"),
+        ("parallel://host:80", ValueError, r"Unknown engine options \['hostname', 'port'\]"),
+        ("parallel://?max_workers=0", ValueError, "max_workers must be a positive number of workers, not 0"),
+    ],
+)
+def test_a_wrong_address_of_an_engine_is_refused(engine, error, message):
+    with pytest.raises(error, match=message):
+        engines.load(make_flow(), engine=engine)
 
 
 @pytest.mark.parametrize(
