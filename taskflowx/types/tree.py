@@ -120,6 +120,9 @@ class Node:
     def __contains__(self, item: Any) -> bool:
         return self.find(item) is not None
 
+    def __getitem__(self, index: int) -> Node:
+        return self._children[index]
+
     def pformat(
         self,
         stringify_node: Callable[[Node], str] | None = None,

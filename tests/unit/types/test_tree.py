@@ -75,6 +75,9 @@ def test_children_are_iterated_over_in_both_directions():
     assert (root.child_count(), root.child_count(only_direct=False)) == (3, 10)
     assert (root.empty(), Node("x").empty()) == (False, True)
     assert [root.index(name) for name in "abc"] == [0, 1, 2]
+    assert [root[place].item for place in (0, 1, 2, -1)] == ["a", "b", "c", "c"]
+    with pytest.raises(IndexError):
+        root[3]
     with pytest.raises(ValueError, match="a11 is not contained in any child"):
         root.index("a11")
 
