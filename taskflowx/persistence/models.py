@@ -63,11 +63,21 @@ class _Container:
     The index is complete if it is as long as the list, which other threads may extend at any time.
     """
 
-    __slots__ = ("_index", "_members")
+    __slots__ = ("_index", "_members", "_meta")
 
     def __init__(self) -> None:
         self._members: list[Any] = []
         self._index: dict[str, Any] | None = None
+        self._meta: dict[str, Any] = {}
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """Facts about all that is in here; no None, which callers may set."""
+        return self._meta
+
+    @meta.setter
+    def meta(self, value: dict[str, Any] | None) -> None:
+        self._meta = {} if value is None else value
 
     def add(self, member: Any) -> None:
         """Add a member; one with the same uuid is replaced."""
@@ -121,14 +131,13 @@ class FlowDetail(_Container):
     :param uuid: uuid of this detail
     """
 
-    __slots__ = ("log", "meta", "name", "revision", "state", "unsaved", "uuid", "writer")
+    __slots__ = ("log", "name", "revision", "state", "unsaved", "uuid", "writer")
 
     def __init__(self, name: str, uuid: str) -> None:
         super().__init__()
         self.name = name
         self.uuid = uuid
         self.state: str | None = None
-        self.meta: dict[str, Any] = {}
         #: the number of writes of the run in its store, when this was read or written; see `persistence.owners`
         self.revision = 0
         #: the writer of this copy outside of runs; see `persistence.owners.writer_of`
@@ -197,13 +206,12 @@ class LogBook(_Container):
     :param uuid: uuid of this book; made if it is None
     """
 
-    __slots__ = ("created_at", "meta", "name", "updated_at", "uuid")
+    __slots__ = ("created_at", "name", "updated_at", "uuid")
 
     def __init__(self, name: str, uuid: str | None = None) -> None:
         super().__init__()
         self.name = name
         self.uuid = uuid or make_uuid()
-        self.meta: dict[str, Any] = {}
         self.created_at: dt.datetime = utcnow()
         self.updated_at: dt.datetime | None = None
 

@@ -141,6 +141,20 @@ def full_book():
 # -- a store as a whole ----------------------------------------------------------------------------------------------
 
 
+def test_a_run_may_have_no_metadata(backend, connection):
+    book, detail = models.LogBook("b"), models.FlowDetail("f", models.make_uuid())
+    book.meta = detail.meta = None
+    book.add(detail)
+    connection.save_logbook(book)
+    [read] = connection.get_logbook(book.uuid)
+    read.meta = None
+    task = atoms.FunctorTask(lambda: 1, name="t", provides="x")
+    engine = engines.load(linear_flow.Flow("f").add(task), flow_detail=read, backend=backend)
+    engine.run()
+    kept = connection.get_flow_details(detail.uuid)
+    assert (kept.meta, kept.state, engine.storage.fetch_all()) == ({}, "SUCCESS", {"x": 1})
+
+
 def test_a_new_store_can_be_used_when_it_has_been_upgraded(store, backend):
     with contextlib.closing(backend.get_connection()) as connection:
         if not store.is_ready:

@@ -547,6 +547,16 @@ def test_a_copy_of_a_book_grows_apart():
     assert len(made.copy(retain_contents=False)) == 0
 
 
+@pytest.mark.parametrize("make", [book, flow_detail, lambda: full(models.TaskDetail), lambda: full(models.RetryDetail)])
+def test_metadata_that_are_set_to_none_are_empty(make):
+    made = make()
+    made.meta = None
+    assert (made.meta, made.copy().meta, copy.deepcopy(made).meta, made.to_dict()["meta"]) == ({}, {}, {}, {})
+    assert make().merge(made, deep_copy=True).meta == {}
+    made.meta["k"] = 1
+    assert made.meta == {"k": 1}
+
+
 @pytest.mark.parametrize("marshalled", [True, False])
 @pytest.mark.parametrize("updated_at", [UPDATED, None])
 def test_a_book_goes_to_a_dict_and_back(marshalled, updated_at):
