@@ -105,6 +105,25 @@ def test_anything_with_what_an_atom_has_is_taken(new):
     assert "y" in made.provides
 
 
+@pytest.mark.parametrize(
+    "stand_in",
+    [
+        lambda: mock.Mock(spec=task.Task),
+        lambda: mock.create_autospec(Work),
+        lambda: mock.create_autospec(Work, instance=True),
+        lambda: mock.MagicMock(spec=work("m")),
+    ],
+    ids=["class", "autospec", "autospec of an object", "object"],
+)
+def test_a_mock_of_a_task_is_taken_with_the_names_that_it_is_given(new, stand_in):
+    member = stand_in()
+    member.configure_mock(name="m", requires={"x"}, provides={"y"})
+    made = new("f").add(member)
+    assert (made.requires, made.provides, names(made)) == ({"x"}, {"y"}, ["m"])
+    outer = graph_flow.Flow("o").add(work("last", "y"), made)
+    assert [(u, v.name) for u, v, _ in outer.iter_links()] == [(made, "last")]
+
+
 def test_each_of_many_members_of_classes_of_their_own_is_looked_at_once(new, monkeypatch):
     looked_at = []
     check = flow.Flow._tfx_check_member
