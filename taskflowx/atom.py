@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Set as AbstractSet
 from typing import TYPE_CHECKING, Any
 
-from taskflowx._util import arguments, reprs, unmade
+from taskflowx._util import abstract, arguments, reprs, unmade
 from taskflowx.signature import (
     EXECUTES_ASYNC,
     HOOKS_ASYNC,
@@ -83,6 +83,10 @@ class Atom:
     _tfx_shared: tuple[Any, Any, Any, Any] = (None,) * 4
     _tfx_methods: tuple[Any, Any, Methods] | None = None
     _tfx_signature: Signature = unmade.Unmade()  # type: ignore[assignment]  # each object has its own
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        abstract.settle(cls)
 
     def __init__(
         self,

@@ -15,7 +15,7 @@ import itertools
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 
 from taskflowx import atom, controls, exceptions
-from taskflowx._util import reprs, unmade
+from taskflowx._util import abstract, reprs, unmade
 from taskflowx._util.joins import common, merged, union, without
 
 if TYPE_CHECKING:
@@ -60,6 +60,10 @@ class Flow:
     _tfx_strict_timeout = False
     #: that of a task, where members are asked for it
     _tfx_controls = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        abstract.settle(cls)
 
     def __init__(
         self,
