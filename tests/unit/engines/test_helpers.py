@@ -109,8 +109,6 @@ def test_an_unknown_engine_is_refused_and_the_known_ones_are_listed():
 @pytest.mark.parametrize(
     ("engine", "given", "cls", "options"),
     [
-        (None, {}, classes.SerialActionEngine, {}),
-        ("", {}, classes.SerialActionEngine, {}),
         ("parallel:", {}, classes.ParallelActionEngine, {}),
         ("parallel://", {}, classes.ParallelActionEngine, {}),
         ("Serial://?never_resolve=true", {}, classes.SerialActionEngine, {"never_resolve": True}),
