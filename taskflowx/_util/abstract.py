@@ -10,16 +10,15 @@ from __future__ import annotations
 
 
 def settle(cls: type) -> None:
-    """Have Python refuse instances of a new class while a method of it is abstract, as `abc.ABCMeta` does."""
-    own = [name for name, value in vars(cls).items() if _is_abstract(value)]
-    inherited = [
-        name
-        for base in cls.__bases__
-        for name in getattr(base, "__abstractmethods__", ())
-        if _is_abstract(getattr(cls, name, None))
-    ]
-    if own or inherited:
-        cls.__abstractmethods__ = frozenset((*own, *inherited))  # type: ignore[attr-defined]  # Python looks at it
+    """Have Python refuse instances of a new class while a method of it is abstract, as `abc.ABCMeta` does.
+
+    A class that has implemented all of them says so: cloudpickle makes a class before it adds the methods.
+    """
+    names = {name for name, value in vars(cls).items() if _is_abstract(value)}
+    above = [base.__abstractmethods__ for base in cls.__bases__ if hasattr(base, "__abstractmethods__")]
+    if names or above:
+        names.update(name for known in above for name in known if _is_abstract(getattr(cls, name, None)))
+        cls.__abstractmethods__ = frozenset(names)  # type: ignore[attr-defined]  # Python looks at it
 
 
 def _is_abstract(value: object) -> bool:

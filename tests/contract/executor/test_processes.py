@@ -1,5 +1,6 @@
 """Worker processes: what they carry, what becomes of a call whose worker dies, and that nothing is left of them."""
 
+import abc
 import ast
 import gc
 import logging
@@ -236,6 +237,27 @@ def test_a_closure_goes_with_cloudpickle(warm):
     engine = load(flow, warm, store={"x": 14})
     engine.run()
     assert engine.storage.fetch("y") == 42
+
+
+def test_a_class_in_a_function_may_implement_what_is_abstract_in_its_base_class(warm):
+    pytest.importorskip("cloudpickle")
+
+    class Base(task.Task):
+        @abc.abstractmethod
+        def execute(self):
+            """Do the work."""
+
+    class Named(Base):
+        def execute(self):
+            return type(self)(f"not {self.name}").name  # the class is whole there, too
+
+    class Further(Named):
+        pass
+
+    flow = linear_flow.Flow("f").add(Named("a", provides="x"), Further("b", provides="y"))
+    engine = load(flow, warm)
+    engine.run()
+    assert engine.storage.fetch_all() == {"x": "not a", "y": "not b"}
 
 
 def test_a_run_has_the_code_of_a_class_in_a_function_as_it_is_when_the_run_begins():
