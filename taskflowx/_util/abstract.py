@@ -22,4 +22,4 @@ def settle(cls: type) -> None:
 
 
 def _is_abstract(value: object) -> bool:
-    return bool(getattr(value, "__isabstractmethod__", False))
+    return getattr(value, "__isabstractmethod__", False) is True  # some objects have a value for any name

@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import copy
 import pickle
+from unittest import mock
 
 import pytest
 
@@ -96,3 +97,10 @@ def test_a_metaclass_of_the_user_decides_by_itself():
     with pytest.raises(TypeError, match="Mixed"):
         Mixed("m")
     assert type(Mixed)("Done", (Mixed,), {"kind": "done"})("d").kind == "done"
+
+
+def test_an_attribute_that_has_a_value_for_any_name_is_not_abstract():
+    class Holds(Whole):
+        expected = mock.call
+
+    assert engines.run(Holds("h", provides="y"), store={"x": 1})["y"] == "whole 1"
