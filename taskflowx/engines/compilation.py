@@ -34,14 +34,14 @@ class Compilation:
         """The flow as a graph of networkx; made when it is first asked for, and not used by the engine."""
         from taskflowx.engines import export
 
-        return export.to_digraph(self.plan.flow)
+        return export.to_digraph(self.plan.flow, export.parts_of(self.plan))
 
     @functools.cached_property
     def hierarchy(self) -> Node:
         """The flow as a tree of what is in it; made when it is first asked for, and not used by the engine."""
         from taskflowx.engines import export
 
-        return export.to_tree(self.plan.flow)
+        return export.to_tree(self.plan.flow, export.parts_of(self.plan))
 
 
 def check_picklable(compiled: Plan, dumps: Callable[[Any], bytes]) -> None:

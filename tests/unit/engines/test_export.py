@@ -176,3 +176,23 @@ def test_callers_find_the_kinds_of_nodes_where_they_know_them():
     assert {node.name for node, data in graph.nodes(data=True) if data["kind"] in compiler.ATOMS} == {"a", "r"}
     assert {node.name for node, data in graph.nodes(data=True) if data["kind"] in compiler.FLOWS} == {"f", "f[$]"}
     assert sum(isinstance(node, compiler.Terminator) for node in graph) == 1
+
+
+@pytest.mark.parametrize("pattern", [linear_flow.Flow, unordered_flow.Flow, graph_flow.Flow])
+def test_what_is_added_after_a_flow_was_compiled_is_not_shown(pattern):
+    inner = pattern("inner", retry.Times(2, "r")).add(*work("b"))
+    flow = pattern("f").add(Work("a", provides="x"), inner, linear_flow.Flow("empty"))
+    engine, before = engines.load(flow), engines.load(flow)
+    for each in (engine, before):
+        each.compile()
+    shown = nx.to_dict_of_dicts(before.compilation.execution_graph), before.compilation.hierarchy.pformat()
+    inner.add(*work("c"))
+    flow.add(Work("d", requires=["x"]), linear_flow.Flow("late", retry.Times(1, "of late")).add(*work("e")))
+    graph = engine.compilation.execution_graph
+    assert {node.name for node in graph} == {"f", "a", "inner", "r", "b", "inner[$]", "empty", "empty[$]", "f[$]"}
+    assert edges(graph) == {(u.name, v.name) for u, beyond in shown[0].items() for v in beyond}
+    assert engine.compilation.hierarchy.pformat() == shown[1].replace("(len=1)", "(len=2)").replace(
+        "(len=3)", "(len=5)"
+    )
+    engine.run()
+    assert set(engine.storage.get_atoms_states(kinds(graph).keys() & {"a", "b", "r"})) == {"a", "b", "r"}
