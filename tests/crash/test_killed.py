@@ -1,7 +1,7 @@
 """Runs that are killed at every place, and what they leave; `make crash` does it many times over.
 
 TASKFLOWX_CRASH_ROUNDS says how many seeds are tried at every place: each decides which runs are killed more than
-once. Without it a few places of each flow are tried, which takes half a minute.
+once. Without it a few places of each flow are tried, which takes half a minute; with one round, many in folders.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from tests.services import addresses
 
 ROUNDS = int(os.environ.get("TASKFLOWX_CRASH_ROUNDS") or 0)
 EVERY = None if ROUNDS else 8  # places
+IN_A_FOLDER = None if ROUNDS > 1 else 40 if ROUNDS else 8  # places, of which each takes longest there
 SOME = 6 if ROUNDS else 2
 
 pytestmark = [
@@ -54,10 +55,16 @@ def test_a_sample_of_places_in_a_long_history(seed, tmp_path, report_deaths):
 @each_seed
 @pytest.mark.parametrize("executor", ["serial", "threads"])
 @each_flow
-def test_every_place_in_a_folder(flow, executor, seed, tmp_path, report_deaths):
+def test_places_in_a_folder(flow, executor, seed, tmp_path, report_deaths):
     report_deaths(
         crash.check(
-            flow, tmp_path, verify=flows.verify, connection=in_a_folder, executor=executor, sample=EVERY, seed=seed
+            flow,
+            tmp_path,
+            verify=flows.verify,
+            connection=in_a_folder,
+            executor=executor,
+            sample=IN_A_FOLDER,
+            seed=seed,
         )
     )
 
