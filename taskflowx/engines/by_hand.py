@@ -260,9 +260,10 @@ class ByHand:
         atom, writes, detail = self._preparation.compiled().atoms[i], self._storage.writes, self._preparation.details[i]
         if isinstance(result, Failure):
             raise TypeError(f"The result of '{atom.name}' is a Failure; resolve_failed() takes one")
-        error = strict.mismatch(atom, result) if isinstance(atom, task.Task) and atom._tfx_signature.outputs else None
-        if error is not None:
-            raise error
+        if isinstance(atom, task.Task) and atom._tfx_signature.outputs:
+            error = strict.mismatch(atom, result, hidden=metadata.is_sensitive(detail))
+            if error is not None:
+                raise error
         if writes.secrets is not None:
             writes.secrets.remember(atom, result)
         writes.check_result(atom.name, states.EXECUTE, result)

@@ -98,8 +98,7 @@ def _atom(plan: Plan, i: int, atom: Any, detail: AtomDetail | None, values: bool
 def _result(detail: AtomDetail, values: bool) -> str:
     if detail.state != states.SUCCESS or metadata.is_let_go(detail):
         return ""
-    sensitive = metadata.SENSITIVE in (detail.own_meta or ())
-    return texts.result(detail.last_results, sensitive=sensitive, values=values)
+    return texts.result(detail.last_results, sensitive=metadata.is_sensitive(detail), values=values)
 
 
 def _earlier(detail: AtomDetail) -> Iterator[tuple[int, str, Failure]]:

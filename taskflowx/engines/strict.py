@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import exceptions
+from taskflowx._util import masking
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -15,11 +16,12 @@ if TYPE_CHECKING:
     from taskflowx.engines.plan import Plan
 
 
-def mismatch(atom: Any, result: Any) -> exceptions.ResultMismatch | None:
+def mismatch(atom: Any, result: Any, *, hidden: bool = False) -> exceptions.ResultMismatch | None:
     """Return the error for a result that is not of the shape that a task provides; None when it is.
 
     :param atom: a task that provides names
     :param result: what its `execute` has returned
+    :param hidden: whether the error does not show it, not even a part of it, as a mask finds whole secrets alone
     """
     outputs, may_lack = atom._tfx_signature.outputs, atom._tfx_may_lack
     keys = [key for _, key in outputs]
@@ -46,9 +48,10 @@ def mismatch(atom: Any, result: Any) -> exceptions.ResultMismatch | None:
         wanted = f"a dict with the keys {', '.join(needed)}"
     if getattr(atom, "_tfx_record", None) is not None:  # one that is made of a function
         wanted = f"an object of {atom._tfx_record.__qualname__}, as it is annotated"
+    shown = masking.MASK if hidden else reprlib.repr(result)
     return exceptions.ResultMismatch(
         f"The result of task '{atom.name}' {lack}: it provides {_quoted(names)}, so it must return {wanted}, and has "
-        f"returned {reprlib.repr(result)} ({type(result).__name__}); correct its return value or its provides="
+        f"returned {shown} ({type(result).__name__}); correct its return value or its provides="
     )
 
 

@@ -202,7 +202,7 @@ class Transitions:
             and isinstance(atom, task.Task)
             and (self._results == "strict" or (self._results is None and atom._tfx_strict))
         ):
-            error = strict.mismatch(atom, result)
+            error = strict.mismatch(atom, result, hidden=metadata.is_sensitive(self._details[i]))
             if error is not None:
                 self._storage.writes.unstored[atom.name] = result  # what it has done is to be undone by its revert
                 return Failure.from_exception(error)

@@ -71,6 +71,11 @@ def stands(detail: models.AtomDetail) -> bool:
     return detail.state not in states.NOT_BEGUN and NOT_CALLED not in (detail.own_meta or ())
 
 
+def is_sensitive(detail: Any) -> bool:
+    """Tell whether something of the result of an atom is shown nowhere."""
+    return SENSITIVE in (getattr(detail, "own_meta", None) or ())
+
+
 def is_in_memory_alone(detail: Any) -> bool:
     """Tell whether an atom has a sensitive value that no store gets."""
     marks = (getattr(detail, "own_meta", None) or {}).get(SENSITIVE)

@@ -803,3 +803,29 @@ def test_what_a_controller_has_raised_is_masked():
         engine.run()
     assert "open-sesame-7" not in str(caught.value)
     assert "asked with ***" in str(engine.storage.get_execute_failures()["asks"])
+
+
+LONG_SECRET = "-".join(f"{number:02}" for number in range(30))
+
+
+@pytest.mark.parametrize("executor", ["serial", "threads"])
+@pytest.mark.parametrize(
+    ("provides", "result"),
+    [
+        (("user", "token"), ("eve", LONG_SECRET, "more")),
+        (("user", "token"), LONG_SECRET),
+        ({"user", "token"}, {"token": [LONG_SECRET]}),
+    ],
+)
+def test_a_result_of_another_shape_is_not_shown_not_even_in_part(provides, result, executor):
+    made = as_task(lambda: result, name="login", provides=provides, sensitive={"token"})
+    found = taskflowx.run(made, executor=executor, raises=False)
+    assert "has returned *** (" in str(found.failures["login"])
+    assert LONG_SECRET[:8] not in found.failures["login"].pformat(traceback=True)
+
+
+def test_a_result_of_another_shape_that_somebody_gives_is_not_shown():
+    engine = taskflowx.load(as_task(lambda: None, name="login", provides=("user", "token"), sensitive={"token"}))
+    with pytest.raises(exceptions.ResultMismatch) as caught:
+        engine.skip("login", ("eve", LONG_SECRET, "more"))
+    assert LONG_SECRET[:8] not in str(caught.value)
