@@ -241,6 +241,8 @@ class FunctionTask(task.FunctorTask, Generic[P, R]):
         module, name = getattr(self, "__module__", None), getattr(self, "__qualname__", "")
         if module is not None and _find(module, name) is declared:
             state = {key: value for key, value in self.__dict__.items() if key not in _OF_FUNCTION}
+            if self._tfx_revert is not declared._tfx_revert:
+                state["_tfx_revert"] = self._tfx_revert
             return _restore, (module, name), state
         return super().__reduce_ex__(protocol)
 

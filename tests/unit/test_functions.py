@@ -1,6 +1,7 @@
 """Tasks that are made of functions: names, inputs, provided names, undoing, and what a direct call does."""
 
 import asyncio
+import copy
 import dataclasses
 import functools
 import pickle
@@ -606,3 +607,35 @@ def test_a_revert_that_is_declared_late_is_that_of_all_tasks_of_the_function():
     with pytest.raises(OSError, match="broken"):
         run(linear("parcel", lamp, shade, kept, break_down))
     assert undone == ["kept, differently", "shade, as all", "lamp, as all"]
+
+
+@as_task
+def wrap(item):
+    return item
+
+
+@wrap.revert
+def unwrap(result):
+    raise AssertionError("another task has its own")
+
+
+wrapped_twice = wrap.named("wrapped twice", provides="parcel", inject={"item": "lamp"})
+
+
+@wrapped_twice.revert
+def unwrap_twice(result):
+    raise KeyError(f"undone twice: {result}")
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
+def test_a_copy_has_the_revert_that_its_task_has(copied):
+    assert copied(wrapped_twice)._tfx_revert is unwrap_twice
+    assert copied(wrap)._tfx_revert is unwrap
+
+
+@pytest.mark.parametrize("executor", ["serial", "processes"])
+def test_the_revert_of_one_task_of_a_function_is_called_on_each_executor(executor):
+    engine = load(linear("f", wrapped_twice), executor=executor)
+    engine.run()
+    with pytest.raises(KeyError, match="undone twice: lamp"):
+        engine.rollback()
