@@ -264,7 +264,7 @@ def _restore(module: str, name: str) -> FunctionTask[Any, Any]:
             f"module '{module}' has no task '{name}' in this process: define it at the top level of the module, and "
             "not below `if __name__ == '__main__':`"
         )
-    made: FunctionTask[Any, Any] = FunctionTask.__new__(FunctionTask)
+    made: FunctionTask[Any, Any] = object.__new__(type(declared))  # it may be a subclass, with hooks
     made._tfx_listened = None
     made._tfx_execute, made._tfx_revert = declared._tfx_execute, declared._tfx_revert
     made._tfx_record, made._tfx_declared = declared._tfx_record, declared

@@ -639,3 +639,26 @@ def test_the_revert_of_one_task_of_a_function_is_called_on_each_executor(executo
     engine.run()
     with pytest.raises(KeyError, match="undone twice: lamp"):
         engine.rollback()
+
+
+class Hooked(taskflowx.FunctionTask):
+    def pre_execute(self):
+        raise LookupError("the hook was called")
+
+
+def hooked():
+    pass
+
+
+hooked = Hooked(hooked)
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
+def test_a_copy_is_of_the_class_of_its_task(copied):
+    assert type(copied(hooked)) is Hooked
+
+
+@pytest.mark.parametrize("executor", ["serial", "threads", "processes"])
+def test_the_hooks_of_a_class_of_function_tasks_are_called_on_each_executor(executor):
+    with pytest.raises(LookupError, match="the hook was called"):
+        run(hooked, executor=executor)
