@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import exceptions
-from taskflowx._util import masking
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -36,7 +35,9 @@ def mismatch(atom: Any, result: Any, *, hidden: bool = False) -> exceptions.Resu
         lack = f"has {len(result)} values and not {len(keys)}"
     else:
         return None
-    import reprlib  # only an error needs it
+    import reprlib  # only an error needs these
+
+    from taskflowx._util import masking
 
     names = [name for name, _ in outputs]
     needed = [repr(key) for name, key in outputs if key is not None and name not in may_lack]
