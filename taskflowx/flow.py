@@ -140,7 +140,7 @@ class Flow:
             if flow.retry is not None:
                 names.update(flow.retry.provides)
             for member in members_of(flow):
-                if not isinstance(member, Flow) or _tells_itself(member, "provides"):
+                if not is_flow(member) or _tells_itself(member, "provides"):
                     names.update(member.provides)
                     if getattr(member, "_tfx_controls", None) is not None:
                         names.update(_under_its_own(member, set(), set())[1])
@@ -251,6 +251,11 @@ def _added_twice(flow: Flow, items: Sequence[Any]) -> exceptions.Duplicate:
     return exceptions.Duplicate(f"{who}, as one object runs once: make a second one, with another name")
 
 
+def is_flow(member: object) -> bool:
+    """Tell whether a member is a flow, and no mock of one, which has names alone."""
+    return issubclass(type(member), Flow)
+
+
 def is_plain(flow: Flow) -> bool:
     """Tell whether the pattern of a flow alone defines its members and their order."""
     cls, pattern = type(flow), flow._tfx_pattern
@@ -288,7 +293,7 @@ def nested_flows(flow: Flow) -> Iterator[Flow]:
         yield current
         path[id(current)] = current
         stack.append(None)
-        stack.extend(member for member in members_of(current) if isinstance(member, Flow))
+        stack.extend(member for member in members_of(current) if is_flow(member))
 
 
 def atoms_of(root: Member) -> Iterator[Any]:
@@ -297,7 +302,7 @@ def atoms_of(root: Member) -> Iterator[Any]:
         yield root
         return
     for flow in nested_flows(root):
-        yield from (member for member in members_of(flow) if not isinstance(member, Flow))
+        yield from (member for member in members_of(flow) if not is_flow(member))
 
 
 def _contains_itself(flow: Flow, path: Iterable[Flow]) -> exceptions.DependencyFailure:
@@ -380,7 +385,7 @@ def _look_up(root: Flow, *, kept: bool) -> Names:
     while True:
         current = next(reversed(path.values()))
         for member in current.rest:
-            if not isinstance(member, Flow):
+            if not is_flow(member):
                 requires, provides = set(member.requires), set(member.provides)
                 if getattr(member, "_tfx_controls", None) is not None:
                     requires, provides = _under_its_own(member, requires, provides)

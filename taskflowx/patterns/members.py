@@ -130,7 +130,9 @@ class Members(Ordered):
         """
         requires: Collection[str]
         provides: Collection[str]
-        names = self._names_of_flow(item) if isinstance(item, flow.Flow) else None
+        names = (
+            self._names_of_flow(item) if issubclass(type(item), flow.Flow) else None
+        )  # a mock of one has names alone
         if names is None:
             requires, provides = self._names_of(item)
         else:
@@ -159,7 +161,7 @@ class Members(Ordered):
         :raises AmbiguousDependency: when several provide one name
         """
         unmet, find, flows = [], self._providers.find, self._names
-        nested = isinstance(item, flow.Flow)
+        nested = issubclass(type(item), flow.Flow)
         for name in requires:
             found = find(name)
             if found is None:

@@ -112,10 +112,21 @@ def test_anything_with_what_an_atom_has_is_taken(new):
         lambda: mock.create_autospec(Work),
         lambda: mock.create_autospec(Work, instance=True),
         lambda: mock.MagicMock(spec=work("m")),
+        lambda: mock.Mock(spec=linear_flow.Flow),
+        lambda: mock.create_autospec(graph_flow.Flow, instance=True),
+        lambda: mock.MagicMock(spec=unordered_flow.Flow("m")),
     ],
-    ids=["class", "autospec", "autospec of an object", "object"],
+    ids=[
+        "task class",
+        "task autospec",
+        "task autospec instance",
+        "task",
+        "flow class",
+        "flow autospec instance",
+        "flow",
+    ],
 )
-def test_a_mock_of_a_task_is_taken_with_the_names_that_it_is_given(new, stand_in):
+def test_a_mock_of_a_task_or_flow_is_taken_with_the_names_that_it_is_given(new, stand_in):
     member = stand_in()
     member.configure_mock(name="m", requires={"x"}, provides={"y"})
     made = new("f").add(member)
