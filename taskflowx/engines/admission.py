@@ -1,8 +1,9 @@
 """What is ready, admitted by the limits of the engine; what has to wait is parked in `Walk.held`.
 
 The scheduler asks before it takes what is ready. A call that is admitted begins in the same turn, or is put back. It
-is released when it comes back from the executor, or is requeued, or there is nothing to call. Nothing of this is in the
-record: a run that goes on has all that waited ready again, and all capacities free.
+is released when it comes back from the executor, or there is nothing to call; one that is requeued, as it has not
+begun, is put back. Nothing of this is in the record: a run that goes on has all that waited ready again, and all
+capacities free.
 
 What must stay true: what waits is in `Walk.held` and nowhere else, and is taken out of it as from `ready` and `undo`
 when its region is rolled back. Retries have no limits: they run in the thread of the engine.
@@ -64,6 +65,7 @@ class Admission:
             for place, i in enumerate(sorted(range(len(run.plan)), key=run.plan.rank.__getitem__)):
                 self._places[i] = place
         self._ended = run.ended = []
+        self._requeued = run.requeued = []
 
     # -- who passes --------------------------------------------------------------------------------
 
@@ -73,7 +75,7 @@ class Admission:
         Returns whether there is something.
         """
         walk = self._walk
-        if len(self._ended) > _MOST_ENDED or walk.held:
+        if len(self._ended) > _MOST_ENDED or walk.held or self._requeued:
             self._take_in()
         if not self._pass_all():
             self._take_in()
@@ -187,7 +189,7 @@ class Admission:
     # -- who has ended -----------------------------------------------------------------------------
 
     def _take_in(self) -> None:
-        """Take in who has passed, and who has ended, since this was last done, in this order."""
+        """Take in who has passed, who has ended, and who has not begun, since this was last done, in this order."""
         limits, kind_of, ended = self._limits, self._kind_of, self._ended
         begin = 0
         for before, ready, undo in self._batches:
@@ -203,6 +205,9 @@ class Admission:
         if ended:
             limits.release(ended[begin:] if begin else ended)
             ended.clear()
+        if self._requeued:
+            limits.put_back(self._requeued)
+            self._requeued.clear()
 
     def release(self, batch: list[int], *, undo: bool) -> None:
         """Take in that calls need nothing any more: they are made here, one after another, or there are none."""
@@ -220,7 +225,7 @@ class Admission:
     def awaits_time(self) -> bool:
         """Tell whether nothing is to be done but to wait for a rate, while no call is under way."""
         walk = self._walk
-        if not walk.held or walk.ready or walk.undo or self._ended or self._limits.stirs:
+        if not walk.held or walk.ready or walk.undo or self._ended or self._requeued or self._limits.stirs:
             return False
         due = self.due()
         assert due < math.inf, "no call is under way, so that nothing is held of a limit that is waited for"

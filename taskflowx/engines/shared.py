@@ -129,9 +129,10 @@ class Run:
         self._move_one, self._move_all = base.movers(self.mailbox)
         #: ends a wait elsewhere than at the mailbox, in any thread; None where nobody waits so
         self.rouse: Callable[[], None] | None = None
-        #: the atoms whose calls have ended or were requeued, for the limits of the run: the index after an execute,
-        #: `~index` after a revert; None where there are no limits
+        #: the atoms whose calls have ended, and those whose calls were requeued, for the limits of the run: the index
+        #: after an execute, `~index` after a revert; None where there are no limits
         self.ended: list[int] | None = None
+        self.requeued: list[int] | None = None
         self.clock = clock
         self._began = clock.time() - clock.monotonic()
         #: tells calls in the thread of the engine that they are to stop

@@ -369,8 +369,8 @@ class Transitions:
         if self._run.time_limits is not None:
             self._run.time_limits.forget(i)
         self._commits.mark(i)
-        if self._run.ended is not None:
-            self._run.ended.append(~i if call.verb == states.REVERT else i)
+        if self._run.requeued is not None:
+            self._run.requeued.append(~i if call.verb == states.REVERT else i)
         if call.verb == states.REVERT:
             detail.state = _before(detail, states.REVERTING)
             walk.undo.append(i)

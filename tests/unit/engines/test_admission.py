@@ -1,12 +1,14 @@
 """Limits in a run: who waits, who passes, and what becomes of what waits. Orders are scripted."""
 
 import asyncio
+import concurrent.futures
 import sys
 import threading
 import time
 
 import pytest
 
+import taskflowx
 from taskflowx import engines, exceptions, retry, states, task, testing
 from taskflowx.patterns import graph_flow, linear_flow, unordered_flow
 from tests.support import flows
@@ -431,6 +433,32 @@ def test_rates_count_each_attempt():
     engines.run(linear_flow.Flow("f", retry.Times(3, "r")).add(made), rates={"api": (1, 0.02)})
     assert made.tries == 3
     assert time.monotonic() - began >= 0.04
+
+
+class OneThread:
+    """An executor that does not say how many calls it runs at once."""
+
+    def __init__(self, pool):
+        self.submit = pool.submit
+
+
+def test_a_call_that_is_withdrawn_before_it_begins_has_used_nothing_of_a_rate():
+    class Slow(task.Task):
+        tries = 0
+
+        def execute(self):
+            self.tries += 1
+            while self.tries == 1:
+                taskflowx.checkpoint()
+
+    log = []
+    flow = unordered_flow.Flow("f").add(
+        linear_flow.Flow("l").add(Notes("before", log), Notes("once", log, limits=("api",))),
+        Slow("slow", timeout=0.05, retry=retry.Times(2)),  # all that waits is withdrawn when that is over
+    )
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        engines.load(flow, executor=OneThread(pool), rates={"api": (1, 3600)}).run(timeout=10)
+    assert log == ["before", "once"]
 
 
 def test_a_run_that_waits_uses_no_cpu():
