@@ -19,7 +19,7 @@ NOT_UNDONE = 3
 WAITS = 4
 #: a call is open: nobody knows whether it has had its effect
 UNKNOWN = 5
-#: the same command may succeed later: another process runs it, or the store cannot be reached
+#: the same command may succeed later: another process runs it, a store or cluster cannot be reached, a disk is full
 AGAIN = 75
 #: a fault of this package: its traceback is printed
 FAULT = 70
@@ -95,6 +95,8 @@ def guarded(work: Callable[[], int]) -> int:
             output.note(f"{targets.folded(error)}The code of the flow ends the program: see above")
             return USAGE
         known = of_error(error)
+        if known is None and isinstance(error, OSError):  # as of a full disk, or a cluster that does not answer
+            known = AGAIN
         if known is None:
             import traceback
 

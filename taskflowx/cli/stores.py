@@ -31,13 +31,16 @@ def address_of(given: str | None) -> str:
     """Return the address of a store.
 
     :param given: an address, or a path that ends in '.db', a file of SQLite
-    :raises Refused: when none was given
+    :raises Refused: when none was given, or a path that may be of any store
     """
     if not given:
         raise Refused(f"Which store? Give --backend, such as --backend runs.db, or set {VARIABLE}")
     from taskflowx.runs import stores
 
-    address = stores.to_settings(given)
+    try:
+        address = stores.to_settings(given)
+    except ValueError as error:
+        raise Refused(f"--{error}") from None
     assert isinstance(address, str), "a str stays one"
     return address
 

@@ -279,6 +279,30 @@ def test_a_progress_bar_is_on_the_standard_error(shop):
     assert "100%" not in ended.out
 
 
+@pytest.mark.parametrize(
+    ("verb", "around", "code", "says"),
+    [
+        ("check", ">/dev/full", 75, "No space left on device"),
+        ("run", "--json >/dev/full", 75, "No space left on device"),
+        ("run", "--store-file - <&-", 2, "--store-file - needs a standard input"),
+    ],
+)
+def test_what_the_shell_has_not_given_is_no_fault(shop, verb, around, code, says):
+    command = " ".join(shop.command(verb, "shop:order", "-s", "item=a", "-s", "card=b"))
+    done = subprocess.run(  # noqa: S602 - it is the shell that makes the streams
+        f"{command} {around}",
+        shell=True,
+        executable="/bin/bash",
+        cwd=shop.path,
+        env=shop.env(),
+        text=True,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, says in done.stderr, "Traceback" in done.stderr) == (code, True, False)
+
+
 def test_a_reader_that_has_gone_is_no_fault(shop):
     command = " ".join(shop.command("run", "shop:order", "-s", "item=a", "-s", "card=b", "--json"))
     done = subprocess.run(  # noqa: S602 - it is the shell that makes the pipe

@@ -152,6 +152,8 @@ def test_1_failed_and_undone(inside):
         (["resume", "b", "shop:order", *STORE], "There is no run 'b'"),
         (["rollback", "b", "shop:order", *STORE], "There is no run 'b'"),
         (["show", "a", "--backend", "none.db"], "There is no store 'none.db'"),
+        (["show", "a", "--backend", "runs"], "Could not find backend runs"),
+        (["show", "a", "--backend", "./runs"], "--backend='./runs' is a path that does not end in '.db'"),
         (["runs"], "TASKFLOWX_BACKEND"),
         (["runs", *STORE, "--state", "broken"], "there is no such state; there are PENDING, RUNNING"),
         (["runs", *STORE, "--since", "yesterday"], "'yesterday' is no span of time; write seconds, or 15m"),
