@@ -308,7 +308,7 @@ class ActionEngine(control.Controlled):
         try:
             try:
                 try:
-                    work.claim(self._flow)
+                    work.claim(self._flow, self._executor)
                     yield from self._owned(timeout, work, stepwise=stepwise)
                 except BaseException as error:
                     work.note(error)

@@ -4,7 +4,8 @@ An interrupt (KeyboardInterrupt, SystemExit, an exception out of a signal handle
 any two lines, also while an earlier one is dealt with. So what ends a run is written as steps that may be done again:
 `Interrupts.defy` repeats them until they are done, and its callers nest, as an interrupt may come just outside of it.
 
-What must stay true: who holds a record is decided by one `setdefault`, inside of the `try` whose `finally` lets it go.
+What must stay true: who holds a record, or an executor, is decided by one `setdefault`, inside of the `try` whose
+`finally` lets it go.
 """
 
 from __future__ import annotations
@@ -12,15 +13,18 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from taskflowx import exceptions
+
+if TYPE_CHECKING:
+    from taskflowx.executors.base import Executor
 
 #: so often the steps of an end are done again at most: what fails each time is no interrupt, but an error of ours
 _TIMES = 12
 _LOCK_IS_FREE = "release unlocked lock"
 
-#: (process, record) -> what is under way with it; of the process, since a child has nothing under way
+#: (process, record or executor) -> what is under way with it; of the process, since a child has nothing under way
 _under_way: dict[tuple[int, int], Work] = {}
 
 
@@ -101,18 +105,27 @@ class Work(Interrupts):
         self.at_rest = False
         self._record = record
         self._key = (os.getpid(), id(record))
+        self._executor_key = self._key  # until that is claimed, too
 
-    def claim(self, flow: Any) -> None:
+    def claim(self, flow: Any, executor: Executor | None = None) -> None:
         """Begin; to be called inside of a `try` whose `finally` calls `let_go`.
 
         :param flow: what the engine runs, for the message
-        :raises InvalidState: when something else is under way
+        :param executor: that of a run
+        :raises InvalidState: when something else is under way with the record, or another run with the executor
         """
         holder = _under_way.setdefault(self._key, self)
-        if holder is self:
-            self.thread = threading.get_ident()
-        else:
+        if holder is not self:
             self.refuse_another(flow)
+        if executor is not None and not executor.serial:  # that one has no state
+            self._executor_key = os.getpid(), id(executor.unguarded)
+            if _under_way.setdefault(self._executor_key, self) is not self:
+                raise exceptions.InvalidState(
+                    f"Can not run the engine of {flow}: its executor is in use by the run of another engine\n"
+                    "Give each engine an executor of its own, by name; what engines that run at once may share is a "
+                    "pool: one of concurrent.futures, or a taskflowx ProcessPool"
+                )
+        self.thread = threading.get_ident()
 
     def refuse_another(self, flow: Any) -> None:
         """Refuse what would have to wait for something else to end; nothing is begun here.
@@ -133,8 +146,9 @@ class Work(Interrupts):
 
     def let_go(self) -> None:
         """End; may be called again, and by one who was refused."""
-        if _under_way.get(self._key) is self:
-            del _under_way[self._key]
+        for key in (self._executor_key, self._key):
+            if _under_way.get(key) is self:
+                del _under_way[key]
 
     def stop(self) -> None:
         """Start nothing new; may be called from any thread, at any moment."""

@@ -373,6 +373,11 @@ class Executor:
         return None
 
     @property
+    def unguarded(self) -> Executor:
+        """The object that a user has passed for this."""
+        return self
+
+    @property
     def called(self) -> str:
         """The kind of executor with its width, for people: 'threads×2'."""
         kind = self.kind or type(self).__name__

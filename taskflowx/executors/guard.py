@@ -154,6 +154,11 @@ class Guarded(base.Executor):
         return getattr(self._executor, name)  # attributes beyond the contract
 
     @property
+    def unguarded(self) -> base.Executor:
+        """The executor that is wrapped."""
+        return self._executor
+
+    @property
     def width(self) -> int | None:
         """How many calls begin at once at most; None when that is not known."""
         return self._executor.width

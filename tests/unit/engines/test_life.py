@@ -17,6 +17,7 @@ import pytest
 from taskflowx import engines, exceptions, executors, states, task
 from taskflowx.engines import dispatch, life
 from taskflowx.engines.preparation import Preparation
+from taskflowx.executors import aio, threads
 from taskflowx.patterns import linear_flow, unordered_flow
 from taskflowx.persistence import backends, models
 
@@ -767,3 +768,39 @@ def test_an_arun_that_is_interrupted_as_it_cancels_calls_waits_for_none_that_it_
         if left > 0:
             break
     assert at > 10
+
+
+class Plugged(threads.ThreadsExecutor):
+    """An executor of another package, by its looks."""
+
+    __module__ = "elsewhere"
+
+
+@pytest.mark.parametrize(
+    "make", [aio.AsyncioExecutor, threads.ThreadsExecutor, Plugged], ids=lambda make: make.__name__
+)
+def test_an_executor_that_is_at_work_is_refused_to_a_second_engine_and_may_be_used_after_it(make):
+    log, shared, refused = [], make(2), []
+
+    def run_another():
+        try:
+            engines.load(steps(log, 1), executor=shared).run()
+        except exceptions.InvalidState as error:
+            refused.append(str(error))
+
+    def run_another_elsewhere():
+        thread = threading.Thread(target=run_another)
+        thread.start()
+        thread.join(WAIT)
+
+    first = engines.load(
+        unordered_flow.Flow("f").add(Step("a", log, run_another_elsewhere), Step("b", log)), executor=shared
+    )
+    first.run()
+    assert sorted(log) == ["a", "b"]
+    (said,) = refused
+    assert "its executor is in use by the run of another engine" in said
+    assert "a pool" in said
+    run_another()
+    assert first.storage.get_flow_state() == states.SUCCESS
+    assert len(log) == 3
