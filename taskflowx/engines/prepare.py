@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from taskflowx import exceptions, states
 from taskflowx.atom import REVERT_RESULT
 from taskflowx.engines import notes, pauses, resolve
+from taskflowx.engines.transitions import count_attempt
 from taskflowx.engines.unknown import PROCEED
 from taskflowx.executors import base
 from taskflowx.record import metadata
@@ -49,6 +50,7 @@ class Prepare:
         try:
             if self._run.time_limits is not None:
                 self._run.time_limits.begin_flows(i)
+            self._count(i)
             arguments = self._binder.execute_arguments(i)
         except (exceptions.NotFound, exceptions.TimeoutExceeded) as error:
             transitions.fail_uncalled(i, Failure.from_exception(error))
@@ -63,6 +65,12 @@ class Prepare:
         if unknown is not None:
             unknown.begins()
         return base.Call(i, self._plan.atoms[i], states.EXECUTE, arguments)
+
+    def _count(self, i: int) -> None:
+        """Note that a call which an earlier run has left is made again, if its atom asks for its attempt."""
+        if i in self._run.to_count:
+            self._run.to_count.discard(i)
+            count_attempt(self._details[i])
 
     def _is_refused(self, i: int) -> bool:
         """Tell whether the deciders of an atom refuse it, or fail, or have had the run cancelled.
@@ -101,6 +109,7 @@ class Prepare:
             transitions.move(i, states.REVERTING, calls=False)
             transitions.end(i, states.REVERT, None)
             return None
+        self._count(i)
         try:
             arguments = self._binder.revert_arguments(i, transitions.failures)
         except exceptions.NotFound as error:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from taskflowx import states
 from taskflowx._util import logs
 from taskflowx.engines import resolve, vetoes
-from taskflowx.engines.transitions import count_attempt, forget_part
+from taskflowx.engines.transitions import forget_part
 from taskflowx.persistence import models
 from taskflowx.record import metadata
 
@@ -30,12 +30,17 @@ def open_run(run: Run, commits: Commits, transitions: Transitions, rollback: Rol
             models.identify(filter(None, run.details))
     else:
         _take_up(run, commits, transitions, rollback)
+        _find_to_count(run)
+
+
+def _find_to_count(run: Run) -> None:
+    """Have a further attempt counted of each call that was interrupted, once it is made again."""
     unknown = run.plan.unknown
     for i in run.binder.counted:
-        if i in unknown and run.details[i].state == states.RUNNING:
-            continue  # it may be that this call is not made again
-        if count_attempt(run.details[i]):
-            commits.mark(i)
+        state = run.details[i].state
+        if state in states.INTERRUPTED and not (i in unknown and state == states.RUNNING):  # those it counts itself
+            run.to_count.add(i)
+            run.walk.plain[i] = 0  # no short path counts it
 
 
 def _take_up(run: Run, commits: Commits, transitions: Transitions, rollback: Rollback) -> None:

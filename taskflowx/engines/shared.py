@@ -117,6 +117,8 @@ class Run:
         self.only_undoes = False
         #: atoms that are executed again, because an earlier run was interrupted in them
         self.repeated: set[int] = set()
+        #: atoms that count their attempts, of which an earlier run has left a call and this one has not made it again
+        self.to_count: set[int] = set()
         #: calls that are got ready and have not begun: an interrupt requeues them
         self.got_ready: tuple[list[base.Call], ...] = ()
         #: how many calls the executor has

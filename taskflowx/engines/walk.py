@@ -63,7 +63,7 @@ class Walk:
         self.interrupted: set[int] = set()
         #: the ranges (lo, hi) that are rolled back, in order; none is within another one
         self.rolling_back: list[tuple[int, int]] = []
-        #: as `Plan.plain`, with 0 for what is ignored
+        #: as `Plan.plain`, with 0 for what is ignored, and for what counts a further attempt when it is called again
         self.plain: list[int] = []
         #: whether all that has begun follows what has run
         self.closed = True

@@ -76,6 +76,22 @@ def test_attempts_are_counted_and_share_a_key_that_each_round_has_anew(executor)
     ]
 
 
+@pytest.mark.parametrize("executor", ["serial", "threads"])
+@pytest.mark.parametrize("verb", ["execute", "revert"])
+def test_a_run_that_does_not_come_to_the_call_is_no_attempt(executor, verb):
+    seen = []
+    flow = linear_flow.Flow("flow").add(Create("create", seen, **{verb: 1}), Break("break", 1))
+    detail = models.FlowDetail("flow", "1")
+    with pytest.raises(KeyboardInterrupt):
+        engines.load(flow, flow_detail=detail, executor=executor).run()
+    for _ in range(2):
+        detail = testing.reloaded(detail)
+        with pytest.raises(TimeoutError, match="suspended"):
+            engines.load(flow, flow_detail=detail, executor=executor).run(timeout=0)
+    engines.load(flow, flow_detail=testing.reloaded(detail), executor=executor).run_to_rest()
+    assert [attempt for called, attempt, _ in seen if called == verb] == [1, 2]
+
+
 def test_a_flow_that_was_undone_and_runs_again_has_new_keys():
     seen = []
     engine = engines.load(linear_flow.Flow("flow").add(Create("create", seen), Break("break", 1)))
