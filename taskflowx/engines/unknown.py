@@ -181,7 +181,8 @@ class Unknown:
                 self._await_turn(i)
                 return self.OPEN
             return outcome
-        if not isinstance(outcome, Failure) or not is_unknown(outcome, stops_by_force=self._stops_by_force):
+        returned = detail.name in self._run.storage.writes.unstored  # late: its revert gets that
+        if not isinstance(outcome, Failure) or returned or not is_unknown(outcome, stops_by_force=self._stops_by_force):
             self._forget(detail)
             return outcome
         if detail.intention != states.EXECUTE:  # it is rolled back already

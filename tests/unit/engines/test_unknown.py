@@ -614,3 +614,27 @@ def test_nobody_is_asked_about_a_call_that_could_not_begin_in_its_flow(place):
         engine.run()
     assert engine.unknown() == []
     assert world.calls == ["undo long"]
+
+
+@pytest.mark.parametrize("mode", ["undo", "ask", "repeat"])
+@pytest.mark.parametrize("executor", ["asyncio", "threads", "serial"])
+def test_a_call_that_has_returned_after_its_time_limit_has_a_known_outcome(executor, mode):
+    clock, undone = testing.VirtualClock(), []
+
+    class Late(task.Task):
+        def execute(self):
+            clock.advance(30)
+            return "done"
+
+        def revert(self, result, **kwargs):
+            undone.append(result)
+
+    class LateCoroutine(Late):
+        async def execute(self):
+            return Late.execute(self)
+
+    kind = LateCoroutine if executor == "asyncio" else Late
+    flow = linear_flow.Flow("f").add(kind("late", timeout=10, on_unknown=mode))
+    with pytest.raises(exceptions.TimeoutExceeded, match="time limit of 10 seconds"):
+        engines.load(flow, executor=executor, clock=clock).run()
+    assert undone == ["done"]
