@@ -261,11 +261,7 @@ def is_plain(flow: Flow) -> bool:
     cls, pattern = type(flow), flow._tfx_pattern
     if pattern is None or not flow.__dict__.keys().isdisjoint(_TELLING):
         return False
-    return cls is pattern or (
-        cls.__iter__ is pattern.__iter__
-        and cls.iter_nodes is pattern.iter_nodes
-        and cls.iter_links is pattern.iter_links
-    )
+    return cls is pattern or all(getattr(cls, name) is getattr(pattern, name) for name in ("__iter__", *_TELLING))
 
 
 _TELLING = frozenset(("iter_links", "iter_nodes"))

@@ -52,7 +52,7 @@ def fork(connection: Connection, uuid: str, from_task: str | None, store: Mappin
         known = outline.read(connection, detail)
     _check_storable(detail, store)
     fresh = _fresh(detail, known, from_task)
-    _check_kept(detail, known, fresh)
+    _check_kept(detail, known, fresh, store)
     old_id = run_records.id_of(detail) or detail.uuid
     if run_id is not None:
         try:
@@ -97,16 +97,21 @@ def _fresh(detail: models.FlowDetail, known: outline.Outline | None, from_task: 
     return set(names[min(place for place, name in enumerate(names) if name in first) :])  # its order is one of the flow
 
 
-def _check_kept(detail: models.FlowDetail, known: outline.Outline | None, fresh: set[str]) -> None:
+def _check_kept(
+    detail: models.FlowDetail, known: outline.Outline | None, fresh: set[str], store: Mapping[str, Any]
+) -> None:
     """Check that what starts afresh can have the results that it requires; of a large flow these are not known."""
     # One that is in memory alone can be given to who goes on with the new run.
     let_go = {
         atom.name for atom in detail if metadata.is_let_go(atom) and not metadata.is_in_memory_alone(atom)
     } - fresh
-    required = shape.requires_in((detail.meta.get(run_records.RUN) or {}).get(shape.KEY) or {}) if let_go else {}
+    if known is None or not let_go:
+        return
+    given = {name for atom in detail if atom.name == INJECTOR_NAME for name in atom.results or ()}.union(store)
+    required = shape.requires_in((detail.meta.get(run_records.RUN) or {}).get(shape.KEY) or {})
     for name in sorted(fresh.intersection(required)):
-        for value in required[name]:
-            providers = {provider for provider, _ in ({} if known is None else known.provides).get(value, ())}
+        for value in sorted({*required[name]} - given):
+            providers = {provider for provider, _ in known.provides.get(value, ())}
             if providers and providers <= let_go:
                 raise exceptions.InvalidState(
                     f"Can not fork the run so that '{name}' runs again: it requires '{value}' of '{min(providers)}', "

@@ -424,6 +424,7 @@ def test_a_fork_that_could_not_run_as_a_result_was_not_kept_is_refused(known, ba
         ):
             known.fork(run_id, from_task=from_task)
     assert [one.id for one in known.list() if one.id.startswith(f"{run_id}-")] == []
+    assert known.fork(run_id, from_task="b", store={"va": "a(9)"}) == f"{run_id}-2"
     for from_task, again in (("d", "d"), ("a", "abcd")):
         calls.clear()
         forked = known.fork(run_id, from_task=from_task)
