@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import controls, exceptions, flow, retry, states
@@ -232,11 +232,27 @@ class Preparation:
         lacking = [(i, lack) for i in binder.incomplete if (lack := binder.missing(i))]
         if lacking:
             raise missing(self.compiled(), binder, lacking)
+        if self._options.sensitive:
+            self._look_for_strangers(binder, self._options.sensitive)
         if self._options.results == "strict" or binder.may_clash:
             self._look_for_clashes(binder)
         if self._options.types != "ignore":
             self._check_types(binder)
         self._validated = binder.version
+
+    def _look_for_strangers(self, binder: Binder, sensitive: Iterable[str]) -> None:
+        """Warn of sensitive names that nothing has: one that is misspelt leaves a value in the open."""
+        lookup = self._storage.lookup
+        known = {*binder.providers, *(lookup.injected_names() or ())}
+        for atom in filter(None, self.compiled().atoms):
+            known.update(atom.requires, atom.optional, atom.inject or ())
+        strangers = [name for name in sensitive if name not in known and lookup.injected_source(None, name) is None]
+        if strangers:
+            import difflib  # only a mistake needs it
+
+            close = [near for name in strangers for near in difflib.get_close_matches(name, map(str, known), n=1)]
+            hint = f": did you mean {quoted(close)}?" if close else ""
+            LOG.warning("sensitive= names %s, and %s has no such value%s", quoted(strangers), self._flow, hint)
 
     def _look_for_clashes(self, binder: Binder) -> None:
         """Refuse names that have several sources with results='strict', and warn of them otherwise.

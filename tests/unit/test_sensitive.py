@@ -829,3 +829,20 @@ def test_a_result_of_another_shape_that_somebody_gives_is_not_shown():
     with pytest.raises(exceptions.ResultMismatch) as caught:
         engine.skip("login", ("eve", LONG_SECRET, "more"))
     assert LONG_SECRET[:8] not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ({"pasword"}, "sensitive= names 'pasword', and {} has no such value: did you mean 'password'?"),
+        ({"zz", "password"}, "sensitive= names 'zz', and {} has no such value"),
+        ({"password", "token", "extra", "given"}, None),
+    ],
+)
+def test_a_sensitive_name_that_nothing_has_is_warned_of(names, said, caplog):
+    def login(password, extra="", *, given):
+        return "t"
+
+    flow = linear("f", as_task(login, provides="token", inject={"given": 1}))
+    taskflowx.run(flow, {"password": MARKER, "given": 2}, sensitive=names)
+    assert [record.getMessage() for record in caplog.records] == ([] if said is None else [said.format(flow)])
