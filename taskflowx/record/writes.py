@@ -46,6 +46,8 @@ class Writes:
         self.blobs: OfRun | None = None
         #: the id of a run that is finished, of which the record is only read; None for all others
         self.finished_run: str | None = None
+        #: reads the history of such a run
+        self.read_history: Callable[[], list[history.Entry]] | None = None
         self._flow_detail = flow_detail
         self._seen_turns: int | None = None  # of a run with an id in memory
         #: notes the transitions of the run; None where no history is kept
@@ -129,6 +131,8 @@ class Writes:
     def history(self) -> list[history.Entry]:
         """Return the history of the run as far as it was kept, with what is not in the store yet."""
         log, backend = self.log, self._backend
+        if self.read_history is not None:
+            return self.read_history()
         if not self.durable:
             if log is not None:
                 return log.entries()

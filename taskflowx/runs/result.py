@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from taskflowx import exceptions, states
 from taskflowx.engines import notes
+from taskflowx.engines.compilation import quoted
 from taskflowx.persistence import run_records
 from taskflowx.record import metadata
 from taskflowx.record.record import INJECTOR_NAME
@@ -105,6 +106,8 @@ class RunResult(dict[str, Any]):
             Failure.reraise_if_any(failures.values())
         except Exception as error:
             notes.add_places(error, [(failure, self._places[name]) for name, failure in failures.items()], self.flow)
+            if self.not_undone:
+                notes.add(error, f"Not undone in flow '{self.flow}': {quoted(self.not_undone)}")
             raise
         named = f"run '{self.run_id}'" if self.run_id is not None else f"flow '{self.flow}'"
         raise exceptions.ExecutionFailure(

@@ -159,6 +159,7 @@ class Start:
                 "if_finished='return' returns its result, 'again' runs it again"
             )
         made.storage.writes.finished_run = self.run_id
+        made.storage.writes.read_history = self.history
         self._outline = outline.read(connection, detail)
         return made
 

@@ -54,6 +54,9 @@ def test_a_history_that_is_asked_for_has_each_transition_once(backend, known, ru
     assert [entry.number for entry in engine.history()] == list(range(1, 7))
     assert engine.history() == seen.history
     assert engine.metrics.seconds == seen.metrics.seconds
+    finished = taskflowx.load(flow_of([]), {"amount": 4}, backend=backend, run_id=run_id)
+    assert finished.history() == seen.history
+    assert finished.metrics.seconds == seen.metrics.seconds
 
 
 @each_way

@@ -178,6 +178,7 @@ def test_what_a_failed_run_raises_says_where_also_from_its_record(backend):
         text = "\n".join(several.value.__notes__)
         assert "2 failed in the run of 'f'" in text
         assert "in the revert of task 'first' of flow 'f'" in text
+        assert "Not undone in" in text
         assert "in task 'a' of flow 'f'" in text
 
 
