@@ -55,8 +55,10 @@ def _engine_class(namespace: str, name: str) -> Callable[..., Any]:
 def _read_engine(engine: Any, options: EngineOptions) -> tuple[str, EngineOptions]:
     """Return the name of the engine that is meant, and its options, of which those that are given by name count first.
 
-    TaskFlow takes an address, too: 'parallel://?max_workers=2&executor=threads'.
+    TaskFlow takes an address, too: 'parallel://?max_workers=2&executor=threads'; its conductors pass None on.
     """
+    if engine is None:
+        return ENGINE_DEFAULT, options
     if not isinstance(engine, str) or ":" not in engine:
         return engine, options
     from urllib import parse  # few write an engine as an address
@@ -99,7 +101,7 @@ def load(
     book: models.LogBook | None = None,
     backend: str | Mapping[str, Any] | base.Backend | None = None,
     namespace: str = ENGINES_NAMESPACE,
-    engine: str = ENGINE_DEFAULT,
+    engine: str | None = ENGINE_DEFAULT,
     **kwargs: Unpack[EngineOptions],
 ) -> ActionEngine:
     """Make an engine for a flow.
@@ -112,7 +114,7 @@ def load(
         as 'sqlite:///path', or a dict of settings with the key `connection`
     :param namespace: the group of entry points in which the engine is looked up
     :param engine: 'serial', 'parallel', or 'default', which is 'serial' unless an `executor` is given; with options as
-        an address, such as 'parallel://?max_workers=2'
+        an address, such as 'parallel://?max_workers=2'; None is 'default'
     :param kwargs: options of the engine, see `taskflowx.engines.engine.ActionEngine`
     :raises NotFound: when there is no such engine
     :raises ValueError, TypeError: when there is no such option or executor
@@ -152,7 +154,7 @@ def run(
     book: models.LogBook | None = None,
     backend: str | Mapping[str, Any] | base.Backend | None = None,
     namespace: str = ENGINES_NAMESPACE,
-    engine: str = ENGINE_DEFAULT,
+    engine: str | None = ENGINE_DEFAULT,
     **kwargs: Unpack[EngineOptions],
 ) -> dict[str, Any]:
     """Make an engine for a flow, run it, and return name -> value of everything that was provided.
@@ -204,7 +206,7 @@ def load_from_factory(
     book: models.LogBook | None = None,
     backend: str | Mapping[str, Any] | base.Backend | None = None,
     namespace: str = ENGINES_NAMESPACE,
-    engine: str = ENGINE_DEFAULT,
+    engine: str | None = ENGINE_DEFAULT,
     **kwargs: Unpack[EngineOptions],
 ) -> ActionEngine:
     """Make an engine for the flow that a function makes, and keep in the record how to make it again.
@@ -259,7 +261,7 @@ def load_from_detail(
     store: Mapping[str, Any] | None = None,
     backend: str | Mapping[str, Any] | base.Backend | None = None,
     namespace: str = ENGINES_NAMESPACE,
-    engine: str = ENGINE_DEFAULT,
+    engine: str | None = ENGINE_DEFAULT,
     *,
     allowed_factories: Iterable[str | Callable[..., Any]] | None = None,
     **kwargs: Unpack[EngineOptions],

@@ -372,9 +372,9 @@ REFUSED = {
             "Could not find engine 'nope', the known ones are ['default'",
         ),
         (
-            "engines.load(a_flow(), engine=None)",
+            "engines.load(a_flow(), engine=5)",
             NotFound,
-            "Could not find engine 'None', the known ones are ['default'",
+            "Could not find engine '5', the known ones are ['default'",
         ),
         ("engines.load(a_flow(), namespace='nope')", NotFound, "Could not find engine 'default', the known ones are"),
         (

@@ -110,6 +110,7 @@ def test_an_unknown_engine_is_refused_and_the_known_ones_are_listed():
     ("engine", "given", "cls", "options"),
     [
         ("parallel:", {}, classes.ParallelActionEngine, {}),
+        (None, {}, classes.SerialActionEngine, {}),
         ("parallel://", {}, classes.ParallelActionEngine, {}),
         ("Serial://?never_resolve=true", {}, classes.SerialActionEngine, {"never_resolve": True}),
         ("parallel://?max_workers=2", {}, classes.ParallelActionEngine, {"max_workers": 2}),
