@@ -24,6 +24,7 @@ from taskflowx.atom import REVERT_FLOW_FAILURES, REVERT_RESULT
 from taskflowx.engines import calling, plan as plans
 from taskflowx.engines.calling import BOUND, EXECUTES, NO_CALLER, TAKES_FAILURES, TAKES_RESULT
 from taskflowx.engines.scope import Scope
+from taskflowx.persistence import models
 from taskflowx.record import metadata
 from taskflowx.signature import Wiring, inspect_parameters
 
@@ -69,6 +70,21 @@ class _LastResult:
     @property
     def results(self) -> Any:
         return self._detail.last_results
+
+
+class _Undone:
+    """A task that was undone, in the shape of one that has succeeded, for the revert of what has taken its result.
+
+    Reverts come in the opposite order, so that is a revert which has failed before, and is tried again.
+
+    :param detail: its record
+    """
+
+    __slots__ = ("results",)
+    state = states.SUCCESS
+
+    def __init__(self, detail: Any) -> None:
+        self.results = detail.results
 
 
 #: required arguments that the engine itself provides, where nobody else does
@@ -383,10 +399,12 @@ class Binder:
         for p in self._scope.candidates(i, name):
             yield self._given[p], _key(self._plan.atoms[p], name)
 
-    def _search(self, i: int, wiring: Wiring) -> dict[str, Any]:
+    def _search(self, i: int, wiring: Wiring, *, undoes: bool = False) -> dict[str, Any]:
         arguments = {}
         for position, (arg, name) in enumerate(zip(wiring.args, wiring.names, strict=True)):
             sources = self._candidates(i, name)
+            if undoes:
+                sources = ((_Undone(one) if _is_undone(one) else one, key) for one, key in sources)
             if name in _Facts.NAMES and position < wiring.needed:
                 sources = itertools.chain(sources, [(self._facts(i, wiring), name)])
             try:
@@ -408,13 +426,15 @@ class Binder:
             self._add_history(arguments, i, atom.execute)
         return arguments
 
-    def _fill(self, i: int, caller: calling.Caller | None, sources: Sources, wiring: Wiring) -> dict[str, Any]:
+    def _fill(
+        self, i: int, caller: calling.Caller | None, sources: Sources, wiring: Wiring, *, undoes: bool = False
+    ) -> dict[str, Any]:
         """Return the arguments of one method, from its binding if all of that has values."""
         if self.version == self._lookup.bindings_version:
             arguments = {} if caller is None else caller.fill(sources)
             if arguments is not None:
                 return arguments
-        return self._search(i, wiring)
+        return self._search(i, wiring, undoes=undoes)
 
     def revert_arguments(self, i: int, failures: Callable[[], dict[str, Failure]]) -> dict[str, Any]:
         """Return the arguments of `revert`.
@@ -426,7 +446,7 @@ class Binder:
         signature = atom._tfx_signature
         arguments: dict[str, Any] = {}
         if signature.revert.args:
-            arguments = self._fill(i, self.undo_callers[i], self.undo_sources[i], signature.revert)
+            arguments = self._fill(i, self.undo_callers[i], self.undo_sources[i], signature.revert, undoes=True)
         if isinstance(atom, retry.Retry):
             self._add_history(arguments, i, atom.revert)
         elif signature.takes_result:
@@ -451,6 +471,10 @@ class Binder:
 
 
 _NOTHING: tuple[()] = ()
+
+
+def _is_undone(source: Any) -> bool:
+    return source.state == states.REVERTED and isinstance(source, models.TaskDetail) and not metadata.is_let_go(source)
 
 
 def _key(atom: Any, name: str) -> Any:

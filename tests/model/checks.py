@@ -25,5 +25,6 @@ def assert_ends_as_predicted(
     shape = specs.Shape(spec)
     made = driver(shape, order if isinstance(order, random.Random) else random.Random(order), executor, **options)
     state = made.run()
-    assert judge.complaints(made, oracle.predict(shape), state) == []
+    found = judge.complaints(made, oracle.predict(shape), state)
+    assert found == [], found
     return made

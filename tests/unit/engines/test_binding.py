@@ -352,3 +352,46 @@ def test_in_a_graph_flow_an_argument_comes_from_the_linked_provider():
     bound = Bound(Takes("c"), Gives("a", provides="x"), kind=graph_flow)
     bound.gave("a", 1)
     assert bound.arguments("c") == {"x": 1}
+
+
+class Filled(task.Task):
+    """Its revert takes what its execute has taken, and fails once."""
+
+    def __init__(self, name, taken):
+        super().__init__(name)
+        self.taken = taken
+
+    def execute(self, v, extra=None):
+        pass
+
+    def revert(self, v, extra=None, **_):
+        self.taken.append((v, extra))
+        if len(self.taken) == 1:
+            raise OSError("it is in use")
+
+
+@pytest.mark.parametrize("executor", ["serial", "threads"])
+@pytest.mark.parametrize("again", [False, True])
+def test_a_revert_that_is_called_again_gets_what_was_undone_meanwhile(again, executor):
+    def fail():
+        raise ValueError("no")
+
+    taken = []
+
+    def new():
+        return linear_flow.Flow("f").add(
+            task.FunctorTask(lambda: (7, 8), name="a", provides=("v", "extra")),
+            Filled("b", taken),
+            task.FunctorTask(fail, name="c"),
+        )
+
+    engine = engines.load(new(), executor=executor, on_revert_failure="continue")
+    with pytest.raises(exceptions.WrappedFailure):
+        engine.run()
+    assert engine.not_undone() == ["b"]
+    if again:
+        detail = engine.storage.record.flow_detail
+        engine = engines.load(new(), executor=executor, on_revert_failure="continue", flow_detail=detail)
+    with pytest.raises(ValueError, match="no"):
+        engine.run()
+    assert (taken, engine.not_undone()) == ([(7, 8), (7, 8)], [])
