@@ -1,7 +1,7 @@
 """Runs that are killed at every place, and what they leave; `make crash` does it many times over.
 
 TASKFLOWX_CRASH_ROUNDS says how many seeds are tried at every place: each decides which runs are killed more than
-once. Without it a few places of each flow are tried, which takes half a minute; with one round, many in folders.
+once. Without it a few places of each flow are tried, which takes half a minute; with one round, all of them on SQLite.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tests.services import addresses
 
 ROUNDS = int(os.environ.get("TASKFLOWX_CRASH_ROUNDS") or 0)
 EVERY = None if ROUNDS else 8  # places
-IN_A_FOLDER = None if ROUNDS > 1 else 40 if ROUNDS else 8  # places, of which each takes longest there
+MANY = None if ROUNDS > 1 else 40 if ROUNDS else 8  # places, where each of them takes longer
 SOME = 6 if ROUNDS else 2
 
 pytestmark = [
@@ -63,7 +63,7 @@ def test_places_in_a_folder(flow, executor, seed, tmp_path, report_deaths):
             verify=flows.verify,
             connection=in_a_folder,
             executor=executor,
-            sample=IN_A_FOLDER,
+            sample=MANY,
             seed=seed,
         )
     )
