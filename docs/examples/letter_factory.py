@@ -1,4 +1,4 @@
-"""Flow factories: the record says how its flow is made, so that whoever finds it can go on without knowing the flow.
+"""Flow factories: the record says how its flow is made, so that another program can go on without knowing the flow.
 
 `load_from_factory` keeps the name of a function and its arguments; `load_from_detail` calls it again. The function has
 to be one that can be imported, and the arguments have to be ones that can be stored.

@@ -10,8 +10,8 @@ A key stands for one call; its rank, the smaller the sooner, for its place in th
 What must stay true:
 
 - The amounts that are held of a gate never exceed its capacity, and a bucket never gives more than it has.
-- Whoever waits at a gate is passed there by nobody of a higher rank, however little that one needs. It is passed where
-  it does not wait: who needs several gates takes all of them at once, or none.
+- No call passes another one that goes before it in rank and waits at the same gate, however little it needs. Where that
+  one does not wait it is passed: a call takes all of the gates that it needs at once, or none.
 - Where nothing is held, whatever waits has room, or a time at which a bucket has refilled.
 """
 

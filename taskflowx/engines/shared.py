@@ -131,7 +131,7 @@ class Run:
         self._move_one, self._move_all = base.movers(self.mailbox)
         #: ends a wait elsewhere than at the mailbox, in any thread; None where nobody waits so
         self.rouse: Callable[[], None] | None = None
-        #: the atoms whose calls have ended, and those whose calls were requeued, for the limits of the run: the index
+        #: atoms whose calls have ended, and atoms whose calls were requeued, for the limits of the run: the index
         #: after an execute, `~index` after a revert; None where there are no limits
         self.ended: list[int] | None = None
         self.requeued: list[int] | None = None
@@ -199,7 +199,7 @@ class Run:
                 rouse()
 
     def now(self) -> float:
-        """Return the time of day, as it was at the start of the run and goes on since, whoever sets it."""
+        """Return the time of day, counted on from the start of the run: a changed clock does not move it."""
         return self._began + self.clock.monotonic()
 
     def park(self, i: int) -> bool:
