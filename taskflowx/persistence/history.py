@@ -52,6 +52,9 @@ class Entry(NamedTuple):
 
 #: a transition that has no number yet: its serial number, and the fields of an `Entry`, but for the number and attempt
 _Move: TypeAlias = tuple[int, float, str | None, str | None, str, float | None, str | None, str | None]
+#: entries, the attempts of their atoms from then on, of how many transitions they are, and which of these are left
+_Due: TypeAlias = tuple[list[Entry], dict[str | None, int], int, list[_Move]]
+_new_entry: Any = tuple.__new__  # `Entry` itself is a function of Python
 
 
 class Log:
@@ -84,8 +87,8 @@ class Log:
         self._before: list[Entry] = []
         #: atom -> how often its execute was called, in the entries before those moves
         self._attempts: dict[str | None, int] = {}
-        #: the last entries that `due` gave, how many transitions it saw, and which of these are left
-        self._due: tuple[list[Entry], int, list[_Move]] = [], 0, []
+        #: what `due` gave last
+        self._due: _Due = [], {}, 0, []
         #: atom -> when and where its last call began
         self._calls: dict[str, tuple[float, str]] = {}
         #: atom and state of a transition that is in the store already, with what a task has written
@@ -150,7 +153,7 @@ class Log:
     def entries(self) -> list[Entry]:
         """Return the entries of a run in memory, or those that a store does not have yet."""
         if not self.in_memory:
-            return self._numbered(list(self._moves))
+            return self._numbered(list(self._moves))[0]
         self.settle()
         return list(self._before)
 
@@ -160,7 +163,7 @@ class Log:
             with self._settling:
                 moves = list(self._moves)
                 if moves:
-                    self._note_written(self._numbered(moves), len(moves), [])
+                    self._note_written((*self._numbered(moves), len(moves), []))
 
     def follow(self, into: list[Entry]) -> None:
         """Add the entries to a list as they come into the store; those of a run in memory when it is settled."""
@@ -207,8 +210,8 @@ class Log:
             began, worker = self._calls.get(ahead.name, (None, None))
             old: str | None = self._flow_detail.find(ahead.uuid).state
             moves.append((self.last + 1, self.time(), ahead.name, old, str(ahead.state), began, worker, None))
-        entries = self._numbered(moves)
-        self._due = entries, seen, left
+        entries, attempts = self._numbered(moves)
+        self._due = entries, attempts, seen, left
         return entries
 
     def wrote(self, *, copies: bool, ahead: AtomDetail | None = None) -> None:
@@ -217,43 +220,47 @@ class Log:
         :param copies: whether the details were copies
         :param ahead: as for `due`
         """
-        done: Any = (setattr, self, "_due", ([], 0, []))  # this may be called again
+        done: Any = (setattr, self, "_due", ([], {}, 0, []))  # this may be called again
         if ahead is None:
-            self._note_written(*self._due, done)
+            self._note_written(self._due, done)
         elif self._due[0]:
-            self._note_written(*self._due, done, (setattr, self, "_ahead", (ahead.name, str(ahead.state))))
+            self._note_written(self._due, done, (setattr, self, "_ahead", (ahead.name, str(ahead.state))))
         if not copies:
             self._sent = []
 
-    def _numbered(self, moves: list[_Move]) -> list[Entry]:
-        attempts, new_ones = self._attempts, dict[str, int]()
+    def _numbered(self, moves: list[_Move]) -> tuple[list[Entry], dict[str | None, int]]:
+        """Return the entries of transitions, and the attempts of their atoms from then on."""
+        before, attempts = self._attempts, dict[str | None, int]()
         entries = []
         number = self.count or 0
         for _, at, atom, old, new, began, worker, failure in moves:
             number += 1
             attempt = 0
             if atom is not None:
-                attempt = new_ones.get(atom) or attempts.get(atom, 0)
+                attempt = attempts.get(atom) or before.get(atom, 0)
                 if new == states.RUNNING:
                     attempt += 1
-                new_ones[atom] = attempt
-            entries.append(Entry(number, at, atom, attempt, old, new, began, worker, failure))
-        return entries
+                attempts[atom] = attempt
+            entries.append(_new_entry(Entry, (number, at, atom, attempt, old, new, began, worker, failure)))
+        return entries, attempts
 
-    def _note_written(self, entries: list[Entry], seen: int, left: list[_Move], *more: tuple[Any, ...]) -> None:
-        """Note that entries are on record, and what is left of the first `seen` transitions.
+    def _note_written(self, due: _Due, *more: tuple[Any, ...]) -> None:
+        """Note that what `due` gave is on record.
 
         :param more: further functions of C to be called with that, each with its arguments
         """
-        attempts = {entry[2]: entry[3] for entry in entries}
+        entries, attempts, seen, left = due
         steps: Any = (
             (self._attempts.update, attempts),
             (setattr, self, "count", (self.count or 0) + len(entries)),
             (self._moves.__setitem__, slice(0, seen), left),
+            *more,
         )
         if self.in_memory:
             steps += ((self._before.extend, entries),)
-        _together(*steps, *more, *((one.extend, entries) for one in self._followers))
+        if self._followers:
+            steps += tuple((one.extend, entries) for one in self._followers)
+        _together(*steps)
 
     def refused(self) -> None:
         """Note that the store has taken nothing of the last write."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import operator
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
@@ -41,6 +42,7 @@ LOG = logs.calm(__name__)
 T = TypeVar("T")
 
 MOST_WRITTEN = 1000  # flows whose state is remembered
+_LAST, _DOCUMENTS = operator.itemgetter(-1), operator.itemgetter(slice(sql.FIRST_DOCUMENT, None))  # of a row
 
 
 class Connection(base.Connection):
@@ -204,9 +206,8 @@ class Connection(base.Connection):
         if owner is not None and claim is not None:
             owner.took(claim, flow_detail)
         if documents:
-            self.bytes_written = sum(len(row[-1]) for row in documents)
-            for row in atoms:
-                self.bytes_written += len("".join(filter(None, row[sql.FIRST_DOCUMENT :])))
+            texts = itertools.chain(map(_LAST, documents), *map(_DOCUMENTS, atoms))
+            self.bytes_written = sum(map(len, filter(None, texts)))
         if len(written) >= MOST_WRITTEN:
             written.clear()
         written[uuid] = now_written
