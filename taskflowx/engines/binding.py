@@ -185,7 +185,9 @@ class Binder:
         last_keys: tuple[Any, ...] = ()
         called = unfed = None
         takes = 0
-        for i, atom in enumerate(self._plan.atoms):
+        common = self._plan.signature
+        alike = common is not None and not (common.execute.args or common.revert.args)
+        for i, atom in enumerate(self._plan.atoms[:1] if alike else self._plan.atoms):
             if atom is None:
                 continue
             signature = atom._tfx_signature
@@ -227,6 +229,8 @@ class Binder:
                     undo_callers[i], undo_sources[i] = caller(args, keys, takes), found
                 if undo_callers[i] is not None:
                     undo_takes[i] += BOUND
+        if alike:
+            undo_takes = [takes] * count
         self.callers, self.undo_callers = callers, undo_callers
         self.sources, self.undo_sources, self.undo_takes = sources, undo_sources, undo_takes
         self.incomplete = sorted({*incomplete, *self._plan.whens}) if self._plan.whens else incomplete

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import operator
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from taskflowx.engines.plan import Nodes, Vote
+    from taskflowx.signature import Signature
 
 _KINDS: dict[type | None, str] = {linear_flow.Flow: LINEAR, unordered_flow.Flow: UNORDERED}
 _BUILDERS: dict[str, Callable[..., Builder]] = {
@@ -48,6 +50,7 @@ _TOLD = 5
 
 _name = operator.attrgetter("name")
 _priority = operator.attrgetter("priority")
+_signature = operator.attrgetter("_tfx_signature")
 
 
 def compile_flow(root: Any, *, awaits: bool = False) -> Plan:
@@ -107,15 +110,14 @@ def _finish(plan: Plan) -> None:
     """Index the names, and work out what the scheduler asks of each atom over and over."""
     plan.degree = list(map(len, plan.pred))
     plan.fan_out = list(map(len, plan.succ))
-    plan.sources = [i for i, degree in enumerate(plan.degree) if not degree and plan.atoms[i] is not None]
     atoms: list[Any] = plan.atoms
-    plain = plan.plain = [0] * len(atoms)
     places: Sequence[int]
     if plan.barriers:
         places = [i for i, atom in enumerate(atoms) if atom is not None]
         atoms = [atoms[i] for i in places]
     else:
         places = range(len(atoms))
+    plan.sources = list(itertools.filterfalse(plan.degree.__getitem__, places))
     try:
         names = plan.names = dict(zip(map(_name, atoms), places, strict=True))
     except TypeError:
@@ -123,9 +125,27 @@ def _finish(plan: Plan) -> None:
         raise
     if set(map(type, names)) - {str}:
         _check_kinds_of_names(plan)
-    ranked = any(map(_priority, atoms))
+    _find_plain(plan, atoms, places)
+    for i in plan.votes:
+        plan.plain[i] = 0
+        _look_at_deciders(plan, i)
+    if len(names) != len(atoms):
+        _check_names(plan)
+    if any(map(_priority, atoms)):
+        plan.rank = [(-_priority_of(atom) if atom is not None else 0, i) for i, atom in enumerate(plan.atoms)]
+
+
+def _find_plain(plan: Plan, atoms: list[Any], places: Sequence[int]) -> None:
+    """Find the tasks that the short path of the scheduler takes.
+
+    :param places: the indices of the atoms
+    """
+    plain = plan.plain = [0] * len(plan.atoms)
+    if not plan.barriers:
+        plan.signature = _common_signature(atoms)
+    alike = plan.signature is not None
     last, is_plain = None, False
-    for i, atom in zip(places, atoms, strict=True):
+    for i, atom in zip(places, atoms[:1] if alike else atoms, strict=not alike):
         signature = atom._tfx_signature
         if signature is not last:
             outputs = signature.outputs
@@ -133,13 +153,17 @@ def _finish(plan: Plan) -> None:
             is_plain = whole and not signature.asynchronous & HOOKS_WRAPPED  # the long path looks at what hooks return
         if is_plain and isinstance(atom, task.Task):
             plain[i] = 1
-    for i in plan.votes:
-        plain[i] = 0
-        _look_at_deciders(plan, i)
-    if len(names) != len(atoms):
-        _check_names(plan)
-    if ranked:
-        plan.rank = [(-_priority_of(atom) if atom is not None else 0, i) for i, atom in enumerate(plan.atoms)]
+    if alike:
+        plan.plain = plain[:1] * len(atoms)
+
+
+def _common_signature(atoms: list[Any]) -> Signature | None:
+    """Return the signature of all atoms, if that is the same object and they are of one class; None otherwise."""
+    signatures = map(_signature, atoms)
+    first = next(signatures, None)
+    if all(map(operator.is_, signatures, itertools.repeat(first))) and len(set(map(type, atoms))) == 1:
+        return first
+    return None
 
 
 def _take_controls(plan: Plan) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from taskflowx.controls import Controls
     from taskflowx.engines.limit_names import Limited
     from taskflowx.engines.policies import Policy
+    from taskflowx.signature import Signature
 
     Nodes = tuple[int, ...]
 
@@ -102,6 +103,7 @@ class Plan:
         self.ranges: list[FlowRange] = []
         self.votes: dict[int, tuple[Vote, ...]] = {}
         self.names: dict[str, int] = {}
+        self.signature: Signature | None = None  # that of all atoms, if they share one and no node is a barrier
         self.limited: Limited | None = None
         self.barriers = 0  # how many of the nodes are barriers
         self.awaits = False  # whether it is to run where coroutines are awaited
