@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 
 from taskflowx import engines, exceptions, retry, states, task
@@ -395,3 +397,48 @@ def test_a_revert_that_is_called_again_gets_what_was_undone_meanwhile(again, exe
     with pytest.raises(ValueError, match="no"):
         engine.run()
     assert (taken, engine.not_undone()) == ([(7, 8), (7, 8)], [])
+
+
+# -- atoms of one class, which are looked at together ----------------------------------------------
+
+
+class UndoesItself(Gives):
+    def revert(self, result):
+        return None
+
+
+class GivesTwo(Gives):
+    default_provides = ("x", "y")
+
+
+class UndoesMuch(Gives):
+    def revert(self, result, flow_failures):
+        return None
+
+
+class WithAHook(Gives):
+    @functools.wraps(Gives.pre_execute)
+    def pre_execute(self):
+        return None
+
+
+@pytest.mark.parametrize("kind", [Gives, UndoesItself, UndoesMuch, GivesTwo, WithAHook, MayTake])
+@pytest.mark.parametrize("pattern", [linear_flow, unordered_flow])
+def test_atoms_that_share_a_signature_are_taken_as_others_are(kind, pattern):
+    class Another(task.Task):
+        def execute(self):
+            return None
+
+    alike = Bound(*map(kind, "abc"), kind=pattern)
+    mixed = Bound(Another("z"), *map(kind, "abc"), kind=pattern)
+    assert (alike.plan.signature is None, mixed.plan.signature) == (kind is GivesTwo, None)
+    for name in "abc":
+        assert alike.plan.plain[alike.at(name)] == mixed.plan.plain[mixed.at(name)]
+        assert alike.binder.undo_takes[alike.at(name)] == mixed.binder.undo_takes[mixed.at(name)]
+        assert alike.binding(name) == mixed.binding(name)
+    assert (len(alike.plan.plain), len(alike.binder.undo_takes)) == (3, 3)
+
+
+def test_a_flow_of_nothing_but_a_controller_is_not_plain():
+    bound = Bound(controller=retry.AlwaysRevert("r"))
+    assert (bound.plan.plain, len(bound.binder.undo_takes)) == ([0], 1)
