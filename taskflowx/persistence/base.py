@@ -411,16 +411,19 @@ class Connection(abc.ABC):
         """
         return contextlib.nullcontext()
 
-    def destroy_flows(self, flow_uuids: Iterable[str]) -> list[str]:
+    def destroy_flows(self, flow_uuids: Iterable[str], only: run_records.Condition = None) -> list[str]:
         """Remove the records of runs, and the books that were made for them alone; returns the uuids of those removed.
 
         A run that is in progress stays, and so does one that is not stored.
+
+        :param only: asked about each run in the transaction that removes it, as the run may have gone on since it was
+            listed; None to remove each
         """
-        # This default is for stores that implement only TaskFlow's interface.
+        # This default is for stores that implement only TaskFlow's interface: they have no transaction for both.
         wanted, removed = set(flow_uuids), []
         for book in list(self.get_logbooks(lazy=True)):
             uuids = [detail.uuid for detail in self.get_flows_for_book(book.uuid, lazy=True)]
-            if uuids and wanted.issuperset(uuids):
+            if uuids and wanted.issuperset(uuids) and (only is None or all(only(self.get_run(uuid)) for uuid in uuids)):
                 self.destroy_logbook(book.uuid)
                 removed += uuids
         return removed

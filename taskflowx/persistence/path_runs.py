@@ -79,8 +79,7 @@ class PathRuns(PathTree, abc.ABC):
     def _all_runs(self) -> Iterator[run_records.RunRow]:
         return self._runs(self._names(self.flow_path))
 
-    def _runs(self, names: list[str]) -> Iterator[run_records.RunRow]:
-        of_books: dict[str, dt.datetime] | None = None
+    def _runs(self, names: list[str], of_books: dict[str, dt.datetime] | None = None) -> Iterator[run_records.RunRow]:
         for name, item, written in self._run_items(names):
             with self._going_on():
                 detail, place = self._understood(self._join_path(self.flow_path, name), item, codec.load_flow)
@@ -103,7 +102,7 @@ class PathRuns(PathTree, abc.ABC):
 
     # -- removing ----------------------------------------------------------------------------------
 
-    def destroy_flows(self, flow_uuids: Iterable[str]) -> list[str]:
+    def destroy_flows(self, flow_uuids: Iterable[str], only: run_records.Condition = None) -> list[str]:
         removed = []
         of_books: dict[str, str] | None = None
         for uuid in flow_uuids:
@@ -117,7 +116,7 @@ class PathRuns(PathTree, abc.ABC):
                 of_books = self._books_of_flows()
             book = run_records.book_uuid(run_id) if run_id is not None else (of_books or {}).get(uuid)
             beside = self.backend.beside([uuid])
-            if self._destroy_flow(uuid):
+            if self._destroy_flow(uuid, only):
                 self.backend.forget([uuid], beside)
                 removed.append(uuid)
                 if book is not None:
@@ -132,8 +131,11 @@ class PathRuns(PathTree, abc.ABC):
             for name in self._names(self._join_path(self.book_path, book))
         }
 
-    def _destroy_flow(self, uuid: str) -> bool:
-        """Remove a run unless it is in progress; tells whether it was removed."""
+    def _destroy_flow(self, uuid: str, only: run_records.Condition) -> bool:
+        """Remove a run unless it is in progress; tells whether it was removed.
+
+        :param only: tells of the run whether it is to be removed; None if it is
+        """
         path = self._place_of(self.flow_path, uuid)
 
         def change(transaction: Any) -> bool:
@@ -141,6 +143,9 @@ class PathRuns(PathTree, abc.ABC):
             if claim is not None and owners.is_alive(claim, time.time()):
                 return False
             self._pin_claim(uuid, transaction)
+            # No book is read for its time, as whoever writes a book has its lock before that of a flow.
+            if only is not None and not any(map(only, self._runs([uuid], {}))):
+                return False
             self._remove_flow(uuid, frozenset(self._names(self._attempt_path)), transaction)
             return True
 

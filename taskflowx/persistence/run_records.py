@@ -10,7 +10,7 @@ runs that come or go meanwhile move no other run to another page.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from taskflowx import states
@@ -85,6 +85,10 @@ class RunRow(NamedTuple):
     updated_at: dt.datetime | None = None
 
 
+#: tells of a run whether it is one of those that are meant; None for each
+Condition = Callable[[RunRow], bool] | None
+
+
 class Query(NamedTuple):
     """Which runs a page has.
 
@@ -105,14 +109,17 @@ class Query(NamedTuple):
 
     def has(self, row: RunRow) -> bool:
         """Tell whether a run is among those asked for, on this page or a later one."""
-        state = row.state or states.PENDING
         return (
-            (self.states is None or state in self.states)
+            self.has_state(row)
             and (self.flow is None or row.name == self.flow)
             and (self.since is None or row.created_at >= self.since)
             and (self.before is None or row.created_at < self.before)
             and (self.after is None or (row.created_at, row.uuid) < self.after)
         )
+
+    def has_state(self, row: RunRow) -> bool:
+        """Tell whether a run is in one of the states."""
+        return self.states is None or (row.state or states.PENDING) in self.states
 
     def page(self, rows: Iterable[RunRow]) -> list[RunRow]:
         """Return the page of all runs of a store that has no index."""

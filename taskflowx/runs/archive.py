@@ -223,14 +223,18 @@ class Runs:
         before = self._to_time("older_than", older_than)
         query = run_records.Query(_to_states("states", states), before=before, limit=_AT_ONCE)
         removed = 0
+
+        def is_old(row: run_records.RunRow) -> bool:
+            return query.has_state(row) and (row.updated_at or row.created_at) < before
+
         with self._connected() as connection:
             while True:
                 with codec.tolerant():
                     rows = connection.get_runs(query)
                 if not rows:
                     break
-                old = [row.uuid for row in rows if (row.updated_at or row.created_at) < before]
-                removed += len(connection.destroy_flows(old))
+                old = [row.uuid for row in rows if is_old(row)]
+                removed += len(connection.destroy_flows(old, is_old))  # one may have been begun again meanwhile
                 query = query._replace(after=(rows[-1].created_at, rows[-1].uuid))
             if (blobs := getattr(self.backend, "blobs", None)) is not None:
                 blobs.sweep(_OnRecord(connection))

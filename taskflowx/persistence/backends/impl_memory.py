@@ -421,9 +421,9 @@ class Connection(path_based.PathBasedConnection):
         # Children are listed in the order of insertion.
         return _copy_of(kept, self._backend.deep_copy), path_tree.Place(0)
 
-    def _runs(self, names: list[str]) -> Iterator[run_records.RunRow]:
+    def _runs(self, names: list[str], *of_books: Any) -> Iterator[run_records.RunRow]:
         with self._backend.lock:
-            yield from list(super()._runs(names))
+            yield from list(super()._runs(names, *of_books))
 
     def _run_items(self, names: list[str]) -> Iterator[tuple[str, Any, float | None]]:
         for name, item, _ in super()._run_items(names):

@@ -370,12 +370,12 @@ class Connection(base.Connection):
 
         self._backend.forget(self._run(f"Failed destroying logbook '{book_uuid}'", work, repeatable=False))
 
-    def destroy_flows(self, flow_uuids: Iterable[str]) -> list[str]:
+    def destroy_flows(self, flow_uuids: Iterable[str], only: run_records.Condition = None) -> list[str]:
         uuids = list(flow_uuids)
         beside = self._backend.beside(uuids)
 
         def work(tx: StoreTransaction) -> list[str]:
-            return [uuid for uuid in uuids if sql_runs.destroy(tx, self._reader, self._sql, uuid)]
+            return [uuid for uuid in uuids if sql_runs.destroy(tx, self._reader, self._sql, uuid, only)]
 
         failed = "Failed removing runs"
         try:

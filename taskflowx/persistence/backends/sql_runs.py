@@ -110,16 +110,20 @@ def row_of_run(row: Any) -> run_records.RunRow:
     return run_records.RunRow(detail.uuid, detail.name, detail.state, detail.meta, made, changed)
 
 
-def destroy(tx: StoreTransaction, reader: Reader, statements: sql.Statements, uuid: str) -> bool:
+def destroy(
+    tx: StoreTransaction, reader: Reader, statements: sql.Statements, uuid: str, only: run_records.Condition = None
+) -> bool:
     """Remove a run unless it is in progress; tells whether it was removed.
 
     The row of its claim is locked first, or made, so that nobody begins to run it meanwhile.
+
+    :param only: tells of the run whether it is to be removed; None if it is
     """
+    claim = reader.claim(tx, uuid)  # first: its version is compared below, so nothing has changed what is read after it
     rows = tx.rows(statements.flow, uuid)
-    if not rows:
+    if not rows or not (only is None or all(map(only, map(row_of_run, rows)))):
         return False
     if reader.has(tx, sql.RUNS.name):
-        claim = reader.claim(tx, uuid)
         if claim is None:
             claim = _UNCLAIMED
             tx.run(statements.insert_run, uuid, *claim)

@@ -586,6 +586,44 @@ def test_a_run_that_has_ended_after_a_time_is_not_older_than_it(empty):
         assert empty.prune(older_than=dt.datetime.now(dt.UTC) + dt.timedelta(seconds=5)) == 1
 
 
+@pytest.mark.parametrize("ends", [True, False], ids=["again", "begins again"])
+def test_a_run_that_is_begun_again_after_it_was_listed_is_not_pruned(empty, run_id, monkeypatch, ends):
+    first = taskflowx.run(flow_of([]), {"amount": 4}, backend=empty.backend, run_id=run_id)
+    before = dt.datetime.now(dt.UTC)
+    while dt.datetime.now(dt.UTC) - before < dt.timedelta(seconds=RESOLUTION):
+        pass
+    connect, begun = empty.backend.get_connection, []
+
+    def again():
+        options = {"backend": empty.backend, "run_id": run_id, "if_finished": "again"}
+        if ends:
+            taskflowx.run(flow_of([]), **options)
+        else:
+            begun.append(taskflowx.load(flow_of([]), **options).run_iter())
+            assert next(begun[0]) == states.RESUMING
+
+    def connected():
+        made = connect()
+        listed = made.get_runs
+
+        def get_runs(query):
+            rows = listed(query)
+            if rows:
+                monkeypatch.undo()
+                again()
+            return rows
+
+        made.get_runs = get_runs
+        return made
+
+    monkeypatch.setattr(empty.backend, "get_connection", connected)
+    assert empty.prune(older_than=before + dt.timedelta(seconds=RESOLUTION / 2)) == 0
+    for run in begun:
+        for _ in run:
+            pass
+    assert empty.get(run_id).result() == first
+
+
 def test_many_runs_are_pruned_in_parts(empty):
     for n in range(450):
         stored(empty.backend, f"r{n}")
