@@ -41,6 +41,8 @@ class Backend(abc.ABC):
     SETTINGS: ClassVar[frozenset[str] | None] = None
     #: whether an engine must write the record; a store that is not durable is given the record to `hold`, as memory is
     durable: ClassVar[bool] = True
+    #: whether what is in it is gone when it is closed
+    is_temporary: bool = False
     #: whether it keeps the history of runs: `Connection.save_changes` takes `entries`, and `get_history` returns them
     keeps_history: ClassVar[bool] = False
 

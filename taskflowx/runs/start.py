@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from taskflowx import engines, exceptions, states
-from taskflowx._util import arguments, clock as clocks, masking, reprs
+from taskflowx._util import arguments, clock as clocks, logs, masking, reprs
 from taskflowx.atom import version_text
 from taskflowx.engines import shape
 from taskflowx.persistence import codec, models, owners, run_records, tags
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from taskflowx.persistence.base import Backend, Connection
     from taskflowx.persistence.history import Entry
     from taskflowx.runs.result import RunResult
+
+LOG = logs.calm(__name__)
 
 IfFinished = Literal["return", "error", "again"]
 
@@ -91,6 +93,14 @@ class Start:
         self._written = 0
         self._given_store = backend
         self.backend, self._owned = stores.fetch(backend)
+        if self._owned and getattr(self.backend, "is_temporary", False):
+            LOG.warning(
+                "Run '%s' is in a store in memory, %r, that is gone with this run: nobody can take it up, and the next "
+                "call with this id runs it again. Give a store that outlives it, such as backend='runs.db', or make "
+                "one in memory by persistence.backends.fetch() and give that to each call",
+                run_id,
+                self.backend,
+            )
         self._is_durable = getattr(self.backend, "durable", True)
 
     def __enter__(self) -> Self:

@@ -199,6 +199,7 @@ class MemoryBackend(path_based.PathBasedBackend):
     SETTINGS: ClassVar[frozenset[str] | None] = frozenset({"path", "deep_copy"})
     DEFAULT_PATH: ClassVar[str] = posixpath.sep
     durable: ClassVar[bool] = False
+    is_temporary = True
 
     def __init__(self, conf: dict[str, Any] | None = None) -> None:
         super().__init__(conf)

@@ -91,6 +91,7 @@ class SQLAlchemyBackend(base.Backend):
             file=file,
             seal=self.seal,
         )
+        self.is_temporary = self._owns_engine and self.transactions.in_memory
         self._upgrade_lock = threading.Lock()
         self._column_limit: int | None = None
         self.rows = sql_rows.Rows(self.family, self.seal)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 import pathlib
 import pickle
@@ -15,7 +16,7 @@ import taskflowx
 from taskflowx import exceptions, runs, states, task
 from taskflowx._util import clock as clocks
 from taskflowx.patterns import linear_flow
-from taskflowx.persistence import base, codec, models, run_records
+from taskflowx.persistence import backends, base, codec, models, run_records
 from taskflowx.persistence.backends import impl_memory
 from taskflowx.runs import pauses, start, stores
 from taskflowx.testing import VirtualClock
@@ -93,6 +94,23 @@ def test_a_run_without_an_id_takes_the_path_of_a_file_too(tmp_path, name):
     with runs.open(str(tmp_path / name)) as known:
         assert [one.state for one in known.list()] == [states.SUCCESS]
     assert [one.name for one in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("given", ["memory", {"connection": "memory"}, "sqlite://"])
+def test_an_id_in_a_store_that_is_gone_with_the_run_is_warned_of(caplog, given):
+    pytest.importorskip("sqlalchemy")
+    for n in range(2):
+        assert taskflowx.run(flow_of(), {"n": n}, backend=given, run_id="a")["x"] == 1
+    assert caplog.text.count("Run 'a' is in a store in memory") == 2
+    with backends.backend(given) as kept:
+        if not isinstance(kept, impl_memory.MemoryBackend):
+            with contextlib.closing(kept.get_connection()) as connection:
+                connection.upgrade()
+        for _ in range(2):
+            taskflowx.run(flow_of(), {"n": 0}, backend=kept, run_id="a")
+        with pytest.raises(exceptions.RunMismatch):
+            taskflowx.run(flow_of(), {"n": 1}, backend=kept, run_id="a")
+    assert caplog.text.count("Run 'a' is in a store in memory") == 2
 
 
 class Plain(impl_memory.MemoryBackend):
