@@ -2,11 +2,12 @@
 
     <folder>/<uuid of a flow>/<sha256 of the bytes>
 
-A run has a folder of its own, so it is removed with the run, whatever others have. What must stay true: a file under
-the name of a digest is whole, as it gets that name when its bytes are on the disk; what is read is checked all the
-same. A record refers to a file only after that has been written. A run that is removed may be there again before its
-files are gone, with the same id and folder: only those that were there before are removed. Bytes are written as they
-are, other values as the text of the codec, both through the transform of the store.
+A uuid may be any text; one that is no name of a folder, such as `..`, is quoted as in a URL. A run has a folder of
+its own, so it is removed with the run, whatever others have. What must stay true: a file under the name of a digest
+is whole, as it gets that name when its bytes are on the disk; what is read is checked all the same. A record refers
+to a file only after that has been written. A run that is removed may be there again before its files are gone, with
+the same id and folder: only those that were there before are removed. Bytes are written as they are, other values as
+the text of the codec, both through the transform of the store.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import hashlib
 import itertools
 import os
 import pickle
+import re
 import shutil
 import threading
 import time
@@ -38,6 +40,9 @@ LARGE = 256 * 1024
 #: seconds for which a folder without a record is kept: its run may be about to begin
 YOUNG = 3600.0
 _MANY = 1_000_000  # bytes whose digest takes longer than to start a thread
+_UNFINISHED = (".part", ".removed")
+_DIGEST = re.compile("[0-9a-f]{64}")
+_NAMELESS = "%"  # the folder of a run whose uuid is empty: no other one is quoted so
 _numbers = itertools.count()
 
 
@@ -219,6 +224,18 @@ class _FileSystem:
             return time.time()
 
 
+def _folder_of(run: str) -> str:
+    """Return the name of the folder of a run."""
+    if run.replace("-", "").isalnum():
+        return run
+    return urllib.parse.quote(run, safe="").replace(".", "%2E") or _NAMELESS
+
+
+def _run_of(folder: str) -> str:
+    """Return the uuid of the flow whose folder this is."""
+    return "" if folder == _NAMELESS else urllib.parse.unquote(folder)
+
+
 class Blobs:
     """The large values of a store.
 
@@ -260,7 +277,7 @@ class Blobs:
         if self._seal is not None:
             content = self._seal.encode(content)
         try:
-            digest = self._place.put(run, content)
+            digest = self._place.put(_folder_of(run), content)
         except Exception as error:
             raise exceptions.StorageFailure(f"Cannot store {what} in blobs", error, may_pass=True) from error
         return Blob(run, digest, len(content), is_raw)
@@ -272,9 +289,9 @@ class Blobs:
         """
         name = f"{blob.run}/{blob.digest}"
         try:
-            if not (blob.digest.isalnum() and blob.run.replace("-", "").isalnum()):
+            if not blob.digest.isalnum():
                 raise ValueError("it refers to no blob of ours")  # noqa: TRY301 - as what is damaged
-            content = self._place.get(name)
+            content = self._place.get(f"{_folder_of(blob.run)}/{blob.digest}")
         except Exception as error:
             may_pass = isinstance(error, OSError) and not isinstance(error, FileNotFoundError)
             raise codec.Unreadable(f"The value in blob '{name}' cannot be read", error, may_pass=may_pass) from error
@@ -286,18 +303,23 @@ class Blobs:
 
     def files(self, run: str) -> dict[str, Any]:
         """Return what is kept of a run at this moment, for `remove`."""
-        return self._place.files(run)
+        return self._place.files(_folder_of(run))
 
     def remove(self, run: str, files: Mapping[str, Any] | None = None) -> None:
         """Remove what is kept of a run.
 
         :param files: only these; None for all
         """
-        self._place.remove(run, files)
+        self._place.remove(_folder_of(run), files)
 
     def runs(self) -> list[str]:
         """Return the uuids of the flows of which something is kept."""
-        return [run for run, _ in self._place.runs()]
+        return [_run_of(folder) for folder, _ in self._place.runs() if self._is_ours(folder)]
+
+    def _is_ours(self, folder: str) -> bool:
+        """Tell whether a folder has nothing in it but blobs, as another program may keep folders beside them."""
+        names = (name.rpartition("/")[2] for name in self._place.files(folder))
+        return all(name.endswith(_UNFINISHED) or _DIGEST.fullmatch(name) for name in names)
 
     def sweep(self, known: Container[str]) -> list[str]:
         """Remove what is kept of runs that have no record; returns their uuids.
@@ -305,10 +327,11 @@ class Blobs:
         :param known: the uuids of the flows on record, read before
         """
         now = time.time()
-        orphans = [run for run, changed in self._place.runs() if changed < now - YOUNG and run not in known]
-        for run in orphans:
-            self._place.remove(run, None)
-        return orphans
+        old = [folder for folder, changed in self._place.runs() if changed < now - YOUNG]
+        orphans = [folder for folder in old if _run_of(folder) not in known and self._is_ours(folder)]
+        for folder in orphans:
+            self._place.remove(folder, None)
+        return list(map(_run_of, orphans))
 
 
 class OfRun:

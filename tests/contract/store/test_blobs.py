@@ -220,6 +220,65 @@ def test_pruning_a_store_removes_what_no_run_has(settings, tmp_path, monkeypatch
         assert read(backend, engine.storage.flow_uuid)["data"] == LARGE
 
 
+def named(backend, uuid):
+    """Run a flow whose record has a uuid of the user's; return its book."""
+    book, record = models.LogBook("book"), models.FlowDetail("f", uuid)
+    book.add(record)
+    with contextlib.closing(backend.get_connection()) as connection:
+        connection.save_logbook(book)
+    flow = linear_flow.Flow("f").add(Make("data", LARGE))
+    engines.load(flow, None, record, book, backend).run()
+    return book
+
+
+@pytest.mark.parametrize("place", ["dir://{}/blobs", "local://{}/blobs"])
+def test_a_run_may_have_any_text_as_its_uuid(settings, tmp_path, folder, monkeypatch, place):
+    monkeypatch.setattr(blobs, "YOUNG", -1.0)
+    with backends.backend(settings, blobs=place.format(tmp_path)) as backend, runs.open(backend) as kept:
+        made = {uuid: named(backend, uuid) for uuid in ("my_run.1", "50% of a b", "é")}
+        assert kept.prune(older_than=3600) == 0
+        assert sorted(backend.blobs.runs()) == sorted(made)
+        for uuid, book in made.items():
+            assert read(backend, uuid)["data"] == LARGE
+            with contextlib.closing(backend.get_connection()) as connection:
+                connection.destroy_logbook(book.uuid)
+        assert files(folder) == []
+
+
+@pytest.mark.parametrize("uuid", ["..", ".", "../out", "/out", ""])
+def test_nothing_outside_of_the_folder_is_written_or_removed(tmp_path, folder, uuid):
+    uuid = f"{tmp_path}/out" if uuid == "/out" else uuid
+    other = tmp_path / "out" / "kept"
+    other.parent.mkdir()
+    other.touch()
+    with backends.backend(f"sqlite:///{tmp_path}/runs.db", blobs=f"dir://{folder}") as backend:
+        engine, _ = run(backend, Make("data", LARGE))
+        book = named(backend, uuid)
+        assert len(files(folder)) == 2
+        assert read(backend, uuid)["data"] == LARGE
+        with contextlib.closing(backend.get_connection()) as connection:
+            connection.destroy_logbook(book.uuid)
+        assert read(backend, engine.storage.flow_uuid)["data"] == LARGE
+    assert len(files(folder)) == 1
+    assert list(other.parent.iterdir()) == [other]
+
+
+@pytest.mark.parametrize("place", ["dir://{}", "local://{}"])
+def test_a_folder_of_somebody_else_s_beside_them_stays(tmp_path, monkeypatch, place):
+    monkeypatch.setattr(blobs, "YOUNG", -1.0)
+    photo = tmp_path / "photos" / "cat.jpg"
+    photo.parent.mkdir()
+    photo.touch()
+    with backends.backend(f"sqlite:///{tmp_path}/runs.db", blobs=place.format(tmp_path)) as backend:
+        run(backend, Make("data", LARGE))
+        with runs.open(backend) as kept:
+            kept.prune(older_than=0)
+        with contextlib.closing(backend.get_connection()) as connection:
+            connection.clear_all()
+        assert backend.blobs.runs() == []
+    assert photo.exists()
+
+
 @pytest.mark.parametrize("harm", ["changed", "cut", "gone"])
 def test_what_is_damaged_is_noticed(settings, folder, harm):
     with backends.backend(settings, blobs=f"dir://{folder}") as backend:
