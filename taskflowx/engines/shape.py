@@ -58,9 +58,14 @@ def shape_of(plan: Plan) -> dict[str, Any]:
     """
     facts = {atom.name: _facts_of(plan, i) for i, atom in enumerate(plan.atoms) if atom is not None}
     shape = {**outline_of(plan), "facts": facts}
-    if len(plan) <= LARGEST and sum(plan.fan_out) <= _MOST_LINKS:
+    if is_kept_whole(plan):
         return shape
     return {"digest": hashlib.sha256(json.dumps(shape).encode()).hexdigest(), "count": len(facts)}
+
+
+def is_kept_whole(plan: Plan) -> bool:
+    """Tell whether a flow is so small that its whole shape is kept."""
+    return len(plan) <= LARGEST and sum(plan.fan_out) <= _MOST_LINKS
 
 
 def outline_of(plan: Plan) -> dict[str, Any]:

@@ -154,8 +154,8 @@ def _store(
         made.add(injector)
     book = models.LogBook(run_records.book_name(run_id), run_records.book_uuid(run_id))
     book.meta[run_records.RUN] = {"id": run_id}
-    if known is not None and "atoms" not in (kept or ()):  # the flow is large: it is kept once
-        book.meta[run_records.RUN] |= known.to_meta()
+    if known is not None:
+        outline.put_into(book, kept, known)
     book.add(made)
     with connection.backend.values_beside(made):
         connection.add_flow_details(book, made)

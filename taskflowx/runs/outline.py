@@ -1,6 +1,8 @@
 """The outline of a flow: who provides what, and what follows what, so that a record is understood without its flow.
 
-It is a part of the shape that a run with an id keeps; the book of the run has it where the flow is too large for that.
+It is a part of the shape that a run with an id keeps; the book of the run has it where the flow is too large for that,
+under the digest of the shape. A flow that has changed since its run was made has another digest, so an outline is never
+taken for that of another flow, whichever of book and flow was written last.
 """
 
 from __future__ import annotations
@@ -18,7 +20,10 @@ if TYPE_CHECKING:
 
     from taskflowx.engines.plan import Plan
     from taskflowx.persistence.base import Connection
-    from taskflowx.persistence.models import FlowDetail
+    from taskflowx.persistence.models import FlowDetail, LogBook
+
+#: the key in what the book of a run says of it
+_OUTLINES = "outlines"
 
 
 class Outline:
@@ -54,7 +59,7 @@ class Outline:
         return cls(**shape.outline_of(plan))
 
     def to_meta(self) -> dict[str, Any]:
-        """Return the outline as it is kept in the metadata of a book."""
+        """Return the outline as it is kept in metadata."""
         return {"provides": self.provides, "atoms": self._atoms, "links": self._links, "flows": self._flows}
 
     def flows_around(self) -> dict[str, tuple[tuple[str, int], ...]]:
@@ -96,5 +101,39 @@ def read(connection: Connection, detail: FlowDetail) -> Outline | None:
         if "atoms" in kept:
             return Outline.of_meta(kept)
         book = connection.get_logbook(run_records.book_uuid(run_id), lazy=True)
-        return Outline.of_meta(book.meta[run_records.RUN])
+        return Outline.of_meta(_in_book(book)[kept["digest"]])
     return None
+
+
+def put_into(book: LogBook, kept: Mapping[str, Any] | None, known: Outline) -> None:
+    """Put an outline into the metadata of a book, where the shape of the flow is too large to have it.
+
+    :param kept: the shape
+    """
+    digest = (kept or {}).get("digest")
+    if digest is not None:
+        book.meta[run_records.RUN] = {**book.meta[run_records.RUN], _OUTLINES: {digest: known.to_meta()}}
+
+
+def keep(connection: Connection, detail: FlowDetail, plan: Plan) -> None:
+    """Keep the outline of a flow in the book of a run that was made with another version of it.
+
+    The one that the record is understood by stays beside it until the run goes on.
+    """
+    if shape.is_kept_whole(plan):
+        return
+    old, new = (detail.meta[run_records.RUN].get(shape.KEY) or {}).get("digest"), shape.shape_of(plan)
+    with contextlib.suppress(exceptions.NotFound):  # it is being removed
+        book = connection.get_logbook(run_records.book_uuid(str(run_records.id_of(detail))), lazy=True)
+        before = _in_book(book)
+        if new["digest"] not in before:
+            put_into(book, new, Outline.of_plan(plan))
+            if old in before:
+                book.meta[run_records.RUN][_OUTLINES][old] = before[old]
+            connection.save_logbook(book)
+
+
+def _in_book(book: LogBook) -> dict[str, Any]:
+    """Return the digest of a shape -> the outline in it."""
+    found = (book.meta.get(run_records.RUN) or {}).get(_OUTLINES)
+    return found if isinstance(found, dict) else {}

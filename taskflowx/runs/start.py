@@ -158,6 +158,9 @@ class Start:
             self._compare(detail, stored, self._hidden(made))
         if goes_on:
             made.preparation.plan = plan
+            if plan is None:
+                made.compile()
+                outline.keep(connection, detail, made.preparation.compiled())
             if self.is_finished and not self._reset(made):
                 return None
             if in_memory:
@@ -225,8 +228,8 @@ class Start:
         if self._is_durable:
             self._split(self._load(detail, self.backend))  # refuses sensitive values that it would keep as they are
         book.meta[run_records.RUN] = {"id": self.run_id}
-        if "atoms" not in detail.meta[run_records.RUN].get(shape.KEY, ()):  # the flow is large: it is kept once
-            book.meta[run_records.RUN] |= shape.outline_of(plan)
+        if not shape.is_kept_whole(plan):
+            outline.put_into(book, detail.meta[run_records.RUN].get(shape.KEY), outline.Outline.of_plan(plan))
         book.add(detail)
         try:
             with draft.storage.writes.refusing(self._given or {}), self.backend.values_beside(detail):

@@ -7,6 +7,7 @@ import pytest
 
 import taskflowx
 from taskflowx import states, task, testing
+from taskflowx.engines import shape
 from taskflowx.patterns import linear_flow
 from taskflowx.persistence import backends
 from taskflowx.persistence.backends import impl_memory
@@ -102,3 +103,29 @@ def test_a_run_that_cannot_be_read_here_is_refused_and_not_passed_over(store, mo
     [verdict] = testing.verify(linear(Step("a"), Step("b")), store)
     assert verdict.run_id == "left"
     assert "settings_of_users" in verdict.refused
+
+
+def test_the_outline_of_a_large_flow_is_that_of_the_version_that_has_run(store, monkeypatch):
+    monkeypatch.setattr(shape, "LARGEST", 1)
+    old = [Step(name, provides=name) for name in "abc"]
+    new = [Step("c", provides="c"), Step("d", provides="d"), Step("a", provides="a")]
+    taskflowx.run(linear(*old), run_id="x", backend=store)
+    ran = taskflowx.run(linear(*new), run_id="x", backend=store, if_finished="again")
+    assert ran == taskflowx.run(linear(*new), run_id="x", backend=store) == {name: name for name in "acd"}
+    with taskflowx.runs.open(store) as runs:
+        assert runs.get("x").result() == ran
+        kept = {one.name: one.state for one in runs.get(runs.fork("x", from_task="d")).atoms}
+    assert {name: kept[name] for name in "acd"} == {"c": "SUCCESS", "d": "PENDING", "a": "PENDING"}
+
+
+def test_a_version_of_a_large_flow_that_did_not_run_leaves_the_outline_of_the_other_one(store, monkeypatch):
+    monkeypatch.setattr(shape, "LARGEST", 1)
+    begin(linear(Step("a", provides="x"), Step("b", leaves=True)), store, "left")
+    other = linear(Step("a", provides="y"), Step("c", provides="z"))
+    with taskflowx.load(other, run_id="left", backend=store):
+        pass
+    with taskflowx.runs.open(store) as runs:
+        assert dict(runs.get("left").result()) == {"x": "a"}
+    taskflowx.run(other, run_id="left", backend=store, on_mismatch="ignore")
+    with taskflowx.runs.open(store) as runs:
+        assert dict(runs.get("left").result()) == {"y": "a", "z": "c"}
