@@ -7,7 +7,9 @@ effects of their own. The other run is only read.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import itertools
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import exceptions, states
@@ -54,18 +56,29 @@ def fork(connection: Connection, uuid: str, from_task: str | None, store: Mappin
     fresh = _fresh(detail, known, from_task)
     _check_kept(detail, known, fresh, store)
     old_id = run_records.id_of(detail) or detail.uuid
-    if run_id is not None:
-        try:
-            return _store(connection, detail, known, fresh, store, run_id, {"run": old_id, "task": from_task})
-        except exceptions.Duplicate:
-            raise exceptions.Duplicate(f"There is a run '{run_id}' already; give the new one another run_id") from None
-    number = 2
-    while True:
-        run_id = f"{old_id}-{number}"
-        try:
-            return _store(connection, detail, known, fresh, store, run_id, {"run": old_id, "task": from_task})
-        except exceptions.Duplicate:
-            number += 1
+    origin = {"run": old_id, "task": from_task}
+    for wanted in _numbered(old_id) if run_id is None else (run_id,):
+        # Looked at first: large values would be put beside the record of the run that is there.
+        if not _is_there(connection, wanted):
+            with contextlib.suppress(exceptions.Duplicate):
+                return _store(connection, detail, known, fresh, store, wanted, origin)
+    raise exceptions.Duplicate(f"There is a run '{run_id}' already; give the new one another run_id")
+
+
+def _numbered(run_id: str) -> Iterator[str]:
+    for number in itertools.count(2):
+        end = f"-{number}"
+        yield f"{run_id[: run_records.LONGEST_ID - len(end)]}{end}"
+
+
+def _is_there(connection: Connection, run_id: str) -> bool:
+    try:
+        connection.get_flow_details(run_records.flow_uuid(run_records.check_id(run_id)), lazy=True)
+    except exceptions.NotFound:
+        return False
+    except codec.Unreadable:
+        return True
+    return True
 
 
 def _check_storable(detail: models.FlowDetail, store: Mapping[str, Any]) -> None:
@@ -128,7 +141,7 @@ def _store(
     run_id: str,
     origin: dict[str, Any],
 ) -> str:
-    made = models.FlowDetail(detail.name, run_records.flow_uuid(run_records.check_id(run_id)))
+    made = models.FlowDetail(detail.name, run_records.flow_uuid(run_id))
     made.meta = {key: value for key, value in detail.meta.items() if key not in _OF_THE_FLOW}
     kept = (detail.meta.get(run_records.RUN) or {}).get(shape.KEY)
     made.meta[run_records.RUN] = {"id": run_id, "forked": origin, **({} if kept is None else {shape.KEY: kept})}

@@ -586,6 +586,13 @@ def test_a_run_that_has_ended_after_a_time_is_not_older_than_it(empty):
         assert empty.prune(older_than=dt.datetime.now(dt.UTC) + dt.timedelta(seconds=5)) == 1
 
 
+def test_a_fork_of_a_run_with_the_longest_id_has_an_id_of_that_length(known, backend, run_id):
+    longest = run_id.ljust(run_records.LONGEST_ID, "x")
+    taskflowx.run(flow_of([]), {"amount": 4}, backend=backend, run_id=longest)
+    assert known.fork(longest) == f"{longest[:-2]}-2"
+    assert known.fork(longest) == f"{longest[:-2]}-3"
+
+
 @pytest.mark.parametrize("ends", [True, False], ids=["again", "begins again"])
 def test_a_run_that_is_begun_again_after_it_was_listed_is_not_pruned(empty, run_id, monkeypatch, ends):
     first = taskflowx.run(flow_of([]), {"amount": 4}, backend=empty.backend, run_id=run_id)

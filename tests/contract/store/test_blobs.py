@@ -115,6 +115,19 @@ def test_a_fork_has_files_of_its_own(settings, folder):
         assert {atom.name: atom.result for atom in kept.get("two").atoms}["data"] == LARGE
 
 
+def test_a_fork_puts_nothing_beside_a_run_that_is_there(settings, folder):
+    flow = linear_flow.Flow("f").add(Make("data", LARGE), Measure())
+    with backends.backend(settings, blobs=f"dir://{folder}") as backend, runs.open(backend) as kept:
+        taskflowx.run(flow, backend=backend, run_id="one")
+        assert kept.fork("one") == "one-2"
+        before = files(folder)
+        with pytest.raises(exceptions.Duplicate, match="There is a run 'one-2' already"):
+            kept.fork("one", from_task="measure", run_id="one-2")
+        assert files(folder) == before
+        uuid = kept.get(kept.fork("one", from_task="measure")).uuid
+        assert [name.partition("/")[0] for name in files(folder) if name not in before] == [uuid]
+
+
 def test_a_run_is_looked_at_without_its_large_values_and_not_forked(settings, folder):
     with backends.backend(settings, blobs=f"dir://{folder}") as backend:
         taskflowx.run(linear_flow.Flow("f").add(Make("data", LARGE), Measure()), backend=backend, run_id="one")
