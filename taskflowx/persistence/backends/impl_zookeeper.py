@@ -49,6 +49,7 @@ _RETRY = {"max_tries": 3, "delay": 0.1}
 _RECONNECT = {"max_tries": -1, "delay": 0.1, "max_delay": 1.0}
 _AT_ONCE = 200  # requests that are sent before their answers are awaited
 _AFTER_CONFLICTS = 20  # attempts at a transaction that has conflicts
+_VICTIMS = (kazoo_errors.RolledBackError, kazoo_errors.RuntimeInconsistency)
 
 # Options that are passed to kazoo's client, as TaskFlow does.
 _FLAGS = ("read_only", "randomize_hosts", "use_ssl", "verify_certs", "check_hostname")
@@ -135,11 +136,10 @@ class ZkBackend(path_based.PathBasedBackend):
 
     def close(self) -> None:
         """Close the client, if it is not the caller's."""
-        if not self._owns_client:
-            return
-        with self._starting, _translated(self.path):
-            self._client.stop()
-            self._client.close()
+        if self._owns_client:
+            with self._starting, _translated(self.path):
+                self._client.stop()
+                self._client.close()
 
 
 class ZkConnection(path_based.PathBasedConnection):
@@ -192,8 +192,7 @@ class ZkConnection(path_based.PathBasedConnection):
     def _write(self, changes: Any, transaction: _Transaction) -> None:
         for path in changes:
             above = posixpath.dirname(path)
-            ours = (self._attempt_path, self._history_path)
-            if posixpath.dirname(above) in ours and not self._is_there(path):
+            if posixpath.dirname(above) in (self._attempt_path, self._history_path) and not self._is_there(path):
                 self._ensure_path(above)  # all other records are in paths that `upgrade` makes
         super()._write(changes, transaction)
 
@@ -220,10 +219,9 @@ class ZkConnection(path_based.PathBasedConnection):
             with _translated(self.flow_path):
                 answers = self._client.retry(self._several, ends, paths)
             for name, path, answer in zip(some, paths, answers, strict=True):
-                if answer is None:
-                    continue
-                with self._going_on():
-                    yield name, _text_of(path, answer[0]), answer[1].mtime / 1000
+                if answer is not None:
+                    with self._going_on():
+                        yield name, _text_of(path, answer[0]), answer[1].mtime / 1000
 
     def _several(self, ends: float, paths: list[str]) -> list[Any]:
         """Return the data and the facts of several nodes, None for those that do not exist.
@@ -240,8 +238,7 @@ class ZkConnection(path_based.PathBasedConnection):
         return found
 
     def _get_children(self, path: str) -> list[str]:
-        names: list[str] = self._ask("get_children", path)
-        return sorted(names)
+        return sorted(self._ask("get_children", path))
 
     def _ensure_path(self, path: str) -> None:
         self._ask("ensure_path", path)
@@ -306,21 +303,22 @@ class ZkConnection(path_based.PathBasedConnection):
             transaction.add("create", path, data)
 
     def _pin_claim(self, flow_uuid: str, transaction: _Transaction) -> None:
-        version = self._claimed[flow_uuid]
+        path, version = self._join_path(self._run_path, flow_uuid), self._claimed[flow_uuid]
         if version >= 0:
-            transaction.add("check", self._join_path(self._run_path, flow_uuid), version=version)
+            transaction.add("check", path, version=version)
+        else:
+            self._ensure_path(self._run_path)
+            transaction.add("create", path, b"")  # fails if there is one meanwhile, which no check tells
+            transaction.add("delete", path)
 
     def _transact(self, path: str, change: Callable[[Any], _R]) -> _R:
         """Do as the base class does, with retries after a conflict: then everything is read again."""
-        left = _AFTER_CONFLICTS
-        while True:
+        for _ in range(_AFTER_CONFLICTS - 1):
             try:
                 return super()._transact(path, change)
             except _Conflict:
-                left -= 1
-                if not left:
-                    raise
                 threading.Event().wait(random.uniform(0, 0.05))
+        return super()._transact(path, change)
 
     def _within(self, path: str, transaction: _Transaction) -> contextlib.AbstractContextManager[_Transaction]:
         return contextlib.nullcontext(transaction)
@@ -349,9 +347,7 @@ class ZkConnection(path_based.PathBasedConnection):
             results = self._once(time.monotonic() + self._seconds_left(), request.commit_async)
         for (_, path, _, _), result in zip(batch, results, strict=True):
             # kazoo returns errors as results. An operation that was rolled back is the victim of another one.
-            if isinstance(result, Exception) and not isinstance(
-                result, (kazoo_errors.RolledBackError, kazoo_errors.RuntimeInconsistency)
-            ):
+            if isinstance(result, Exception) and not isinstance(result, _VICTIMS):
                 _raise(path, result)
 
     def _learn(self, path: str, *, there: bool) -> None:

@@ -18,6 +18,7 @@ import time
 
 import pytest
 
+import taskflowx
 from taskflowx import engines, exceptions, states
 from taskflowx.patterns import linear_flow
 from taskflowx.persistence import backends, models, owners
@@ -302,6 +303,29 @@ def test_a_write_whose_answer_was_lost_is_known_as_its_writers_own(durable, monk
 
 
 # -- memory ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_that_begins_while_it_is_removed_for_the_first_time_stays(tmp_path, monkeypatch):
+    (store,) = (one for one in PATHS if one.name == "zookeeper")  # a folder has it locked meanwhile
+    with (
+        backends.backend(settings_of(store, tmp_path)) as backend,
+        contextlib.closing(backend.get_connection()) as connection,
+        taskflowx.load(linear_flow.Flow("f").add(Calls("a")), backend=backend, run_id="r") as engine,
+    ):
+        uuid = engine.storage.flow_uuid
+        assert connection.get_claim(uuid) is None
+        run, remove = engine.run_iter(), connection._remove_flow
+
+        def late(*given):
+            if connection.get_claim(uuid) is None:
+                while next(run) != states.SCHEDULING:
+                    pass
+            remove(*given)
+
+        monkeypatch.setattr(connection, "_remove_flow", late)
+        assert connection.destroy_flows([uuid]) == []
+        assert list(run)[-1] == states.SUCCESS
+        assert connection.destroy_flows([uuid]) == [uuid]
 
 
 def test_in_memory_a_copy_that_was_read_in_the_middle_of_a_run_is_stale_at_its_end(caplog):
