@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import posixpath
 import random
+import sys
 import threading
 import time
 import urllib.parse
@@ -108,6 +109,8 @@ class ZkBackend(path_based.PathBasedBackend):
 
         :raises StorageFailure: when the server does not answer, or is too old
         """
+        if sys.is_finalizing():  # the client's threads have ended, and to start one waits for ever
+            raise exceptions.StorageFailure("ZooKeeper cannot be asked while Python ends", may_pass=False)
         with self._starting, _translated(self.path):
             if self._client.client_state == KeeperState.CLOSED:
                 self._client.start(timeout=float(self._conf.get("timeout") or _CONNECTING))

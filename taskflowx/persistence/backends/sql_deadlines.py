@@ -15,6 +15,7 @@ import dataclasses
 import math
 import os
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -100,7 +101,7 @@ class Watch:
     def enter(self, watched: Watched) -> None:
         """Start to watch a connection."""
         self._entries[id(watched)] = watched
-        if not self._runs:
+        if not self._runs and not sys.is_finalizing():  # to start a thread would wait for ever
             with self._starting:
                 if not self._runs:
                     self._runs = True
@@ -176,7 +177,7 @@ def connect(make: Callable[[], Any], seconds: float) -> Any:
     if ends is not None:
         left = max(0.01, ends - time.monotonic())
         seconds = min(seconds, left) if seconds else left
-    made = _made_within(make, seconds) if seconds else make()
+    made = _made_within(make, seconds) if seconds and not sys.is_finalizing() else make()
     if seconds and asking.made is not None:
         watched = Watched(made, seconds, ends)
         asking.made.append(watched)

@@ -11,6 +11,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -179,6 +180,14 @@ def test_a_client_that_is_connecting_is_not_started_again(server, backend, monke
                 connection.validate()
                 break
         assert list(connection.get_logbooks()) == []
+
+
+def test_nothing_is_asked_while_python_ends_as_no_thread_would_answer(backend, monkeypatch):
+    backend.close()
+    monkeypatch.setattr(sys, "is_finalizing", lambda: True)
+    with pytest.raises(exceptions.StorageFailure, match="while Python ends") as caught:
+        backend.get_connection()
+    assert not caught.value.may_pass
 
 
 def test_a_store_that_was_closed_can_be_used_again(backend):

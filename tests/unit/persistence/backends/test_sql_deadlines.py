@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import sqlite3
+import sys
 import threading
 import time
 
@@ -195,3 +196,12 @@ def test_a_run_gives_up_in_time_when_another_process_keeps_the_database(backend,
         assert time.monotonic() - began < 0.5 + 2 * SLACK
     engine.run()
     assert ran == ["a", "b", "c"]
+
+
+def test_no_thread_is_started_while_python_ends_as_that_would_wait_for_ever(watch, monkeypatch):
+    monkeypatch.setattr(sys, "is_finalizing", lambda: True)
+    monkeypatch.setattr(threading.Thread, "start", lambda _: pytest.fail("a thread was started"))
+    watched = sql_deadlines.Watched(None, 1.0, None)
+    watch.enter(watched)
+    assert watch.leave(watched)
+    assert sql_deadlines.connect(lambda: "made", 5.0) == "made"
