@@ -29,14 +29,13 @@ from kazoo.retry import KazooRetry
 from kazoo.security import CREATOR_ALL_ACL
 
 from taskflowx import exceptions
-from taskflowx._util import arguments
+from taskflowx._util import arguments, forks
 from taskflowx.persistence import codec, models, owners, path_based, path_tree
 
 _R = TypeVar("_R")
 
 #: the oldest supported version of the server
 MIN_ZK_VERSION = (3, 4, 0)
-
 #: the server's default maximum of a request in bytes
 JUTE_MAXBUFFER = 0xFFFFF
 
@@ -92,8 +91,9 @@ class ZkBackend(path_based.PathBasedBackend):
         if client is None:
             hosts, root = _hosts(self._conf.get("hosts") or self._conf.get("hostname"))
             self.path = posixpath.normpath(root + self.path)
-            client = make_client({**self._conf, "hosts": hosts})
-        self._client = client
+            self._conf = {**self._conf, "hosts": hosts}
+            client = make_client(self._conf)
+        self._client, self._forks = client, forks.count
         self._starting = threading.Lock()
         self._checked = False
         self.limit = int(self._conf.get("jute_maxbuffer") or JUTE_MAXBUFFER)
@@ -111,6 +111,8 @@ class ZkBackend(path_based.PathBasedBackend):
         """
         if sys.is_finalizing():  # the client's threads have ended, and to start one waits for ever
             raise exceptions.StorageFailure("ZooKeeper cannot be asked while Python ends", may_pass=False)
+        if self._owns_client and self._forks != forks.count:  # the threads of that one are in the parent alone
+            self._client, self._starting, self._forks = make_client(self._conf), threading.Lock(), forks.count
         with self._starting, _translated(self.path):
             if self._client.client_state == KeeperState.CLOSED:
                 self._client.start(timeout=float(self._conf.get("timeout") or _CONNECTING))
@@ -139,7 +141,7 @@ class ZkBackend(path_based.PathBasedBackend):
 
     def close(self) -> None:
         """Close the client, if it is not the caller's."""
-        if self._owns_client:
+        if self._owns_client and self._forks == forks.count:  # else it is that of the parent
             with self._starting, _translated(self.path):
                 self._client.stop()
                 self._client.close()
@@ -158,7 +160,6 @@ class ZkConnection(path_based.PathBasedConnection):
     def __init__(self, backend: ZkBackend, client: kazoo_client.KazooClient, conf: dict[str, Any]) -> None:
         super().__init__(backend)
         self._client = client
-        self._conf = conf
         # The nodes that are known in the current transaction: path -> whether it exists.
         self._known: dict[str, bool] | None = None
         # ZooKeeper's own versions of the claim nodes that were read; -1 for none.
