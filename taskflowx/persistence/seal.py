@@ -11,7 +11,6 @@ import base64
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from taskflowx._util import arguments
 from taskflowx.persistence import tags
 
 _BEGIN, _END = f'{{"{tags.TAG}":["sealed","', '"]}'
@@ -41,7 +40,7 @@ class Seal:
             pair = getattr(transform, "encode", None), getattr(transform, "decode", None)
         if not all(map(callable, pair)) or len(pair) != len(("encode", "decode")) or isinstance(transform, str):
             wanted = "an object with encode(bytes) and decode(bytes), or a pair of such functions"
-            arguments.refuse("transform", transform, wanted)
+            raise TypeError(f"transform must be {wanted}, not {_shown(transform)}")
         #: the two functions of the transform
         self.encode: Callable[[bytes], bytes] = pair[0]
         self.decode: Callable[[bytes], bytes] = pair[1]
@@ -65,6 +64,11 @@ class Seal:
         except Exception as error:
             msg = "Cannot open what is stored: transform= does not decode it; it was written with another one, or key"
             raise tags.Unreadable(msg, error) from error
+
+
+def _shown(given: Any) -> str:
+    """Return what kind of object is given, which may be a key: its value is not shown."""
+    return f"({', '.join(map(_shown, given))})" if type(given) is tuple else f"an instance of {type(given).__name__}"
 
 
 def is_sealed(text: Any) -> bool:
