@@ -112,8 +112,8 @@ def run(
             try:
                 if not start.is_finished:
                     (made.run if raises else made.run_to_rest)(timeout, on_timeout=on_timeout)
-            except exceptions.OwnershipFailure:
-                if start.has_lost():
+            except (exceptions.OwnershipFailure, exceptions.NotFound) as error:
+                if start.has_lost(error):
                     continue
                 raise
             return _checked(start.result(made), raises)
@@ -154,8 +154,8 @@ async def arun(
             try:
                 if not start.is_finished:
                     await (made.arun if raises else made.arun_to_rest)(timeout, on_timeout=on_timeout)
-            except exceptions.OwnershipFailure:
-                if start.has_lost():
+            except (exceptions.OwnershipFailure, exceptions.NotFound) as error:
+                if start.has_lost(error):
                     continue
                 raise
             return _checked(start.result(made), raises)

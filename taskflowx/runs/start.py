@@ -134,20 +134,26 @@ class Start:
             self._written = self._detail.revision
         return made
 
-    def has_lost(self) -> bool:
-        """Tell whether another process has begun the run before this one could; then look at the record again."""
-        return self._is_durable and self._detail.revision == self._written
+    def has_lost(self, error: exceptions.TaskFlowException) -> bool:
+        """Tell whether another process has begun or removed the run before this one could begin it.
+
+        Then look at the record again.
+
+        :param error: what the run has ended with
+        """
+        if self._is_durable and self._detail.revision != self._written:
+            return False
+        if self._is_durable and isinstance(error, exceptions.OwnershipFailure):
+            return True
+        with contextlib.closing(self.backend.get_connection()) as connection:
+            return self._read(connection) is None
 
     def _take_up(self, connection: Connection) -> ActionEngine | None:
         detail = self._read(connection)
         plan = None
         if detail is None:
             detail, plan = self._make(connection)
-        try:
-            self._check_free(connection, detail)
-        except exceptions.OwnershipFailure:
-            if self.pauses.is_over():
-                raise
+        if detail is None or not self._is_free(connection, detail):
             return None
         self.is_finished = detail.state in FINISHED
         goes_on = not self.is_finished or self._if_finished == "again"
@@ -161,7 +167,7 @@ class Start:
             if plan is None:
                 made.compile()
                 outline.keep(connection, detail, made.preparation.compiled())
-            if self.is_finished and not self._reset(made):
+            if self.is_finished and not self._reset(made, connection):
                 return None
             if in_memory:
                 made.storage.inject(in_memory, transient=True)
@@ -210,10 +216,10 @@ class Start:
                 return connection.get_flow_details(uuid)
         return None
 
-    def _make(self, connection: Connection) -> tuple[models.FlowDetail, Plan | None]:
+    def _make(self, connection: Connection) -> tuple[models.FlowDetail | None, Plan | None]:
         """Store a new record, with the values given to it and all atoms; nothing is stored of a flow that cannot run.
 
-        Returns it with the compiled flow, or the record that somebody else has stored meanwhile.
+        Returns it with the compiled flow; or the record that somebody else has stored meanwhile, None if that is gone.
         """
         book = models.LogBook(run_records.book_name(self.run_id), run_records.book_uuid(self.run_id))
         detail = models.FlowDetail(getattr(self._flow, "name", None) or self.run_id, run_records.flow_uuid(self.run_id))
@@ -238,7 +244,7 @@ class Start:
                     self.backend.check_value(given, "the values given to the flow")
                 connection.add_flow_details(book, detail)
         except exceptions.Duplicate:
-            return connection.get_flow_details(detail.uuid), None
+            return self._read(connection), None
         return detail, plan
 
     def _load(self, detail: models.FlowDetail, backend: Backend | None, **more: Any) -> ActionEngine:
@@ -246,6 +252,19 @@ class Start:
         if options.get("history") is None:
             options["history"] = getattr(backend, "keeps_history", False)
         return engines.load(self._flow, None, detail, None, backend, **options)
+
+    def _is_free(self, connection: Connection, detail: models.FlowDetail) -> bool:
+        """Tell whether nobody runs it.
+
+        :raises OwnershipFailure: when somebody does, and the time to wait is up
+        """
+        try:
+            self._check_free(connection, detail)
+        except exceptions.OwnershipFailure:
+            if self.pauses.is_over():
+                raise
+            return False
+        return True
 
     def _check_free(self, connection: Connection, detail: models.FlowDetail) -> None:
         """Check that nobody runs it, and where the store cannot tell, that nobody in this process does.
@@ -306,8 +325,8 @@ class Start:
                 "`taskflowx.runs` can fork a run with other values"
             )
 
-    def _reset(self, made: ActionEngine) -> bool:
-        """Bring a run that is finished back to its beginning, once; False while somebody else has begun it before.
+    def _reset(self, made: ActionEngine, connection: Connection) -> bool:
+        """Bring a run that is finished back to its beginning, once; False if somebody has begun or removed it before.
 
         :raises OwnershipFailure: when somebody has, and the time to wait is up
         """
@@ -322,10 +341,10 @@ class Start:
         try:
             if made.storage.get_flow_state() in FINISHED:
                 made.reset()
-        except exceptions.OwnershipFailure:
+        except (exceptions.NotFound, exceptions.OwnershipFailure):
             for detail, version in before.items():
                 detail.version = version
-            if self.pauses.is_over():
+            if self.pauses.is_over() and self._read(connection) is not None:
                 raise
             return False
         self._if_finished, self.is_finished = "return", False

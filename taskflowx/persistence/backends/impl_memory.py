@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import itertools
 import posixpath
 import threading
 import time
@@ -214,6 +215,7 @@ class MemoryBackend(path_based.PathBasedBackend):
         self.made_at: dict[str, float] = {}
         #: uuid of a flow with a run id -> the runs of it that have begun
         self._turns: dict[str, _Turns] = {}
+        self._numbers = itertools.count(1)  # of all flows: one that is removed and stored again has none of before
         self._made_last = 0.0
         #: uuid of a flow -> when it was written last, or a run of it began or ended, in seconds since 1970
         self.changed_at: dict[str, float] = {}
@@ -231,7 +233,7 @@ class MemoryBackend(path_based.PathBasedBackend):
         self.changed_at[flow_uuid] = max(time.time(), self.made_at.get(flow_uuid, 0.0))
 
     def turns_of(self, flow_uuid: str) -> int:
-        """Return how many runs of a flow have begun, of those that `turn` was asked for."""
+        """Return the number of the last run of a flow that `turn` was asked for; 0 for none."""
         turns = self._turns.get(flow_uuid)
         return 0 if turns is None else turns.begun
 
@@ -262,7 +264,7 @@ class MemoryBackend(path_based.PathBasedBackend):
                 raise exceptions.OwnershipFailure(
                     f"{what} has gone on since it was read here; nothing of it is run\nLoad an engine again"
                 )
-            turns.begun, turns.running = seen + 1, True
+            turns.begun, turns.running = next(self._numbers), True
             self.hold(flow_detail)
         try:
             with self.running(flow_detail):

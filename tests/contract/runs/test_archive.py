@@ -17,7 +17,7 @@ import taskflowx
 from taskflowx import exceptions, retry, runs, states, task
 from taskflowx.patterns import graph_flow, linear_flow
 from taskflowx.persistence import codec, models, run_records
-from taskflowx.runs import takeover
+from taskflowx.runs import start, takeover
 from taskflowx.testing import VirtualClock
 
 from .test_by_id import Held, flow_of
@@ -662,6 +662,56 @@ def test_two_that_remove_the_same_run_and_one_that_starts_it_agree(known, backen
             each.join(60)
         result = taskflowx.run(flow_of([]), {"amount": 4}, backend=backend, run_id=run_id)
         assert result == {"amount": 4, "total": 8}
+
+
+@pytest.mark.parametrize("before", ["nothing", "finished"])
+@pytest.mark.parametrize("removed_before", ["it is begun", "it is reset"])
+def test_a_run_that_is_removed_before_it_begins_is_made_again(
+    known, backend, run_id, monkeypatch, before, removed_before
+):
+    options = {"backend": backend, "run_id": run_id}
+    if before == "finished":
+        taskflowx.run(flow_of([]), {"amount": 4}, **options)
+    name = "engine" if removed_before == "it is begun" else "_compare"
+    step, calls = getattr(start.Start, name), []
+
+    def then_gone(self, *given):
+        made = step(self, *given)
+        if not calls:
+            calls.append("removed")
+            known.delete(run_id)
+        return made
+
+    monkeypatch.setattr(start.Start, name, then_gone)
+    if before == "nothing" and name == "_compare":
+        calls.append("removed")  # nothing is compared with what is not there
+    assert taskflowx.run(flow_of(calls), {"amount": 4}, if_finished="again", **options)["total"] == 8
+    assert calls == ["removed", "price", "send"]
+    assert known.get(run_id).state == states.SUCCESS
+
+
+def test_what_a_task_raises_as_its_own_is_not_taken_for_a_run_that_is_gone(backend, run_id):
+    calls = []
+
+    def work():
+        calls.append("work")
+        raise exceptions.NotFound("no such file")
+
+    flow = linear_flow.Flow("f").add(task.FunctorTask(work, name="a"))
+    with pytest.raises(exceptions.NotFound, match="no such file"):
+        taskflowx.run(flow, backend=backend, run_id=run_id)
+    assert calls == ["work"]
+
+
+def test_an_engine_of_a_run_that_was_removed_and_made_again_runs_nothing(known, backend, run_id):
+    calls, options = [], {"backend": backend, "run_id": run_id}
+    taskflowx.run(flow_of([]), {"amount": 4}, **options)
+    with taskflowx.load(flow_of(calls), {"amount": 4}, if_finished="again", **options) as old:
+        known.delete(run_id)
+        taskflowx.run(flow_of(calls), {"amount": 4}, **options)
+        with pytest.raises(exceptions.OwnershipFailure, match="has gone on since it was read"):
+            old.run()
+    assert calls == ["price", "send"]
 
 
 def test_a_view_says_when_and_where_each_call_was_made(known, backend, run_id):

@@ -121,7 +121,7 @@ def test_what_is_no_transform_is_refused(wrong):
 
 @pytest.mark.parametrize("wrong", ["open-sesame", b"open-sesame", ("open-sesame", b"open-sesame")])
 def test_a_key_that_is_given_in_place_of_a_transform_is_not_shown(wrong):
-    with pytest.raises(TypeError, match="an instance of (str|bytes)") as caught:
+    with pytest.raises(TypeError, match="an instance of ") as caught:
         backends.fetch("dir:///tmp/none", transform=wrong)
     assert "sesame" not in str(caught.value)
 
