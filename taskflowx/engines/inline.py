@@ -108,10 +108,11 @@ class Inline:
             return
         if self._run.reports is not None:
             self._run.reports.begin_in_place(call)
+        context = self._run.context.copy()
         if limits is not None:
-            limits.begin_in_place(call)
+            limits.begin_in_place(call, context)
         progress.in_place = call.index
-        self.made = made = call, self._run.context.copy().run(base.perform, call.atom, call.verb, call.kwargs)
+        self.made = made = call, context.run(base.perform, call.atom, call.verb, call.kwargs)
         with progress.lock:
             progress.in_place = -1
         self._transitions.end(call.index, call.verb, made[1])

@@ -24,11 +24,13 @@ from taskflowx.controls import GRACE
 from taskflowx.engines import notes
 from taskflowx.engines.questions import Question
 from taskflowx.engines.timers import ATOM
-from taskflowx.executors import base
+from taskflowx.executors import base, stopping
 from taskflowx.record import metadata
 from taskflowx.types.failure import Failure
 
 if TYPE_CHECKING:
+    import contextvars
+
     from taskflowx.engines.commits import Commits
     from taskflowx.engines.shared import Run
     from taskflowx.engines.timers import Key
@@ -72,8 +74,8 @@ class TimeLimits:
         self._begun: dict[int, base.Call] | None = None
         #: why calls are to stop
         self._errors: dict[int, Stopped] = {}
-        #: the call in the thread of the engine, if it has a limit: when that is over, and what makes the error
-        self._here: tuple[base.Call, float, Callable[[], Stopped]] | None = None
+        #: the call in the thread of the engine, if it has a limit: when that is over, what makes the error, its token
+        self._here: tuple[base.Call, float, Callable[[], Stopped], stopping.Limited] | None = None
         run.deliver = self._deliver
         if self._flows:
             self._nest()
@@ -111,13 +113,17 @@ class TimeLimits:
             self._dues[call.index] = due, seconds
             self._timers.set((_LIMIT, call.index), due)
 
-    def begin_in_place(self, call: base.Call) -> None:
-        """As `begin_all`, for a call in the thread of the engine: `checkpoint` raises in it."""
+    def begin_in_place(self, call: base.Call, context: contextvars.Context) -> None:
+        """As `begin_all`, for a call in the thread of the engine: `checkpoint` raises in it.
+
+        :param context: the context in which it is made
+        """
         self._begin(call)
         due, exceeded = self._first_limit(call)
         if due < math.inf:
-            self._here = call, due, exceeded
-            self._run.token.limit(due, exceeded)
+            token = stopping.Limited(self._run.token, self._clock, due, exceeded)
+            self._here = call, due, exceeded, token
+            context.run(stopping.TOKEN.set, token)
 
     def _first_limit(self, call: base.Call) -> tuple[float, Callable[[], Stopped]]:
         """Return when the limit of a call, or of a flow around it, is over, and what makes the error.
@@ -142,7 +148,6 @@ class TimeLimits:
             self._dues.pop(i, None)
             self._timers.drop((_LIMIT, i))
             self._timers.drop((_GRACE, i))
-            self._run.token.unlimit()
 
     def judged(self, i: int, verb: str, outcome: Any) -> Any:
         """Return what counts as the outcome of a call that has ended."""
@@ -155,8 +160,7 @@ class TimeLimits:
         if here is not None and here[0].index == i:  # nobody could: it ran in the thread of the engine
             if error is None and here[1] <= self._clock.monotonic():
                 error = here[2]()
-            self._here = None
-            self._run.token.unlimit()
+            self._here, here[3].deadline = None, None
         self.forget(i)
         if not isinstance(error, exceptions.TimeoutExceeded) or isinstance(outcome, base.NotBegun):
             return outcome

@@ -6,17 +6,18 @@ worker thread, and not to a call.
 
 - A call in the thread of the engine cannot be interrupted from there. The scheduler makes one `Token` for its run, and
   puts it into the context of the run (`base.context_of_calls(report, token)`). Another thread cancels the run by
-  `token.error = error`. Around a call with a time limit the scheduler calls `token.limit(due, exceeded)` and
-  `token.unlimit()`; any other call goes on without a step more. While it calls reverts, `token.undoes` is true: a
-  cancel does not stop these, nor the end of the time of the run.
-- A thread of ours has a token of its own, and coroutines find theirs by their call: see `threads` and `coroutines`.
-  These raise what `Executor.interrupt` was given.
+  `token.error = error`. A call with a time limit has a `Limited` of its own around that token; any other call goes on
+  without a step more. While the scheduler calls reverts, `token.undoes` is true: a cancel does not stop these, nor the
+  end of the time of the run.
+- A call in a thread of ours is its own token, and coroutines find their call by the context: see `threads` and
+  `coroutines`. These raise what `Executor.interrupt` was given.
 - In a worker process there is none: the process is killed.
 
 What a task starts itself sees the token if it has a copy of the task's context: coroutines and `asyncio.to_thread` do,
-and a thread whose target is `contextvars.copy_context().run`; one that outlives its call sees what comes to the calls
-that follow it there. In other threads `checkpoint` returns None. A run within a task has a token of its own, and its
-tasks see that one alone.
+and a thread whose target is `contextvars.copy_context().run`. One that outlives its call sees what that call was
+stopped by, if it was, and nothing that comes to other calls; after a call in the thread of the engine it sees a cancel
+of the run, too. In other threads `checkpoint` returns None. A run within a task has a token of its own, and its tasks
+see that one alone.
 """
 
 from __future__ import annotations
@@ -60,6 +61,29 @@ class Stop:
         self.given_up = False
 
 
+class Stoppable:
+    """A call that an executor may interrupt, which is its own token."""
+
+    __slots__ = ("stop",)
+
+    stop: Stop  #: unset before the call is interrupted
+
+    @property
+    def stopped_by(self) -> BaseException | None:
+        """What the call was interrupted by, or None."""
+        return self.stop.error if hasattr(self, "stop") else None
+
+    @property
+    def given_up(self) -> bool:
+        """Whether the call was abandoned."""
+        return hasattr(self, "stop") and self.stop.given_up
+
+    def check(self) -> None:
+        """Raise the error by which the call was interrupted, if it was."""
+        if hasattr(self, "stop"):
+            raise self.stop.error
+
+
 #: the token of the call that runs here; None outside of runs, and where nothing can be stopped
 TOKEN: contextvars.ContextVar[Stopping | None] = contextvars.ContextVar(
     "taskflowx.executors.stopping.TOKEN", default=None
@@ -74,14 +98,12 @@ class Token:
     :param clock: tells the seconds of deadlines; by default that of the system
     """
 
-    __slots__ = ("_clock", "_deadline", "_exceeded", "error", "late", "undoes")
+    __slots__ = ("_clock", "error", "late", "undoes")
 
     given_up = False
 
     def __init__(self, clock: Clock | Any = time) -> None:
         self._clock = clock
-        self._deadline: float | None = None
-        self._exceeded: Callable[[], BaseException] = TimeoutError
         #: what stops the calls of the run, until somebody sets it to None
         self.error: BaseException | None = None
         #: when the time of the run is up, if its calls are to stop then, and what stops them
@@ -89,29 +111,10 @@ class Token:
         #: whether the calls are reverts, which neither of these stops
         self.undoes = False
 
-    def limit(self, deadline: float, exceeded: Callable[[], BaseException]) -> None:
-        """Set the time limit of the call that is about to be made.
-
-        :param deadline: in the seconds of the clock
-        :param exceeded: makes the error that `checkpoint` raises from then on
-        """
-        self._exceeded = exceeded
-        self._deadline = deadline  # last: another thread may ask meanwhile
-
-    def unlimit(self) -> None:
-        """Remove the time limit: the call has ended."""
-        self._deadline = None
-
-    @property
-    def exceeded(self) -> bool:
-        """Whether the call has a time limit that has passed."""
-        deadline = self._deadline
-        return deadline is not None and self._clock.monotonic() >= deadline
-
     def check(self) -> None:
         """Raise the error by which the call is to stop.
 
-        :raises BaseException: what `error` or `late` holds, or what `exceeded` makes when the time limit has passed
+        :raises BaseException: what `error` or `late` holds
         """
         if not self.undoes:
             error, late = self.error, self.late
@@ -119,7 +122,33 @@ class Token:
                 raise error
             if late is not None and self._clock.monotonic() >= late[0]:
                 raise copy.copy(late[1])
-        if self.exceeded:
+
+
+class Limited:
+    """The token of a call with a time limit in the thread of the engine.
+
+    :param run: the token of its run
+    :param clock: tells the seconds of the deadline
+    :param deadline: None once the call has ended
+    :param exceeded: makes the error that `checkpoint` raises when that has passed
+    """
+
+    __slots__ = ("_clock", "_exceeded", "_run", "deadline")
+
+    given_up = False
+
+    def __init__(self, run: Token, clock: Clock, deadline: float | None, exceeded: Callable[[], BaseException]) -> None:
+        self._run, self._clock, self._exceeded = run, clock, exceeded
+        self.deadline = deadline
+
+    def check(self) -> None:
+        """Raise the error by which the call is to stop.
+
+        :raises BaseException: that of the run, or what `exceeded` makes when the deadline has passed
+        """
+        self._run.check()
+        deadline = self.deadline
+        if deadline is not None and self._clock.monotonic() >= deadline:
             raise self._exceeded()
 
 

@@ -39,20 +39,20 @@ def test_outside_of_runs_nothing_is_to_stop():
 
 
 def test_a_token_raises_when_the_time_of_its_call_is_up_and_no_more_after_the_call():
-    clock, token = Clock(), stopping.Token(Clock)
-    token = stopping.Token(clock)
+    clock = Clock()
+    run = stopping.Token(clock)
+    token = stopping.Limited(run, clock, 12.0, lambda: exceptions.TimeoutExceeded("too long"))
     assert error_of(token.check) is None
-    token.limit(12.0, lambda: exceptions.TimeoutExceeded("too long"))
-    assert (error_of(token.check), token.exceeded) == (None, False)
     clock.now = 12.0
-    assert (str(error_of(token.check)), token.exceeded) == ("too long", True)
-    token.unlimit()
-    assert (error_of(token.check), token.exceeded) == (None, False)
+    assert (str(error_of(token.check)), error_of(run.check)) == ("too long", None)
+    token.deadline = None
+    assert error_of(token.check) is None
+    run.error = exceptions.Cancelled("enough")
+    assert error_of(token.check) is run.error
 
 
 def test_a_token_raises_the_error_that_another_thread_has_set_until_it_is_taken_away():
     token, error = stopping.Token(), exceptions.Cancelled("enough")
-    token.limit(float("inf"), TimeoutError)
     setter = threading.Thread(target=setattr, args=(token, "error", error))
     setter.start()
     setter.join()
@@ -298,6 +298,75 @@ def test_a_thread_of_a_task_sees_it_in_a_copy_of_its_context(crew):
     assert (here.hear()[0], here.hear()) == (starts, (call, None))
     assert seen[0] is error
     assert len(seen) == 2
+
+
+class Leaves(task.Task):
+    """Leaves a thread behind, which asks when it is told to."""
+
+    default_provides = "left"
+
+    def execute(self):
+        self.go, self.seen = threading.Event(), []
+        self.left = threading.Thread(target=contextvars.copy_context().run, args=(self.ask,), daemon=True)
+        self.left.start()
+        return self
+
+    def ask(self):
+        assert self.go.wait(30)
+        self.seen.append(error_of(stopping.checkpoint))
+
+    def answer(self):
+        """Have it ask, and return what it has seen."""
+        self.go.set()
+        self.left.join(30)
+        return self.seen
+
+
+def test_what_a_call_leaves_behind_does_not_see_what_stops_the_next_one_in_its_thread(crew):
+    here, leaves, deaf, error = crew(), Leaves("leaves"), Deaf("deaf"), exceptions.TimeoutExceeded("too long")
+    _, second = here.submit(leaves, deaf)
+    assert here.hear()[1] is leaves
+    assert deaf.began.wait(30)
+    here.executor.interrupt(second, error)
+    assert leaves.answer() == [None]
+    deaf.go.set()
+    assert (here.hear()[0], here.hear(), deaf.seen) == (deaf, (second, "late"), error)
+
+
+def test_what_a_call_leaves_behind_sees_what_that_call_was_stopped_by(crew):
+    here, error = crew(), exceptions.TimeoutExceeded("too long")
+
+    class Stays(Leaves):
+        def execute(self):
+            super().execute()
+            began.set()
+            assert stay.wait(30)
+
+    leaves, began, stay = Stays("leaves"), threading.Event(), threading.Event()
+    (call,) = here.submit(leaves)
+    assert began.wait(30)
+    here.executor.interrupt(call, error)
+    stay.set()
+    assert here.hear() == (call, None)
+    assert leaves.answer() == [error]
+
+
+@pytest.mark.parametrize("executor", ["serial", "threads"])
+def test_what_a_task_leaves_behind_does_not_see_the_time_limit_of_the_next_one(executor):
+    class Takes(task.Task):
+        default_timeout = 5
+
+        def execute(self, left):
+            clock.advance(6)
+            left.answer()
+            stopping.checkpoint()
+
+    clock = taskflowx.testing.VirtualClock()
+    leaves = Leaves("leaves")
+    engine = taskflowx.load(taskflowx.linear("f", leaves, Takes("takes")), executor=executor, clock=clock)
+    with pytest.raises(exceptions.TimeoutExceeded, match="'takes'"):
+        engine.run()
+    assert leaves.seen == [None]
 
 
 def test_a_call_that_has_set_a_variable_is_stopped_as_any_other(crew):
