@@ -26,6 +26,7 @@ from taskflowx.engines.calling import BOUND, EXECUTES, NO_CALLER, TAKES_FAILURES
 from taskflowx.engines.scope import Scope
 from taskflowx.persistence import models
 from taskflowx.record import metadata
+from taskflowx.record.lookup import let_go
 from taskflowx.signature import Wiring, inspect_parameters
 
 if TYPE_CHECKING:
@@ -416,8 +417,20 @@ class Binder:
             except exceptions.NotFound as error:
                 if position < wiring.needed or any(map(_had_value, self._candidates(i, name))):
                     msg = f"Atom '{self._plan.atoms[i].name}' has no value for its argument '{arg}': {error}"
-                    raise exceptions.NotFound(msg) from None
+                    raise exceptions.NotFound(self._nobody_undoes(i, arg, name) if undoes else msg) from None
         return arguments
+
+    def _nobody_undoes(self, i: int, arg: str, name: str) -> str:
+        """Say what to do where a revert lacks an argument: its atom was skipped before what provides that had run."""
+        atom, why = self._plan.atoms[i].name, ""
+        source = next(self._candidates(i, name), None)
+        if source is not None:
+            one = source[0]
+            why = f": {let_go(one)}" if _had_value(source) else f": '{one.name}', which provides it, is {one.state}"
+        return (
+            f"Atom '{atom}' has no value for its argument '{arg}', so its revert cannot be called{why}\n"
+            f"Undo it by hand, and say so by engine.skip('{atom}'): the next run() goes on with the rollback"
+        )
 
     def execute_arguments(self, i: int) -> dict[str, Any]:
         """Return the arguments of `execute`.

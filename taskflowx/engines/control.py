@@ -173,7 +173,8 @@ class Controlled(base.Engine):
         """Have an atom count as done, as somebody has done by hand what it was about to do.
 
         A task that has not run, was interrupted or has failed counts as one that has returned the result. An atom that
-        is rolled back, or of which the revert has failed, counts as undone.
+        is rolled back, or of which the revert has failed, counts as undone. What runs before a skipped task runs all
+        the same; where its revert lacks a value of that in a rollback, it is to be undone by hand, and skipped again.
 
         :param name: the atom
         :param result: what its `execute` would have returned

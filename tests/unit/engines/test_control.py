@@ -83,6 +83,37 @@ def test_what_has_not_run_yet_is_skipped(place):
     assert entry.when > 0
 
 
+class Takes(Step):
+    def __init__(self, name, world, argument):
+        super().__init__(name, world, [argument])
+
+    def revert(self, A, **kwargs):  # noqa: N803 - what another one provides
+        self._call(f"-{self.name}")
+
+
+@pytest.mark.parametrize(("broken", "calls"), [("a", ["a", "-a"]), ("b", ["a", "b", "-c", "-b", "-a"])])
+def test_a_skipped_task_of_which_the_revert_lacks_an_argument_is_undone_by_hand(place, broken, calls):
+    def make():
+        return linear_flow.Flow("row").add(Step("a", world), Step("b", world), Takes("c", world, "A"), Step("d", world))
+
+    world = World(broken)
+    place.load(make()).skip("c", "by me")
+    engine = place.load(make())
+    if broken == "b":
+        with pytest.raises(ValueError, match="b"):
+            engine.run()
+    else:
+        says = r"'c' has no value for its argument 'A', so its revert .*: 'a', .*, is FAILURE\n.*engine.skip\('c'\)"
+        with pytest.raises(exceptions.WrappedFailure) as caught:
+            engine.run()
+        assert re.search(says, str(caught.value.exceptions[1]))
+        assert engine.not_undone() == ["a", "c"]
+        engine = place.load(make())
+        engine.skip("c")
+        assert engine.run_to_rest() == "REVERTED"
+    assert (world.calls, engine.not_undone()) == (calls, [])
+
+
 def test_a_reset_before_the_first_run_forgets_what_was_skipped(place):
     world = World()
     engine = place.load(row(world))
