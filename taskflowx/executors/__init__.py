@@ -10,7 +10,10 @@ from collections.abc import Callable
 from typing import Any
 
 from taskflowx import _names
+from taskflowx._util import logs
 from taskflowx.executors import base, serial
+
+LOG = logs.calm(__name__)
 
 
 def _threads(max_workers: int | None) -> base.Executor:
@@ -116,14 +119,24 @@ def fetch(executor: Any, max_workers: Any = None, *, inline: bool = True) -> bas
 
     A Dask client stays the caller's, too; `'dask://host:port'` is the address of a Dask scheduler.
 
-    :param max_workers: the maximum number of concurrent calls, for executors that are picked by name
+    :param max_workers: the maximum number of concurrent calls, for executors that are picked by name; others leave it
+        aside, with a warning, as the serial one does
     :param inline: whether a single call may run in the engine's thread, in our own threads executor
     :raises ValueError: when there is no executor of that name, or `max_workers` is not a positive number
     :raises TypeError: when it is something else, such as a class in place of an instance
     :raises RuntimeError: when green threads or a cluster are requested, and eventlet or distributed is not installed
     """
-    if max_workers is not None and (not isinstance(max_workers, int) or max_workers < 1):
+    if max_workers is not None and (type(max_workers) is bool or not isinstance(max_workers, int) or max_workers < 1):
         raise ValueError(f"max_workers must be a positive number of workers, not {max_workers!r}")
+    found = _found(executor, max_workers, inline=inline)
+    if max_workers not in (None, 1) and found.serial:
+        LOG.warning("max_workers=%d is left aside: executor='serial' makes one call at a time", max_workers)
+    elif max_workers not in (None, found.width) and not isinstance(executor, str):
+        LOG.warning("max_workers=%d is left aside: executor=%r has workers of its own", max_workers, executor)
+    return found
+
+
+def _found(executor: Any, max_workers: int | None, *, inline: bool) -> base.Executor:
     if isinstance(executor, str):
         if executor.lower().startswith("dask://"):
             return _dask(max_workers, executor)

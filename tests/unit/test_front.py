@@ -1,6 +1,7 @@
 """The names at the top of the package: what they are, that they are made on demand, and the engine's options."""
 
 import asyncio
+import concurrent.futures
 
 import pytest
 
@@ -139,5 +140,18 @@ def test_a_number_of_workers_alone_means_threads():
     assert "serial" in repr(taskflowx.load(flow, max_workers=3, executor="serial"))
     assert "serial" in repr(taskflowx.load(flow, max_workers=3, engine="serial"))
     assert "serial" in repr(taskflowx.engines.load(flow, max_workers=3))
-    with pytest.raises(ValueError, match="max_workers must be a positive number of workers"):
-        taskflowx.run(flow, max_workers=0)
+    for wrong in (0, True, 2.0):
+        with pytest.raises(ValueError, match="max_workers must be a positive number of workers"):
+            taskflowx.run(flow, max_workers=wrong)
+
+
+def test_a_number_of_workers_that_is_left_aside_is_warned_of(caplog):
+    flow = task.FunctorTask(lambda: 1, name="a")
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        for options in ({"executor": "serial"}, {"engine": "serial"}, {"executor": pool}, {"executor": "threads"}):
+            taskflowx.load(flow, max_workers=3, **options)
+        taskflowx.load(flow, max_workers=1, executor="serial")
+        taskflowx.load(flow, max_workers=2, executor=pool)
+    assert [text.split(":")[0] for text in caplog.messages] == ["max_workers=3 is left aside"] * 3
+    assert "'serial' makes one call at a time" in caplog.messages[0]
+    assert "has workers of its own" in caplog.messages[2]

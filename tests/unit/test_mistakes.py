@@ -613,7 +613,7 @@ def test_the_serial_engine_says_that_it_leaves_an_executor_aside(options, caplog
     assert f"executor={options['executor']!r}" in record.getMessage()
 
 
-@pytest.mark.parametrize("options", [{}, {"executor": "serial"}, {"max_workers": 2}])
+@pytest.mark.parametrize("options", [{}, {"executor": "serial"}, {"max_workers": 1}])
 def test_the_serial_engine_says_nothing_where_nothing_is_left_aside(options, caplog):
     engines.load(linear(Step("s")), engine="serial", **options)
     assert not caplog.records
