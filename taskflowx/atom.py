@@ -458,4 +458,5 @@ def full_name(thing: Any) -> str:
     """Return the dotted name of a class or callable, as atoms are named by default."""
     if not hasattr(thing, "__qualname__"):
         thing = type(thing)
-    return f"{thing.__module__}.{thing.__qualname__}"
+    home = thing if hasattr(thing, "__module__") else thing.__objclass__  # of a method of a class of C
+    return f"{home.__module__}.{thing.__qualname__}"

@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import importlib
 import sys
+import types
 import typing
 import weakref
 from collections.abc import Callable, Coroutine, Mapping
@@ -56,6 +57,9 @@ class FunctionTask(task.FunctorTask, Generic[P, R]):
             _checked("executing", function),
             _checked("reverting", revert) if revert is not None else None,
         )
+        if all(keywords.get(name) is None for name in ("requires", "rebind", "inject")):
+            _check_readable(function, ", or name its arguments by requires=[...], which is [] when it takes none")
+        _check_readable(revert)
         self._tfx_execute, self._tfx_revert = function, revert
         controls = {name: keywords.pop(name) for name in keywords.keys() & _SETTINGS}
         self._tfx_keywords = keywords
@@ -63,9 +67,7 @@ class FunctionTask(task.FunctorTask, Generic[P, R]):
         self._tfx_declared: FunctionTask[P, R] | None = None
         self._tfx_record: type | None = None
         self._tfx_redeclare(**controls)
-        functools.update_wrapper(
-            self, function, assigned=("__module__", "__name__", "__qualname__", "__doc__"), updated=()
-        )
+        functools.update_wrapper(self, function, updated=())
 
     def _tfx_redeclare(self, **controls: Any) -> None:
         keywords = {**self._tfx_keywords, **controls}
@@ -160,6 +162,7 @@ class FunctionTask(task.FunctorTask, Generic[P, R]):
         as the function got them.
         """
         if len(args) == 1 and not kwargs and callable(args[0]):
+            _check_readable(_checked("reverting", args[0]))
             self._tfx_undo_by(_checked("reverting", args[0]))
             return args[0]
         if self._tfx_record is not None and isinstance(kwargs.get(task.REVERT_RESULT), dict):
@@ -250,7 +253,11 @@ class FunctionTask(task.FunctorTask, Generic[P, R]):
 #: the tasks that `named` has made of a task
 _OTHERS: weakref.WeakKeyDictionary[FunctionTask[..., Any], weakref.WeakSet[FunctionTask[..., Any]]]
 _OTHERS = weakref.WeakKeyDictionary()
-_OF_FUNCTION = ("_tfx_execute", "_tfx_revert", "_tfx_declared", "_tfx_record", "__wrapped__", "_tfx_listened")
+#: where a function has its annotations depends on the Python
+_ANNOTATIONS = ("__annotations__", "__annotate__", "__type_params__")
+_OF_FUNCTION = frozenset(
+    ("_tfx_execute", "_tfx_revert", "_tfx_declared", "_tfx_record", "__wrapped__", "_tfx_listened", *_ANNOTATIONS)
+)
 _SETTINGS = frozenset(settings.NAMES)
 _KEYWORDS = frozenset((*task.KEYWORDS, "version"))
 
@@ -325,6 +332,24 @@ def _checked(purpose: str, function: Any) -> Any:
         raise TypeError(f"{what} cannot be a classmethod that is not bound: use as_task(cls.{function.__name__})")
     arguments.check_callable(what, function)
     return function
+
+
+def _check_readable(function: Any, otherwise: str = "") -> None:
+    """Refuse a function of C that does not say what it takes: it would be called with nothing, or with everything.
+
+    :param otherwise: what else helps than to call it in another function
+    """
+    if function is None or isinstance(function, (types.FunctionType, types.MethodType, functools.partial)):
+        return
+    import inspect  # rarely needed
+
+    try:
+        inspect.signature(function)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"'{_name_of(function)}' does not say what it takes, as some functions of C do not: call it in a function "
+            f"of yours{otherwise}"
+        ) from None
 
 
 def _check_names(function: str, provides: Any) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import pickle
 import sys
+import time
 import typing
 
 import pytest
@@ -385,6 +386,38 @@ def test_a_dataclass_that_has_not_set_a_field_lacks_that_part():
 
 
 # -- annotations that are not there ----------------------------------------------------------------------------------
+
+
+def test_a_task_has_the_annotations_of_its_function():
+    @as_task
+    def count(name: str) -> int: ...
+
+    assert typing.get_type_hints(count) == {"name": str, "return": int}
+    assert pickle.loads(pickle.dumps(create)).requires == create.requires
+
+
+@pytest.mark.parametrize("function", [max, min])
+def test_a_function_of_c_that_does_not_say_what_it_takes_is_refused_where_it_is_written(function):
+    says = f"'{function.__name__}' does not say what it takes.* call it in a function of yours"
+    for refused in (
+        lambda: as_task(function),
+        lambda: linear("f", function),
+        lambda: as_task(lambda: 1, revert=function),
+        lambda: as_task(lambda: 1).revert(function),
+    ):
+        with pytest.raises(TypeError, match=says):
+            refused()
+    assert as_task(requires=["x"])(function).requires == {"x"}
+
+
+def test_a_function_of_c_that_takes_nothing_or_was_given_what_it_takes_is_one():
+    flow = linear("f", as_task(requires=[])(time.monotonic), functools.partial(max, 1, 2))
+    assert run(flow)["max"] == 2
+
+
+def test_a_method_of_a_class_of_c_is_refused_by_name():
+    with pytest.raises(ValueError, match=r"join cannot be run: builtins.str.join takes \['self', 'iterable'\]"):
+        as_task(str.join)
 
 
 def test_a_parameter_whose_annotation_cannot_be_evaluated_changes_nothing():
