@@ -66,7 +66,9 @@ class TimeLimits:
         self._around = [-1] * len(self._flows)
         #: the flows that are over their limit
         self._over: set[int] = set()
-        #: calls in flight that are watched: they have a limit, or are to stop
+        #: when the flows that have begun are over, a time of the clock
+        self._ends: dict[int, float] = {}
+        #: calls in flight that are watched: they have a limit, or a flow around them has one, or they are to stop
         self._watched: dict[int, base.Call] = {}
         #: the limits of these: when it is over, and its seconds
         self._dues: dict[int, tuple[float, float]] = {}
@@ -112,6 +114,8 @@ class TimeLimits:
             due = self._clock.monotonic() + seconds
             self._dues[call.index] = due, seconds
             self._timers.set((_LIMIT, call.index), due)
+        elif self._flows and call.atom is self._plan.atoms[call.index]:
+            self._watched[call.index] = call
 
     def begin_in_place(self, call: base.Call, context: contextvars.Context) -> None:
         """As `begin_all`, for a call in the thread of the engine: `checkpoint` raises in it.
@@ -154,8 +158,8 @@ class TimeLimits:
         self._begun = None
         error = self._errors.get(i)
         call = self._watched.get(i)
-        if error is None and call is not None and self._is_late(call):
-            error = self._exceeded(call)  # nobody has interrupted it so far
+        if error is None and call is not None:
+            error = self._exceeded_by(call)  # nobody has interrupted it so far
         here = self._here
         if here is not None and here[0].index == i:  # nobody could: it ran in the thread of the engine
             if error is None and here[1] <= self._clock.monotonic():
@@ -218,12 +222,20 @@ class TimeLimits:
         else:
             LOG.warning("%s was to stop, and has not ended: the run waits for it", _named(call))
 
-    def _is_late(self, call: base.Call) -> bool:
-        """Tell whether a call that has ended has exceeded its own limit."""
+    def _exceeded_by(self, call: base.Call) -> Stopped | None:
+        """Return the error of a call that has ended after its own limit, or that of a flow around it."""
         due, seconds = self._dues.get(call.index, (math.inf, math.inf))
-        if self._clock.is_real and hasattr(call, "seconds"):
-            return call.seconds > seconds
-        return getattr(call, "ended", self._clock.monotonic()) > due
+        if self._clock.is_real and hasattr(call, "seconds"):  # nobody knows when it has ended
+            return self._exceeded(call) if call.seconds > seconds else None
+        ended = getattr(call, "ended", self._clock.monotonic())
+        if ended > due:
+            return self._exceeded(call)
+        if call.verb == states.EXECUTE and isinstance(call.atom, task.Task):
+            for number in self._flows_around(call.index):
+                if ended > self._ends.get(number, math.inf):
+                    _, _, seconds, name = self._flows[number]
+                    return _flow_exceeded(name, seconds)
+        return None
 
     def _exceeded(self, call: base.Call) -> exceptions.TimeoutExceeded:
         seconds = _limit_of(self._controls[call.index], call)
@@ -277,7 +289,8 @@ class TimeLimits:
         return any(map(self._is_flow_over, self._flows_around(r)))
 
     def _set(self, number: int, seconds: float) -> None:
-        self._timers.set((_FLOW, number), self._clock.monotonic() + seconds)
+        self._ends[number] = due = self._clock.monotonic() + seconds
+        self._timers.set((_FLOW, number), due)
 
     def _end_flow(self, number: int) -> None:
         lo, hi, seconds, name = self._flows[number]

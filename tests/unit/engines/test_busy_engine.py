@@ -60,18 +60,20 @@ def test_a_call_whose_outcome_waits_to_be_taken_is_not_stopped_by_a_limit(of_flo
     assert paid == ["first", "limited"]
 
 
-def test_a_call_that_has_ended_after_its_limit_has_exceeded_it():
+@pytest.mark.parametrize("of_flow", [False, True])
+def test_a_call_that_has_ended_after_its_limit_has_exceeded_it(of_flow):
     clock, paid = VirtualClock(), []
     executor = ScriptedExecutor(hold=True)
-    flow = unordered_flow.Flow("f").add(Pays("first", paid), Pays("limited", paid, timeout=LIMIT))
-    engine = engines.load(flow, executor=executor, clock=clock)
+    limited = Pays("limited", paid, timeout=None if of_flow else LIMIT)
+    inner = linear_flow.Flow("inner", timeout=LIMIT if of_flow else None).add(limited)
+    engine = engines.load(unordered_flow.Flow("f").add(Pays("first", paid), inner), executor=executor, clock=clock)
 
     def too_late():
         clock.advance(LIMIT + 1)
         executor.release_named("limited")
 
     busy(engine, clock, too_late)
-    with pytest.raises(taskflowx.exceptions.TimeoutExceeded, match="'limited'"):
+    with pytest.raises(taskflowx.exceptions.TimeoutExceeded, match="'inner'" if of_flow else "'limited'"):
         executor.run(engine, ["first"])
     assert not paid
 
