@@ -392,4 +392,9 @@ def _parameters_of(name: str, finder: Any) -> Parameters:
     parameters = inspect_parameters(finder)
     if not parameters.accepts(KEY):
         raise ValueError(f"{name} must take an argument {KEY}, by which it knows the call")
+    if parameters.by_position:
+        raise ValueError(
+            f"{name} takes {list(parameters.by_position)} by position only, and arguments are passed by name: remove "
+            "the / from its parameters"
+        )
     return parameters.without(frozenset((KEY,)))

@@ -260,6 +260,11 @@ class ByHand:
         atom, writes, detail = self._preparation.compiled().atoms[i], self._storage.writes, self._preparation.details[i]
         if isinstance(result, Failure):
             raise TypeError(f"The result of '{atom.name}' is a Failure; resolve_failed() takes one")
+        if result is retry.NOT_DONE:
+            raise TypeError(
+                f"The result of '{atom.name}' is NOT_DONE, which find_outcome returns: by hand, resolve_failed() says "
+                "that a call has had no effect, and retry_failed() then makes it again"
+            )
         if isinstance(atom, task.Task) and atom._tfx_signature.outputs:
             error = strict.mismatch(atom, result, hidden=metadata.is_sensitive(detail))
             if error is not None:

@@ -310,6 +310,11 @@ def test_a_keyword_that_makes_no_sense_is_refused(keywords, kind, words):
             "find_outcome of class Made takes an argument 'hots' that nobody gives",
         ),
         ({"find_outcome": lambda self, idempotency_key, more=1: None}, ValueError, "'more' that nobody gives"),
+        (
+            {"find_outcome": lambda self, host, /, idempotency_key: None},
+            ValueError,
+            r"find_outcome of class Made takes \['host'\] by position only",
+        ),
     ],
     ids=lambda value: str(value) if isinstance(value, str) else None,
 )

@@ -544,6 +544,8 @@ def test_an_answer_has_the_shape_that_the_task_provides(place):
     engine = load(place, make())
     with pytest.raises(exceptions.ResultMismatch, match="'two'"):
         engine.resolve("two", (1,))
+    with pytest.raises(TypeError, match=r"'two' is NOT_DONE, which find_outcome returns: .* resolve_failed\(\)"):
+        engine.resolve("two", retry.NOT_DONE)
     engine.resolve("two", (1, 2))
     engine.run()
     assert engine.storage.fetch("b") == 2
