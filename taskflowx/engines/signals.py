@@ -39,18 +39,20 @@ def suspending(engine: Any, signals: tuple[Any, ...]) -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL if before[number] is None else before[number])
             del before[number]
 
-    def handle(number: int, _: FrameType | None) -> None:
-        name = signal.Signals(number).name
+    def handle(number: int, frame: FrameType | None) -> None:
+        name, former = signal.Signals(number).name, before[number]
         work = life.current(engine.storage.record.flow_detail)
         if work is None or work.engine is not engine or work in suspended:
-            give_back(number)
-            os.kill(os.getpid(), number)  # it does what it would have done without us
+            if callable(former):  # it does what it would have done without us
+                former(number, frame)
+            else:
+                give_back(number)
+                os.kill(os.getpid(), number)
             return
         suspended.append(work)
         work.stop()
-        LOG.warning(
-            "%s: the run is suspended as soon as the calls under way have ended; a second %s does not wait", name, name
-        )
+        msg = "%s: the run is suspended as soon as the calls under way have ended; a second %s %s"
+        LOG.warning(msg, name, name, _done_by(former))
 
     try:
         for number in chosen:
@@ -60,6 +62,15 @@ def suspending(engine: Any, signals: tuple[Any, ...]) -> Iterator[None]:
     finally:
         for one in list(before):
             give_back(one)
+
+
+def _done_by(handler: Any) -> str:
+    """Say what a signal does that goes to a handler."""
+    if handler is signal.default_int_handler:
+        return "is a KeyboardInterrupt"
+    if handler is signal.SIG_IGN:
+        return "is ignored"
+    return "goes to the handler that was there before" if callable(handler) else "does not wait"
 
 
 def _checked(signals: tuple[Any, ...]) -> list[signal.Signals]:

@@ -63,6 +63,7 @@ def test_a_signal_suspends_the_run(executor, others, caplog):
         engine.run()
     assert (log, engine.storage.get_flow_state(), others) == (["a"], "SUSPENDED", [])
     assert "SIGUSR1: the run is suspended as soon as the calls under way have ended" in caplog.text
+    assert "a second SIGUSR1 goes to the handler that was there before" in caplog.text
     engine.run()
     assert log == ["a", "b"]
 
@@ -93,6 +94,32 @@ def test_without_a_run_it_does_what_it_did_before(others):
     with engine.suspend_on(signal.SIGUSR1):
         os.kill(os.getpid(), signal.SIGUSR1)
         assert others == [signal.SIGUSR1]
+
+
+def test_a_run_after_such_a_signal_is_suspended_all_the_same(others):
+    log = []
+    engine = engines.load(flow(log, times=2))
+    with engine.suspend_on(signal.SIGUSR1):
+        os.kill(os.getpid(), signal.SIGUSR1)
+        engine.run()
+    assert (log, engine.storage.get_flow_state(), others) == (["a"], "SUSPENDED", [signal.SIGUSR1] * 2)
+
+
+@pytest.mark.parametrize(
+    ("former", "says"),
+    [
+        (signal.default_int_handler, "is a KeyboardInterrupt"),
+        (signal.SIG_DFL, "does not wait"),
+        (signal.SIG_IGN, "is ignored"),
+    ],
+)
+def test_it_is_said_what_a_second_one_does(former, says, caplog):
+    kept = signal.signal(signal.SIGUSR2, former)
+    engine = engines.load(flow([], number=signal.SIGUSR2))
+    with engine.suspend_on(signal.SIGUSR2):
+        engine.run()
+    assert signal.signal(signal.SIGUSR2, kept) is former
+    assert caplog.messages[0].endswith(f"; a second SIGUSR2 {says}")
 
 
 def test_a_run_in_a_thread_is_suspended_too(others):
