@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from taskflowx import exceptions, retry
 from taskflowx.engines.limit_names import Limited, Table, fill
 from taskflowx.engines.limits import Bucket, Gate, Group, Limits
+from taskflowx.record import metadata
 
 if TYPE_CHECKING:
     from taskflowx.engines.limit_names import Kind
@@ -93,6 +94,9 @@ class Admission:
         if walk.held:
             return False
         new: dict[Group, int] = {}
+        may_fail = walk.ready if self._run.time_limits is not None else []
+        if any(map(self._is_uncalled, (*may_fail, *(~i for i in walk.undo)))):
+            return False
         for reverts, batch in enumerate((walk.ready, walk.undo)):
             for kind, count in Counter(map(kind_of, batch)).items():
                 if kind is not None and kind.is_open:
@@ -130,12 +134,21 @@ class Admission:
     def _find_group(self, key: int) -> Group | None:
         """Return the group of what needs the same as a call; None if it needs nothing."""
         i, reverts = (key, 0) if key >= 0 else (~key, 1)
+        if self._is_uncalled(key):
+            return None
         kind = self._kind_of(i)
         if kind is None:
             return None if isinstance(self._plan.atoms[i], retry.Retry) else self._others
         if kind.is_open:
             return self._group(self._fill(i, kind, reverts=reverts), kind, reverts=reverts)
         return self._closed_group(kind, reverts=reverts)
+
+    def _is_uncalled(self, key: int) -> bool:
+        """Tell whether there is no call: a flow around it is over its time limit, or there is nothing to undo."""
+        if key >= 0:
+            limits = self._run.time_limits
+            return limits is not None and limits.keeps_from_beginning(key)
+        return bool((self._run.details[~key].own_meta or {}).get(metadata.NOT_CALLED))
 
     def _closed_group(self, kind: Kind, *, reverts: int) -> Group | None:
         """Return the group of a kind of which the names are the same each time."""

@@ -264,7 +264,7 @@ class TimeLimits:
         for number in self._flows_around(i):
             lo, _, seconds, name = self._flows[number]
             first = self._details[lo]
-            if name not in (first.own_meta or {}).get(metadata.FLOW_SINCE, {}):
+            if not self._has_begun(number):
                 self._commits.mark(lo)
                 since = first.meta.get(metadata.FLOW_SINCE, {})
                 first.meta[metadata.FLOW_SINCE] = {**since, name: self._clock.time()}
@@ -284,6 +284,14 @@ class TimeLimits:
         due = self._timers.moments.get((_FLOW, number))
         return number in self._over or (due is not None and due <= self._clock.monotonic())
 
+    def keeps_from_beginning(self, i: int) -> bool:
+        """Tell whether an atom fails in place of beginning, as a flow around it has begun and is over its limit."""
+        return any(self._is_flow_over(number) and self._has_begun(number) for number in self._flows_around(i))
+
+    def _has_begun(self, number: int) -> bool:
+        lo, _, _, name = self._flows[number]
+        return name in (self._details[lo].own_meta or {}).get(metadata.FLOW_SINCE, {})
+
     def has_no_time(self, r: int) -> bool:
         """Tell whether a retry is in a flow that is over its limit."""
         return any(map(self._is_flow_over, self._flows_around(r)))
@@ -301,6 +309,10 @@ class TimeLimits:
                     self._executor.interrupt(call, _flow_exceeded(name, seconds))
                 else:
                     self.stop(call, _flow_exceeded(name, seconds))
+        walk = self._run.walk
+        for i in [i for i in walk.held if lo <= i < hi]:  # what waits for a limit fails at once
+            del walk.held[i]
+            walk.ready.append(i)
         for i in self._timers.atoms_in(lo, hi):  # a retry that waits for its next attempt does not get one
             if self._details[i].intention == states.RETRY:
                 self._timers.set((ATOM, i), self._clock.monotonic())

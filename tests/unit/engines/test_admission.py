@@ -603,6 +603,81 @@ def test_the_ways_to_write_a_rate_are_the_same():
     assert found == [(600, 60.0)] * 4
 
 
+class Timed(Notes):
+    """Notes at which time of a clock it is executed and undone."""
+
+    def __init__(self, name, clock, log, **settings):
+        super().__init__(name, log, **settings)
+        self.clock = clock
+
+    def execute(self):
+        self.log.append((self.clock.monotonic(), self.name))
+
+    def revert(self):
+        self.log.append((self.clock.monotonic(), f"undo {self.name}"))
+
+
+@pytest.mark.parametrize("executor", ["serial", "threads", "asyncio"])
+def test_what_waits_for_a_rate_when_its_flow_is_over_fails_at_once(executor):
+    clock, log = testing.VirtualClock(), []
+    begin = clock.monotonic()
+    first, *rest = (Timed(name, clock, log, limits=("api",)) for name in "abc")
+    flow = linear_flow.Flow("f", timeout=4).add(first, unordered_flow.Flow("u").add(*rest))
+    engine = engines.load(flow, executor=executor, rates={"api": (1, 10)}, clock=clock)
+    assert engine.run_to_rest() == states.REVERTED
+    assert log == [(begin, "a"), (begin + 4, "undo a")]
+    assert {one.exception_str for one in engine.storage.get_execute_failures().values()} == {
+        "Flow 'f' has exceeded its time limit of 4 seconds"
+    }
+
+
+@pytest.mark.parametrize("executor", ["threads", "asyncio"])
+def test_what_waits_for_a_place_when_its_flow_is_over_fails_though_the_place_is_taken(executor):
+    clock, log, begun, undone = testing.VirtualClock(), [], threading.Event(), threading.Event()
+
+    class Holds(task.Task):
+        def execute(self):
+            assert begun.wait(30)
+            clock.advance(5)
+            log.append(undone.wait(30))
+
+    class First(task.Task):
+        def execute(self):
+            begun.set()
+
+        def revert(self):
+            undone.set()
+
+    inner = linear_flow.Flow("inner", retry.AlwaysRevert("r"), timeout=4)
+    inner.add(First("first"), Notes("second", log, limits=("db",)))
+    flow = unordered_flow.Flow("f").add(Holds("holds", limits=("db",)), inner)
+    engine = engines.load(flow, executor=executor, max_workers=4, limits={"db": 1}, clock=clock)
+    assert engine.run_to_rest() == states.REVERTED
+    assert log == [True]
+
+
+def test_a_flow_that_runs_again_after_its_time_limit_keeps_to_its_limits():
+    clock, log = testing.VirtualClock(), []
+    begin = clock.monotonic()
+    tasks = (Timed(name, clock, log, limits=("api",)) for name in "ab")
+    inner = linear_flow.Flow("inner", timeout=8).add(*tasks)
+    flow = linear_flow.Flow("f", retry.Times(2, "r")).add(inner)
+    engine = engines.load(flow, rates={"api": (1, 10)}, clock=clock)
+    assert engine.run_to_rest() == states.REVERTED
+    assert log == [(begin + at, what) for at, what in ((0, "a"), (8, "undo a"), (10, "a"), (18, "undo a"))]
+
+
+def test_what_was_never_called_takes_no_token_when_it_is_passed_by_a_rollback():
+    clock, log = testing.VirtualClock(), []
+    begin = clock.monotonic()
+    first, second = (Timed(name, clock, log, limits=("api",)) for name in "ab")
+    flow = graph_flow.Flow("f").add(first, second)
+    flow.link(first, second, decider=lambda history: 1 // 0)
+    engine = engines.load(flow, rates={"api": (1, 10)}, clock=clock)
+    assert engine.run_to_rest() == states.REVERTED
+    assert log == [(begin, "a"), (begin + 10, "undo a")]
+
+
 def test_a_limit_that_no_task_has_is_no_mistake():
     engine, executor = loaded(flows.Plain("t"), limits={"db": 1}, rates={"api": "1/day"})
     assert executor.run(engine) == states.SUCCESS
