@@ -1,9 +1,10 @@
 """A run as OpenTelemetry sees it: one tree of spans for each run, and metrics of its calls.
 
-The ids of trace and spans are hashes of the id of the run and of what a span is about, so every process that takes a
-run up goes on with the same tree. What must stay true: a span is made once its end is in the store, and of no entry
-that was there when the listener was registered; so no span is sent twice, also when a run was killed and goes on
-elsewhere. What a killed process has not sent is lost.
+The ids of trace and spans are hashes of the id of the run, of the time of the first entry of its history and of what a
+span is about. So every process that takes a run up goes on with the same tree, and a run that is made again under the
+id of one that was deleted has a tree of its own. What must stay true: a span is made once its end is in the store, and
+of no entry that was there when the listener was registered; so no span is sent twice, also when a run was killed and
+goes on elsewhere. What a killed process has not sent is lost.
 """
 
 from __future__ import annotations
@@ -33,27 +34,32 @@ if TYPE_CHECKING:
     from taskflowx.persistence.history import Entry
 
 _NAME = "taskflowx"
+#: the attributes of spans that metrics have as well
+_MEASURED = ("taskflowx.flow.name", "taskflowx.atom.name", "taskflowx.verb", "taskflowx.state", "error.type")
 _ENDS = frozenset((*states.WITH_OUTCOME, *states.AT_REST, *states.CALLED))
 
 
-def trace_id(run_id: str) -> int:
-    """Return the id of the trace of a run."""
-    return int.from_bytes(hashlib.sha256(f"run {run_id}".encode(errors="replace")).digest()[:16]) or 1
+def trace_id(run_id: str, began: float) -> int:
+    """Return the id of the trace of a run.
+
+    :param began: when the run began, in seconds since 1970: `at` of the first entry of its history
+    """
+    return _hash("trace", run_id, began)
 
 
-def span_id(run_id: str, leg: int) -> int:
+def span_id(run_id: str, began: float, leg: int) -> int:
     """Return the id of the span of a leg: the part of a run from RUNNING to a state at rest, the first being 1."""
-    return _span_id(run_id, "leg", leg)
+    return _hash("leg", run_id, began, leg) >> 64 or 1
 
 
-def call_span_id(run_id: str, call: figures.Call) -> int:
+def call_span_id(run_id: str, began: float, call: figures.Call) -> int:
     """Return the id of the span of a call."""
-    return _span_id(run_id, call.atom, call.verb, call.attempt, call.repeated)
+    return _hash("call", run_id, began, call.atom, call.verb, call.attempt, call.repeated) >> 64 or 1
 
 
-def _span_id(*parts: Any) -> int:
-    text = "\0".join(map(str, parts))
-    return int.from_bytes(hashlib.sha256(text.encode(errors="replace")).digest()[:8]) or 1
+def _hash(kind: str, run_id: str, began: float, *parts: Any) -> int:
+    text = "\0".join(map(str, (kind, run_id, float(began), *parts)))
+    return int.from_bytes(hashlib.sha256(text.encode(errors="replace")).digest()[:16]) or 1
 
 
 class _Ids(IdGenerator):
@@ -116,6 +122,7 @@ class OpenTelemetryListener(base.UniformListener):
         self._forget()
 
     def _forget(self) -> None:
+        self._run: tuple[str, float] = self._run_id, 0.0  # of what its ids are made: all of a run have its first entry
         self._calls = figures.Calls()
         self._before: dict[tuple[str, str], int] = {}  # the span of the last call of a verb of an atom
         self._leg, self._since = 0, 0.0
@@ -155,6 +162,8 @@ class OpenTelemetryListener(base.UniformListener):
                 self._take(entry, sends=True)
 
     def _take(self, entry: Entry, *, sends: bool) -> None:
+        if entry.number == 1:
+            self._run = self._run_id, entry.at
         if entry.atom is None:
             self._take_leg(entry, sends=sends)
             return
@@ -162,17 +171,16 @@ class OpenTelemetryListener(base.UniformListener):
         if call is None:
             return
         key = call.atom, call.verb
-        before, this = self._before.get(key), call_span_id(self._run_id, call)
+        before, this = self._before.get(key), call_span_id(*self._run, call)
         self._before[key] = this
         if not sends:
             return
-        interrupted = call.state in states.CALLED
         about: dict[str, Any] = {
             **self._common,
             "taskflowx.atom.name": call.atom,
             "taskflowx.verb": call.verb.lower(),
             "taskflowx.attempt": call.attempt,
-            "taskflowx.state": "INTERRUPTED" if interrupted else call.state,
+            "taskflowx.state": "INTERRUPTED" if call.state in states.CALLED else call.state,
         }
         if call.worker is not None:
             about["taskflowx.worker"] = call.worker
@@ -181,11 +189,12 @@ class OpenTelemetryListener(base.UniformListener):
         if call.failure is not None:
             about["error.type"] = call.failure
         begin = call.handed if call.began is None else call.began
-        parent = span_id(self._run_id, max(self._leg, 1))
+        parent = span_id(*self._run, max(self._leg, 1))
         self._span(call.atom, this, parent, begin, call.ended, about, before, call.failure)
-        names = ("taskflowx.flow.name", "taskflowx.atom.name", "taskflowx.verb", "taskflowx.state", "error.type")
-        measured = {name: about[name] for name in names if name in about}
-        if not interrupted:
+        self._measure(call, {name: about[name] for name in _MEASURED if name in about})
+
+    def _measure(self, call: figures.Call, measured: dict[str, Any]) -> None:
+        if call.state not in states.CALLED:
             self._ran.record(call.ran, measured)
         if call.queued is not None:
             self._queued.record(call.queued, measured)
@@ -197,10 +206,10 @@ class OpenTelemetryListener(base.UniformListener):
             self._leg, self._since = self._leg + 1, entry.at
         if entry.new not in states.AT_REST or not self._leg or not sends:
             return
-        first = span_id(self._run_id, 1)
-        this, before = span_id(self._run_id, self._leg), None
+        first = span_id(*self._run, 1)
+        this, before = span_id(*self._run, self._leg), None
         if self._leg > 1:
-            before = span_id(self._run_id, self._leg - 1)
+            before = span_id(*self._run, self._leg - 1)
         about = {**self._common, "taskflowx.leg": self._leg, "taskflowx.state": entry.new}
         failure = entry.new if entry.new in (states.FAILURE, states.REVERTED) else None
         parent = None if self._leg == 1 else first
@@ -226,7 +235,7 @@ class OpenTelemetryListener(base.UniformListener):
         :param begin: in seconds since 1970, as is `end`
         :param before: the id of the span that it has a link to
         """
-        self._ids.trace_id, self._ids.span_id = trace_id(self._run_id), this
+        self._ids.trace_id, self._ids.span_id = trace_id(*self._run), this
         above = (
             None if parent is None else trace.set_span_in_context(trace.NonRecordingSpan(self._context(parent)), _NONE)
         )
@@ -243,9 +252,9 @@ class OpenTelemetryListener(base.UniformListener):
         span.end(end_time=_nanoseconds(max(begin, end)))
 
     def _context(self, span: int) -> trace.SpanContext:
-        sampled = self._tracer.sampler.should_sample(None, trace_id(self._run_id), self._common["taskflowx.flow.name"])
+        sampled = self._tracer.sampler.should_sample(None, trace_id(*self._run), self._common["taskflowx.flow.name"])
         flags = trace.TraceFlags.SAMPLED if sampled.decision.is_sampled() else trace.TraceFlags.DEFAULT
-        return trace.SpanContext(trace_id(self._run_id), span, is_remote=True, trace_flags=trace.TraceFlags(flags))
+        return trace.SpanContext(trace_id(*self._run), span, is_remote=True, trace_flags=trace.TraceFlags(flags))
 
 
 #: no span of the program around is the parent of ours

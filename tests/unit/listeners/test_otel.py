@@ -9,9 +9,10 @@ import sys
 
 import pytest
 
-from taskflowx import engines, retry, states, task
+from taskflowx import engines, front, retry, runs, states, task
 from taskflowx.patterns import linear_flow, unordered_flow
 from taskflowx.persistence import backends, models
+from taskflowx.testing import VirtualClock
 
 pytest.importorskip("opentelemetry.sdk", reason="the SDK of OpenTelemetry is not there")
 
@@ -64,13 +65,13 @@ def ids(span):
     return span.context.trace_id, span.context.span_id
 
 
-def check_tree(spans, run):
+def check_tree(spans, run, began):
     """Check that spans are one tree, and that none was sent twice."""
-    assert {span.context.trace_id for span in spans} == {otel.trace_id(run)}
+    assert {span.context.trace_id for span in spans} == {otel.trace_id(run, began)}
     known = [span.context.span_id for span in spans]
     assert len(known) == len(set(known))
     roots = [span for span in spans if span.parent is None]
-    assert [ids(span) for span in roots] == [(otel.trace_id(run), otel.span_id(run, 1))]
+    assert [ids(span) for span in roots] == [(otel.trace_id(run, began), otel.span_id(run, began, 1))]
     assert {span.parent.span_id for span in spans if span.parent} <= set(known)
 
 
@@ -86,9 +87,9 @@ def test_a_run_is_one_tree(executor, backend):
         engine = engines.load(flow, executor=executor, history=True, **kept)
         with sink.listen(engine):
             engine.run()
-        run = engine.storage.flow_uuid
+        run, began = engine.storage.flow_uuid, engine.history()[0].at
     spans = sink.spans.get_finished_spans()
-    check_tree(spans, run)
+    check_tree(spans, run, began)
     named = sink.named()
     root = named["flow"][0]
     assert root.attributes["taskflowx.state"] == states.SUCCESS
@@ -137,13 +138,29 @@ def test_a_resumed_run_goes_on_with_its_tree():
         with second.listen(engine):
             engine.run()
             engine.run()  # nothing of it runs, and nothing is sent again
-    check_tree([*first.spans.get_finished_spans(), *second.spans.get_finished_spans()], run)
+        began = engine.history()[0].at
+    check_tree([*first.spans.get_finished_spans(), *second.spans.get_finished_spans()], run, began)
     assert list(first.named()) == ["a", "flow"]
     legs = second.named()["flow"]
     assert legs[0].attributes["taskflowx.leg"] == 2
-    assert legs[0].parent.span_id == otel.span_id(run, 1)
-    assert [link.context.span_id for link in legs[0].links] == [otel.span_id(run, 1)]
-    assert second.named()["b"][0].parent.span_id == otel.span_id(run, 2)
+    assert legs[0].parent.span_id == otel.span_id(run, began, 1)
+    assert [link.context.span_id for link in legs[0].links] == [otel.span_id(run, began, 1)]
+    assert second.named()["b"][0].parent.span_id == otel.span_id(run, began, 2)
+
+
+def test_a_run_that_is_made_again_under_its_id_has_a_tree_of_its_own():
+    sink, clock = Sink(), VirtualClock()
+    with backends.backend("memory") as backend, runs.open(backend) as archive:
+        for _ in range(2):
+            engine = front.load(linear_flow.Flow("flow").add(Step("a")), run_id="r", backend=backend, clock=clock)
+            with sink.listen(engine):
+                engine.run()
+            archive.delete("r")
+            clock.advance(1)
+    spans = sink.spans.get_finished_spans()
+    assert len(spans) == 4
+    assert len({span.context.trace_id for span in spans}) == 2
+    assert len({span.context.span_id for span in spans}) == 4
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
@@ -190,15 +207,17 @@ def test_a_run_that_was_killed_sends_no_span_twice(tmp_path, place):
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -9
     live(0)
+    with backends.backend(url) as backend, contextlib.closing(backend.get_connection()) as connection:
+        began = next(iter(connection.get_history("run"))).at
     lines = [line.split() for line in sent.read_text().splitlines()]
     spans = [line[1] for line in lines]
     assert len(spans) == len(set(spans))
-    assert {line[0] for line in lines} == {str(otel.trace_id("run"))}
+    assert {line[0] for line in lines} == {str(otel.trace_id("run", began))}
     names = [line[3] for line in lines]
     assert sorted(names) == sorted(
         ["flow", "a", "b", "c", "abc"[place - 1]]
     )  # the interrupted call, and its repetition
-    assert {line[2] for line in lines} == {"0", str(otel.span_id("run", 1))}
+    assert {line[2] for line in lines} == {"0", str(otel.span_id("run", began, 1))}
 
 
 def test_a_sampler_decides_once_for_the_whole_run():
