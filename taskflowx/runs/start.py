@@ -309,7 +309,7 @@ class Start:
         :raises RunMismatch: says how they differ
         """
         name = getattr(self._flow, "name", None)
-        if name is not None and detail.name != name:
+        if name and detail.name != name:  # one without a name is recorded under the id
             raise exceptions.RunMismatch(
                 f"Run '{self.run_id}' is a run of flow '{detail.name}', and not of '{name}'\nUse another run_id"
             )

@@ -222,6 +222,13 @@ def test_another_flow_is_refused(backend, run_id):
     assert calls == []
 
 
+def test_a_flow_whose_name_is_empty_is_taken_up(backend, run_id):
+    calls = []
+    for _ in range(2):
+        taskflowx.run(flow_of(calls, name=""), {"amount": 4}, backend=backend, run_id=run_id)
+    assert calls == ["price", "send"]
+
+
 def test_other_values_are_refused_with_the_difference(backend, run_id):
     calls = []
     given = {"amount": 4, "when": (1, 2), "gone": None}
