@@ -52,6 +52,23 @@ def of(thing: Any) -> str:
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 
 
+class Text:
+    """A value of a user in the arguments of a message, whose text is made where the message is, and raises nothing."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def __str__(self) -> str:
+        try:
+            return str(self._value)
+        except Exception as error:  # noqa: BLE001 - it is the value of a user; an int may have too many digits
+            return f"a value whose text raised {type(error).__name__}"
+
+    __repr__ = __str__
+
+
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 

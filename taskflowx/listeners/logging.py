@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import formatters, states
-from taskflowx._util import arguments, masking
+from taskflowx._util import arguments, masking, reprs
 from taskflowx.listeners import base
 from taskflowx.types.failure import Failure
 
@@ -42,7 +42,7 @@ class LoggingListener(base.DumpingListener):
         self._level = level
 
     def _dump(self, message: str, *args: Any, **kwargs: Any) -> None:
-        self._logger.log(self._level, message, *args, **kwargs)
+        self._logger.log(self._level, message, *map(reprs.Text, args), **kwargs)
 
 
 def _check_log(log: Any, **levels: Any) -> None:
@@ -122,7 +122,7 @@ class DynamicLoggingListener(base.UniformListener):
             if self._mask_outputs_keys:
                 plan = self._engine.compilation.plan
                 result = masking.mask_outputs(plan.atoms[plan.names[name]], result, self._mask_outputs_keys)
-            facts = (*facts, result)
+            facts = (*facts, reprs.Text(result))
         self._logger.log(level, message, *facts, exc_info=exc_info)
 
 

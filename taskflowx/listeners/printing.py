@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from taskflowx._util import reprs
 from taskflowx.listeners import base
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class PrintingListener(base.DumpingListener):
 
     def _dump(self, message: str, *args: Any, **kwargs: Any) -> None:
         stream = sys.stderr if self._stderr else sys.stdout  # read now, as a program may redirect it
-        print(message % args, file=stream)
+        print(message % tuple(map(reprs.Text, args)), file=stream)
         exc_info = kwargs.get("exc_info")
         if exc_info is not None:
             traceback.print_exception(*exc_info, file=stream)

@@ -268,7 +268,7 @@ class Notifier:
     def _tfx_log_error(listener: Any, event_type: str, details: Mapping[str, Any]) -> None:
         """Log the exception of a listener that is being handled."""
         LOG.warning("Failure calling listener %s to notify about event %s, details: %s",
-            listener, event_type, details, exc_info=True,  # noqa: LOG014 - called while an exception is handled
+            listener, event_type, reprs.Text(details), exc_info=True,  # noqa: LOG014 - called while an exception is handled
         )  # fmt: skip
 
     def register(

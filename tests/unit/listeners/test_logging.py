@@ -34,6 +34,21 @@ Task 'b' transitioned into state 'FAILURE' from state 'RUNNING'
   |__Flow 'flow'"""
 
 
+class Unshown(sample.Give):
+    def execute(self, **given):
+        return 10**5000  # more digits than Python shows
+
+
+@pytest.mark.parametrize("cls", [listeners.LoggingListener, listeners.DynamicLoggingListener])
+def test_a_result_without_a_text_is_logged(cls):
+    (line,) = [
+        text
+        for record in logged_by(cls, sample.row(Unshown("a")))
+        if "state 'SUCCESS'" in (text := record.getMessage()) and "ask 'a'" in text
+    ]
+    assert "with result 'a value whose text raised ValueError'" in line
+
+
 # -- LoggingListener -----------------------------------------------------------------------------
 
 

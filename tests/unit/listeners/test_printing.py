@@ -1,5 +1,6 @@
 """The listener that prints."""
 
+from taskflowx import task
 from taskflowx.listeners import printing
 from tests.unit.listeners import sample
 
@@ -27,3 +28,10 @@ def test_it_can_go_to_the_error_stream(capsys):
     assert out == ""
     assert "has moved task 'b'" in err
     assert "Traceback (most recent call last):" in err
+
+
+def test_a_result_without_a_text_is_printed(capsys):
+    engine = sample.load(sample.row(task.FunctorTask(lambda: 10**5000, name="a")))  # more digits than Python shows
+    with printing.PrintingListener(engine):
+        sample.run(engine)
+    assert "with result 'a value whose text raised ValueError'" in capsys.readouterr().out

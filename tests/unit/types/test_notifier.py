@@ -195,6 +195,17 @@ def test_a_callback_that_raises_is_logged_and_the_next_one_is_called(caplog):
     assert str(record.exc_info[1]) == "callback"
 
 
+def test_details_without_a_text_are_logged(caplog):
+    notifier = Notifier()
+
+    def fail(state, details):
+        raise ValueError("callback")
+
+    notifier.register("a", fail)
+    notifier.notify("a", {"x": 10**5000})  # more digits than Python shows
+    assert caplog.messages[0].endswith("details: a value whose text raised ValueError")
+
+
 def test_a_filter_that_raises_is_logged_and_the_next_one_is_called(caplog):
     calls, notifier = [], Notifier()
     notifier.register("a", module_callback, details_filter=lambda details: details["missing"])
