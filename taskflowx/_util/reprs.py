@@ -52,8 +52,19 @@ def of(thing: Any) -> str:
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 
 
+def whole(value: Any, form: Callable[[Any], str] = repr) -> str:
+    """Return the text of a value of a user, or what it has raised: an int may have too many digits, a list be too deep.
+
+    :param form: `repr` or `str`
+    """
+    try:
+        return form(value)
+    except Exception as error:  # noqa: BLE001 - the value is the user's, and so is its text
+        return f"a value whose {form.__name__} raised {type(error).__name__}"
+
+
 class Text:
-    """A value of a user in the arguments of a message, whose text is made where the message is, and raises nothing."""
+    """A value of a user in the arguments of a message: its text is made where the message is, and raises nothing."""
 
     __slots__ = ("_value",)
 
@@ -61,10 +72,7 @@ class Text:
         self._value = value
 
     def __str__(self) -> str:
-        try:
-            return str(self._value)
-        except Exception as error:  # noqa: BLE001 - it is the value of a user; an int may have too many digits
-            return f"a value whose text raised {type(error).__name__}"
+        return whole(self._value, str)
 
     __repr__ = __str__
 

@@ -42,7 +42,7 @@ def _read(pairs: Sequence[str], files: Sequence[str], texts: Collection[str]) ->
             values = json.loads(text)
         except OSError as error:
             raise Refused(f"--store-file {file} cannot be read: {error.strerror}") from None
-        except ValueError as error:  # also text that is not UTF-8
+        except (ValueError, RecursionError) as error:  # also text that is not UTF-8, and lists in lists without end
             raise Refused(f"--store-file {file} is not JSON: {error}") from None
         if not isinstance(values, dict):
             raise Refused(f"--store-file {file} has no JSON object, but {type(values).__name__}")

@@ -14,6 +14,7 @@ import sys
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from taskflowx import exceptions
+from taskflowx._util import reprs
 from taskflowx.pictures import wording
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def as_json(name: str, value: object, secret: Collection[str]) -> Any:
     try:
         return json.loads(codec.dumps(shown, name))
     except exceptions.StorageFailure:
-        return repr(shown)
+        return reprs.whole(shown)
 
 
 def as_text(name: str, value: object, secret: Collection[str]) -> str:
@@ -58,7 +59,7 @@ def as_text(name: str, value: object, secret: Collection[str]) -> str:
     :param name: the name under which it is provided or given
     :param secret: the names of sensitive values
     """
-    text = repr(visible(name, value, secret))
+    text = reprs.whole(visible(name, value, secret))
     return wording.one_line(text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…")
 
 

@@ -13,6 +13,7 @@ import traceback
 from typing import Any
 
 from taskflowx import atom, flow as flows
+from taskflowx._util import reprs
 from taskflowx.cli.exits import Refused
 
 _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep  # noqa: PTH100, PTH120 - as in frames
@@ -70,7 +71,7 @@ def _import(name: str, target: str) -> Any:
 def _missing(found: Any, name: str) -> str:
     from difflib import get_close_matches
 
-    label = getattr(found, "__name__", repr(found))
+    label = getattr(found, "__name__", None) or reprs.of(found)
     close = get_close_matches(name, [one for one in dir(found) if not one.startswith("_")], n=1)
     return f"'{label}' has no '{name}'" + (f", but '{close[0]}'" if close else "")
 
@@ -80,7 +81,7 @@ def _made(found: Any, target: str) -> Any:
     if isinstance(found, (flows.Flow, atom.Atom)):
         return found
     if not callable(found):
-        raise Refused(f"'{target}' is {found!r}, which is no flow, no task, and no function that makes one")
+        raise Refused(f"'{target}' is {reprs.of(found)}, which is no flow, no task, and no function that makes one")
     try:
         inspect.signature(found).bind()
     except TypeError as error:
@@ -94,7 +95,7 @@ def _made(found: Any, target: str) -> Any:
     if isinstance(made, (flows.Flow, atom.Atom)):
         return made
     raise Refused(
-        f"'{target}' has returned {made!r}, which is no flow and no task\n"
+        f"'{target}' has returned {reprs.of(made)}, which is no flow and no task\n"
         "To run a function as a task, decorate it with @taskflowx.as_task"
     )
 

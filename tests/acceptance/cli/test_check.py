@@ -64,6 +64,24 @@ def test_what_is_no_flow_is_refused(inside, target, says):
     assert "Traceback" not in ended.err
 
 
+def test_what_has_no_text_is_refused_all_the_same(inside):
+    inside.write("big.py", "number = 10**5000\n\ndef make(): return number\n")
+    for target, says in (
+        ("big:number", "is a value whose repr raised"),
+        ("big:make", "has returned a value whose repr"),
+    ):
+        ended = inside("check", target)
+        assert ended.code == 2
+        assert says in ended.err
+
+
+def test_a_file_of_values_that_is_too_deep_is_refused(inside):
+    inside.write("deep.json", "[" * 100_000)
+    ended = inside("check", "shop:order", "--store-file", "deep.json")
+    assert ended.code == 2
+    assert "--store-file deep.json is not JSON: " in ended.err
+
+
 def test_a_module_that_fails_gives_its_own_traceback_alone(inside):
     inside.write("helper.py", "def half(n):\n    return 1 / n\n")
     inside.write("broken.py", "import helper\n\nflow = helper.half(0)\n")

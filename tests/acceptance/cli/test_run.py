@@ -273,6 +273,24 @@ def test_values_that_no_store_keeps_are_shown_as_their_text(shop):
     assert "\x1b" not in shop("run", "odd:odd").out
 
 
+def test_values_without_a_text_are_no_fault(inside):
+    inside.write(
+        "values.py",
+        "from taskflowx import Task\n"
+        "class Unshown:\n"
+        "    def __repr__(self): raise OSError\n"
+        "class Make(Task):\n"
+        "    default_provides = ('number', 'thing')\n"
+        "    def execute(self): return 10**5000, Unshown()\n"  # more digits than Python shows
+        "flow = Make('make')\n",
+    )
+    ended = inside("run", "values:flow")
+    no_number, no_thing = (f"a value whose repr raised {error}" for error in ("ValueError", "OSError"))
+    assert (ended.code, ended.out) == (0, f"number: {no_number}\nthing: {no_thing}\n")
+    results = inside("run", "values:flow", "--json").json["results"]
+    assert results == {"number": {"$tfx": ["int", hex(10**5000)]}, "thing": no_thing}
+
+
 def test_a_progress_bar_is_on_the_standard_error(shop):
     ended = shop(*GIVEN, "card=x", "--progress")
     assert "100%" in ended.err

@@ -46,7 +46,7 @@ def test_a_result_without_a_text_is_logged(cls):
         for record in logged_by(cls, sample.row(Unshown("a")))
         if "state 'SUCCESS'" in (text := record.getMessage()) and "ask 'a'" in text
     ]
-    assert "with result 'a value whose text raised ValueError'" in line
+    assert "with result 'a value whose str raised ValueError'" in line
 
 
 # -- LoggingListener -----------------------------------------------------------------------------

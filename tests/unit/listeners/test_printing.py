@@ -34,4 +34,4 @@ def test_a_result_without_a_text_is_printed(capsys):
     engine = sample.load(sample.row(task.FunctorTask(lambda: 10**5000, name="a")))  # more digits than Python shows
     with printing.PrintingListener(engine):
         sample.run(engine)
-    assert "with result 'a value whose text raised ValueError'" in capsys.readouterr().out
+    assert "with result 'a value whose str raised ValueError'" in capsys.readouterr().out

@@ -203,7 +203,7 @@ def test_details_without_a_text_are_logged(caplog):
 
     notifier.register("a", fail)
     notifier.notify("a", {"x": 10**5000})  # more digits than Python shows
-    assert caplog.messages[0].endswith("details: a value whose text raised ValueError")
+    assert caplog.messages[0].endswith("details: a value whose str raised ValueError")
 
 
 def test_a_filter_that_raises_is_logged_and_the_next_one_is_called(caplog):
