@@ -418,7 +418,24 @@ def _tell_of(name: str, annotation: str) -> None:
 
 
 @overload
-def as_task(function: Callable[P, R], /) -> FunctionTask[P, R]: ...
+def as_task(
+    function: Callable[P, R],
+    /,
+    *,
+    name: str | None = ...,
+    provides: atom.Provides = ...,
+    requires: Iterable[str] | None = ...,
+    auto_extract: bool = ...,
+    rebind: atom.Rebind = ...,
+    inject: dict[str, Any] | None = ...,
+    ignore_list: Iterable[str] | None = ...,
+    revert_rebind: atom.Rebind = ...,
+    revert_requires: Iterable[str] | None = ...,
+    revert: Callable[..., Any] | None = ...,
+    pure: bool | None = ...,
+    version: tuple[int, ...] | None = ...,
+    **controls: Unpack[settings.TaskOptions],
+) -> FunctionTask[P, R]: ...
 
 
 @overload

@@ -50,10 +50,18 @@ async def fetch(url: str) -> bytes:
     return url.encode()
 
 
+def undo_nothing() -> None:
+    pass
+
+
 @as_task(timeout=5, retry=retry.Times(3), limits=("net",), on_unknown="ask")
 def limited(url: str) -> str:
     return url
 
+
+paint = as_task(lambda: 3, name="paint", provides="colour", timeout=5, revert=undo_nothing)
+assert_type(as_task(str.upper, name="upper").result({}), str)
+paint.named("again", provides="other")
 
 text: str = limited("a")
 assert_type(limited.named("other", timeout=3).result({}), str)

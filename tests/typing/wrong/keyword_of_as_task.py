@@ -28,3 +28,7 @@ def fourth() -> int:
 @as_task(on_unknown="redo")  # wrong
 def fifth() -> int:
     return 1
+
+
+as_task(fifth.execute, provides=3)  # wrong
+as_task(fifth.execute, nam="a")  # wrong, but for ty
