@@ -2,7 +2,7 @@
 
 `ProgressBarListener` looks at the record of the run a few times a second, and costs nothing for each task. Tasks that
 report progress have bars of their own meanwhile; when something fails, the bar goes back. Run this in a terminal to see
-it move: elsewhere, only the end is printed. It needs Rich: `pip install taskflowx[progress]`.
+it move: elsewhere, only the end is printed. It needs Rich: `pip install "taskflowx[progress]"`.
 """
 
 from __future__ import annotations

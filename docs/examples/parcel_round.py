@@ -1,6 +1,6 @@
 """Resuming many flows: all that are unfinished in a store are found and run to their end.
 
-This is what a service does when it starts. The store is a SQLite file here (`pip install taskflowx[sqlalchemy]`), and
+This is what a service does when it starts. The store is a SQLite file here (`pip install "taskflowx[sqlalchemy]"`), and
 one book holds the records of all rounds.
 """
 

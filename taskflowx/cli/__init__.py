@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_NEEDS = "The command line of taskflowx needs {}\nInstall it with: pip install taskflowx[cli]"
+_NEEDS = 'The command line of taskflowx needs {}\nInstall it with: pip install "taskflowx[cli]"'
 
 
 def main(given: Sequence[str] | None = None) -> int:

@@ -19,7 +19,7 @@ try:
 except ModuleNotFoundError as missing:
     if (missing.name or "").partition(".")[0] != "opentelemetry":
         raise
-    missing.msg = "OpenTelemetryListener needs opentelemetry-sdk\nInstall it with: pip install taskflowx[otel]"
+    missing.msg = 'OpenTelemetryListener needs opentelemetry-sdk\nInstall it with: pip install "taskflowx[otel]"'
     raise
 
 from taskflowx import states

@@ -131,7 +131,7 @@ class ProgressBarListener(base.Listener):
             try:
                 import rich
             except ModuleNotFoundError as error:
-                msg = "A progress bar needs rich\nInstall it with: pip install taskflowx[progress]"
+                msg = 'A progress bar needs rich\nInstall it with: pip install "taskflowx[progress]"'
                 raise ImportError(msg, name=error.name) from error
             console = rich.get_console()
         self._console = console

@@ -172,7 +172,7 @@ class _FileSystem:
         try:
             import fsspec
         except ModuleNotFoundError as error:
-            msg = f"blobs='{url}' needs fsspec\nInstall it with: pip install taskflowx[fsspec]"
+            msg = f"blobs='{url}' needs fsspec\nInstall it with: pip install \"taskflowx[fsspec]\""
             raise exceptions.NotFound(msg, error) from error
         self._files, self._path = fsspec.core.url_to_fs(url)
 

@@ -33,7 +33,7 @@ def trace(facts: Facts) -> bytes:
     try:
         from perfetto.protos.perfetto.trace import perfetto_trace_pb2 as protos
     except ImportError as error:
-        msg = "trace=True needs the package perfetto: pip install 'taskflowx[perfetto]'"
+        msg = 'trace=True needs the package perfetto: pip install "taskflowx[perfetto]"'
         raise ImportError(msg, name=error.name) from error
     return _Writer(protos, facts).trace()
 

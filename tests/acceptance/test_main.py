@@ -50,7 +50,7 @@ def test_without_its_extra_it_says_how_to_install_it(missing):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        f"The command line of taskflowx needs {missing}\nInstall it with: pip install taskflowx[cli]\n"
+        f'The command line of taskflowx needs {missing}\nInstall it with: pip install "taskflowx[cli]"\n'
     )
 
 

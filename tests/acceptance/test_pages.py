@@ -168,3 +168,9 @@ def test_what_is_installed_is_the_package_that_pypi_has():
     for page in (ROOT / "README.md", DOCS / "index.md"):
         assert re.findall(r"pip install \S+", page.read_text(encoding="utf-8"))
         assert 'pip install ".[' not in page.read_text(encoding="utf-8"), page
+
+
+def test_extras_that_are_installed_are_quoted():
+    files = [*DOCS.rglob("*.md"), *DOCS.rglob("*.py"), *(ROOT / "taskflowx").rglob("*.py"), ROOT / "README.md"]
+    bare = [file for file in files if re.search(r"pip install \w+\[", file.read_text(encoding="utf-8"))]
+    assert bare == []  # zsh refuses them

@@ -171,7 +171,7 @@ def _backend_class(name: str, namespace: str) -> Callable[..., Any]:
         except ModuleNotFoundError as error:
             if extra is None or _names.is_within(error.name or "", _names.OURS):
                 raise
-            needs = f"it needs {error.name}\nInstall it with: pip install taskflowx[{extra}]"
+            needs = f'it needs {error.name}\nInstall it with: pip install "taskflowx[{extra}]"'
             raise exceptions.NotFound(f"Could not find backend {name}: {needs}", error) from error
     registered = _names.plugins(namespace)
     if name in registered:

@@ -185,7 +185,7 @@ def _check_query(url: sa.URL) -> None:
 
 
 def _no_driver(kind: str, needed: str, family: str) -> exceptions.NotFound:
-    install = f"\nInstall it with: pip install taskflowx[{family}]" if family in _DRIVERS else ""
+    install = f'\nInstall it with: pip install "taskflowx[{family}]"' if family in _DRIVERS else ""
     return exceptions.NotFound(f"Could not find backend {kind}: it needs {needed}{install}")
 
 

@@ -1,6 +1,6 @@
 """Green threads: where they run, how they switch, and what is said when there are none.
 
-All but the first two tests need eventlet: pip install 'taskflowx[green]'.
+All but the first two tests need eventlet: pip install "taskflowx[green]".
 """
 
 import queue

@@ -241,7 +241,7 @@ def test_without_a_history_it_says_what_to_do():
 def test_without_the_sdk_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
     monkeypatch.delitem(sys.modules, "taskflowx.listeners.otel")
-    with pytest.raises(ModuleNotFoundError, match=r"pip install taskflowx\[otel\]"):
+    with pytest.raises(ModuleNotFoundError, match=r'pip install "taskflowx\[otel\]"'):
         importlib.import_module("taskflowx.listeners.otel")
 
 

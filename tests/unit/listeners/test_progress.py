@@ -631,7 +631,7 @@ def test_a_terminal_that_is_gone_is_logged_once_and_the_run_goes_on(error, termi
 
 def test_without_rich_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "rich", None)
-    with pytest.raises(ImportError, match=r"pip install taskflowx\[progress\]"):
+    with pytest.raises(ImportError, match=r'pip install "taskflowx\[progress\]"'):
         progress.ProgressBarListener(sample.load())
 
 

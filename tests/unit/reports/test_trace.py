@@ -145,7 +145,7 @@ def test_the_trace_of_a_run_has_each_of_its_calls(tmp_path):
 def test_without_the_package_the_error_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "perfetto.protos.perfetto.trace", None)
     engine = failing(ValueError("lost"))
-    with pytest.raises(ImportError, match=r"pip install 'taskflowx\[perfetto\]'"):
+    with pytest.raises(ImportError, match=r'pip install "taskflowx\[perfetto\]"'):
         engine.report(tmp_path / "run.html", trace=True)
     assert not list(tmp_path.iterdir())
     assert isinstance(engine, engines.base.Engine)

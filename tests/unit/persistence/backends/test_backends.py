@@ -162,7 +162,7 @@ def test_a_missing_driver_is_named_with_what_installs_it(monkeypatch, conf, libr
     with pytest.raises(exceptions.NotFound) as caught:
         backends.fetch(conf)
     assert f"it needs {library}" in str(caught.value)
-    assert f"pip install taskflowx[{extra}]" in str(caught.value)
+    assert f'pip install "taskflowx[{extra}]"' in str(caught.value)
     assert isinstance(caught.value.cause, ModuleNotFoundError)
 
 
