@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import threading
 from typing import TYPE_CHECKING, Any
@@ -10,8 +11,6 @@ from taskflowx._util import arguments
 from taskflowx.pictures import layout, reading, svg, texts
 
 if TYPE_CHECKING:
-    import os
-
     from taskflowx.pictures import model
 
 #: the number of atoms beyond which flows are folded, unless another one is given
@@ -59,6 +58,7 @@ class Picture:
         :raises ValueError: when it says another one
         """
         forms = {".svg": lambda: self.svg, ".mmd": lambda: self.mermaid, ".dot": lambda: self.dot}
+        arguments.check_type("path", path, (str, os.PathLike), "the name of a file")
         target = pathlib.Path(path)
         form = forms.get(target.suffix.lower())
         if form is None:

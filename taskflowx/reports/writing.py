@@ -11,6 +11,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from taskflowx import exceptions
+from taskflowx._util import arguments
 from taskflowx.reports import page
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def write(path: str | os.PathLike[str], facts: Facts, *, trace: bool = False) ->
     :raises ImportError: when a trace is wanted, and the package `perfetto` is not installed
     :raises ValueError: when a trace is wanted, and the page would have its name
     """
+    arguments.check_type("path", path, (str, os.PathLike), "that of a page, such as 'run.html'")
     target = pathlib.Path(path)
     if trace and (not target.name or target.suffix == TRACE):
         raise ValueError(f"path must be that of a page, as the trace beside it ends in '{TRACE}', not {str(target)!r}")
@@ -54,12 +56,14 @@ def _replace(target: pathlib.Path, content: bytes) -> None:
     if target.exists() and not stat.S_ISREG(target.stat().st_mode):  # nothing takes the place of a pipe or a device
         target.write_bytes(content)
         return
-    target = pathlib.Path(os.path.realpath(target))  # nor of a link
-    made = target.with_name(f".{target.name}.{os.getpid()}-{threading.get_ident()}")
+    real = pathlib.Path(os.path.realpath(target))  # nor of a link
+    made = real.with_name(f".{real.name}.{os.getpid()}-{threading.get_ident()}")
     try:
         made.write_bytes(content)
-        made.replace(target)
-    except BaseException:
+        made.replace(real)
+    except BaseException as error:
+        if isinstance(error, OSError):  # nobody knows the other file
+            error.filename, error.filename2 = os.fspath(target), None
         with contextlib.suppress(OSError):
             made.unlink()
         raise

@@ -25,6 +25,11 @@ def test_it_is_saved_in_the_form_that_the_name_says(tmp_path):
         assert (tmp_path / name).read_text(encoding="utf-8") == text
 
 
+def test_what_is_no_name_of_a_file_is_refused():
+    with pytest.raises(TypeError, match=r"path must be the name of a file, not 3 \("):
+        made().picture().save(3)
+
+
 @pytest.mark.parametrize("name", ["f.png", "f", ".svg", "f.svg.gz"])
 def test_another_form_is_refused(name, tmp_path):
     with pytest.raises(ValueError, match=r"^path must be the name of a file that ends in \.svg, \.mmd, \.dot, not "):

@@ -61,6 +61,15 @@ def test_a_failed_write_leaves_the_old_report_and_nothing_else(tmp_path):
     assert [one.name for one in tmp_path.iterdir()] == ["run.html"]
 
 
+def test_an_error_names_the_file_that_was_asked_for(tmp_path):
+    target = tmp_path / "none" / "run.html"
+    with pytest.raises(FileNotFoundError) as caught:
+        writing.write(target, facts_of())
+    assert caught.value.filename == str(target)
+    with pytest.raises(TypeError, match=r"path must be that of a page, such as 'run.html', not 3 \("):
+        writing.write(3, facts_of())
+
+
 def test_a_link_and_a_pipe_stay_what_they_are(tmp_path):
     (tmp_path / "link").symlink_to("run.html")
     writing.write(tmp_path / "link", facts_of())
