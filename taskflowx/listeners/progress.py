@@ -267,13 +267,15 @@ class ProgressBarListener(base.Listener):
     def _draw(self) -> Text:
         from rich.text import Text
 
+        from taskflowx.pictures import wording  # with it come modules that a run alone does without
+
         seen, state = self._seen_last or self._seen, self._state
         if seen.turned and state == states.RUNNING:
             state = states.REVERTING
         style = _STYLES.get(state, "cyan")
         options = self._console.options  # read once: each time, Rich queries the terminal
         columns = max(_NARROWEST, min(_WIDEST, options.max_width // 3))
-        name = Text(self._engine.storage.flow_name, "bold")
+        name = Text(wording.one_line(str(self._engine.storage.flow_name)), "bold")
         name.truncate(options.max_width // 4, overflow="ellipsis")
         facts = (
             ("" if state == states.RUNNING else state, f"bold {style}"),
@@ -290,7 +292,9 @@ class ProgressBarListener(base.Listener):
                 line.append("  ").append(fact, its_style)
         for task_name, progress in seen.tasks:
             line.append("\n" + " " * (name.cell_len + 1))
-            line.append_text(self._bar(progress, 1.0, columns, "blue", options)).append(f"  {task_name}", "dim")
+            line.append_text(self._bar(progress, 1.0, columns, "blue", options)).append(
+                f"  {wording.one_line(str(task_name))}", "dim"
+            )
         return line
 
     def _bar(self, done: float, total: float, columns: int, style: str, options: ConsoleOptions) -> Text:

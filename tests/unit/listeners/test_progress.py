@@ -206,6 +206,16 @@ def test_names_are_shown_as_they_are():
     )
 
 
+def test_a_terminal_acts_on_no_name():
+    class Report(Draw):
+        def execute(self):
+            self.update_progress(0.25)
+            self.draw()
+
+    shown = drawn_in(lambda drawn: sample.row(Report("b\n\x1b[2J\u202e", drawn), name="f\x1b]0;title\x07\nx"))
+    assert shown == ["f\ufffd]0;title\ufffd x 0% 0/1 T 1 under way", "25% b \ufffd[2J\ufffd"]
+
+
 class Clock:
     """Stands for the clocks: stays where it is put, but for the time that a look takes."""
 
