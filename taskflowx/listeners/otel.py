@@ -116,7 +116,7 @@ class OpenTelemetryListener(base.UniformListener):
         self._log = log
         kept = storage.flow_meta.get("run")
         self._run_id = str(kept["id"]) if isinstance(kept, dict) and "id" in kept else storage.flow_uuid
-        self._common = {"taskflowx.run.id": self._run_id, "taskflowx.flow.name": storage.flow_name}
+        self._common = {"taskflowx.run.id": self._run_id, "taskflowx.flow.name": _text(storage.flow_name)}
         self._entries: list[Entry] = []
         self._seen = 0
         self._forget()
@@ -177,7 +177,7 @@ class OpenTelemetryListener(base.UniformListener):
             return
         about: dict[str, Any] = {
             **self._common,
-            "taskflowx.atom.name": call.atom,
+            "taskflowx.atom.name": _text(call.atom),
             "taskflowx.verb": call.verb.lower(),
             "taskflowx.attempt": call.attempt,
             "taskflowx.state": "INTERRUPTED" if call.state in states.CALLED else call.state,
@@ -190,7 +190,7 @@ class OpenTelemetryListener(base.UniformListener):
             about["error.type"] = call.failure
         begin = call.handed if call.began is None else call.began
         parent = span_id(*self._run, max(self._leg, 1))
-        self._span(call.atom, this, parent, begin, call.ended, about, before, call.failure)
+        self._span(about["taskflowx.atom.name"], this, parent, begin, call.ended, about, before, call.failure)
         self._measure(call, {name: about[name] for name in _MEASURED if name in about})
 
     def _measure(self, call: figures.Call, measured: dict[str, Any]) -> None:
@@ -259,6 +259,11 @@ class OpenTelemetryListener(base.UniformListener):
 
 #: no span of the program around is the parent of ours
 _NONE = trace.set_span_in_context(trace.INVALID_SPAN)
+
+
+def _text(name: Any) -> str:
+    """Return a name as text that can be sent: one with a lone surrogate would take all spans with it."""
+    return str(name).encode(errors="replace").decode()
 
 
 def _nanoseconds(seconds: float) -> int:

@@ -233,6 +233,16 @@ def test_a_sampler_decides_once_for_the_whole_run():
         assert len(sink.spans.get_finished_spans()) in (0, 3)
 
 
+def test_every_name_can_be_sent():
+    sink = Sink()
+    with sink.listen(engine := engines.load(linear_flow.Flow("f\ud800").add(Step("a\udcff")), history=True)):
+        engine.run()
+    spans = sink.spans.get_finished_spans()
+    assert [span.name for span in spans] == ["a?", "f?"]
+    assert [span.attributes["taskflowx.flow.name"] for span in spans] == ["f?", "f?"]
+    assert spans[0].attributes["taskflowx.atom.name"] == "a?"
+
+
 def test_without_a_history_it_says_what_to_do():
     with pytest.raises(ValueError, match="history=True"):
         otel.OpenTelemetryListener(engines.load(linear_flow.Flow("flow")))
