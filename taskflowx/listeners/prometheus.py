@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from taskflowx._util import arguments
+
 if TYPE_CHECKING:
     from taskflowx.persistence.figures import Metrics, Times
 
+#: the names of labels that figures have themselves, and one that has a meaning for Prometheus
+_TAKEN = frozenset(("atom", "le", "quantile", "state", "worker"))
 _QUANTILES = {"0": "least", "0.5": "median", "0.95": "p95", "1": "most"}
 _Samples = Iterable[tuple[str, Mapping[str, str], float]]
 
@@ -17,10 +21,13 @@ def exposition(metrics: Metrics, labels: Mapping[str, str] | None = None) -> str
 
     :param metrics: those of an engine or of a view of a stored run
     :param labels: name -> value, put on each line, such as {'run': 'invoice-17'}
-    :raises ValueError: when a label has a name that Prometheus does not take
+    :raises ValueError: when a label has a name that Prometheus does not take, or that figures have themselves
     """
-    common = dict(labels or {})
+    arguments.check_like("metrics", metrics, ("states", "run_times"), "the figures of a run, such as engine.metrics")
+    common = arguments.to_named_values("labels", labels or {})
     for name in common:
+        if name in _TAKEN:
+            raise ValueError(f"labels: {name!r} is a label that figures have themselves: give it another name")
         if not (name.isascii() and name.isidentifier() and not name.startswith("__")):
             raise ValueError(f"labels: {name!r} is no name of a label: letters, digits and '_', no digit first")
     parts = [

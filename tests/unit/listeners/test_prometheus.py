@@ -47,6 +47,20 @@ def test_a_label_that_prometheus_does_not_take_is_refused(name):
         prometheus.exposition(engines.load(linear_flow.Flow("flow"), history=True).metrics, {name: "x"})
 
 
+@pytest.mark.parametrize("name", ["state", "atom", "worker", "quantile", "le"])
+def test_a_label_that_figures_have_is_refused(name):
+    with pytest.raises(ValueError, match=rf"labels: '{name}' is a label that figures have themselves"):
+        prometheus.exposition(engines.load(linear_flow.Flow("flow"), history=True).metrics, {name: "x"})
+
+
+def test_what_are_no_figures_and_no_labels_is_refused():
+    engine = engines.load(linear_flow.Flow("flow"), history=True)
+    with pytest.raises(TypeError, match=r"metrics must be the figures of a run, such as engine\.metrics, not "):
+        prometheus.exposition(engine)
+    with pytest.raises(TypeError, match="Each name in labels must be a str, not 1"):
+        prometheus.exposition(engine.metrics, {1: "x"})
+
+
 def test_what_is_no_text_is_replaced_in_labels():
     engine = engines.load(linear_flow.Flow("f").add(Step("a\ud800")), history=True)
     engine.run()
