@@ -103,6 +103,8 @@ class Flow(flow.Flow):
                 remedy = (
                     "a function is none of its members: make a task of it first, by @as_task, and add and link that"
                 )
+            elif (around := self._tfx_around(item)) is not None:
+                remedy = f"it is within '{around.name}', which is a flow in it: pass that flow"
             else:
                 remedy = "add it first, by add()"
             name = getattr(item, "name", None) or reprs.of(item).strip("'")
@@ -110,6 +112,13 @@ class Flow(flow.Flow):
             raise ValueError(
                 f"Node '{node}' not found{purpose}\n'{name}' is not in flow '{self.name}': {remedy}"
             ) from None
+
+    def _tfx_around(self, item: Any) -> Any:
+        """Return the member, a flow, that an atom or a flow is within; None if there is none."""
+        for member in filter(flow.is_flow, self):
+            if any(item is one for inner in flow.nested_flows(member) for one in flow.members_of(inner)):
+                return member
+        return None
 
     def iter_links(self) -> Iterator[flow.Link]:
         """Iterate over (member, its successor, attributes of the link)."""

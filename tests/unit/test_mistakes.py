@@ -316,6 +316,11 @@ MISTAKES = [
     # links
     ("graph(Step('a')).link(Step('a'), Step('b'))", ValueError, ["'a' is not in flow 'g'", "add()"]),
     ("(lambda a: graph(a).link(a, Step('b')))(Step('a'))", ValueError, ["'b' is not in flow 'g'", "add it first"]),
+    (
+        "(lambda a, b: graph(a | retry.Times(2), b).link(a, b))(Step('a'), Step('b'))",
+        ValueError,
+        ["'a' is not in flow 'g'", "it is within 'a', which is a flow in it: pass that flow"],
+    ),
     ("(lambda a: graph(a).link(Step('b'), a))(Step('a'))", ValueError, ["'b' is not in flow 'g'", "add it first"]),
     ("graph(Step('a')).link('a', 'b')", ValueError, ["'a' is not in flow 'g'", "pass the task or flow itself"]),
     ("taskflowx.graph('g', generate).link(generate, print)", ValueError, ["the function generate", "@as_task"]),
