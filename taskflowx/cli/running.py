@@ -231,11 +231,17 @@ def _ways_on(ended: outcomes.Outcome, settings: Settings, goes_on: str) -> Itera
 
 
 def _new_id(name: str) -> str:
+    """Return an id for a run of a flow: one that can be typed, whatever the flow is called."""
     import datetime as dt
+    import re
     import secrets
 
-    now = dt.datetime.now(dt.UTC)
-    return f"{name}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    typed = re.sub(r"[^\w.]+", "-", name)[:_LONGEST_NAME].strip("-") or "run"
+    # many may begin in one second, and a run whose id is taken is not run
+    return f"{typed}-{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(5)}"
+
+
+_LONGEST_NAME = 60
 
 
 def _options(settings: Settings) -> dict[str, Any]:

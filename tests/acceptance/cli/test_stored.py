@@ -110,7 +110,7 @@ def test_what_a_run_has_come_to_is_printed_though_its_flow_has_changed(inside):
 
 def test_a_run_without_a_name_is_given_one(shop):
     ended = shop(*ORDER[:6], *STORE, "--json")
-    name = re.match(r"run (order-\d{8}-\d{6}-[0-9a-f]{4})\n", ended.err)[1]
+    name = re.match(r"run (order-\d{8}-\d{6}-[0-9a-f]{10})\n", ended.err)[1]
     assert ended.json["run"] == name
     assert shop("show", name, *STORE, "--json").json["run"] == name
 
@@ -689,3 +689,13 @@ def test_reports(inside):
     assert "none/b.html cannot be written: No such file or directory" in ended.err
     for at in (("-o", "."), ("-o", "b.perfetto-trace", "--trace")):
         assert inside("report", "a", *STORE, *at).code == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "typed"),
+    [("my flow/2", "my-flow-2"), ("-- x", "x"), ("\x1b[31m\n", "31m"), ("", "run"), ("ü" * 999, "ü" * 60)],
+)
+def test_a_run_without_an_id_is_given_one_that_can_be_typed(inside, name, typed):
+    inside.write("odd.py", f"from taskflowx import linear\nflow = linear({name!r})\n")
+    found = inside("run", "odd:flow", *STORE, "--json").json["run"]
+    assert re.fullmatch(rf"{typed}-\d{{8}}-\d{{6}}-[0-9a-f]{{10}}", found)
