@@ -73,6 +73,7 @@ class FailureFormatter:
         *,
         limit: int | None = 1000,
     ) -> None:
+        arguments.check_like("engine", engine, ("compilation", "storage"), "an engine")
         self._engine: Any = engine
         self._hide_inputs_outputs_of = names_of(hide_inputs_outputs_of, "hide_inputs_outputs_of")
         self._mask_inputs_keys = names_of(mask_inputs_keys, "mask_inputs_keys")

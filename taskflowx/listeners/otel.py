@@ -23,6 +23,7 @@ except ModuleNotFoundError as missing:
     raise
 
 from taskflowx import states
+from taskflowx._util import arguments
 from taskflowx.listeners import base
 from taskflowx.persistence import figures
 
@@ -99,16 +100,20 @@ class OpenTelemetryListener(base.UniformListener):
         if log is None:
             raise ValueError("OpenTelemetryListener needs the history of the run: make the engine with history=True")
         provider = trace.get_tracer_provider() if tracer_provider is None else tracer_provider
+        arguments.check_like("tracer_provider", provider, ("get_tracer",), "a TracerProvider, or None")
+        meters = metrics.get_meter_provider() if meter_provider is None else meter_provider
+        arguments.check_like("meter_provider", meters, ("get_meter",), "a MeterProvider, or None")
         tracer = provider.get_tracer(_NAME)
         if not hasattr(tracer, "id_generator"):
             raise TypeError(
                 f"tracer_provider must be a TracerProvider of opentelemetry.sdk.trace, and not {provider!r}: "
-                "only those take ids for spans"
+                "only those take ids for spans\n"
+                "Give one, or set it for the program by opentelemetry.trace.set_tracer_provider"
             )
         self._ids = _Ids()
         self._tracer: Any = copy.copy(tracer)  # one tracer serves all who ask for its name
         self._tracer.id_generator = self._ids
-        meter = (metrics.get_meter_provider() if meter_provider is None else meter_provider).get_meter(_NAME)
+        meter = meters.get_meter(_NAME)
         self._ran = meter.create_histogram("taskflowx.call.duration", "s", "The time for which a call runs")
         self._queued = meter.create_histogram("taskflowx.call.queue.duration", "s", "The wait of a call for a worker")
         self._retries = meter.create_counter("taskflowx.call.retries", "{call}", "Calls after the first of a task")

@@ -134,6 +134,7 @@ class ProgressBarListener(base.Listener):
                 msg = 'A progress bar needs rich\nInstall it with: pip install "taskflowx[progress]"'
                 raise ImportError(msg, name=error.name) from error
             console = rich.get_console()
+        arguments.check_like("console", console, ("print", "options"), "a rich.console.Console, or None")
         self._console = console
         self._most = int(details)
         self._frequency = refresh_per_second

@@ -698,6 +698,7 @@ REFUSED = {
             TypeError,
             "hide_inputs_outputs_of must be a name (str) or an itera",
         ),
+        ("formatters.FailureFormatter(5)", TypeError, "engine must be an engine, not 5"),
         ("formatters.FailureFormatter(engine()).format(5, yes)", TypeError, "fail must be a Failure, not 5"),
         (
             "formatters.FailureFormatter(engine()).format(a_failure(), 5)",

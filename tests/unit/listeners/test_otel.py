@@ -255,8 +255,20 @@ def test_without_the_sdk_it_says_what_to_install(monkeypatch):
         importlib.import_module("taskflowx.listeners.otel")
 
 
+@pytest.mark.parametrize(
+    ("providers", "says"),
+    [
+        ({"tracer_provider": MeterProvider()}, "tracer_provider must be a TracerProvider, or None, not "),
+        ({"tracer_provider": TracerProvider(), "meter_provider": TracerProvider()}, "meter_provider must be a Meter"),
+    ],
+)
+def test_what_is_no_provider_is_refused_by_name(providers, says):
+    with pytest.raises(TypeError, match=says):
+        otel.OpenTelemetryListener(engines.load(linear_flow.Flow("flow"), history=True), **providers)
+
+
 def test_a_provider_without_the_sdk_is_refused():
     from opentelemetry import trace
 
-    with pytest.raises(TypeError, match=r"opentelemetry\.sdk\.trace"):
+    with pytest.raises(TypeError, match=r"opentelemetry\.sdk\.trace.*\n.*set_tracer_provider"):
         otel.OpenTelemetryListener(engines.load(linear_flow.Flow("flow"), history=True), trace.NoOpTracerProvider())

@@ -654,8 +654,13 @@ def test_the_console_is_that_of_rich_by_default(capsys):
 
 @pytest.mark.parametrize(
     ("given", "match"),
-    [({"details": -1}, "details"), ({"details": "many"}, "details"), ({"refresh_per_second": 0}, "refresh_per_second")],
+    [
+        ({"details": -1}, "details"),
+        ({"details": "many"}, "details"),
+        ({"refresh_per_second": 0}, "refresh_per_second"),
+        ({"console": 3}, "console must be a rich"),
+    ],
 )
 def test_wrong_arguments_are_refused(given, match):
     with pytest.raises((TypeError, ValueError), match=match):
-        progress.ProgressBarListener(sample.load(), console(), **given)
+        progress.ProgressBarListener(sample.load(), **{"console": console(), **given})
