@@ -81,7 +81,7 @@ class OpenTelemetryListener(base.UniformListener):
     The spans of calls are children of that of their leg, and those of later legs are children of the first, with a link
     to the leg before. A call that is made again has a link to the call before.
 
-    :param engine: an engine that keeps a history
+    :param engine: an engine that keeps a history; of one that `load` has made for a finished run nothing is sent
     :param tracer_provider: one of the SDK; by default that of the program
     :param meter_provider: by default that of the program
     :raises ValueError: when the engine keeps no history
@@ -96,8 +96,9 @@ class OpenTelemetryListener(base.UniformListener):
     ) -> None:
         super().__init__(engine)
         storage = engine.storage
-        log = storage.writes.log
-        if log is None:
+        is_finished = storage.writes.finished_run is not None
+        log = None if is_finished else storage.writes.log  # nothing of it runs, and its spans were sent
+        if log is None and not is_finished:
             raise ValueError("OpenTelemetryListener needs the history of the run: make the engine with history=True")
         provider = trace.get_tracer_provider() if tracer_provider is None else tracer_provider
         arguments.check_like("tracer_provider", provider, ("get_tracer",), "a TracerProvider, or None")
@@ -134,7 +135,7 @@ class OpenTelemetryListener(base.UniformListener):
 
     def register(self) -> None:
         """Register the receivers, from the present end of the history on."""
-        if self._tfx_registered:
+        if self._tfx_registered or self._log is None:
             return
         self._forget()
         self._entries = []
@@ -148,7 +149,7 @@ class OpenTelemetryListener(base.UniformListener):
 
     def deregister(self) -> None:
         """Send what has ended, and deregister the receivers."""
-        if self._tfx_registered:
+        if self._tfx_registered and self._log is not None:
             self._send()
             self._log.unfollow(self._entries)
         super().deregister()
@@ -159,7 +160,8 @@ class OpenTelemetryListener(base.UniformListener):
 
     def _send(self) -> None:
         """Send the spans of what has ended, as far as it is in the store."""
-        self._log.settle()
+        if self._log is not None:
+            self._log.settle()
         while self._entries:
             entry = self._entries.pop(0)
             if entry.number > self._seen:  # others were there when this was registered

@@ -163,6 +163,17 @@ def test_a_run_that_is_made_again_under_its_id_has_a_tree_of_its_own():
     assert len({span.context.span_id for span in spans}) == 4
 
 
+@pytest.mark.parametrize("history", [None, True])
+def test_of_a_run_that_is_finished_nothing_is_sent(history):
+    sink = Sink()
+    with backends.backend("memory") as backend:
+        for _ in range(2):
+            engine = front.load(linear_flow.Flow("flow").add(Step("a")), run_id="r", backend=backend, history=history)
+            with sink.listen(engine):
+                engine.run()
+    assert list(sink.named()) == ["a", "flow"]
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:Using fork:DeprecationWarning")  # of eventlet, once a test has imported it
