@@ -326,6 +326,11 @@ def _checked(purpose: str, function: Any) -> Any:
     if isinstance(function, type):
         made = "an object of it is the task" if issubclass(function, atom.Atom) else "a function may call it"
         raise TypeError(f"{what} cannot be a class, {function.__qualname__}: {made}, {function.__name__}(...)")
+    if isinstance(function, types.FunctionType) and "_tfx_decorates" in vars(function):
+        raise TypeError(
+            f"{what} cannot be what as_task returns without a function: call that with the function, "
+            "as in as_task(provides='size')(measure)"
+        )
     if isinstance(function, atom.Atom):
         raise TypeError(f"{what} cannot be a task, '{function.name}': it stands in flows as it is")
     if isinstance(function, classmethod):
@@ -474,5 +479,10 @@ def as_task(function: Any = None, /, **keywords: Any) -> Any:
         hint = arguments.did_you_mean(unknown[0], known)
         raise TypeError(f"as_task takes no keywords {unknown}; it takes {known}{hint and f'; {hint}'}")
     if function is None:
-        return lambda given: FunctionTask(given, **keywords)
+
+        def decorate(given: Any) -> Any:
+            return FunctionTask(given, **keywords)
+
+        vars(decorate)["_tfx_decorates"] = True  # so that it is not taken for the function
+        return decorate
     return FunctionTask(function, **keywords)

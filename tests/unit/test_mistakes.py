@@ -313,6 +313,12 @@ MISTAKES = [
     ("loaded(Step('s')).reset()", WRONG_STATE, ["not been compiled", "call compile() first, or run()"]),
     ("loaded(Step('s')).suspend()", WRONG_STATE, ["not been compiled", "call compile() first, or run()"]),
     ("(lambda s: loaded(s).rollback(to=s))(Step('s'))", TypeError, ["to must be the name of an atom"]),
+    (
+        "taskflowx.linear('x', as_task(provides='y'))",
+        TypeError,
+        ["cannot be what as_task returns without a function", "as_task(provides='size')(measure)"],
+    ),
+    ("taskflowx.linear('x', as_task(None))", TypeError, ["cannot be what as_task returns without a function"]),
     # links
     ("graph(Step('a')).link(Step('a'), Step('b'))", ValueError, ["'a' is not in flow 'g'", "add()"]),
     ("(lambda a: graph(a).link(a, Step('b')))(Step('a'))", ValueError, ["'b' is not in flow 'g'", "add it first"]),
