@@ -197,9 +197,10 @@ class FuturesExecutor(base.Executor):
     def submit(self, calls: list[base.Call]) -> None:
         """Submit each call by itself."""
         run, context, carried_along = self._run, self._context, self._carried
-        for call in calls:
-            remote = RemoteCall(call.atom, call.verb, call.kwargs, context, carried_along)
-            run.pending[call] = None, remote
+        remotes = [RemoteCall(call.atom, call.verb, call.kwargs, context, carried_along) for call in calls]
+        # All of them first: what an interrupt keeps from being submitted can be recalled, and counts as not begun.
+        run.pending.update((call, (None, remote)) for call, remote in zip(calls, remotes, strict=True))
+        for call, remote in zip(calls, remotes, strict=True):
             try:
                 future = self._submit(remote)
                 if not all(callable(getattr(future, name, None)) for name in _OF_A_FUTURE):

@@ -48,6 +48,18 @@ def refuse(function):
     raise RuntimeError("can't start new thread")
 
 
+def test_what_an_interrupt_has_kept_from_being_submitted_has_not_begun():
+    def interrupted(function):
+        raise KeyboardInterrupt
+
+    notes = []
+    engine = load(Queues(interrupted), *(Note(name, notes) for name in "abc"))
+    with pytest.raises(KeyboardInterrupt):
+        engine.run()
+    assert [engine.storage.get_atom_state(name) for name in "abc"] == [states.PENDING] * 3
+    assert (engine.not_undone(), notes) == ([], [])
+
+
 @pytest.mark.parametrize("answer", [lambda _: None, lambda _: "done", lambda _: object(), refuse])
 def test_what_submit_has_kept_and_not_begun_never_begins(answer):
     notes = []
