@@ -4,6 +4,9 @@ Atoms and flows have no metaclass of their own, so that classes of users may hav
 `abc.abstractmethod` in a subclass is refused all the same.
 
 What must stay true: a class that has `ABCMeta` decides by itself, after this.
+
+CPython 3.14 specializes a call of a class that has run before, and does not look then whether that is abstract: such a
+call may make an instance, whose abstract methods return None.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ LOG = logs.calm(__name__)
 WAKE = (None, None)
 
 
-class Call(stopping.Stoppable):
+class Call:
     """One verb on one atom: `verb` is `states.EXECUTE` or `states.REVERT`, `index` the atom's index in the Plan.
 
     Calls form a chain when each is the certain successor of the one before: see `Executor.next_of`.
@@ -40,12 +40,13 @@ class Call(stopping.Stoppable):
         none, or when it has succeeded
     """
 
-    __slots__ = ("atom", "awaited", "ended", "index", "kwargs", "outcome", "seconds", "verb")
+    __slots__ = ("atom", "awaited", "ended", "index", "kwargs", "outcome", "seconds", "stop", "verb")
 
     # Unset, but for
     outcome: Any  #: an executor that keeps the outcome of the call here until it is delivered
     ended: float  #: a call where there are time limits: when it was delivered, a time of the clock
     seconds: float  #: an executor that learns late of the end of a call: how long it has run
+    stop: stopping.Stop  #: a call that its executor has interrupted
 
     def __init__(
         self, index: int, atom: Any, verb: str, kwargs: dict[str, Any], awaited: tuple[str, ...] | None = None
@@ -59,6 +60,16 @@ class Call(stopping.Stoppable):
     @reprs.one_line
     def __repr__(self) -> str:
         return f"Call of {self.verb} of {self.atom.name!r}"
+
+    @property
+    def stopped_by(self) -> BaseException | None:
+        """What the call was interrupted by, or None."""
+        return self.stop.error if hasattr(self, "stop") else None
+
+    @property
+    def given_up(self) -> bool:
+        """Whether the call was abandoned."""
+        return hasattr(self, "stop") and self.stop.given_up
 
     def follow(self, result: Any) -> None:
         """Give the call the result of its predecessor."""

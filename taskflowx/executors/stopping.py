@@ -9,15 +9,15 @@ worker thread, and not to a call.
   `token.error = error`. A call with a time limit has a `Limited` of its own around that token; any other call goes on
   without a step more. While the scheduler calls reverts, `token.undoes` is true: a cancel does not stop these, nor the
   end of the time of the run.
-- A call in a thread of ours is its own token, and coroutines find their call by the context: see `threads` and
-  `coroutines`. These raise what `Executor.interrupt` was given.
+- A thread of ours has a token of its own, and coroutines find theirs by their call: see `threads` and `coroutines`.
+  These raise what `Executor.interrupt` was given.
 - In a worker process there is none: the process is killed.
 
 What a task starts itself sees the token if it has a copy of the task's context: coroutines and `asyncio.to_thread` do,
-and a thread whose target is `contextvars.copy_context().run`. One that outlives its call sees what that call was
-stopped by, if it was, and nothing that comes to other calls; after a call in the thread of the engine it sees a cancel
-of the run, too. In other threads `checkpoint` returns None. A run within a task has a token of its own, and its tasks
-see that one alone.
+and a thread whose target is `contextvars.copy_context().run`. One that outlives its call sees nothing of the time limits
+of the calls that follow it in the thread of the engine, but a cancel of the run; in a thread of ours it sees what comes
+to the calls that follow it there, as a token for each call would cost each call a tenth. In other threads `checkpoint`
+returns None. A run within a task has a token of its own, and its tasks see that one alone.
 """
 
 from __future__ import annotations
@@ -59,29 +59,6 @@ class Stop:
         self.error = error
         #: whether the call was given up since
         self.given_up = False
-
-
-class Stoppable:
-    """A call that an executor may interrupt, which is its own token."""
-
-    __slots__ = ("stop",)
-
-    stop: Stop  #: unset before the call is interrupted
-
-    @property
-    def stopped_by(self) -> BaseException | None:
-        """What the call was interrupted by, or None."""
-        return self.stop.error if hasattr(self, "stop") else None
-
-    @property
-    def given_up(self) -> bool:
-        """Whether the call was abandoned."""
-        return hasattr(self, "stop") and self.stop.given_up
-
-    def check(self) -> None:
-        """Raise the error by which the call was interrupted, if it was."""
-        if hasattr(self, "stop"):
-            raise self.stop.error
 
 
 #: the token of the call that runs here; None outside of runs, and where nothing can be stopped

@@ -15,10 +15,10 @@ While the workers have much to do, the scheduler's thread sleeps for a part of t
 finds many outcomes at once (coalescing): a wake-up for each would take the interpreter's lock from the workers as
 often.
 
-A worker notes its call in its place. To abandon a call, the scheduler marks the place, and then looks whether the call
-still runs there. The worker clears the place when the call has ended, and then looks for the mark. So one of them at
-least sees the other. A worker that sees a mark waits for the decision of the scheduler; when its call was given up, the
-thread ends, and another one may be started at once.
+A worker notes its call in its place, which is the token of its calls (see `stopping`). To abandon a call, the scheduler
+marks the place, and then looks whether the call still runs there. The worker clears the place when the call has ended,
+and then looks for the mark. So one of them at least sees the other. A worker that sees a mark waits for the decision of
+the scheduler; when its call was given up, the thread ends, and another one may be started at once.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class _Gathering(base.Delivered):
 
 
 class _Place:
-    """The place of a worker.
+    """The place of a worker, and the token of its calls.
 
     :param number: how many places there were before in this run
     """
@@ -107,6 +107,18 @@ class _Place:
         self.call: base.Call | None = None
         #: whether the scheduler is about to give up the call here, or has done so
         self.marked = False
+
+    @property
+    def given_up(self) -> bool:
+        """Whether the call that runs was given up."""
+        call = self.call
+        return call is not None and call.given_up
+
+    def check(self) -> None:
+        """Raise the error by which the call that runs was interrupted, if it was."""
+        call = self.call
+        if call is not None and call.stopped_by is not None:
+            raise call.stopped_by
 
 
 class ThreadsExecutor(base.Executor):
@@ -212,6 +224,7 @@ class ThreadsExecutor(base.Executor):
         """Start one more worker; returns whether the system could start a thread."""
         place = _Place(len(self._ended))
         context = self._context.copy()
+        context.run(stopping.TOKEN.set, place)
         thread = place.thread = threading.Thread(
             target=context.run,
             args=(self._work, self._deliver, self._calls, place, context),
@@ -292,7 +305,6 @@ class ThreadsExecutor(base.Executor):
         :param context: the context in which the thread runs; each call gets a copy of it
         """
         take, perform, ended, followed = calls.get, base.perform, self._ended, self._followed
-        be_asked = stopping.TOKEN.set  # what a call leaves behind asks that call, and not the one that follows it here
         deadline, late, number = self.deadline, self._late, place.number
         while (taken := take()) is not None:
             call, chain = taken
@@ -303,10 +315,8 @@ class ThreadsExecutor(base.Executor):
                 continue
             while True:
                 place.call = call
-                within = context.copy()
                 try:
-                    within.run(be_asked, call)
-                    outcome = within.run(perform, call.atom, call.verb, call.kwargs)
+                    outcome = context.copy().run(perform, call.atom, call.verb, call.kwargs)
                 except BaseException as error:
                     outcome = base.Interrupt(error)
                 if chain and (issubclass(type(outcome), _FAILED) or self.next_of is None or self._lacks_workers()):
@@ -324,12 +334,7 @@ class ThreadsExecutor(base.Executor):
                 followed[number] += 1
                 call.follow(outcome)
             ended[number] += 1
-            del (
-                call,
-                chain,
-                outcome,
-                within,
-            )  # break the reference: objects of this call must not live until the next call
+            del call, chain, outcome  # break the reference: objects of this call must not live until the next call
         calls.put(None)  # for the next worker
 
     # -- calls that are to stop ----------------------------------------------------------------------

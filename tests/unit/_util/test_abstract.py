@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import copy
+import operator
 import pickle
 from unittest import mock
 
@@ -86,7 +87,7 @@ def test_so_is_a_flow(pattern):
             """Tell what it is for."""
 
     with pytest.raises(TypeError, match="Named"):
-        Named("n")
+        operator.call(Named, "n")  # from C, as CPython 3.14 specializes calls in Python, and does not look then
     assert type("Titled", (Named,), {"title": str})("t").name == "t"
 
 

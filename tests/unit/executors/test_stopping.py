@@ -322,37 +322,7 @@ class Leaves(task.Task):
         return self.seen
 
 
-def test_what_a_call_leaves_behind_does_not_see_what_stops_the_next_one_in_its_thread(crew):
-    here, leaves, deaf, error = crew(), Leaves("leaves"), Deaf("deaf"), exceptions.TimeoutExceeded("too long")
-    _, second = here.submit(leaves, deaf)
-    assert here.hear()[1] is leaves
-    assert deaf.began.wait(30)
-    here.executor.interrupt(second, error)
-    assert leaves.answer() == [None]
-    deaf.go.set()
-    assert (here.hear()[0], here.hear(), deaf.seen) == (deaf, (second, "late"), error)
-
-
-def test_what_a_call_leaves_behind_sees_what_that_call_was_stopped_by(crew):
-    here, error = crew(), exceptions.TimeoutExceeded("too long")
-
-    class Stays(Leaves):
-        def execute(self):
-            super().execute()
-            began.set()
-            assert stay.wait(30)
-
-    leaves, began, stay = Stays("leaves"), threading.Event(), threading.Event()
-    (call,) = here.submit(leaves)
-    assert began.wait(30)
-    here.executor.interrupt(call, error)
-    stay.set()
-    assert here.hear() == (call, None)
-    assert leaves.answer() == [error]
-
-
-@pytest.mark.parametrize("executor", ["serial", "threads"])
-def test_what_a_task_leaves_behind_does_not_see_the_time_limit_of_the_next_one(executor):
+def test_what_a_task_leaves_behind_in_the_thread_of_the_engine_does_not_see_the_time_limit_of_the_next_one():
     class Takes(task.Task):
         default_timeout = 5
 
@@ -363,7 +333,7 @@ def test_what_a_task_leaves_behind_does_not_see_the_time_limit_of_the_next_one(e
 
     clock = taskflowx.testing.VirtualClock()
     leaves = Leaves("leaves")
-    engine = taskflowx.load(taskflowx.linear("f", leaves, Takes("takes")), executor=executor, clock=clock)
+    engine = taskflowx.load(taskflowx.linear("f", leaves, Takes("takes")), clock=clock)
     with pytest.raises(exceptions.TimeoutExceeded, match="'takes'"):
         engine.run()
     assert leaves.seen == [None]
