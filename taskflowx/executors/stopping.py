@@ -14,10 +14,10 @@ worker thread, and not to a call.
 - In a worker process there is none: the process is killed.
 
 What a task starts itself sees the token if it has a copy of the task's context: coroutines and `asyncio.to_thread` do,
-and a thread whose target is `contextvars.copy_context().run`. One that outlives its call sees nothing of the time limits
-of the calls that follow it in the thread of the engine, but a cancel of the run; in a thread of ours it sees what comes
-to the calls that follow it there, as a token for each call would cost each call a tenth. In other threads `checkpoint`
-returns None. A run within a task has a token of its own, and its tasks see that one alone.
+and a thread whose target is `contextvars.copy_context().run`. One that outlives its call sees a cancel of the run, and
+no time limit of the calls that follow it in the thread of the engine; in a thread of ours it sees what comes to the
+calls that follow it there, as a token of its own would cost each call a tenth. In other threads `checkpoint` returns
+None. A run within a task has a token of its own, and its tasks see that one alone.
 """
 
 from __future__ import annotations
