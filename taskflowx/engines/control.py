@@ -69,13 +69,13 @@ class Controlled(base.Engine):
     @property
     def metrics(self) -> Metrics:
         """The figures of the run so far, as far as its history has them; may be asked for in any thread."""
-        from taskflowx.persistence import figures  # who asks for no figures does without it
+        from taskflowx.persistence import figures, owners  # who asks for no figures does without it
 
         storage, plan, log = self.storage, self.preparation.plan, self.storage.writes.log
         return figures.metrics(
             storage.history(),
             [detail.state for detail in storage.record.rows if detail is not None],
-            commits=self._flow_detail.revision,
+            commits=owners.count_of(self._flow_detail.revision),
             bytes_written=None if log is None else log.bytes_written,
             links=None if plan is None else figures.Links([atom and atom.name for atom in plan.atoms], plan.pred),
         )

@@ -3,7 +3,8 @@
 A store that outlives a process keeps a `Claim` beside the record of each run. Every write of a run compares and swaps
 the `version` of the claim: it is rejected unless the version is the one that the writer has read or written last. So
 the version is a fencing token (the term is Martin Kleppmann's): an owner that was presumed dead, and wakes up, cannot
-write, and a stale record cannot be run.
+write, and a stale record cannot be run. The first version of a record begins with a random number, so one that is
+stored again under the uuid of a removed one never comes to a version that the other had.
 
 The claim also names the writer of that version. So a writer whose last write is in doubt, as its answer was lost or the
 write failed half way, recognises its own write: the version is one ahead, and the name is its own.
@@ -39,6 +40,7 @@ LEASE = 60.0
 LONGEST_WAIT = 5.0
 
 _MOST = 2**63  # the exclusive maximum of a version and a time
+_COUNTED = 32  # bits of a version that count the writes; those above are random
 _DEAD = ("Z", "X", "x")
 _numbers = itertools.count(1)
 
@@ -136,7 +138,8 @@ class Owner:
                 f"The run of flow '{detail.name}' ({detail.uuid}) {since}; nothing more is written of it\n"
                 "Read its record again (get_flow_details), and load an engine from that"
             )
-        return self.following(detail, now)._replace(version=version + 1)
+        first = 0 if stored is not None else version_of(int.from_bytes(os.urandom(4), "big"))
+        return self.following(detail, now)._replace(version=first + version + 1)
 
     def took(self, claim: Claim, detail: FlowDetail) -> None:
         """Record that the store has accepted a claim of ours."""
@@ -147,6 +150,16 @@ class Owner:
 
 
 _UNCLAIMED = Claim(0, None, 0.0)
+
+
+def count_of(version: int) -> int:
+    """Return how often a run was written, by its version."""
+    return version & ((1 << _COUNTED) - 1)
+
+
+def version_of(content: int) -> int:
+    """Return the version of a record that no write is counted of, by a number for what is in it."""
+    return content << _COUNTED & (_MOST - 1)
 
 
 def check_free(stored: Claim | None, what: str, now: float) -> None:

@@ -269,7 +269,7 @@ class RunView:
         return figures.metrics(
             self.history,
             [atom.state for atom in self.atoms],
-            commits=self._detail.revision,
+            commits=owners.count_of(self._detail.revision),
             links=self.links,
         )
 

@@ -317,7 +317,7 @@ class _Held:
             facts += map(id, (atom.results, atom.failure, atom.revert_results, atom.revert_failure))
             if isinstance(atom, models.RetryDetail):
                 facts += (len(failures) for _, failures in atom.results)
-        return hash(tuple(facts)) & (2**61 - 1)
+        return owners.version_of(hash(tuple(facts)))
 
 
 class Connection(path_based.PathBasedConnection):

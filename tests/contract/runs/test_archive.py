@@ -15,8 +15,9 @@ import pytest
 
 import taskflowx
 from taskflowx import exceptions, retry, runs, states, task
+from taskflowx._util import clock as clocks
 from taskflowx.patterns import graph_flow, linear_flow
-from taskflowx.persistence import codec, models, run_records
+from taskflowx.persistence import codec, models, owners, run_records
 from taskflowx.runs import start, takeover
 from taskflowx.testing import VirtualClock
 
@@ -712,6 +713,45 @@ def test_an_engine_of_a_run_that_was_removed_and_made_again_runs_nothing(known, 
         with pytest.raises(exceptions.OwnershipFailure, match="has gone on since it was read"):
             old.run()
     assert calls == ["price", "send"]
+
+
+def test_a_copy_of_a_removed_run_is_stale_for_one_of_its_id_that_was_written_as_often(known, backend, run_id):
+    options = {"backend": backend, "run_id": run_id}
+    taskflowx.run(flow_of([]), {"amount": 4}, **options)
+    with contextlib.closing(backend.get_connection()) as connection:
+        old = connection.get_flow_details(known.get(run_id).uuid)
+        commits = known.get(run_id).metrics.commits
+        known.delete(run_id)
+        taskflowx.run(flow_of([]), {"amount": 4}, **options)
+        assert known.get(run_id).metrics.commits == commits < 20
+        old.meta["more"] = 1
+        with pytest.raises(exceptions.OwnershipFailure, match="has gone on since it was read"):
+            connection.update_flow_details(old)
+    assert [atom.name for atom in known.get(run_id).atoms] == ["price", "send"]
+
+
+def test_an_owner_whose_run_was_removed_and_made_again_writes_nothing_of_that(known, backend, run_id):
+    if not backend.durable:
+        pytest.skip("a run in memory is that of one process")
+
+    def begun(clock):
+        detail, owner = connection.get_flow_details(run_records.flow_uuid(run_id)), owners.Owner()
+        owner.clock, owner.running, detail.state = clock, True, states.RUNNING
+        return lambda: connection.save_changes(detail, (), owner)
+
+    with contextlib.closing(backend.get_connection()) as connection:
+        stored(backend, run_id, states.PENDING)
+        late = begun(VirtualClock(start=1000.0))  # so its lease is over
+        for _ in range(3):
+            late()
+        known.delete(run_id)
+        stored(backend, run_id, states.PENDING)
+        other = begun(clocks.SYSTEM)
+        for _ in range(3):
+            other()
+            with pytest.raises(exceptions.OwnershipFailure):
+                late()
+        other()
 
 
 def test_a_view_says_when_and_where_each_call_was_made(known, backend, run_id):
