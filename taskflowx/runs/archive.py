@@ -283,8 +283,10 @@ class _OnRecord:
     def __contains__(self, uuid: object) -> bool:
         try:
             self._connection.get_flow_details(str(uuid), lazy=True)
-        except exceptions.NotFound:
+        except (exceptions.NotFound, exceptions.Unstorable):  # or the name of no record of this store
             return False
+        except codec.Unreadable:
+            pass
         return True
 
 

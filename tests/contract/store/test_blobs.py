@@ -292,6 +292,20 @@ def test_a_folder_of_somebody_else_s_beside_them_stays(tmp_path, monkeypatch, pl
     assert photo.exists()
 
 
+def test_pruning_keeps_the_values_of_a_damaged_run_and_passes_over_names_that_no_run_can_have(
+    tmp_path, folder, monkeypatch
+):
+    monkeypatch.setattr(blobs, "YOUNG", -1.0)
+    with backends.backend(f"dir://{tmp_path}/runs", blobs=f"dir://{folder}") as backend:
+        engine, _ = run(backend, Make("data", LARGE))
+        uuid = engine.storage.flow_uuid
+        backend.blobs.put("a/b", LARGE, "")
+        (tmp_path / "runs" / "flow_details" / uuid / "metadata").write_text("{")
+        with runs.open(backend) as kept:
+            assert kept.prune(older_than=3600) == 0
+        assert backend.blobs.runs() == [uuid]
+
+
 @pytest.mark.parametrize("harm", ["changed", "cut", "gone"])
 def test_what_is_damaged_is_noticed(settings, folder, harm):
     with backends.backend(settings, blobs=f"dir://{folder}") as backend:
