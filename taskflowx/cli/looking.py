@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,12 +89,12 @@ def show(address: str | None, run: str, *, watch: bool, timeline: bool, as_json:
         if not watch:
             view = runs.get(run)
             _show(view, timeline=timeline, as_json=as_json)
-            _tell_of(view, timeline=timeline)
+            _tell_of(address, view, timeline=timeline)
             return exits.DONE
         for view in _watched(runs.watch(run), timeline=timeline, as_json=as_json):
             if view.state in states.AT_REST or (view.is_left and runs.get(run).is_left):  # who runs it is read first
                 break
-        _tell_of(view, timeline=timeline)
+        _tell_of(address, view, timeline=timeline)
         calls = [atom for atom in view.atoms if atom.unknown is not None]
         return exits.of_state(view.state, view.not_undone, calls)
 
@@ -133,10 +132,10 @@ def _drawn(found: Mapping[str, Any], view: RunView, *, timeline: bool) -> drawin
     return drawing.Group(*parts)
 
 
-def _tell_of(view: RunView, *, timeline: bool) -> None:
+def _tell_of(address: str | None, view: RunView, *, timeline: bool) -> None:
     """Say what else somebody may want to know of a run."""
     if view.is_left:
-        way = f"taskflowx resume {shlex.quote(view.id)} MODULE:FLOW"
+        way = stores.command(address, "resume", view.id, "MODULE:FLOW")
         output.note(f"Nobody runs it: its process has ended. Go on with: {way}")
     if timeline and not view.history:
         output.note("There is no history of this run to draw a timeline from")
@@ -180,7 +179,7 @@ def fork(
         output.print_json({"run": made})
     else:
         print(wording.one_line(made), flush=True)
-    output.note(f"Run it:  taskflowx resume {shlex.quote(made)} MODULE:FLOW")
+    output.note(f"Run it:  {stores.command(address, 'resume', made, 'MODULE:FLOW')}")
     return exits.DONE
 
 

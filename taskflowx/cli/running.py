@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import shlex
 import signal
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -43,12 +41,9 @@ class Settings(NamedTuple):
     json: bool = False
     inputs: given.Inputs = given.Inputs((), ())
 
-    def command(self, verb: str, *more: str) -> str:
+    def command(self, verb: str, *more: str, options: Sequence[str] = ()) -> str:
         """Return a command for this run, to be copied."""
-        words = ["taskflowx", verb, self.run_id or "RUN", self.target, *more]
-        if self.backend and self.backend != os.environ.get(stores.VARIABLE):
-            words += ["--backend", stores.shown(self.backend)]
-        return shlex.join(words)
+        return stores.command(self.backend, verb, self.run_id or "RUN", self.target, *more, options=options)
 
 
 def run(settings: Settings, sensitive: Sequence[str]) -> int:
@@ -219,7 +214,7 @@ def _ways_on(ended: outcomes.Outcome, settings: Settings, goes_on: str) -> Itera
         return
     if ended.code == exits.UNKNOWN:
         first = ended.open_calls[0]["task"]
-        yield f"Answer: {settings.command('resolve', first, '--result', 'VALUE')}, or --failed TEXT"
+        yield f"Answer: {settings.command('resolve', first, options=['--result', 'VALUE'])}, or --failed TEXT"
         yield f"Then:   {settings.command('resume')}"
     elif ended.code == exits.WAITS:
         yield f"Go on:  {settings.command('resume')}"

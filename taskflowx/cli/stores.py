@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 import urllib.parse
 from typing import TYPE_CHECKING
 
 from taskflowx.cli.exits import Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from taskflowx.persistence.base import Backend
 
@@ -25,6 +26,18 @@ _SECRET = re.compile(r"([?&][^=&]*(?:passw|secret|auth_data|scram)[^=&]*)=[^&]*"
 def shown(address: str) -> str:
     """Return an address without its password, wherever it has one."""
     return _SECRET.sub(r"\1=***", _PASSWORD.sub(r"\1:***@", address))
+
+
+def command(given: str | None, *words: str, options: Sequence[str] = ()) -> str:
+    """Return a command on a store, to be copied.
+
+    :param given: the address that the command before was given
+    :param words: its name and its arguments, some of which may look like options
+    """
+    options = [*options, *(["--backend", shown(given)] if given and given != os.environ.get(VARIABLE) else ())]
+    if any(word.startswith("-") for word in words):
+        return shlex.join(["taskflowx", words[0], *options, "--", *words[1:]])
+    return shlex.join(["taskflowx", *words, *options])
 
 
 def address_of(given: str | None) -> str:

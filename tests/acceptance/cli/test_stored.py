@@ -467,8 +467,12 @@ def test_4_watch_ends_with_a_run_that_its_process_has_left(shop, json_too):
     killed(shop, *ORDER)
     ended = shop("show", "a", *STORE, "--watch", *json_too)
     assert (ended.code, "RUNNING" in ended.out) == (4, True)
-    assert ended.err == "Nobody runs it: its process has ended. Go on with: taskflowx resume a MODULE:FLOW\n"
+    assert (
+        ended.err
+        == "Nobody runs it: its process has ended. Go on with: taskflowx resume a MODULE:FLOW --backend runs.db\n"
+    )
     assert shop("show", "a", *STORE).err == ended.err
+    assert shop("show", "a", TASKFLOWX_BACKEND="runs.db").err.endswith("taskflowx resume a MODULE:FLOW\n")
 
 
 def test_watch_follows_a_run_to_its_end(shop):
@@ -654,10 +658,13 @@ def test_a_fork_keeps_what_was_before_a_task(inside):
     inside(*DECLINED)
     ended = inside("fork", "a", "--from", "charge", "--run-id", "b", "--store", "card=4000", *STORE)
     assert (ended.code, ended.out) == (0, "b\n")
-    assert "taskflowx resume b MODULE:FLOW" in ended.err
-    assert (
-        "taskflowx resume 'b c' MODULE:FLOW" in inside("fork", "a", "--from", "charge", "--run-id", "b c", *STORE).err
-    )
+    assert "taskflowx resume b MODULE:FLOW --backend runs.db" in ended.err
+    for run, way in (
+        ("b c", "resume 'b c' MODULE:FLOW --backend runs.db"),
+        ("-b", "resume --backend runs.db -- -b MODULE:FLOW"),
+    ):
+        assert f"taskflowx {way}\n" in inside("fork", "a", "--from", "charge", "--run-id", run, *STORE).err
+    assert inside("show", *STORE, "--", "-b").code == 0
     assert inside("fork", "a", "--from", "charge", "--run-id", "b", *STORE).err == (
         "taskflowx: There is a run 'b' already; give another --run-id\n"
     )
