@@ -215,8 +215,12 @@ class ByHand:
     def _skip_revert(self, i: int, detail: AtomDetail, result: Any, sign: Sign) -> None:
         """Have an atom that is rolled back count as undone."""
         if detail.intention == states.RETRY or detail.state in states.NOT_BEGUN:
+            controller = self._preparation.compiled().controller(i)
+            again = controller >= 0 and self._preparation.details[controller].intention == states.RETRY
+            way = "; its next attempt has not begun, and it can be skipped once that has" if again else ""
             raise exceptions.InvalidState(
                 f"Can not skip atom '{detail.name}', which is {detail.state} and rolled back: there is nothing to undo"
+                f"{way}"
             )
         if result is not None:
             raise ValueError(

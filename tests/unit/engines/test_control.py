@@ -187,6 +187,17 @@ def test_what_has_nothing_to_do_is_not_skipped(place, broken, name, says):
         engine.skip(name)
 
 
+def test_what_waits_for_its_next_attempt_is_not_skipped_before_that():
+    flow = linear_flow.Flow("f", retry=retry.Times(2, name="again", delay=3600)).add(Step("a", world := World("a")))
+    engine = engines.load(flow)
+    for _ in engine.run_iter():
+        if "-a" in world.calls:
+            engine.suspend()
+    assert engine.storage.get_flow_state() == "SUSPENDED"
+    with pytest.raises(exceptions.InvalidState, match="REVERTED .*; its next attempt has not begun, and it can be"):
+        engine.skip("a", 1)
+
+
 def test_what_is_wrong_is_refused_by_name(place):
     flow = linear_flow.Flow("f", retry=retry.Times(2, name="again")).add(Step("a", World()))
     engine = place.load(flow)
