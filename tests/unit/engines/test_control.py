@@ -194,7 +194,7 @@ def test_what_waits_for_its_next_attempt_is_not_skipped_before_that():
         if "-a" in world.calls:
             engine.suspend()
     assert engine.storage.get_flow_state() == "SUSPENDED"
-    with pytest.raises(exceptions.InvalidState, match="REVERTED .*; its next attempt has not begun, and it can be"):
+    with pytest.raises(exceptions.InvalidState, match=r"REVERTED .*; its next attempt has not begun, and it can be"):
         engine.skip("a", 1)
 
 
