@@ -143,7 +143,7 @@ class PathRuns(PathTree, abc.ABC):
             if claim is not None and owners.is_alive(claim, time.time()):
                 return False
             self._pin_claim(uuid, transaction)
-            # No book is read for its time, as whoever writes a book has its lock before that of a flow.
+            # No book is read for its time, as a writer of a book has its lock before that of a flow.
             if only is not None and not any(map(only, self._runs([uuid], {}))):
                 return False
             self._remove_flow(uuid, frozenset(self._names(self._attempt_path)), transaction)

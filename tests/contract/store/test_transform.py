@@ -116,13 +116,13 @@ def test_nothing_of_it_is_in_the_files(tmp_path, fails):
 @pytest.mark.parametrize("wrong", ["zlib", 5, (zlib.compress,), object()])
 def test_what_is_no_transform_is_refused(wrong):
     with pytest.raises(TypeError, match="transform must be an object with encode"):
-        backends.fetch("dir:///tmp/none", transform=wrong)
+        backends.fetch("dir:///none", transform=wrong)
 
 
 @pytest.mark.parametrize("wrong", ["open-sesame", b"open-sesame", ("open-sesame", b"open-sesame")])
 def test_a_key_that_is_given_in_place_of_a_transform_is_not_shown(wrong):
     with pytest.raises(TypeError, match="an instance of ") as caught:
-        backends.fetch("dir:///tmp/none", transform=wrong)
+        backends.fetch("dir:///none", transform=wrong)
     assert "sesame" not in str(caught.value)
 
 

@@ -301,7 +301,7 @@ def test_a_thread_of_a_task_sees_it_in_a_copy_of_its_context(crew):
 
 
 class Leaves(task.Task):
-    """Leaves a thread behind, which asks when it is told to."""
+    """Leaves a thread behind, which asks when it is asked to."""
 
     default_provides = "left"
 
