@@ -123,7 +123,7 @@ def test_without_a_driver_it_says_what_to_install(monkeypatch, kind, extra):
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(
         exceptions.NotFound,
-        match=rf'^Could not find backend {kind}: it needs \w+ or \w+\nInstall it with: pip install "taskflowx\[{extra}\]"$',
+        match=rf'^Could not find backend {kind}: it needs .*\nInstall it with: pip install "taskflowx\[{extra}\]"$',
     ):
         SQLAlchemyBackend({"connection": f"{kind}://h/d"})
 
