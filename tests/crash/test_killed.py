@@ -16,7 +16,7 @@ from tests.services import addresses
 
 ROUNDS = int(os.environ.get("TASKFLOWX_CRASH_ROUNDS") or 0)
 EVERY = None if ROUNDS else 8  # places
-MANY = None if ROUNDS > 1 else 40 if ROUNDS else 8  # places, where each of them takes longer
+MANY = None if ROUNDS > 1 else 24 if ROUNDS else 8  # places, where each of them takes longer
 SOME = 6 if ROUNDS else 2
 
 pytestmark = [
