@@ -30,12 +30,12 @@ _PLACES = {
 
 
 def open(backend: Address | Mapping[str, Any] | Backend, *, clock: Clock | None = None) -> Runs:  # noqa: A001 - as a file
-    """Open the runs in a store.
+    """Open the runs in a store; a file or folder that is not there yet is made.
 
     :param backend: a connection string such as 'sqlite:///path', the path of a file that ends in '.db', a dict of
         settings, or a `Backend`, which is left open
     :param clock: the time by which it waits and tells who is alive: that of the machine, or one that a test holds
-    :raises NotFound: when there is no such store
+    :raises NotFound: when there is no store of that kind
     :raises StorageFailure: when it cannot be used
     """
     from taskflowx.runs import archive
