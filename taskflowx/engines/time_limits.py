@@ -310,9 +310,10 @@ class TimeLimits:
                 else:
                     self.stop(call, _flow_exceeded(name, seconds))
         walk = self._run.walk
-        for i in [i for i in walk.held if lo <= i < hi]:  # what waits for a limit fails at once
-            del walk.held[i]
-            walk.ready.append(i)
+        for i in list(walk.held):
+            if lo <= i < hi:  # what waits for a limit fails at once
+                del walk.held[i]
+                walk.ready.append(i)
         for i in self._timers.atoms_in(lo, hi):  # a retry that waits for its next attempt does not get one
             if self._details[i].intention == states.RETRY:
                 self._timers.set((ATOM, i), self._clock.monotonic())

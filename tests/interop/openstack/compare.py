@@ -160,23 +160,37 @@ def differences(theirs: list[str], ours: list[str]) -> list[str]:
     return found
 
 
-def compare(service: str, what: str, program: str, arguments: list[str]) -> bool:
-    """Run a program on both, and show in which lines the outcomes differ; returns whether all is well.
+class Sides(NamedTuple):
+    """A program that runs on both."""
+
+    program: str
+    arguments: list[str]
+    theirs: concurrent.futures.Future[Ran]
+    ours: concurrent.futures.Future[Ran]
+
+
+def start(pool: concurrent.futures.Executor, program: str, arguments: list[str]) -> Sides:
+    """Have a program run on both."""
+    theirs = pool.submit(run, program, arguments, [])
+    return Sides(program, arguments, theirs, pool.submit(run, program, arguments, ["-m", "taskflowx.compat"]))
+
+
+def compare(pool: concurrent.futures.Executor, service: str, what: str, sides: Sides) -> bool:
+    """Show in which lines the outcomes of a program differ; returns whether all is well.
 
     Unit tests of services run their tasks at the same time on one SQLite database in memory: a difference that does not
     come again is theirs.
     """
-    if compare_once(service, what, program, arguments):
+    if compare_once(service, what, sides):
         return True
-    return program == "units.py" and compare_once(service, f"{what} again", program, arguments)
+    return sides.program == "units.py" and compare_once(
+        service, f"{what} again", start(pool, sides.program, sides.arguments)
+    )
 
 
-def compare_once(service: str, what: str, program: str, arguments: list[str]) -> bool:
-    """Run a program on both, once."""
-    with concurrent.futures.ThreadPoolExecutor(2) as both:
-        theirs = both.submit(run, program, arguments, [])
-        ours = both.submit(run, program, arguments, ["-m", "taskflowx.compat"])
-    theirs, ours = theirs.result(), ours.result()
+def compare_once(service: str, what: str, sides: Sides) -> bool:
+    """Compare what a program has said."""
+    theirs, ours = sides.theirs.result(), sides.ours.result()
     new = differences(theirs.lines, ours.lines)
     reasons = []
     for known in KNOWN:
@@ -202,11 +216,16 @@ def compare_once(service: str, what: str, program: str, arguments: list[str]) ->
 
 def main(services: list[str]) -> int:
     """Compare these services, or all."""
+    services = services or list(TESTS)
     well = True
-    for service in services or TESTS:
-        well &= compare(service, "imports", "run_imports.py", [service])
-        well &= compare(service, "flows", f"run_{service}.py", [])
-        well &= compare(service, "unit tests", "units.py", TESTS[service])
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        # The longest ones first, so that no processor is without work at the end.
+        flows = [start(pool, f"run_{service}.py", []) for service in services]
+        units = [start(pool, "units.py", TESTS[service]) for service in services]
+        imports = [start(pool, "run_imports.py", [service]) for service in services]
+        for service, *programs in zip(services, imports, flows, units, strict=True):
+            for what, sides in zip(("imports", "flows", "unit tests"), programs, strict=True):
+                well &= compare(pool, service, what, sides)
     print("services: the same on both, but for what is known" if well else "services: NOT the same on both")
     return 0 if well else 1
 
