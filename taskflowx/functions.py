@@ -422,44 +422,29 @@ def _tell_of(name: str, annotation: str) -> None:
     )
 
 
-@overload
-def as_task(
-    function: Callable[P, R],
-    /,
-    *,
-    name: str | None = ...,
-    provides: atom.Provides = ...,
-    requires: Iterable[str] | None = ...,
-    auto_extract: bool = ...,
-    rebind: atom.Rebind = ...,
-    inject: dict[str, Any] | None = ...,
-    ignore_list: Iterable[str] | None = ...,
-    revert_rebind: atom.Rebind = ...,
-    revert_requires: Iterable[str] | None = ...,
-    revert: Callable[..., Any] | None = ...,
-    pure: bool | None = ...,
-    version: tuple[int, ...] | None = ...,
-    **controls: Unpack[settings.TaskOptions],
-) -> FunctionTask[P, R]: ...
+class _Keywords(settings.TaskOptions, total=False):
+    """The keywords of `as_task`, for type checkers."""
+
+    name: str | None
+    provides: atom.Provides
+    requires: Iterable[str] | None
+    auto_extract: bool
+    rebind: atom.Rebind
+    inject: dict[str, Any] | None
+    ignore_list: Iterable[str] | None
+    revert_rebind: atom.Rebind
+    revert_requires: Iterable[str] | None
+    revert: Callable[..., Any] | None
+    pure: bool | None
+    version: tuple[int, ...] | None
 
 
 @overload
-def as_task(
-    *,
-    name: str | None = ...,
-    provides: atom.Provides = ...,
-    requires: Iterable[str] | None = ...,
-    auto_extract: bool = ...,
-    rebind: atom.Rebind = ...,
-    inject: dict[str, Any] | None = ...,
-    ignore_list: Iterable[str] | None = ...,
-    revert_rebind: atom.Rebind = ...,
-    revert_requires: Iterable[str] | None = ...,
-    revert: Callable[..., Any] | None = ...,
-    pure: bool | None = ...,
-    version: tuple[int, ...] | None = ...,
-    **controls: Unpack[settings.TaskOptions],
-) -> Callable[[Callable[P, R]], FunctionTask[P, R]]: ...
+def as_task(function: Callable[P, R], /, **keywords: Unpack[_Keywords]) -> FunctionTask[P, R]: ...
+
+
+@overload
+def as_task(**keywords: Unpack[_Keywords]) -> Callable[[Callable[P, R]], FunctionTask[P, R]]: ...
 
 
 def as_task(function: Any = None, /, **keywords: Any) -> Any:

@@ -102,9 +102,9 @@ class Options(NamedTuple):
 
     - `executor`: a name ('serial', 'threads', 'processes', 'asyncio') or an instance of
       `concurrent.futures.Executor`, which is left open after the run
-    - `max_workers`: how many calls may run at once, for the executors that are picked by name; alone it picks 'threads'
-      in `taskflowx.run` and `load`. The serial executor, which is the default of `engines.load`, and one of the
-      caller's own leave it aside, with a warning
+    - `max_workers`: how many calls may run at once, for the executors that are picked by name and for a Dask client;
+      alone it picks 'threads' in `taskflowx.run` and `load`. The serial executor, which is the default of
+      `engines.load`, and any other one of the caller's own leave it aside, with a warning
     - `context`: context variables whose values go along to calls in other processes, or the paths of such, such as
       'package.module:NAME'; calls that share memory with the engine see the whole context of the caller
     - `inline`: whether a call that is the only one to run may run in the engine's own thread with

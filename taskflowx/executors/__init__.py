@@ -119,8 +119,8 @@ def fetch(executor: Any, max_workers: Any = None, *, inline: bool = True) -> bas
 
     A Dask client stays the caller's, too; `'dask://host:port'` is the address of a Dask scheduler.
 
-    :param max_workers: the maximum number of concurrent calls, for executors that are picked by name; others leave it
-        aside, with a warning, as the serial one does
+    :param max_workers: the maximum number of concurrent calls, for executors that are picked by name and for a Dask
+        client; others leave it aside, with a warning, as the serial one does
     :param inline: whether a single call may run in the engine's thread, in our own threads executor
     :raises ValueError: when there is no executor of that name, or `max_workers` is not a positive number
     :raises TypeError: when it is something else, such as a class in place of an instance

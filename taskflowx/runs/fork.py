@@ -77,7 +77,7 @@ def _is_there(connection: Connection, run_id: str) -> bool:
     except exceptions.NotFound:
         return False
     except codec.Unreadable:
-        return True
+        pass
     return True
 
 
