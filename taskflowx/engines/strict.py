@@ -24,6 +24,8 @@ def mismatch(atom: Any, result: Any, *, hidden: bool = False) -> exceptions.Resu
     """
     outputs, may_lack = atom._tfx_signature.outputs, atom._tfx_may_lack
     keys = [key for _, key in outputs]
+    if not keys:
+        return None  # nobody takes a part of it
     by_position = keys == [*range(len(keys))]  # other numbers pick parts of a result of any length
     if isinstance(result, (str, bytes, bytearray)) and all(type(key) is int for key in keys):
         missing = [name for name, _ in outputs]  # its characters are no values

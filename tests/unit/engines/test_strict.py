@@ -108,6 +108,19 @@ def test_a_refused_result_is_a_failure_and_its_revert_gets_the_result(options):
         assert UNDONE == [(1,)]
 
 
+@pytest.mark.parametrize("result", [(1, 2), [1], (), "xy", {"a": 1}, None])
+@pytest.mark.parametrize("stored", [False, True])
+@pytest.mark.parametrize("subscribed", [False, True])
+def test_a_task_that_provides_nothing_may_return_anything(result, stored, subscribed, tmp_path):
+    flow = linear_flow.Flow("f").add(Gives("gives", inject={"value": result}))
+    options = {"backend": f"sqlite:///{tmp_path}/runs.db"} if stored else {}
+    engine = engines.load(flow, results="strict", **options)
+    if subscribed:  # so that it takes the long path
+        engine.atom_notifier.register("*", lambda *_: None)
+    engine.run()
+    assert engine.storage.get_flow_state() == "SUCCESS"
+
+
 def test_the_lenient_engine_warns(caplog):
     engine = engines.load(_flow((1,)))
     engine.run()
