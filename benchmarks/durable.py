@@ -223,9 +223,11 @@ def _bare_steps(engine: Any, *, history: bool) -> None:
     statements = sql.statements("sqlite")
     detail = engine.storage._flowdetail
     now, worker = time.time(), threading.current_thread().name
-    rows = [(atom.uuid, atom.name, detail.uuid, *_ROW[2:], None, None, None) for atom in detail]
-    ended = Entry(1, now, rows[0][1], 1, states.RUNNING, states.SUCCESS, now, worker, None)
-    begun = Entry(2, now, rows[0][1], 1, states.PENDING, states.RUNNING, None, None, None)
+    time_of_row = "2026-01-01 00:00:00.000000"
+    rows = [(time_of_row, "1.0", states.SUCCESS, states.EXECUTE, "{}", "1", atom.uuid) for atom in detail]
+    name = next(iter(detail)).name
+    ended = Entry(1, now, name, 1, states.RUNNING, states.SUCCESS, now, worker, None)
+    begun = Entry(2, now, name, 1, states.PENDING, states.RUNNING, None, None, None)
     document = document_of([ended, begun])
     known = detail.revision
     with contextlib.closing(sqlite3.connect(engine.storage.backend.engine.url.database, isolation_level=None)) as made:
@@ -233,7 +235,7 @@ def _bare_steps(engine: Any, *, history: bool) -> None:
             made.execute(f"pragma {setting}")
         for number in range(len(rows)):
             made.execute("begin immediate")
-            made.executemany(statements.put_atom, rows[number : number + 2])
+            made.executemany(statements.update_simple, rows[number : number + 2])
             if history:
                 made.execute(statements.put_entries, (detail.uuid, 2 * number + 1, document))
             claim = (known + 1, "p" * 60, time.time() + 60)

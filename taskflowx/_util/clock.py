@@ -18,10 +18,8 @@ class Clock:
 
     #: returns seconds that never go back; what asks for it costs no call of a Python function
     monotonic: Callable[[], float] = staticmethod(time.monotonic)
-
-    def time(self) -> float:
-        """Return the time of day, in seconds since 1970."""
-        return time.time()
+    #: returns the time of day, in seconds since 1970, at the same price
+    time: Callable[[], float] = staticmethod(time.time)
 
     def wait_for(self, due: float, *, idle: bool) -> float | None:
         """Return for how many seconds to wait at most until a moment has come; None for as long as it takes.

@@ -52,7 +52,7 @@ class CallReports:
         """Note that a call begins in the thread of the engine, which keeps its result itself, should that be large."""
         log = self._log
         if log is not None and type(call.verb) is str and type(call.atom) is not Question:
-            log.note_call(call.atom.name, log.time(), noted.worker())
+            log.note_call(call.atom.name, noted.worker())
 
     def take(self, atom: Any, details: Any) -> bool:
         """Take what an atom reports, if it is one of these reports; tells whether it is."""
@@ -68,7 +68,7 @@ class CallReports:
         if type(verb) is not noted.Noted:
             return
         if self._log is not None and hasattr(verb, "worker"):
-            self._log.note_call(name, verb.began, verb.worker)
+            self._log.note_call(name, verb.worker, verb.began)
         if self._blobs is not None:
             if hasattr(verb, "kept"):
                 self._blobs.note(name, outcome, verb.kept)

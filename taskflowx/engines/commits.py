@@ -92,7 +92,7 @@ class Commits:
         if not changed:
             return
         try:
-            self._writes.journal.commit([self._details[i] for i in changed])
+            self._writes.journal.commit(list(map(self._details.__getitem__, changed)))
         except exceptions.StorageFailure:
             self.dirty.update(self.progressed)
             self._writes.stop_retrying()

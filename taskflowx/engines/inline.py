@@ -17,12 +17,14 @@ from taskflowx import retry, signature, states
 from taskflowx.engines import notes
 from taskflowx.engines.calling import BOUND, TAKES_BOTH, TAKES_FAILURES, TAKES_RESULT, UNRESOLVED
 from taskflowx.engines.dispatch import RAISED
+from taskflowx.engines.steps import Steps
 from taskflowx.engines.transitions import ODD
 from taskflowx.engines.unclosed import CLEAR
 from taskflowx.executors import base
 from taskflowx.types.failure import Failure
 
 if TYPE_CHECKING:
+    from taskflowx.engines.commits import Commits
     from taskflowx.engines.prepare import Prepare
     from taskflowx.engines.progress import Progress
     from taskflowx.engines.shared import Run
@@ -33,6 +35,7 @@ class Inline:
     """Makes calls of one run in the thread of the engine.
 
     :param run: the run
+    :param commits: what is dirty
     :param transitions: changes the states of atoms
     :param prepare: gets calls ready
     :param progress: takes the progress of tasks
@@ -43,6 +46,7 @@ class Inline:
     def __init__(
         self,
         run: Run,
+        commits: Commits,
         transitions: Transitions,
         prepare: Prepare,
         progress: Progress,
@@ -62,6 +66,10 @@ class Inline:
         self._within = run.context
         #: the call that was made here, with its outcome, until it is on record
         self.made: tuple[base.Call, Any] | None = None
+        #: executes an atom that the hot loop does not
+        self._execute_one: Callable[[int], None] = functools.partial(self._make_one, prepare=prepare.execute)
+        if commits.dirty is not None and transitions.ends_plainly and run.joint is None:
+            self._execute_one = Steps(run, commits, transitions, progress, self, self._execute_one).execute
 
     def execute(self, batch: list[int], *, stepwise: bool) -> None:
         """Execute a batch of ready atoms, and then, on the serial executor, the atoms that become ready by it.
@@ -166,7 +174,7 @@ class Inline:
         running, success = states.RUNNING, states.SUCCESS
         notifier, lookup, version = self._notifier, self._lookup, self._binder.version
         topics, on_running, on_success = self._subscribers()
-        timed, serial = run.deadline is not None, self._executor.serial
+        timed, serial, execute_one = run.deadline is not None, self._executor.serial, self._execute_one
         follow = not (stepwise or timed)
         i = ended = -1  # the current one, and the last one of which something has come, which is in `result`
         result: Any = None
@@ -188,7 +196,7 @@ class Inline:
                         or atom._tfx_listened is not None
                         or (caller is not None and version != lookup.bindings_version)
                     ):
-                        self._make_one(i, self._prepare.execute)
+                        execute_one(i)
                         continue
                     detail = details[i]
                     if notifier._tfx_topics is not topics:
@@ -196,7 +204,7 @@ class Inline:
                     if on_running is not None:
                         # checked before anything is published
                         if detail.state == running or (caller is not None and caller.fill(sources[i]) is None):
-                            self._make_one(i, self._prepare.execute)
+                            execute_one(i)
                             continue
                         old, detail.state = detail.state, running
                         try:
@@ -241,7 +249,7 @@ class Inline:
                         continue
                     if type(result) in ODD:
                         if result is UNRESOLVED:
-                            self._make_one(i, self._prepare.execute)
+                            execute_one(i)
                         else:
                             transitions.end_apart(i, states.EXECUTE, result)
                         continue

@@ -38,7 +38,7 @@ class Progress:
         #: held while a thread of that atom has a report put on record, and while `in_place` is set back to -1
         self.lock = threading.Lock()
         #: whether there are such reports that were not published
-        self._unpublished = False
+        self.unpublished = False
 
     @property
     def check(self) -> Callable[[Any, dict[str, Any]], None] | None:
@@ -129,12 +129,12 @@ class Progress:
                 self._note(i, details)
                 commits.report(i)
         run.mailbox.put((reporting, _OnRecord(details)))
-        self._unpublished = True
+        self.unpublished = True
 
     def complete(self, detail: Any) -> None:
         """Note that all of a task is done, where its progress is on record: stores are read by others, too."""
-        if self._unpublished:  # by threads of the task
-            self._unpublished = False
+        if self.unpublished:  # by threads of the task
+            self.unpublished = False
             self._run.take_delivered()
             delivered = self._run.delivered
             while delivered and type(delivered[0][0]) is not base.Call:

@@ -82,7 +82,7 @@ class Scheduler:
         short = self._short and keeping is None and shared.storage.writes.secrets is None
         inlinable = None if short else [0] * len(shared.plan)
         self._dispatch = Dispatch(shared, transitions, progress, inlinable)
-        self._inline = Inline(shared, transitions, prepare, progress, self._stops, inlinable)
+        self._inline = Inline(shared, commits, transitions, prepare, progress, self._stops, inlinable)
         #: the limits of the run; None without any
         self._admission: Admission | None = None
         if shared.plan.limited is not None or shared.plan.times_calls or options.max_in_flight is not None:

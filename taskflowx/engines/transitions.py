@@ -70,6 +70,8 @@ class Transitions:
         self._keeping = keeping
         self._go_on = go_on
         self._results = results
+        #: whether the success of a plain task is all that there is to its end
+        self.ends_plainly = keeping is None and self._secrets is None
         self._failures: dict[str, Failure] | None = None
         #: atoms whose reverts have failed and were tried again, with the failures
         self._reverts: dict[int, list[Any]] = {}

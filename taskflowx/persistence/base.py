@@ -189,6 +189,8 @@ class Connection(abc.ABC):
 
     #: the deadline of the next operation, a time of `time.monotonic`; a store that supports it gives up then
     deadline: float | None = None
+    #: whether it holds nothing, so that it may be used again when it was closed
+    holds_nothing: ClassVar[bool] = False
     #: how many bytes the last `save_changes` with entries has given to the store, as far as that is known
     bytes_written: int = 0
 

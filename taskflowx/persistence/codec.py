@@ -96,16 +96,13 @@ _WRONG = (AttributeError, KeyError, OverflowError, TypeError, ValueError, Recurs
 ATOM_VALUES = ("results", "revert_results", "failure", "revert_failure", "meta", "version")
 
 
-def dumps(value: Any, what: str) -> str:
+def dumps(value: Any, what: str, deepest: int = DEEPEST) -> str:
     """Return a value as JSON text.
 
     :param what: names the value in errors, such as "result of atom 'x'"
+    :param deepest: how many levels it may have
     :raises StorageFailure: when it would not read back as it is; names the bad part and its position
     """
-    return _dumps(value, what, DEEPEST)
-
-
-def _dumps(value: Any, what: str, deepest: int) -> str:
     problem: Exception | None = None
     try:
         plain = _PLAIN.get(type(value))
@@ -316,10 +313,10 @@ def dump_atom(detail: models.AtomDetail, first: int = 0, **extras: Any) -> str:
     more = {"type": models.atom_detail_type(detail), **extras}
     try:
         if not isinstance(detail, models.RetryDetail):
-            return _dumps({"atom": _data_of(detail), **more}, what, DEEPEST + _AROUND)
+            return dumps({"atom": _data_of(detail), **more}, what, DEEPEST + _AROUND)
         data = _data_of(detail)
         del data["results"]
-        text = _dumps({**more, "atom": data}, what, DEEPEST + _AROUND)
+        text = dumps({**more, "atom": data}, what, DEEPEST + _AROUND)
         return f'{text[:-2]},"results":{dump_history(detail, first)}}}}}'
     except exceptions.StorageFailure:
         dump_atom_values(detail)  # raises again, and names the part
@@ -371,9 +368,9 @@ def dump_attempts(detail: models.RetryDetail, begin: int, end: int) -> str:
 
 def _attempt_text(detail: models.RetryDetail, attempt: tuple[Any, dict[str, Any]]) -> str:
     try:
-        return _dumps(_attempt_data(attempt), "", DEEPEST + _AROUND)
+        return dumps(_attempt_data(attempt), "", DEEPEST + _AROUND)
     except exceptions.StorageFailure:
-        _dumps(_data_of(detail)["results"], what_of(detail, "results"), DEEPEST + _AROUND)  # names the position in it
+        dumps(_data_of(detail)["results"], what_of(detail, "results"), DEEPEST + _AROUND)  # names the position in it
         raise
 
 
@@ -433,7 +430,7 @@ def load_book(record: Any) -> models.LogBook:
 
 def _dump_with_meta(detail: models.FlowDetail | models.LogBook, record: dict[str, Any]) -> str:
     try:
-        return _dumps(record, f"'{detail.name}'", DEEPEST + _AROUND)
+        return dumps(record, f"'{detail.name}'", DEEPEST + _AROUND)
     except exceptions.StorageFailure:
         dumps(detail.meta, what_of(detail, "meta"))  # raises again, and names the part
         raise

@@ -50,11 +50,45 @@ class Entry(NamedTuple):
     failure: str | None
 
 
-#: a transition that has no number yet: its serial number, and the fields of an `Entry`, but for the number and attempt
-_Move: TypeAlias = tuple[int, float, str | None, str | None, str, float | None, str | None, str | None]
-#: entries, the attempts of their atoms from then on, of how many transitions they are, and which of these are left
-_Due: TypeAlias = tuple[list[Entry], dict[str | None, int], int, list[_Move]]
-_new_entry: Any = tuple.__new__  # `Entry` itself is a function of Python
+#: a transition that has no number yet: its serial number, and the fields of an `Entry`, but for the number and attempt,
+#: with times in microseconds
+_Move: TypeAlias = tuple[int, int, str | None, str | None, str, int | None, str | None, str | None]
+_SECOND = 1_000_000  # microseconds
+
+
+class Due:
+    """The entries of one write. A store takes their documents, and the entries are made when they are asked for.
+
+    :param first: the number of the first one
+    :param moves: the transitions that they tell of
+    :param before: atom -> how often its execute was called before these
+    """
+
+    __slots__ = ("_before", "attempts", "first", "left", "moves", "seen")
+
+    def __init__(self, first: int, moves: list[_Move], before: dict[str | None, int]) -> None:
+        self.first = first
+        self.moves = moves
+        self._before = before
+        #: atom -> its attempt from then on, once the entries or their documents were made
+        self.attempts: dict[str | None, int] | None = None
+        #: how many of the transitions that were noted were looked at, and which of these are left for a later write
+        self.seen = len(moves)
+        self.left: list[_Move] = []
+
+    def __iter__(self) -> Iterator[Entry]:
+        attempts = self.attempts = {}
+        for number, move in enumerate(self.moves, self.first):
+            _, at, atom, old, new, began, worker, failure = move
+            since = None if began is None else began / _SECOND
+            attempt = _attempt(atom, new, attempts, self._before)
+            yield Entry(number, at / _SECOND, atom, attempt, old, new, since, worker, failure)
+
+    def chunks(self) -> list[tuple[int, str]]:
+        """Return documents, each with the number of its first entry."""
+        attempts = self.attempts = {}
+        texts = [_document(one, _attempt(one[2], one[4], attempts, self._before)) for one in self.moves]
+        return _chunked(self.first, texts)
 
 
 class Log:
@@ -78,6 +112,7 @@ class Log:
         #: each gets the entries that are in the store, in their order
         self._followers: list[list[Entry]] = []
         self._moves: list[_Move] = []
+        self._add_move = self._moves.append
         self._serials = itertools.count(1)
         #: how many entries come before those moves; None until it was looked up
         self.count: int | None = None if flow_detail.revision else 0
@@ -88,9 +123,9 @@ class Log:
         #: atom -> how often its execute was called, in the entries before those moves
         self._attempts: dict[str | None, int] = {}
         #: what `due` gave last
-        self._due: _Due = [], {}, 0, []
+        self._due: Due | None = None
         #: atom -> when and where its last call began
-        self._calls: dict[str, tuple[float, str]] = {}
+        self._calls: dict[str, tuple[int, str]] = {}
         #: atom and state of a transition that is in the store already, with what a task has written
         self._ahead: tuple[str, str] | None = None
         #: details of a write of which nobody knows whether it has come to the store: the next one has them, too
@@ -118,8 +153,8 @@ class Log:
     def move_flow(self, state: str) -> None:
         """Change the state of the flow, and note that."""
         flow = self._flow_detail
-        move = (next(self._serials), self.time(), None, flow.state, state, None, None, None)
-        _together((self._moves.append, move), (setattr, flow, "state", state))
+        move = (next(self._serials), round(self.time() * _SECOND), None, flow.state, state, None, None, None)
+        _together((self._add_move, move), (setattr, flow, "state", state))
 
     def move_atom(self, detail: AtomDetail, state: str) -> None:
         """Change the state of an atom, and note that."""
@@ -127,21 +162,27 @@ class Log:
         if self._ahead is not None and self._ahead == (detail.name, state):
             _together((setattr, self, "_ahead", None), (_put_state, detail, state))
             return
-        if state == old and state not in states.CALLED:  # one that is called again after a crash is in it already
+        began = worker = failure = None
+        if state in _CALLED:
+            self._calls.pop(detail.name, None)
+        elif state == old:
             _put_state(detail, state)
             return
-        began = worker = None
-        if state in states.CALLED:
-            self._calls.pop(detail.name, None)
-        elif old in states.CALLED:
-            began, worker = self._calls.get(detail.name, (None, None))
-        failure = _failure_in(detail, state) if state in _FAILED else None
-        move = (next(self._serials), self.time(), detail.name, old, state, began, worker, failure)
-        _together((self._moves.append, move), (_put_state, detail, state))
+        elif old in _CALLED:
+            began, worker = self._calls.get(detail.name, _UNKNOWN)
+        if state in _FAILED:
+            failure = _failure_in(detail, state)
+        at = round(self.time() * _SECOND)
+        move = (next(self._serials), at, detail.name, old, state, began, worker, failure)
+        # As `_together` does: most of the cost of a history is here.
+        any(_starmap(_call, ((self._add_move, move), (_put_state, detail, state))))
 
-    def note_call(self, atom: str, began: float, worker: str) -> None:
-        """Note when and where the call of an atom began that is about to end."""
-        self._calls[atom] = began, worker
+    def note_call(self, atom: str, worker: str, began: float | None = None) -> None:
+        """Note when and where the call of an atom began that is about to end.
+
+        :param began: in seconds since 1970; None for this moment
+        """
+        self._calls[atom] = round((self.time() if began is None else began) * _SECOND), worker
 
     # -- what was noted ----------------------------------------------------------------------------
 
@@ -153,7 +194,7 @@ class Log:
     def entries(self) -> list[Entry]:
         """Return the entries of a run in memory, or those that a store does not have yet."""
         if not self.in_memory:
-            return self._numbered(list(self._moves))[0]
+            return list(Due((self.count or 0) + 1, self._moves.copy(), self._attempts))
         self.settle()
         return list(self._before)
 
@@ -161,9 +202,9 @@ class Log:
         """Number what was noted of a run in memory, and hand it to the followers; may be called from any thread."""
         if self.in_memory:
             with self._settling:
-                moves = list(self._moves)
+                moves = self._moves.copy()
                 if moves:
-                    self._note_written((*self._numbered(moves), len(moves), []))
+                    self._note_written(Due((self.count or 0) + 1, moves, self._attempts))
 
     def follow(self, into: list[Entry]) -> None:
         """Add the entries to a list as they come into the store; those of a run in memory when it is settled."""
@@ -189,78 +230,62 @@ class Log:
         self._sent = details
         return details
 
-    def due(self, details: list[AtomDetail], upto: int | None = None, ahead: AtomDetail | None = None) -> list[Entry]:
+    def due(self, details: list[AtomDetail], upto: int | None = None, ahead: AtomDetail | None = None) -> Due:
         """Return the entries of a write that has the current states of these details, and of the flow.
 
         :param upto: the serial number of the last transition that these states have; None for all
         :param ahead: a copy of the detail of an atom, with the state that it comes into by this write
         """
-        moves = list(self._moves)
-        names: set[str | None] = {detail.name for detail in details}
+        moves = self._moves.copy()
+        seen, left = len(moves), list[_Move]()
+        names: set[str | None] = set(map(_NAME, details))
         names.add(None)  # the state of the flow that is written is the current one
-        if upto is None:
-            left = [one for one in moves if one[2] not in names]
-        else:
-            left = [one for one in moves if one[2] not in names or (one[2] is not None and one[0] > upto)]
-        seen = len(moves)
-        if left:
-            apart = set(map(id, left))
-            moves = [one for one in moves if id(one) not in apart]
+        if upto is not None or not names.issuperset(map(_ATOM, moves)):
+            taken = [one for one in moves if one[2] in names and (upto is None or one[2] is None or one[0] <= upto)]
+            these = set(map(id, taken))
+            moves, left = taken, [one for one in moves if id(one) not in these]
         if ahead is not None:
-            began, worker = self._calls.get(ahead.name, (None, None))
+            began, worker = self._calls.get(ahead.name, _UNKNOWN)
             old: str | None = self._flow_detail.find(ahead.uuid).state
-            moves.append((self.last + 1, self.time(), ahead.name, old, str(ahead.state), began, worker, None))
-        entries, attempts = self._numbered(moves)
-        self._due = entries, attempts, seen, left
-        return entries
+            at = round(self.time() * _SECOND)
+            moves.append((self.last + 1, at, ahead.name, old, str(ahead.state), began, worker, None))
+        self._due = due = Due((self.count or 0) + 1, moves, self._attempts)
+        due.seen, due.left = seen, left
+        return due
 
     def wrote(self, *, copies: bool, ahead: AtomDetail | None = None) -> None:
-        """Note that the entries that `due` gave last are in the store.
+        """Note that the entries that `due` gave last are in the store; this may be called again.
 
         :param copies: whether the details were copies
         :param ahead: as for `due`
         """
-        done: Any = (setattr, self, "_due", ([], {}, 0, []))  # this may be called again
-        if ahead is None:
-            self._note_written(self._due, done)
-        elif self._due[0]:
-            self._note_written(self._due, done, (setattr, self, "_ahead", (ahead.name, str(ahead.state))))
+        due = self._due
+        if due is not None:
+            if ahead is None:
+                self._note_written(due)
+            else:
+                self._note_written(due, (setattr, self, "_ahead", (ahead.name, str(ahead.state))))
         if not copies:
             self._sent = []
 
-    def _numbered(self, moves: list[_Move]) -> tuple[list[Entry], dict[str | None, int]]:
-        """Return the entries of transitions, and the attempts of their atoms from then on."""
-        before, attempts = self._attempts, dict[str | None, int]()
-        entries = []
-        number = self.count or 0
-        for _, at, atom, old, new, began, worker, failure in moves:
-            number += 1
-            attempt = 0
-            if atom is not None:
-                attempt = attempts.get(atom) or before.get(atom, 0)
-                if new == states.RUNNING:
-                    attempt += 1
-                attempts[atom] = attempt
-            entries.append(_new_entry(Entry, (number, at, atom, attempt, old, new, began, worker, failure)))
-        return entries, attempts
-
-    def _note_written(self, due: _Due, *more: tuple[Any, ...]) -> None:
-        """Note that what `due` gave is on record.
+    def _note_written(self, due: Due, *more: tuple[Any, ...]) -> None:
+        """Note that entries are on record.
 
         :param more: further functions of C to be called with that, each with its arguments
         """
-        entries, attempts, seen, left = due
+        entries = list(due) if self.in_memory or self._followers or due.attempts is None else []
         steps: Any = (
-            (self._attempts.update, attempts),
-            (setattr, self, "count", (self.count or 0) + len(entries)),
-            (self._moves.__setitem__, slice(0, seen), left),
+            (self._attempts.update, due.attempts),
+            (setattr, self, "count", due.first - 1 + len(due.moves)),
+            (self._moves.__setitem__, slice(0, due.seen), due.left),
+            (setattr, self, "_due", None),
             *more,
         )
         if self.in_memory:
             steps += ((self._before.extend, entries),)
         if self._followers:
             steps += tuple((one.extend, entries) for one in self._followers)
-        _together(*steps)
+        any(_starmap(_call, steps))
 
     def refused(self) -> None:
         """Note that the store has taken nothing of the last write."""
@@ -269,9 +294,13 @@ class Log:
 
 def _together(*steps: tuple[Any, ...]) -> None:
     """Call functions of C, each with its arguments, and run no step of Python in between."""
-    any(itertools.starmap(operator.call, steps))  # none of them returns anything
+    any(_starmap(_call, steps))  # none of them returns anything
 
 
+# Looked up once, as each step of a run needs them several times.
+_starmap, _call = itertools.starmap, operator.call
+_NAME, _ATOM = operator.attrgetter("name"), operator.itemgetter(2)  # of a detail, and of a transition
+_UNKNOWN = (None, None)
 _state: Any = vars(AtomDetail)["state"]
 _get_state, _put_state = _state.__get__, _state.__set__
 
@@ -294,7 +323,7 @@ def _itself(detail: AtomDetail) -> AtomDetail:
     return detail
 
 
-_FAILED = (states.FAILURE, states.REVERT_FAILURE)
+_RUNNING, _CALLED, _FAILED = states.RUNNING, states.CALLED, (states.FAILURE, states.REVERT_FAILURE)
 
 
 def _failure_in(detail: AtomDetail, state: str) -> str | None:
@@ -309,26 +338,53 @@ _text = json.encoder.encode_basestring_ascii
 
 def chunks(entries: Iterable[Entry]) -> list[tuple[int, str]]:
     """Return documents of entries, each with the number of its first."""
-    entries = entries if isinstance(entries, list) else list(entries)
-    if len(entries) <= CHUNK:
-        return [(entries[0].number, document(entries))] if entries else []
-    parts = (entries[begin : begin + CHUNK] for begin in range(0, len(entries), CHUNK))
-    return [(part[0].number, document(part)) for part in parts]
+    if type(entries) is Due:
+        return entries.chunks() if entries.moves else []
+    known = list(entries)
+    return _chunked(known[0].number, [_document(*_move_of(entry)) for entry in known]) if known else []
 
 
 def document(entries: Iterable[Entry]) -> str:
     """Return consecutive entries as JSON text, without their numbers."""
-    parts = []
-    for _, at, atom, attempt, old, new, began, worker, failure in entries:  # a general encoder takes four times as long
-        of_atom = "null" if atom is None else _text(atom)
-        before = "null" if old is None else f'"{old}"'
-        rest = ""
-        if began is not None or worker is not None or failure is not None:
-            last = "null" if failure is None else _text(failure)
-            where = "null" if worker is None else _text(worker)
-            rest = f",{'null' if began is None else repr(began)},{where},{last}"
-        parts.append(f'[{at!r},{of_atom},{attempt},{before},"{new}"{rest}]')
-    return f"[{','.join(parts)}]"
+    return f"[{','.join(_document(*_move_of(entry)) for entry in entries)}]"
+
+
+def _chunked(first: int, texts: list[str]) -> list[tuple[int, str]]:
+    if len(texts) <= CHUNK:
+        return [(first, f"[{','.join(texts)}]")] if texts else []
+    return [(first + n, f"[{','.join(texts[n : n + CHUNK])}]") for n in range(0, len(texts), CHUNK)]
+
+
+def _document(move: _Move, attempt: int) -> str:
+    _, at, atom, old, new, began, worker, failure = move  # a general encoder takes four times as long
+    of_atom = "null" if atom is None else _text(atom)
+    before = "null" if old is None else f'"{old}"'
+    if began is None and worker is None and failure is None:
+        return f'[{at},{of_atom},{attempt},{before},"{new}"]'
+    last = "null" if failure is None else _text(failure)
+    where = "null" if worker is None else _text(worker)
+    return f'[{at},{of_atom},{attempt},{before},"{new}",{"null" if began is None else began},{where},{last}]'
+
+
+def _attempt(atom: str | None, new: str, attempts: dict[str | None, int], before: dict[str | None, int]) -> int:
+    """Return the attempt of a transition, and put it into `attempts`.
+
+    :param attempts: those of the transitions that come before it in the same write
+    :param before: those of the writes before
+    """
+    if atom is None:
+        return 0
+    attempt = attempts[atom] if atom in attempts else before.get(atom, 0)
+    if new == _RUNNING:
+        attempt += 1
+    attempts[atom] = attempt
+    return attempt
+
+
+def _move_of(entry: Entry) -> tuple[_Move, int]:
+    number, at, atom, attempt, old, new, began, worker, failure = entry
+    since = None if began is None else round(began * _SECOND)
+    return (number, round(at * _SECOND), atom, old, new, since, worker, failure), attempt
 
 
 def read(number: int, text: str) -> list[Entry]:
@@ -351,21 +407,32 @@ def read(number: int, text: str) -> list[Entry]:
 def _checked(number: int, fields: Any) -> Entry:
     if len(fields) == _SHORT:
         fields = [*fields, None, None, None]
-    entry = Entry(number, *fields)
-    if type(entry.at) not in _NUMBERS or type(entry.attempt) is not int or not isinstance(entry.new, str):
+    at, atom, attempt, old, new, began, worker, failure = fields
+    if type(at) is int:
+        at = at / _SECOND
+    if type(began) is int:
+        began = began / _SECOND
+    if type(at) is not float or type(attempt) is not int or not isinstance(new, str):
         raise ValueError(f"entry {number} is {str(fields)[:80]}")
-    return entry
+    return Entry(number, at, atom, attempt, old, new, began, worker, failure)
 
 
-_NUMBERS = (float, int)
 _SHORT = 5  # what an entry has that ends no call
 
 
 def after(documents: Iterable[tuple[int, str]], last: int, limit: int | None) -> Iterator[Entry]:
-    """Iterate over the entries of documents, in their order.
+    """Iterate over the entries of documents, in their order; one that is there twice is taken once.
 
     :param last: the number after which they begin
     :param limit: how many there are at most; None for all
     """
-    entries = (entry for number, text in documents for entry in read(number, text) if entry.number > last)
-    return itertools.islice(entries, limit)
+
+    def each() -> Iterator[Entry]:
+        seen = last
+        for number, text in documents:
+            for entry in read(number, text):
+                if entry.number > seen:
+                    seen = entry.number
+                    yield entry
+
+    return itertools.islice(each(), limit)

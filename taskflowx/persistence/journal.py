@@ -53,6 +53,7 @@ class Journal:
         self.lock = lock
         self._attempts, self._seconds = attempts, seconds
         self._owner = owners.Owner()
+        self._connection: Any = None  # the last one, if it can be used again
         #: the retry budget in seconds of a commit in a run; None outside of a run
         self.retry_seconds: float | None = None
         self._tried_once = False  # whether a commit gets a single attempt, however long that takes
@@ -141,27 +142,35 @@ class Journal:
         owner, log = self._owner, self.log
         if not owner.held:
             owner.may_hold = owner.running
-        with contextlib.closing(self._backend.get_connection()) as connection:
+        connection = self._connection or self._backend.get_connection()
+        try:
             connection.deadline = ends
-            try:
-                if log is None:
-                    connection.save_changes(self._flow_detail, details, owner)
-                else:
-                    if log.count is None:
-                        log.go_on_from(connection.get_history(self._flow_detail.uuid))
-                    entries = log.due(details, upto)
-                    connection.save_changes(self._flow_detail, details, owner, entries)
-                    log.bytes_written += getattr(connection, "bytes_written", 0)
-            except exceptions.TaskFlowException as error:  # not an interrupt: the result of the write is known
-                owner.may_hold = False
-                if log is not None and not (isinstance(error, exceptions.StorageFailure) and error.may_pass):
-                    log.refused()
-                raise
+            self._save(connection, details, upto)
+        except exceptions.TaskFlowException as error:  # not an interrupt: the result of the write is known
             owner.may_hold = False
-            if log is not None:
-                log.wrote(copies=upto is not None)
+            if log is not None and not (isinstance(error, exceptions.StorageFailure) and error.may_pass):
+                log.refused()
+            raise
+        finally:
+            if connection is not self._connection:
+                connection.close()
+                self._connection = connection if getattr(connection, "holds_nothing", False) else None
         if failpoints.on:
             failpoints.hit("after commit")
+
+    def _save(self, connection: Any, details: list[AtomDetail], upto: int | None) -> None:
+        log = self.log
+        if log is None:
+            connection.save_changes(self._flow_detail, details, self._owner)
+            self._owner.may_hold = False
+            return
+        if log.count is None:
+            log.go_on_from(connection.get_history(self._flow_detail.uuid))
+        entries = log.due(details, upto)
+        connection.save_changes(self._flow_detail, details, self._owner, entries)
+        log.bytes_written += getattr(connection, "bytes_written", 0)
+        self._owner.may_hold = False
+        log.wrote(copies=upto is not None)
 
     def _as_stored(self, details: list[AtomDetail]) -> list[AtomDetail]:
         """Return what the store gets in place of details, once it is known what it has."""

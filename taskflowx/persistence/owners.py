@@ -113,8 +113,11 @@ class Owner:
 
     def following(self, detail: FlowDetail, now: float) -> Claim:
         """Return the claim of the next write of a run, if the store still has the known version."""
-        goes_on = self.running and detail.state not in states.AT_REST
-        return Claim(detail.revision + 1, self.name, now + self.lease if goes_on else 0.0)
+        of, name = self._named
+        if of != forks.count:
+            name = self.name
+        expires = now + self.lease if self.running and detail.state not in states.AT_REST else 0.0
+        return _new_claim(Claim, (detail.revision + 1, name, expires))
 
     def checked(self, stored: Claim | None, detail: FlowDetail, now: float) -> Claim:
         """Return the claim of the next write of a run.
@@ -150,6 +153,7 @@ class Owner:
 
 
 _UNCLAIMED = Claim(0, None, 0.0)
+_new_claim: Callable[..., Claim] = tuple.__new__  # `Claim` itself is a function of Python, and each step makes one
 
 
 def count_of(version: int) -> int:

@@ -1,7 +1,8 @@
 """The short paths of the engine do what the long ones do.
 
 A plain task that runs in the thread of the engine takes one of the two hot loops, unless somebody subscribes to it, its
-record is stored, or each turn is to be seen. Each flow of the model ends with the same record and the same calls in the
+record is stored, or each turn is to be seen; where the record is stored and nobody subscribes to anything, it takes the
+short path of a step. Each flow of the model ends with the same record and the same calls in the
 same order whichever way it takes, and those who subscribe to the engine are told the same in the same order.
 """
 
@@ -24,6 +25,7 @@ WAYS = {
     "long": (True, False, False, False),
     "long, subscribed to": (True, False, False, True),
     "stored": (False, True, False, True),
+    "stored in short steps": (False, True, False, False),
     "step by step": (False, False, True, True),
     "stored and long, step by step": (True, True, True, True),
 }

@@ -16,7 +16,15 @@ from sqlalchemy.pool import StaticPool
 from taskflowx import exceptions
 from taskflowx._util import reprs
 from taskflowx.persistence import base, codec
-from taskflowx.persistence.backends import sql, sql_files, sql_histories, sql_rows, sql_settings, sql_transaction
+from taskflowx.persistence.backends import (
+    sql,
+    sql_files,
+    sql_histories,
+    sql_rows,
+    sql_settings,
+    sql_steps,
+    sql_transaction,
+)
 from taskflowx.persistence.backends.sql_connection import Connection
 from taskflowx.persistence.backends.sql_histories import MOST
 from taskflowx.persistence.backends.sql_reader import Reader
@@ -96,12 +104,16 @@ class SQLAlchemyBackend(base.Backend):
         self._column_limit: int | None = None
         self.rows = sql_rows.Rows(self.family, self.seal)
         self.histories = sql_histories.Histories()
+        #: uuid of a flow -> the version of its claim, and the tail of its history, as a run last wrote them
+        self.tails: dict[str, tuple[int, str]] = {}
         self.reader = Reader(self.family, self.histories, self.value_of)
         self.statements = sql.statements(self.family)
         #: uuid of a flow -> its state and metadata as a run last wrote them; they change seldom
         self.written: dict[str, tuple[Any, ...]] = {}
         #: whether the database rejects an atom without its flow; SQLite does if it is configured to
         self.checks_parents = self._owns_engine or self.family != "sqlite"
+        #: writes the steps of runs
+        self.steps = sql_steps.StepWriter(self, self.transactions)
 
     @reprs.one_line
     def __repr__(self) -> str:

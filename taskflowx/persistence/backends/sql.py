@@ -46,7 +46,11 @@ ATOMS = _table(
 )
 #: the first of the columns with documents, which are the last ones
 FIRST_DOCUMENT = 9
-RUNS = _table("taskflowx_runs", "flow_uuid version owner expires")
+#: the columns that change when a task that has neither failed nor been undone begins or ends; the documents are last
+OF_SIMPLE = ("updated_at", "version", "state", "intention", "meta", "results")
+RUNS = _table("taskflowx_runs", "flow_uuid version owner expires tail")
+#: the column of the last entries of a history, which a database of an older layout lacks
+TAIL = f"{RUNS.name}.tail"
 ATTEMPTS = _table("taskflowx_attempts", "atom_uuid number attempts")
 HISTORY = _table("taskflowx_history", "flow_uuid number entries")
 #: the table in which Alembic records the version of the layout
@@ -84,11 +88,14 @@ class Statements:
     """The statements for one kind of database.
 
     `insert_*` and `put_*` take all columns of their table, in order; `update_flow` takes updated_at, state, meta and
-    the uuid; a query takes the values that its name mentions, or none. `move_on` compares and swaps the version: it
-    takes the fields of a `Claim`, the uuid of the flow, and the version before. `run_at_rest` waits for a transaction
-    that is changing the claim. `renew` takes expires, the uuid and the owner. `put_and_move_on` does in one statement,
-    where the database can, the work of `put_atom` for one atom, or for two, and then of `move_on`; it takes their
-    parameters, and fails by a division by zero, which changes nothing, where `move_on` finds no such version.
+    the uuid, `update_simple` takes `OF_SIMPLE`, with an empty text for no results, and the uuid; a query takes the
+    values that its name mentions, or none.
+    `move_on` compares and swaps the version: it takes the fields of a `Claim`, the uuid of the flow, and the version
+    before; `move_on_with_tail` takes the tail of the history, too, after the claim. `put_tail` takes a tail and the
+    uuid of the flow. `run_at_rest` waits for a transaction that is changing the claim. `renew` takes expires, the uuid
+    and the owner. `put_and_move_on` does in one statement, where the database can, the work of `put_atom` for one atom,
+    or for two, and then of `move_on`; it takes their parameters, and fails by a division by zero, which changes
+    nothing, where `move_on` finds no such version. `put_and_move_on_with_tail` does so with `move_on_with_tail`, and
     `put_log_and_move_on` does the work of `put_entries` in between. `has_attempts` takes the uuid of a retry and the
     number of an attempt, and tells whether a row of attempts begins with that number; `cut_attempts` takes the same,
     and removes the attempts from that number on.
@@ -101,8 +108,14 @@ class Statements:
         uuid = _given("uuid")
         of_book = sa.select(FLOWS.c.uuid).where(FLOWS.c.parent_uuid == uuid)
         self.put_book = _upsert(family, BOOKS, dict.fromkeys(("created_at", "updated_at", "meta")))
-        self.insert_flow, self.insert_atom, self.insert_run = insert(FLOWS), insert(ATOMS), insert(RUNS)
+        self.insert_flow, self.insert_atom, self.insert_run = insert(FLOWS), insert(ATOMS), insert(RUNS, "tail")
         self.put_atom = _upsert(family, ATOMS, _CHANGING)
+        nothing = dict.fromkeys(sorted(DOCUMENTS.difference(OF_SIMPLE)), sa.null())
+        simple = {name: _given(name) for name in OF_SIMPLE} | {
+            "results": sa.func.nullif(_given("results"), sa.text("''"))
+        }
+        to_simple = sa.update(ATOMS).values(simple | nothing)
+        self.update_simple = text(to_simple.where(ATOMS.c.uuid == uuid), *OF_SIMPLE, "uuid")
         changing = ("updated_at", "state", "meta")
         update_flow = sa.update(FLOWS).values({name: _given(name) for name in changing}).where(FLOWS.c.uuid == uuid)
         self.update_flow = text(update_flow, *changing, "uuid")
@@ -135,10 +148,14 @@ class Statements:
         # Versions and owners.
         this = RUNS.c.flow_uuid == uuid
         claim = {name: _given(name) for name in ("version", "owner", "expires")}
+        tail = {"tail": _given("tail")}
         of_claim = [RUNS.c[name] for name in claim]
-        move_on = sa.update(RUNS).values(claim).where(this, RUNS.c.version == _given("known"))
+        is_known = RUNS.c.version == _given("known")
+        move_on = sa.update(RUNS).values(claim).where(this, is_known)
+        with_tail = sa.update(RUNS).values(claim | tail).where(this, is_known)
         is_held = (RUNS.c.owner == _given("owner"), RUNS.c.expires > sa.literal_column("0"))
         self.move_on = text(move_on, *claim, "uuid", "known")
+        self.move_on_with_tail = text(with_tail, *claim, "tail", "uuid", "known")
         renew = sa.update(RUNS).values(expires=_given("expires")).where(this, *is_held)
         self.renew = text(renew, "expires", "uuid", "owner")
         self.run = text(sa.select(*of_claim).where(this), "uuid")
@@ -147,13 +164,14 @@ class Statements:
         self.runs_of_book = text(sa.select(RUNS.c.flow_uuid, *of_claim).where(RUNS.c.flow_uuid.in_(of_book)), "uuid")
         self.put_entries = _upsert(family, HISTORY, {"entries": None}, ["flow_uuid", "number"])
         self.put_and_move_on: tuple[str, ...] = ()
+        self.put_and_move_on_with_tail: tuple[str, ...] = ()
         self.put_log_and_move_on: tuple[str, ...] = ()
         if family == "postgresql":  # not as INSERT ... SELECT, which would infer types for the values
             self.move_on, self.insert_run = f"{self.move_on} {_TELL}", f"{self.insert_run} {_TELL}"
-            put, moved = self.put_atom, f"c AS ({self.move_on}) SELECT 1 / count(*) FROM c"  # noqa: S608
-            self.put_and_move_on = (f"WITH a AS ({put}), {moved}", f"WITH a AS ({put}), b AS ({put}), {moved}")
-            logged = f"h AS ({self.put_entries}), {moved}"
-            self.put_log_and_move_on = (f"WITH a AS ({put}), {logged}", f"WITH a AS ({put}), b AS ({put}), {logged}")
+            self.move_on_with_tail = f"{self.move_on_with_tail} {_TELL}"
+            self.put_and_move_on = self._together(self.move_on)
+            self.put_and_move_on_with_tail = self._together(self.move_on_with_tail)
+            self.put_log_and_move_on = self._together(self.move_on_with_tail, f"h AS ({self.put_entries}), ")
 
         # Finished attempts, for databases that have the table.
         these, number = ATTEMPTS.c.atom_uuid == uuid, ATTEMPTS.c.number
@@ -167,13 +185,20 @@ class Statements:
         is_retry = ATOMS.c.atom_type == sa.literal_column("'RETRY_DETAIL'")
         self.retries_of_flow = text(sa.select(ATOMS.c.uuid).where(ATOMS.c.parent_uuid == uuid, is_retry), "uuid")
 
-        # The history of runs, for databases that have the table.
+        # The history of runs, for databases that have the table, and the column.
+        self.tail = text(sa.select(RUNS.c.tail).where(this), "uuid")
+        self.put_tail = text(sa.update(RUNS).values(tail).where(this), "tail", "uuid")
         of_run = HISTORY.c.flow_uuid == uuid
         entries = sa.select(HISTORY.c.number, HISTORY.c.entries).where(of_run, HISTORY.c.number > _given("number"))
         self.entries = text(entries.order_by(HISTORY.c.number), "uuid", "number")
         self.clear_entries = text(sa.delete(HISTORY))
         self.destroy_entries = text(sa.delete(HISTORY).where(HISTORY.c.flow_uuid.in_(of_book)), "uuid")
         self.destroy_entries_of_flow = text(sa.delete(HISTORY).where(of_run), "uuid")
+
+    def _together(self, move_on: str, between: str = "") -> tuple[str, ...]:
+        """Return a statement for one atom, and one for two."""
+        put, moved = self.put_atom, f"{between}c AS ({move_on}) SELECT 1 / count(*) FROM c"  # noqa: S608
+        return f"WITH a AS ({put}), {moved}", f"WITH a AS ({put}), b AS ({put}), {moved}"
 
 
 @functools.cache
@@ -188,14 +213,22 @@ def statements(family: str) -> Statements:
     return Statements(family)
 
 
-def has_table(family: str, table: str) -> str:
-    """Return the query that tells whether a table exists; a database that only TaskFlow uses lacks ours."""
+def has(family: str, what: str) -> str:
+    """Return the query that tells whether one of our tables is there, or `TAIL`; TaskFlow's databases lack them."""
+    table, _, column = what.partition(".")
     if family == "sqlite":
-        return f"SELECT 1 FROM sqlite_master WHERE name = '{table}'"  # noqa: S608
-    if family == "postgresql":
-        return f"SELECT 1 WHERE to_regclass('{table}') IS NOT NULL"
-    of_this = f"table_schema = DATABASE() AND table_name = '{table}'"
-    return f"SELECT 1 FROM information_schema.tables WHERE {of_this}"  # noqa: S608
+        query = f"sqlite_master WHERE name = '{table}'"
+        if column:
+            query = f"pragma_table_info('{table}') WHERE name = '{column}'"
+    elif family == "postgresql":
+        query = f"pg_class WHERE oid = to_regclass('{table}')"
+        if column:
+            query = f"pg_attribute WHERE attrelid = to_regclass('{table}') AND attname = '{column}'"
+    else:
+        query = f"information_schema.tables WHERE table_schema = DATABASE() AND table_name = '{table}'"
+        if column:
+            query = query.replace("tables", "columns", 1) + f" AND column_name = '{column}'"
+    return f"SELECT 1 FROM {query}"  # noqa: S608 - names of ours
 
 
 def names(table: TableClause) -> list[str]:
@@ -212,8 +245,9 @@ def _all_given(table: TableClause) -> dict[str, Any]:
     return {column.name: _given(column.name) for column in table.c}
 
 
-def _insert(family: str, table: TableClause) -> str:
-    return _text(family, sa.insert(table).values(_all_given(table)), *names(table))
+def _insert(family: str, table: TableClause, *without: str) -> str:
+    given = {name: value for name, value in _all_given(table).items() if name not in without}
+    return _text(family, sa.insert(table).values(given), *given)
 
 
 def _upsert(family: str, table: TableClause, changing: dict[str, str | None], key: Sequence[str] = ("uuid",)) -> str:

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import itertools
-import operator
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
@@ -24,7 +22,16 @@ from sqlalchemy import exc as sa_errors
 from taskflowx import exceptions
 from taskflowx._util import arguments, logs
 from taskflowx.persistence import base, history
-from taskflowx.persistence.backends import sql, sql_books, sql_histories, sql_rows, sql_runs, sql_transactions
+from taskflowx.persistence.backends import (
+    sql,
+    sql_books,
+    sql_histories,
+    sql_rows,
+    sql_runs,
+    sql_steps,
+    sql_tails,
+    sql_transactions,
+)
 from taskflowx.persistence.backends.sql_reader import not_found, readable, row_of
 from taskflowx.persistence.owners import Claim, Owner
 
@@ -33,16 +40,12 @@ if TYPE_CHECKING:
 
     from taskflowx.persistence import run_records
     from taskflowx.persistence.backends.impl_sqlalchemy import SQLAlchemyBackend
-    from taskflowx.persistence.backends.sql_histories import Part
     from taskflowx.persistence.backends.sql_transaction import StoreTransaction
     from taskflowx.persistence.history import Entry
     from taskflowx.persistence.models import AtomDetail, FlowDetail, LogBook
 
 LOG = logs.calm(__name__)
 T = TypeVar("T")
-
-MOST_WRITTEN = 1000  # flows whose state is remembered
-_LAST, _DOCUMENTS = operator.itemgetter(-1), operator.itemgetter(slice(sql.FIRST_DOCUMENT, None))  # of a row
 
 
 class Connection(base.Connection):
@@ -53,10 +56,13 @@ class Connection(base.Connection):
     :param transactions: runs transactions; that of the store by default
     """
 
+    holds_nothing = True
+
     def __init__(self, backend: SQLAlchemyBackend, upgrade_lock: Any, transactions: Any = None) -> None:
         self._backend = backend
         self._upgrade_lock = upgrade_lock
         self._transactions = transactions or backend.transactions
+        self._steps = backend.steps if transactions is None else sql_steps.StepWriter(backend, transactions)
         self._rows = backend.rows
         self._reader = backend.reader
         self._histories = backend.histories
@@ -144,120 +150,7 @@ class Connection(base.Connection):
         entries: Iterable[Entry] = (),
     ) -> None:
         """Write the changes of one step of a run, in one transaction."""
-        details = list(atom_details)
-        parts = self._parts(flow_detail, details, owner)
-        documents = [(flow_detail.uuid, *one) for one in history.chunks(entries)] if entries else []
-        try:
-            self._save_step(flow_detail, details, parts, owner, documents)
-        except sql_histories.StaleError as stale:  # a writer outside of runs has put all attempts into the row
-            self._histories.forget(*stale.args)
-            self.save_changes(flow_detail, details, owner, entries)
-            return
-        for part in parts:
-            self._histories.wrote(part)
-
-    def _parts(self, flow: FlowDetail, details: list[AtomDetail], owner: Owner | None) -> list[Part]:
-        """Return the parts of retries with long histories that are written to the table of attempts, if it exists."""
-        histories = self._histories
-        retries = histories.in_step(flow, details)
-        if not retries:
-            return []
-        if histories.usable is None:
-            failed = "Failed looking for the table of attempts"
-            histories.usable = self._run(failed, lambda tx: self._reader.has(tx, sql.ATTEMPTS.name), writes=False)
-        if not histories.usable:
-            return []
-        return histories.parts(self._rows, flow, retries, versioned=owner is not None, fits=self._backend.fits)
-
-    def _save_step(
-        self,
-        flow_detail: FlowDetail,
-        details: list[AtomDetail],
-        parts: list[Part],
-        owner: Owner | None,
-        documents: list[tuple[Any, ...]],
-    ) -> None:
-        """Write one step of a run for `save_changes`.
-
-        :param parts: the attempts that are written beside the rows of retries
-        :param documents: rows of the history
-        :raises StaleError: when attempts are missing that must be stored
-        """
-        uuid = flow_detail.uuid
-        atoms = sql_histories.rows(self._rows, flow_detail, details, parts)
-        written, now_written = self._backend.written, self._rows.of_changes(flow_detail)
-        is_written = written.pop(uuid, None) == now_written and bool(atoms) and self._backend.checks_parents
-        flow = () if is_written else self._flow_changes(flow_detail)
-        work = functools.partial(self._save_turn, flow_detail, flow, atoms, parts, owner, documents)
-        failed = f"Failed saving flow details with uuid '{uuid}'"
-        try:
-            try:
-                claim = self._transactions.run(failed, work, deadline=self.deadline, step=is_written)
-            except exceptions.StorageFailure as failure:
-                if owner is None or not self._transactions.is_conflict(failure):
-                    raise
-                claim = self._run(failed, work)  # another process may have been the first to write this run
-        except exceptions.StorageFailure as failure:
-            if owner is not None and owner.running and isinstance(failure, sql_transactions.InDoubt):
-                owner.held = True  # the store may have recorded us as the owner: we must release the run
-            if self._transactions.is_conflict(failure):
-                self.get_flow_details(uuid, lazy=True)  # raises if it does not exist
-            raise
-        if owner is not None and claim is not None:
-            owner.took(claim, flow_detail)
-        if documents:
-            texts = itertools.chain(map(_LAST, documents), *map(_DOCUMENTS, atoms))
-            self.bytes_written = sum(map(len, filter(None, texts)))
-        if len(written) >= MOST_WRITTEN:
-            written.clear()
-        written[uuid] = now_written
-
-    def _save_turn(
-        self,
-        detail: FlowDetail,
-        flow: tuple[Any, ...],
-        atoms: list[Any],
-        parts: list[Part],
-        owner: Owner | None,
-        documents: list[tuple[Any, ...]],
-        tx: StoreTransaction,
-    ) -> Claim | None:
-        """Write the changes of one step of a run, and increment its version; returns the new claim.
-
-        :param flow: the parameters of `update_flow`, or nothing when they are stored already
-        :param atoms: a row for each atom
-        :param parts: see `_save_step`
-        :param documents: see `_save_step`
-        """
-        together = self._sql.put_log_and_move_on if documents else self._sql.put_and_move_on
-        if parts or len(documents) > 1:
-            together = ()
-        if owner is not None and owner.held and not flow and len(atoms) <= len(together):
-            claim = owner.following(detail, owner.clock.time())
-            given = (*itertools.chain(*atoms, *documents), *claim, detail.uuid, detail.revision)
-            if tx.at_once(together[len(atoms) - 1], *given):
-                return claim
-        moved_to = None if owner is None else self._move_on(tx, detail, owner)
-        if flow and not tx.run(self._sql.update_flow, *flow).rowcount:
-            raise not_found("flow details", detail.uuid)
-        tx.many(self._sql.put_atom, atoms)
-        for part in parts:
-            part.write(tx, self._sql)
-        if documents:
-            tx.many(self._sql.put_entries, documents, "the history of a run")
-        return moved_to
-
-    def _move_on(self, tx: StoreTransaction, detail: FlowDetail, owner: Owner) -> Claim:
-        """Compare and swap the version of a run, and lock it until the end of the transaction.
-
-        :raises OwnershipFailure: when it has another version than the known one, or another owner
-        """
-        if owner.held:
-            claim = owner.following(detail, owner.clock.time())
-            if tx.run(self._sql.move_on, *claim, detail.uuid, detail.revision).rowcount:
-                return claim
-        rows = tx.rows(self._sql.run, detail.uuid)
-        return sql_books.move_on(tx, self._sql, detail, Claim(*rows[0]) if rows else None, owner)
+        self.bytes_written = self._steps.save(flow_detail, atom_details, owner, entries, self.deadline)
 
     def joint(self, flow_detail: FlowDetail) -> AbstractContextManager[base.JointTransaction]:
         from taskflowx.persistence.backends import sql_joint  # few tasks write to tables of their own
@@ -305,7 +198,10 @@ class Connection(base.Connection):
 
         def work(tx: StoreTransaction) -> tuple[FlowDetail, Claim | None]:
             stored = self._reader.flow(tx, flow_detail.uuid)
-            claim = self._move_on(tx, flow_detail, writer) if self._reader.has(tx, sql.RUNS.name) else None
+            claim = None
+            if self._reader.has(tx, sql.RUNS.name):
+                known = self._reader.claim(tx, flow_detail.uuid)
+                claim = sql_books.move_on(tx, self._sql, flow_detail, known, writer)
             new, changed = sql_books.merge_flow(stored, flow_detail, atoms, rows)
             tx.run(self._sql.update_flow, *flow)
             self._backend.written.pop(stored.uuid, None)
@@ -452,8 +348,12 @@ class Connection(base.Connection):
 
     def get_history(self, flow_uuid: str, after: int = 0, limit: int | None = None) -> Iterator[Entry]:
         def work(tx: StoreTransaction) -> list[Any]:
-            there = self._reader.has(tx, sql.HISTORY.name)
-            return tx.rows(self._sql.entries, flow_uuid, after - history.CHUNK) if there else []
+            if not self._reader.has(tx, sql.HISTORY.name):
+                return []
+            # The tail first: what is put into the table meanwhile is there twice, and is taken once.
+            tails = tx.rows(self._sql.tail, flow_uuid) if self._reader.has(tx, sql.TAIL) else []
+            found = tx.rows(self._sql.entries, flow_uuid, after - history.CHUNK)
+            return [*found, *(row[1:] for (tail,) in tails for row in sql_tails.rows(flow_uuid, tail))]
 
         rows = self._run(f"Failed getting the history of flow '{flow_uuid}'", work, writes=False)
         yield from history.after(rows, after, limit)

@@ -17,8 +17,8 @@ class Meaning(enum.Enum):
     DATA = enum.auto()
     #: a row exists already, or its parent does not
     CLASH = enum.auto()
-    #: a table is missing
-    NO_TABLE = enum.auto()
+    #: a table, or a column, is missing
+    MISSING = enum.auto()
     #: permanent: the layout, a privilege, or the file is wrong
     FINAL = enum.auto()
     #: a conflict with other transactions: a retry may succeed
@@ -44,7 +44,8 @@ _SQLSTATES = {
     "40001": Meaning.CONFLICT,
     "40P01": Meaning.CONFLICT,
     "42": Meaning.FINAL,
-    "42P01": Meaning.NO_TABLE,
+    "42703": Meaning.MISSING,
+    "42P01": Meaning.MISSING,
     "42P05": Meaning.LOST,  # as 26000
     "44": Meaning.DATA,
     "54": Meaning.DATA,
@@ -58,8 +59,8 @@ _MARIADB = {
     **dict.fromkeys((1048, 1118, 1153, 1162, 1264, 1265, 1292, 1301, 1364, 1366, 1367, 1406, 1411), Meaning.DATA),
     **dict.fromkeys((1416, 1690, 3140, 3141, 3819, 3903, 4025), Meaning.DATA),
     **dict.fromkeys((1022, 1062, 1169, 1216, 1217, 1451, 1452, 1557, 1586), Meaning.CLASH),
-    **dict.fromkeys((1044, 1054, 1064, 1142, 1143, 1227), Meaning.FINAL),
-    1146: Meaning.NO_TABLE,
+    **dict.fromkeys((1044, 1064, 1142, 1143, 1227), Meaning.FINAL),
+    **dict.fromkeys((1054, 1146), Meaning.MISSING),
     **dict.fromkeys((1020, 1205, 1213), Meaning.CONFLICT),
     **dict.fromkeys((1053, 1290, 1836, 1927, 2006, 2013, 2055, 4031), Meaning.LOST),
 }
@@ -84,15 +85,15 @@ _REFUSED = frozenset(("DataError", "NotSupportedError", "ProgrammingError"))
 #: errors that the same data always causes
 OF_THE_DATA = frozenset((Meaning.DATA, Meaning.CLASH))
 #: permanent errors
-LASTING = frozenset((*OF_THE_DATA, Meaning.NO_TABLE, Meaning.FINAL))
+LASTING = frozenset((*OF_THE_DATA, Meaning.MISSING, Meaning.FINAL))
 
 
 def meaning_of(error: Any) -> Meaning:
     """Classify an error of a driver."""
     code = getattr(error, "sqlite_errorcode", None)
     if isinstance(code, int):
-        if "no such table" in str(error):
-            return Meaning.NO_TABLE
+        if "no such table" in str(error) or "no such column" in str(error):
+            return Meaning.MISSING
         return Meaning.CLASH if code in _SQLITE_CLASHES else _SQLITE.get(code & 0xFF, Meaning.PASSING)
     number = error.args[0] if error.args else None
     if isinstance(number, int) and number in _MARIADB:

@@ -12,6 +12,7 @@ last written is only a hint: the transaction checks the last of the attempts tha
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -71,6 +72,11 @@ class Histories:
         #: whether the database has the table; None if unknown
         self.usable: bool | None = None
         self._known: dict[str, _Written] = {}  # by uuid of the retry
+
+    @property
+    def holds_any(self) -> bool:
+        """Whether a retry has, or may have, attempts in the table, as far as is known."""
+        return bool(self._known)
 
     def in_step(self, flow: models.FlowDetail, details: list[models.AtomDetail]) -> list[models.RetryDetail]:
         """Return the retries among the changed details of a step that have, or may have, attempts in the table.
@@ -145,7 +151,7 @@ def rows(
 ) -> list[tuple[Any, ...]]:
     """Return the rows of the atoms of a step, including those of all retries with a part."""
     if not parts:
-        return [make.of_atom(detail, flow.uuid) for detail in details]
+        return list(map(make.of_atom, details, itertools.repeat(flow.uuid)))
     pasts = {part.uuid: part.past for part in parts}
     others = [detail for detail in flow if detail.uuid in pasts and detail not in details]
     return [make.of_atom(detail, flow.uuid, pasts.get(detail.uuid, 0)) for detail in (*details, *others)]

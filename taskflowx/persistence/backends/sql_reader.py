@@ -37,13 +37,13 @@ class Reader:
         self._value_of = value_of
         self._sql = sql.statements(family)
         self._histories = histories
-        self._there: set[str] = set()  # the known tables of ours
+        self._there: set[str] = set()  # what is known to be there
 
-    def has(self, tx: StoreTransaction, table: str) -> bool:
-        """Tell whether the database has one of our tables: one of TaskFlow's, or of an older layout, may lack it."""
-        if table not in self._there and tx.rows(sql.has_table(self._family, table)):
-            self._there.add(table)
-        return table in self._there
+    def has(self, tx: StoreTransaction, what: str) -> bool:
+        """Tell whether the database has one of our tables, or `sql.TAIL`: TaskFlow's, and older ones, lack some."""
+        if what not in self._there and tx.rows(sql.has(self._family, what)):
+            self._there.add(what)
+        return what in self._there
 
     def atom(self, tx: StoreTransaction, row: Any) -> AtomDetail:
         """Return the detail of an atom, with its attempts in the table.

@@ -101,9 +101,12 @@ class Rows:
 
         :raises StorageFailure: when its metadata cannot be stored
         """
-        if self._seal is None or not detail.meta:
-            return detail.state, self._meta(detail)
-        text = codec.dumps(detail.meta, codec.what_of(detail, "meta"))
+        meta = detail.meta
+        if not meta:
+            return detail.state, "{}"
+        text = codec.dumps(meta, codec.what_of(detail, "meta"))
+        if self._seal is None:
+            return detail.state, text
         if text != self._sealed[0]:
             self._sealed = text, self._seal.close(text)
         return detail.state, self._sealed[1]
@@ -114,7 +117,7 @@ class Rows:
         :param past: of a retry, how many of its attempts are in the table of attempts
         :raises StorageFailure: when a value in it cannot be stored; names the atom and the part
         """
-        uuid, name = detail.uuid, detail.name
+        uuid, name = detail.own_uuid or detail.uuid, detail.name
         if self._is_postgresql or not (
             name.isascii() and uuid.isascii() and len(name) <= _SHORT and len(uuid) <= _SHORT
         ):
@@ -151,6 +154,36 @@ class Rows:
             None if undone is None else self._text(detail, "revert_results", undone),
             stuck and self._text(detail, "revert_failure", codec.failure_data(stuck)),
         )
+
+    def of_simple(self, details: Sequence[models.AtomDetail]) -> list[tuple[Any, ...]] | None:
+        """Return the parameters of `update_simple` for tasks; None where one has more to it, or the database does.
+
+        To update a row takes less than to insert it in vain. There is no None in it, which SQLite's driver looks for
+        somebody to adapt: an empty text stands for no result.
+
+        :raises StorageFailure: when a result cannot be stored; names the atom
+        """
+        if self._seal is not None or self._family != "sqlite":
+            return None
+        rows = []
+        for detail in details:
+            version, results = detail.version, detail.results
+            if (
+                detail.KIND != models.TaskDetail.KIND
+                or detail.own_meta
+                or detail.failure is not None
+                or detail.revert_results is not None
+                or detail.revert_failure is not None
+                or type(results) is tuple
+                or type(version) is not str
+                or len(version) > _LONGEST["version"]
+            ):
+                return None
+            text = "" if results is None else self._text(detail, "results", results)
+            rows.append(
+                (self.now(), version, detail.state, detail.intention, "{}", text, detail.own_uuid or detail.uuid)
+            )
+        return rows
 
     def of_attempts(self, detail: models.RetryDetail, begin: int, count: int) -> tuple[Any, ...]:
         """Return the row of a range of attempts of a retry.

@@ -71,13 +71,13 @@ class StoreTransaction:
         finally:
             self.raw.text_factory = usual
 
-    def many(self, statement: str, rows: Sequence[tuple[Any, ...]], what: str | None = None) -> None:
-        """Run a statement for each row, in as few round trips as the driver supports.
+    def many(self, statement: str, rows: Sequence[tuple[Any, ...]], what: str | None = None) -> int:
+        """Run a statement for each row, in as few round trips as the driver supports; returns how many were affected.
 
         :param what: names the rows in errors; by default each is named by its second value
         """
         if not rows:
-            return
+            return 0
         cursor = self.raw.cursor() if self.watched is None else self._cursor()
         if self.limit:
             for row in rows:
@@ -89,7 +89,9 @@ class StoreTransaction:
             cursor.execute(statement, rows[0])
         else:
             cursor.executemany(statement, rows)
+        count: int = cursor.rowcount
         cursor.close()
+        return count
 
     def at_once(self, statement: str, *given: Any) -> bool:
         """Run a statement that is the whole transaction, and needs neither BEGIN nor COMMIT.

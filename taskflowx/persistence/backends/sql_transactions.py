@@ -103,8 +103,13 @@ class TransactionRunner:
         self._driver: Any = self.engine.dialect.loaded_dbapi
         self._forks = forks.count
         self._inherited: list[Any] = []
+        self._make_turns()
+
+    def _make_turns(self) -> None:
         #: a wait with a timeout knows by the lock's owner whether it must release the turn
         self._turns = threading.RLock()
+        self._to_read: AbstractContextManager[Any] = self._turns if self.in_memory else self._free
+        self._to_write: AbstractContextManager[Any] = self._turns if self._is_sqlite else self._to_read
 
     def run(
         self,
@@ -143,7 +148,7 @@ class TransactionRunner:
 
     def turn(self, writes: bool) -> AbstractContextManager[Any]:
         """Return the turn that a transaction holds while it runs: a lock where transactions take turns."""
-        return self._turns if self.in_memory or (writes and self._is_sqlite) else self._free
+        return self._to_write if writes else self._to_read
 
     def lend(self, failed: str) -> Any:
         """Return a connection of the pool, ready for a transaction of its own; the caller closes it.
@@ -207,7 +212,7 @@ class TransactionRunner:
     def _once(self, job: _Job[T]) -> T:
         if self._forks != forks.count:
             self._after_fork()
-        turn, deadline = self.turn(job.writes), job.deadline
+        turn, deadline = self._to_write if job.writes else self._to_read, job.deadline
         if deadline is None or turn is self._free or deadline - time.monotonic() > _PATIENT:
             with turn:
                 return self._in_turn(job)
@@ -385,7 +390,9 @@ class TransactionRunner:
         if tx.ending and meaning is Meaning.PASSING:  # SQLite may fail to sync its writes: the result is unknown then
             job.doubted = True
             raise _LostError(error) from error
-        hint = ": its tables are not there, Connection.upgrade() makes them" if meaning is Meaning.NO_TABLE else ""
+        hint = (
+            ": it has no tables of this version, Connection.upgrade() makes them" if meaning is Meaning.MISSING else ""
+        )
         _fail(job.failed + hint, error)
 
     def _roll_back(self, tx: StoreTransaction, pooled: Any) -> None:
@@ -398,7 +405,8 @@ class TransactionRunner:
         """In a forked process: leave connections and locks to the parent."""
         if self._forks != forks.count:
             self._forks = forks.count
-            self._turns, self._caching, self._waiting = threading.RLock(), threading.Lock(), 0
+            self._make_turns()
+            self._caching, self._waiting = threading.Lock(), 0
             # They must not even be closed: the parent still uses them.
             self._inherited += (self.engine.pool, self._cached_connection)
             self._cached_connection = None

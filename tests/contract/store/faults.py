@@ -15,6 +15,7 @@ from collections import Counter
 
 from taskflowx import engines, exceptions, states, task
 from taskflowx.patterns import linear_flow
+from tests.support import histories
 
 TRIES = 3
 
@@ -174,6 +175,13 @@ def stored(backend, uuid):
         return connection.get_flow_details(uuid)
 
 
+def check_history(backend, record, *, history=False, **_):
+    """Check that the history of a run leads to its record, if it was kept."""
+    with contextlib.closing(backend.get_connection()) as connection:
+        entries = list(connection.get_history(record.uuid))
+    assert (histories.complaints(entries, record) if history else entries) == []
+
+
 def suspended_and_resumed(backend, faults, number, **options):
     """Run a flow to its middle and, from its record, to its end, with a fault at a chance; returns the chances seen.
 
@@ -200,6 +208,7 @@ def suspended_and_resumed(backend, faults, number, **options):
     record = stored(backend, engine.storage.flow_uuid)
     assert (record.state, log) == (states.SUCCESS, ["a", "b", "c", "d"])
     assert {atom.state for atom in record} == {states.SUCCESS}
+    check_history(backend, record, **options)
     return seen
 
 
@@ -224,6 +233,7 @@ def rolled_back(backend, faults, number, **options):
     assert record.state == states.REVERTED
     assert {atom.state for atom in record if atom.name in effects} == {states.REVERTED}
     assert log[:6] == ["a", "b", "c", "-c", "-b", "-a"]
+    check_history(backend, record, **options)
     return seen
 
 

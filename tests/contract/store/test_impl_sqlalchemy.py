@@ -18,7 +18,7 @@ from sqlalchemy.pool import QueuePool, StaticPool
 from taskflowx import engines, exceptions, task
 from taskflowx.patterns import linear_flow
 from taskflowx.persistence import models
-from taskflowx.persistence.backends import migrations, sql, sql_connection, sql_settings, sql_transactions
+from taskflowx.persistence.backends import migrations, sql, sql_settings, sql_steps, sql_transactions
 from taskflowx.persistence.backends.impl_sqlalchemy import SQLAlchemyBackend
 from tests.support import drivers
 
@@ -251,7 +251,9 @@ def test_what_is_missing_is_said(make):
     ):
         connection.validate()
     for read in (lambda: list(connection.get_logbooks()), lambda: connection.get_atom_details("x")):
-        with pytest.raises(exceptions.StorageFailure, match=r"its tables are not there, Connection\.upgrade\(\) makes"):
+        with pytest.raises(
+            exceptions.StorageFailure, match=r"it has no tables of this version, Connection\.upgrade\(\) makes"
+        ):
             read()
     connection.upgrade()
     connection.validate()
@@ -270,7 +272,7 @@ def test_what_has_no_version_of_ours_is_not_valid_and_is_taken_over(make):
     raw(backend, f"DROP TABLE {migrations.VERSION_TABLE}")
     for table in ("flowdetails", "atomdetails"):
         raw(backend, f"DROP INDEX taskflowx_{table}_parent")
-    with pytest.raises(exceptions.StorageFailure, match="no version 006 of the layout: it has none"):
+    with pytest.raises(exceptions.StorageFailure, match="no version 007 of the layout: it has none"):
         connection.validate()
     connection.upgrade()
     connection.validate()
@@ -456,7 +458,7 @@ def test_the_changes_of_a_flow_that_was_removed_are_refused(connection):
 
 
 def test_the_memory_of_what_was_written_is_bounded(connection, monkeypatch):
-    monkeypatch.setattr(sql_connection, "MOST_WRITTEN", 2)
+    monkeypatch.setattr(sql_steps, "MOST_WRITTEN", 2)
     book = models.LogBook("book")
     for name in "abcde":
         book.add(models.FlowDetail(name, name))

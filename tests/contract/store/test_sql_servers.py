@@ -384,7 +384,7 @@ def test_a_mariadb_store_of_before_compares_names_exactly_when_it_is_upgraded(ma
         ):
             raw.exec_driver_sql(statement)
         raw.commit()
-    with pytest.raises(exceptions.StorageFailure, match="no version 006 of the layout"):
+    with pytest.raises(exceptions.StorageFailure, match="no version 007 of the layout"):
         connection.validate()
     connection.upgrade()
     connection.validate()

@@ -59,7 +59,12 @@ def make(request, lost, tmp_path):
 
 
 #: patient as it is by default, and so impatient that each fault is an error that the caller sees
-PATIENCE = {"patient": ({}, {}), "impatient": ({"max_retries": 0}, {"commit_timeout": 0})}
+PATIENCE = {
+    "patient": ({}, {}),
+    "patient, with a history": ({}, {"history": True}),
+    "impatient": ({"max_retries": 0}, {"commit_timeout": 0}),
+    "impatient, with a history": ({"max_retries": 0}, {"commit_timeout": 0, "history": True}),
+}
 
 
 @pytest.mark.parametrize("patience", PATIENCE)

@@ -10,6 +10,7 @@ import pytest
 
 from taskflowx import engines, retry, task
 from taskflowx.patterns import graph_flow, linear_flow, unordered_flow
+from taskflowx.persistence import backends
 
 SMALL, LARGE = 1_000, 10_000
 WIDTH = 50
@@ -145,6 +146,17 @@ def test_calls_an_atom_are_few_and_do_not_grow_with_the_flow(measure, shape, bou
     small, large = measure(shape, SMALL), measure(shape, LARGE)
     assert large <= bound
     assert large <= small * 1.03  # the first of the layers, which has no inputs, weighs more in the small one
+
+
+@pytest.mark.parametrize(("history", "bound"), [(False, 41), (True, 60)])
+def test_calls_of_a_stored_step_are_few_and_do_not_grow_with_the_flow(history, bound, tmp_path):
+    def measure(count):
+        with backends.backend(f"sqlite:///{tmp_path}/{count}.db") as backend:
+            return calls_of(prepared(linear(count), backend=backend, history=history).run) / count
+
+    small, large = measure(SMALL), measure(3 * SMALL)
+    assert large <= bound
+    assert large <= small * 1.03
 
 
 class Awaited(task.Task):

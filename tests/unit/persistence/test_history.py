@@ -71,12 +71,12 @@ def test_a_copy_is_no_watched_detail(record, log):
     for one in (a.copy(), r.copy(), copy.copy(a), copy.deepcopy(r), pickle.loads(pickle.dumps(a))):
         one.state = states.RUNNING
         assert type(one) in (models.TaskDetail, models.RetryDetail)
-    assert log.due(list(record)) == []
+    assert list(log.due(list(record))) == []
     assert repr(a) == repr(a.copy())
     log.unwatch()
     assert {type(one) for one in record} == {models.TaskDetail, models.RetryDetail}
     a.state = states.RUNNING
-    assert log.due(list(record)) == []
+    assert list(log.due(list(record))) == []
 
 
 def test_only_what_is_written_has_a_number(record, log):
@@ -87,7 +87,7 @@ def test_only_what_is_written_has_a_number(record, log):
     a.state = states.SUCCESS
     assert told(log.due([a])) == [(2, "a", "RUNNING"), (3, "a", "SUCCESS")]
     log.wrote(copies=False)
-    assert (log.due([a, b]), log.count) == ([], 3)
+    assert (list(log.due([a, b])), log.count) == ([], 3)
 
 
 def test_a_copy_that_is_written_later_has_no_more_than_it_had(record, log):
@@ -108,7 +108,7 @@ def test_a_write_whose_end_nobody_knows_is_a_part_of_the_next(record, log):
     first = log.due(log.with_sent([a]))
     details = log.with_sent([b])
     assert {one.name for one in details} == {"a", "b"}
-    assert log.due(details)[0] == first[0]
+    assert next(iter(log.due(details))) == next(iter(first))
     log.refused()
     assert log.with_sent([b]) == [b]
 

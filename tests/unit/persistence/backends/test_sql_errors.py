@@ -35,8 +35,8 @@ class WithCode(Exception):
         ("54000", Meaning.DATA),
         ("23505", Meaning.CLASH),
         ("23503", Meaning.CLASH),
-        ("42P01", Meaning.NO_TABLE),
-        ("42703", Meaning.FINAL),
+        ("42P01", Meaning.MISSING),
+        ("42703", Meaning.MISSING),
         ("0A000", Meaning.FINAL),
         ("40001", Meaning.CONFLICT),
         ("40P01", Meaning.CONFLICT),
@@ -68,8 +68,8 @@ def test_a_layout_that_has_changed_under_a_prepared_statement_is_no_fault_of_the
         (4025, Meaning.DATA),
         (1062, Meaning.CLASH),
         (1452, Meaning.CLASH),
-        (1146, Meaning.NO_TABLE),
-        (1054, Meaning.FINAL),
+        (1146, Meaning.MISSING),
+        (1054, Meaning.MISSING),
         (1213, Meaning.CONFLICT),
         (1205, Meaning.CONFLICT),
         (2013, Meaning.LOST),
@@ -97,8 +97,9 @@ def test_the_codes_of_sqlite_tell():
             ("INSERT INTO t VALUES (2, ?)", ("x" * 10,), Meaning.DATA),
             ("INSERT INTO t VALUES (2, ?)", ("x" * 10_000,), Meaning.DATA),
             ("INSERT INTO t VALUES (2, ?)", (object(),), Meaning.DATA),
-            ("SELECT * FROM u", (), Meaning.NO_TABLE),
-            ("SELECT c FROM t", (), Meaning.FINAL),
+            ("SELECT * FROM u", (), Meaning.MISSING),
+            ("SELECT c FROM t", (), Meaning.MISSING),
+            ("SELECT FROM", (), Meaning.FINAL),
         ):
             with pytest.raises(sqlite3.Error) as raised:
                 connection.execute(statement, given)
