@@ -50,9 +50,9 @@ class Entry(NamedTuple):
     failure: str | None
 
 
-#: a transition that has no number yet: its serial number, and the fields of an `Entry`, but for the number and attempt,
-#: with times in microseconds
-_Move: TypeAlias = tuple[int, int, str | None, str | None, str, int | None, str | None, str | None]
+#: a transition that has no number yet: its serial number, the fields of an `Entry` but for its own, with times in
+#: microseconds, and the entry as JSON text. The last one is empty where no store gets it, or the attempt is unknown
+_Move: TypeAlias = tuple[int, int, str | None, int, str | None, str, int | None, str | None, str | None, str]
 _SECOND = 1_000_000  # microseconds
 
 
@@ -61,34 +61,23 @@ class Due:
 
     :param first: the number of the first one
     :param moves: the transitions that they tell of
-    :param before: atom -> how often its execute was called before these
+    :param seen: how many of the transitions that were noted were looked at
+    :param left: which of these are left for a later write
     """
 
-    __slots__ = ("_before", "attempts", "first", "left", "moves", "seen")
+    __slots__ = ("first", "left", "moves", "seen")
 
-    def __init__(self, first: int, moves: list[_Move], before: dict[str | None, int]) -> None:
+    def __init__(self, first: int, moves: list[_Move], seen: int, left: list[_Move]) -> None:
         self.first = first
         self.moves = moves
-        self._before = before
-        #: atom -> its attempt from then on, once the entries or their documents were made
-        self.attempts: dict[str | None, int] | None = None
-        #: how many of the transitions that were noted were looked at, and which of these are left for a later write
-        self.seen = len(moves)
-        self.left: list[_Move] = []
+        self.seen = seen
+        self.left = left
 
     def __iter__(self) -> Iterator[Entry]:
-        attempts = self.attempts = {}
         for number, move in enumerate(self.moves, self.first):
-            _, at, atom, old, new, began, worker, failure = move
+            _, at, atom, attempt, old, new, began, worker, failure, _ = move
             since = None if began is None else began / _SECOND
-            attempt = _attempt(atom, new, attempts, self._before)
             yield Entry(number, at / _SECOND, atom, attempt, old, new, since, worker, failure)
-
-    def chunks(self) -> list[tuple[int, str]]:
-        """Return documents, each with the number of its first entry."""
-        attempts = self.attempts = {}
-        texts = [_document(one, _attempt(one[2], one[4], attempts, self._before)) for one in self.moves]
-        return _chunked(self.first, texts)
 
 
 class Log:
@@ -116,11 +105,12 @@ class Log:
         self._serials = itertools.count(1)
         #: how many entries come before those moves; None until it was looked up
         self.count: int | None = None if flow_detail.revision else 0
+        self._to_text = self.count == 0 and not in_memory
         #: how many bytes of records and entries have gone to the store since this log was made
         self.bytes_written = 0
         #: entries before those moves, where the run lives in memory
         self._before: list[Entry] = []
-        #: atom -> how often its execute was called, in the entries before those moves
+        #: atom -> how often its execute was called, in those moves and, unless `count` is None, in the entries before
         self._attempts: dict[str | None, int] = {}
         #: what `due` gave last
         self._due: Due | None = None
@@ -153,29 +143,35 @@ class Log:
     def move_flow(self, state: str) -> None:
         """Change the state of the flow, and note that."""
         flow = self._flow_detail
-        move = (next(self._serials), round(self.time() * _SECOND), None, flow.state, state, None, None, None)
+        at, old = round(self.time() * _SECOND), flow.state
+        text = _document(at, None, 0, old, state, None, None, None) if self._to_text else ""
+        move = (next(self._serials), at, None, 0, old, state, None, None, None, text)
         _together((self._add_move, move), (setattr, flow, "state", state))
 
     def move_atom(self, detail: AtomDetail, state: str) -> None:
         """Change the state of an atom, and note that."""
-        old = _get_state(detail)
-        if self._ahead is not None and self._ahead == (detail.name, state):
+        old, name = _get_state(detail), detail.name
+        if self._ahead is not None and self._ahead == (name, state):
             _together((setattr, self, "_ahead", None), (_put_state, detail, state))
             return
-        began = worker = failure = None
+        attempt, began, worker, failure, text = self._attempts.get(name, 0), None, None, None, ""
         if state in _CALLED:
-            self._calls.pop(detail.name, None)
+            self._calls.pop(name, None)
+            if state == _RUNNING:
+                attempt += 1
         elif state == old:
             _put_state(detail, state)
             return
         elif old in _CALLED:
-            began, worker = self._calls.get(detail.name, _UNKNOWN)
+            began, worker = self._calls.get(name, _UNKNOWN)
         if state in _FAILED:
             failure = _failure_in(detail, state)
         at = round(self.time() * _SECOND)
-        move = (next(self._serials), at, detail.name, old, state, began, worker, failure)
-        # As `_together` does: most of the cost of a history is here.
-        any(_starmap(_call, ((self._add_move, move), (_put_state, detail, state))))
+        if self._to_text:
+            text = _document(at, name, attempt, old, state, began, worker, failure)
+        move = (next(self._serials), at, name, attempt, old, state, began, worker, failure, text)
+        attempted = (self._attempts.__setitem__, name, attempt)
+        any(_starmap(_call, ((self._add_move, move), attempted, (_put_state, detail, state))))  # as `_together` does
 
     def note_call(self, atom: str, worker: str, began: float | None = None) -> None:
         """Note when and where the call of an atom began that is about to end.
@@ -194,7 +190,7 @@ class Log:
     def entries(self) -> list[Entry]:
         """Return the entries of a run in memory, or those that a store does not have yet."""
         if not self.in_memory:
-            return list(Due((self.count or 0) + 1, self._moves.copy(), self._attempts))
+            return list(Due((self.count or 0) + 1, self._moves.copy(), 0, []))
         self.settle()
         return list(self._before)
 
@@ -204,7 +200,7 @@ class Log:
             with self._settling:
                 moves = self._moves.copy()
                 if moves:
-                    self._note_written(Due((self.count or 0) + 1, moves, self._attempts))
+                    self._note_written(Due((self.count or 0) + 1, moves, len(moves), []))
 
     def follow(self, into: list[Entry]) -> None:
         """Add the entries to a list as they come into the store; those of a run in memory when it is settled."""
@@ -217,10 +213,27 @@ class Log:
     def go_on_from(self, before: Iterable[Entry]) -> None:
         """Take over what was recorded before this log was made."""
         entries = list(before)
-        self._attempts = {entry.atom: entry.attempt for entry in entries}
         if self.in_memory:
             self._before[:] = entries
-        self.count = len(entries)
+        moves, attempts = self._following(entries)
+        self._moves[:] = moves
+        self._attempts = attempts
+        self.count, self._to_text = len(entries), not self.in_memory
+
+    def entries_after(self, before: list[Entry]) -> list[Entry]:
+        """Return the entries that a store does not have yet, where it has others of which this log does not know."""
+        return list(Due(len(before) + 1, self._following(before)[0], 0, []))
+
+    def _following(self, entries: list[Entry]) -> tuple[list[_Move], dict[str | None, int]]:
+        """Return the transitions that were noted as they follow entries, and the attempts of atoms then."""
+        attempts = {entry.atom: entry.attempt for entry in entries}
+        moves = []
+        for serial, at, atom, _, old, new, began, worker, failure, _ in self._moves:
+            attempt = 0 if atom is None else attempts.get(atom, 0) + (new == _RUNNING)
+            attempts[atom] = attempt
+            text = "" if self.in_memory else _document(at, atom, attempt, old, new, began, worker, failure)
+            moves.append((serial, at, atom, attempt, old, new, began, worker, failure, text))
+        return moves, attempts
 
     def with_sent(self, details: list[AtomDetail]) -> list[AtomDetail]:
         """Return the details of a write, with those of the one before if that may have come to the store."""
@@ -245,12 +258,13 @@ class Log:
             these = set(map(id, taken))
             moves, left = taken, [one for one in moves if id(one) not in these]
         if ahead is not None:
-            began, worker = self._calls.get(ahead.name, _UNKNOWN)
+            name, state, at = ahead.name, str(ahead.state), round(self.time() * _SECOND)
+            began, worker = self._calls.get(name, _UNKNOWN)
             old: str | None = self._flow_detail.find(ahead.uuid).state
-            at = round(self.time() * _SECOND)
-            moves.append((self.last + 1, at, ahead.name, old, str(ahead.state), began, worker, None))
-        self._due = due = Due((self.count or 0) + 1, moves, self._attempts)
-        due.seen, due.left = seen, left
+            attempt = self._attempts.get(name, 0)
+            text = _document(at, name, attempt, old, state, began, worker, None)
+            moves.append((self.last + 1, at, name, attempt, old, state, began, worker, None, text))
+        self._due = due = Due((self.count or 0) + 1, moves, seen, left)
         return due
 
     def wrote(self, *, copies: bool, ahead: AtomDetail | None = None) -> None:
@@ -261,31 +275,28 @@ class Log:
         """
         due = self._due
         if due is not None:
-            if ahead is None:
-                self._note_written(due)
-            else:
-                self._note_written(due, (setattr, self, "_ahead", (ahead.name, str(ahead.state))))
+            self._note_written(due, () if ahead is None else (setattr, self, "_ahead", (ahead.name, str(ahead.state))))
         if not copies:
             self._sent = []
 
-    def _note_written(self, due: Due, *more: tuple[Any, ...]) -> None:
+    def _note_written(self, due: Due, further: tuple[Any, ...] = ()) -> None:
         """Note that entries are on record.
 
-        :param more: further functions of C to be called with that, each with its arguments
+        :param further: a function of C that is called with that, and its arguments
         """
-        entries = list(due) if self.in_memory or self._followers or due.attempts is None else []
         steps: Any = (
-            (self._attempts.update, due.attempts),
             (setattr, self, "count", due.first - 1 + len(due.moves)),
             (self._moves.__setitem__, slice(0, due.seen), due.left),
             (setattr, self, "_due", None),
-            *more,
         )
+        if further:
+            steps += (further,)
         if self.in_memory:
-            steps += ((self._before.extend, entries),)
+            steps += ((self._before.extend, list(due)),)
         if self._followers:
+            entries = list(due)
             steps += tuple((one.extend, entries) for one in self._followers)
-        any(_starmap(_call, steps))
+        any(_starmap(_call, steps))  # as `_together` does
 
     def refused(self) -> None:
         """Note that the store has taken nothing of the last write."""
@@ -299,7 +310,8 @@ def _together(*steps: tuple[Any, ...]) -> None:
 
 # Looked up once, as each step of a run needs them several times.
 _starmap, _call = itertools.starmap, operator.call
-_NAME, _ATOM = operator.attrgetter("name"), operator.itemgetter(2)  # of a detail, and of a transition
+# Of a detail, and of a transition.
+_NAME, _ATOM, _TEXT = operator.attrgetter("name"), operator.itemgetter(2), operator.itemgetter(-1)
 _UNKNOWN = (None, None)
 _state: Any = vars(AtomDetail)["state"]
 _get_state, _put_state = _state.__get__, _state.__set__
@@ -333,58 +345,50 @@ def _failure_in(detail: AtomDetail, state: str) -> str | None:
 
 # -- documents -------------------------------------------------------------------------------------
 
-_text = json.encoder.encode_basestring_ascii
+_quoted = json.encoder.encode_basestring_ascii
 
 
 def chunks(entries: Iterable[Entry]) -> list[tuple[int, str]]:
     """Return documents of entries, each with the number of its first."""
     if type(entries) is Due:
-        return entries.chunks() if entries.moves else []
-    known = list(entries)
-    return _chunked(known[0].number, [_document(*_move_of(entry)) for entry in known]) if known else []
-
-
-def document(entries: Iterable[Entry]) -> str:
-    """Return consecutive entries as JSON text, without their numbers."""
-    return f"[{','.join(_document(*_move_of(entry)) for entry in entries)}]"
-
-
-def _chunked(first: int, texts: list[str]) -> list[tuple[int, str]]:
+        first, texts = entries.first, list(map(_TEXT, entries.moves))
+    else:
+        known = list(entries)
+        first, texts = known[0].number if known else 0, list(map(_text_of, known))
     if len(texts) <= CHUNK:
         return [(first, f"[{','.join(texts)}]")] if texts else []
     return [(first + n, f"[{','.join(texts[n : n + CHUNK])}]") for n in range(0, len(texts), CHUNK)]
 
 
-def _document(move: _Move, attempt: int) -> str:
-    _, at, atom, old, new, began, worker, failure = move  # a general encoder takes four times as long
-    of_atom = "null" if atom is None else _text(atom)
+def document(entries: Iterable[Entry]) -> str:
+    """Return consecutive entries as JSON text, without their numbers."""
+    return f"[{','.join(map(_text_of, entries))}]"
+
+
+def _text_of(entry: Entry) -> str:
+    _, at, atom, attempt, old, new, began, worker, failure = entry
+    since = None if began is None else round(began * _SECOND)
+    return _document(round(at * _SECOND), atom, attempt, old, new, since, worker, failure)
+
+
+def _document(
+    at: int,
+    atom: str | None,
+    attempt: int,
+    old: str | None,
+    new: str,
+    began: int | None,
+    worker: str | None,
+    failure: str | None,
+) -> str:
+    """Return the fields of an entry as JSON text: a general encoder takes four times as long."""
+    of_atom = "null" if atom is None else _quoted(atom)
     before = "null" if old is None else f'"{old}"'
     if began is None and worker is None and failure is None:
         return f'[{at},{of_atom},{attempt},{before},"{new}"]'
-    last = "null" if failure is None else _text(failure)
-    where = "null" if worker is None else _text(worker)
+    last = "null" if failure is None else _quoted(failure)
+    where = "null" if worker is None else _quoted(worker)
     return f'[{at},{of_atom},{attempt},{before},"{new}",{"null" if began is None else began},{where},{last}]'
-
-
-def _attempt(atom: str | None, new: str, attempts: dict[str | None, int], before: dict[str | None, int]) -> int:
-    """Return the attempt of a transition, and put it into `attempts`.
-
-    :param attempts: those of the transitions that come before it in the same write
-    :param before: those of the writes before
-    """
-    if atom is None:
-        return 0
-    attempt = attempts[atom] if atom in attempts else before.get(atom, 0)
-    if new == _RUNNING:
-        attempt += 1
-    attempts[atom] = attempt
-    return attempt
-
-
-def _move_of(entry: Entry) -> tuple[_Move, int]:
-    number, at, atom, attempt, old, new, began, worker, failure = entry
-    since = None if began is None else round(began * _SECOND)
-    return (number, round(at * _SECOND), atom, old, new, since, worker, failure), attempt
 
 
 def read(number: int, text: str) -> list[Entry]:

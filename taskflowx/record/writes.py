@@ -144,7 +144,7 @@ class Writes:
             if log is None:
                 return stored
             if log.count is None:
-                log.go_on_from(stored)
+                return [*stored, *log.entries_after(stored)]
             return [*stored[: log.count], *log.entries()]
 
     def save(self, *details: models.AtomDetail) -> None:

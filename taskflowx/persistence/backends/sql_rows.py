@@ -155,8 +155,10 @@ class Rows:
             stuck and self._text(detail, "revert_failure", codec.failure_data(stuck)),
         )
 
-    def of_simple(self, details: Sequence[models.AtomDetail]) -> list[tuple[Any, ...]] | None:
-        """Return the parameters of `update_simple` for tasks; None where one has more to it, or the database does.
+    def of_simple(self, details: Sequence[models.AtomDetail]) -> tuple[list[tuple[Any, ...]], int] | None:
+        """Return the parameters of `update_simple` for tasks, and how many bytes their results have.
+
+        None where one has more to it, or the database does.
 
         To update a row takes less than to insert it in vain. There is no None in it, which SQLite's driver looks for
         somebody to adapt: an empty text stands for no result.
@@ -165,7 +167,7 @@ class Rows:
         """
         if self._seal is not None or self._family != "sqlite":
             return None
-        rows = []
+        rows, size = [], 0
         for detail in details:
             version, results = detail.version, detail.results
             if (
@@ -180,10 +182,11 @@ class Rows:
             ):
                 return None
             text = "" if results is None else self._text(detail, "results", results)
+            size += len(text)
             rows.append(
                 (self.now(), version, detail.state, detail.intention, "{}", text, detail.own_uuid or detail.uuid)
             )
-        return rows
+        return rows, size
 
     def of_attempts(self, detail: models.RetryDetail, begin: int, count: int) -> tuple[Any, ...]:
         """Return the row of a range of attempts of a retry.

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from taskflowx.persistence.owners import Owner
 
 MOST_WRITTEN = 1000  # flows whose state is remembered
-_TEXT, _RESULT = operator.itemgetter(1), operator.itemgetter(-2)  # of a numbered document, and of a simple row
+_TEXT = operator.itemgetter(1)  # of a document with its number
 
 
 class _AbsentError(Exception):
@@ -55,28 +55,34 @@ class StepWriter:
         entries: Iterable[Entry],
         deadline: float | None,
     ) -> int:
-        """Write the changes of one step of a run; returns the bytes of its documents, where a history is kept.
+        """Write the changes of one step of a run; returns the bytes of its documents, if there are entries.
 
         :param deadline: that of the transaction
         """
         details = list(atom_details)
         chunks = history.chunks(entries) if entries else []
         try:
-            if (simple := self._rows.of_simple(details)) and not self._histories.holds_any:
-                return self._write(_Step(self, flow_detail, owner, simple, chunks, simple=True), deadline)
+            simple = self._rows.of_simple(details)
+            if simple is not None and simple[0] and not self._histories.holds_any:
+                atoms, size = simple
+                self._write(_Step(self, flow_detail, owner, atoms, chunks, simple=True), deadline)
+                return size + sum(map(len, map(_TEXT, chunks)))
         except _AbsentError:
             pass  # it is new
         retries = self._histories.in_step(flow_detail, details)
         parts = self._parts(flow_detail, retries, owner, deadline) if retries else []
         atoms = sql_histories.rows(self._rows, flow_detail, details, parts)
         try:
-            written = self._write(_Step(self, flow_detail, owner, atoms, chunks, parts), deadline)
+            self._write(_Step(self, flow_detail, owner, atoms, chunks, parts), deadline)
         except sql_histories.StaleError as stale:  # a writer outside of runs has put all attempts into the row
             self._histories.forget(*stale.args)
             return self.save(flow_detail, details, owner, entries, deadline)
         for part in parts:
             self._histories.wrote(part)
-        return written
+        if not chunks:
+            return 0
+        size = sum(map(len, map(_TEXT, chunks)))
+        return size + sum(sum(map(len, filter(None, row[sql.FIRST_DOCUMENT :]))) for row in atoms)
 
     def _parts(
         self, flow: FlowDetail, retries: list[RetryDetail], owner: Owner | None, deadline: float | None
@@ -94,8 +100,8 @@ class StepWriter:
             return []
         return histories.parts(self._rows, flow, retries, versioned=owner is not None, fits=self._backend.fits)
 
-    def _write(self, step: _Step, deadline: float | None) -> int:
-        """Write a step; returns as `save` does.
+    def _write(self, step: _Step, deadline: float | None) -> None:
+        """Write a step.
 
         :raises StaleError: when attempts are missing that must be stored
         :raises _AbsentError: when a row is missing that is to be updated
@@ -121,7 +127,6 @@ class StepWriter:
         written[uuid] = now_written
         if step.tail is not None:
             self._backend.tails[uuid] = detail.revision, step.tail
-        return step.size() if step.chunks else 0
 
     def _write_again(
         self, step: _Step, failure: exceptions.StorageFailure, failed: str, deadline: float | None
@@ -202,13 +207,6 @@ class _Step:
                 if at_rest or len(then) > sql_tails.MOST:
                     self._then = ""
                     self._rows.append((self.detail.uuid, number, text))
-
-    def size(self) -> int:
-        """Return how many bytes its documents have."""
-        size = sum(map(len, map(_TEXT, self.chunks)))
-        if self.simple:
-            return size + sum(map(len, map(_RESULT, self.atoms)))
-        return size + sum(sum(map(len, filter(None, row[sql.FIRST_DOCUMENT :]))) for row in self.atoms)
 
     def write(self, tx: StoreTransaction) -> Claim | None:
         """Write the step, and increment the version of its run; returns the new claim."""
