@@ -142,7 +142,7 @@ class OpenTelemetryListener(base.UniformListener):
         self._log.follow(self._entries)
         past = self._engine.history()
         self._seen = 0
-        for entry in past[: self._log.count or 0]:
+        for entry in past[: len(past) - self._log.unsaved]:
             self._seen = entry.number
             self._take(entry, sends=False)
         super().register()

@@ -187,6 +187,11 @@ class Log:
         """The serial number of the last transition that was noted."""
         return self._moves[-1][0] if self._moves else 0
 
+    @property
+    def unsaved(self) -> int:
+        """How many transitions were noted that are not in the store; in memory, that nobody has read yet."""
+        return len(self._moves)
+
     def entries(self) -> list[Entry]:
         """Return the entries of a run in memory, or those that a store does not have yet."""
         if not self.in_memory:
