@@ -6,7 +6,6 @@ A step is one commit. It carries the success of the task before, and that this o
 from __future__ import annotations
 
 from collections.abc import Callable
-from threading import get_ident
 from typing import TYPE_CHECKING
 
 from taskflowx import states
@@ -54,7 +53,10 @@ class Steps:
         self._progress = progress
         self._inline = inline
         self._otherwise = otherwise
-        self._thread, self._worker = 0, ""  # where calls are made, as histories name it
+        if run.log is not None:
+            from taskflowx.executors import noted  # who keeps no history does without it
+
+            self._worker = noted.worker
 
     def execute(self, i: int) -> None:
         """Execute an atom whose turn it is."""
@@ -85,11 +87,7 @@ class Steps:
             commits.commit()
         run.got_ready = ()
         if run.log is not None:
-            if self._thread != get_ident():
-                from taskflowx.executors import noted  # only a run with a history needs it
-
-                self._thread, self._worker = get_ident(), noted.worker()
-            run.log.note_call(detail.name, self._worker)
+            run.log.note_call(detail.name, self._worker())
         progress.in_place = i
         self._inline.made = made = call, run.context.copy().run(base.perform, atom, states.EXECUTE, arguments)
         with progress.lock:

@@ -73,6 +73,9 @@ class Due:
         self.seen = seen
         self.left = left
 
+    def __len__(self) -> int:
+        return len(self.moves)
+
     def __iter__(self) -> Iterator[Entry]:
         for number, move in enumerate(self.moves, self.first):
             _, at, atom, attempt, old, new, began, worker, failure, _ = move

@@ -104,8 +104,9 @@ class SQLAlchemyBackend(base.Backend):
         self._column_limit: int | None = None
         self.rows = sql_rows.Rows(self.family, self.seal)
         self.histories = sql_histories.Histories()
-        #: uuid of a flow -> the version of its claim, and the tail of its history, as a run last wrote them
-        self.tails: dict[str, tuple[int, str]] = {}
+        #: uuid of a flow -> the version of its claim, the number of the last document of its history, and the tail of
+        #: that, as a run last wrote them
+        self.tails: dict[str, tuple[int, int, str]] = {}
         self.reader = Reader(self.family, self.histories, self.value_of)
         self.statements = sql.statements(self.family)
         #: uuid of a flow -> its state and metadata as a run last wrote them; they change seldom

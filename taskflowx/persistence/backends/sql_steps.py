@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from taskflowx.persistence.owners import Owner
 
 MOST_WRITTEN = 1000  # flows whose state is remembered
+_UNKNOWN = (-1, 0, "")  # the tail of a run that this process has not written
 _TEXT = operator.itemgetter(1)  # of a document with its number
 
 
@@ -44,6 +45,7 @@ class StepWriter:
     def __init__(self, backend: SQLAlchemyBackend, transactions: Any) -> None:
         self._backend = backend
         self._rows, self._reader, self._histories = backend.rows, backend.reader, backend.histories
+        self._may_try = transactions is backend.transactions
         self.transactions = transactions
         self.statements = backend.statements
 
@@ -60,15 +62,16 @@ class StepWriter:
         :param deadline: that of the transaction
         """
         details = list(atom_details)
-        chunks = history.chunks(entries) if entries else []
-        try:
+        chunks = [] if entries == () else history.chunks(entries)
+        # The first write of a run often adds rows. In a transaction that goes on after it, nothing may be tried.
+        if self._may_try and owner is not None and owner.held and not self._histories.holds_any:
             simple = self._rows.of_simple(details)
-            if simple is not None and simple[0] and not self._histories.holds_any:
-                atoms, size = simple
-                self._write(_Step(self, flow_detail, owner, atoms, chunks, simple=True), deadline)
-                return size + sum(map(len, map(_TEXT, chunks)))
-        except _AbsentError:
-            pass  # it is new
+            try:
+                if simple is not None and simple[0]:
+                    self._write(_Step(self, flow_detail, owner, simple[0], chunks, simple=True), deadline)
+                    return simple[1] + sum(map(len, map(_TEXT, chunks))) if chunks else 0
+            except _AbsentError:
+                pass  # it is new
         retries = self._histories.in_step(flow_detail, details)
         parts = self._parts(flow_detail, retries, owner, deadline) if retries else []
         atoms = sql_histories.rows(self._rows, flow_detail, details, parts)
@@ -112,8 +115,13 @@ class StepWriter:
         is_written = written.pop(uuid, None) == now_written and bool(step.atoms) and self._backend.checks_parents
         if not is_written:
             step.flow = (self._rows.now(), *now_written, uuid)
-        known = self._backend.tails.pop(uuid, None)
-        step.go_on_from(known[1] if known is not None and known[0] == detail.revision else None)
+        version, last, tail = self._backend.tails.pop(uuid, _UNKNOWN)
+        if step.chunks:
+            # One that is repeated, as an interrupt has come after it, has the number of the last one.
+            is_next, last = step.chunks[0][0] > last, step.chunks[-1][0]
+            step.go_on_from(tail if version == detail.revision and is_next else None)
+        elif version == detail.revision:
+            step.go_on_from(tail)
         failed = f"Failed saving flow details with uuid '{uuid}'"
         try:
             claim = transactions.run(failed, step.write, deadline=deadline, step=is_written)
@@ -126,7 +134,7 @@ class StepWriter:
             self._backend.tails.clear()
         written[uuid] = now_written
         if step.tail is not None:
-            self._backend.tails[uuid] = detail.revision, step.tail
+            self._backend.tails[uuid] = detail.revision, last, step.tail
 
     def _write_again(
         self, step: _Step, failure: exceptions.StorageFailure, failed: str, deadline: float | None

@@ -5,7 +5,7 @@ two more pages; so it is added once in several steps, and when the run comes to 
 
 What must stay true: a tail follows the entries in the table without a gap. A row of the table has the entries of whole
 writes, so one that is repeated finds its own row. The cache of what was last written is valid for one version of the
-claim; a step that does not find it puts the stored tail into the table first.
+claim, and for documents with higher numbers; a step that does not find it puts the stored tail into the table first.
 """
 
 from __future__ import annotations

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import sqlite3
+import sys
+import threading
 
 import pytest
 
@@ -170,6 +173,73 @@ def test_a_step_that_is_repeated_replaces_its_entries_in_the_tail(file):
         assert tails(backend)[0].startswith("6:")
         found = [(one.number, one.atom) for one in connection.get_history("f")]
     assert found == list(enumerate("abxcde", 1))
+
+
+class Interrupt:
+    """Raises KeyboardInterrupt at the N-th line that is run in some files."""
+
+    FILES = ("engines/steps.py", "persistence/history.py", "persistence/journal.py", "backends/sql_steps.py")
+
+    def __init__(self, number):
+        self.left = number
+
+    def __call__(self, frame, event, _):
+        if event == "call":
+            return self if frame.f_code.co_filename.endswith(self.FILES) else None
+        if event == "line":
+            self.left -= 1
+            if self.left == 0:
+                raise KeyboardInterrupt
+        return self
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_an_interrupt_at_any_line_of_a_step_loses_and_repeats_nothing(tmp_path, part):
+    """Also between a commit and the note that it was made, when the next write has the same entries again."""
+    number, wrong = part + 1, []
+    with backends.backend(f"sqlite:///{tmp_path}/runs.db") as backend:
+        while True:
+            calls = []
+            does = [functools.partial(calls.append, n) for n in range(4)]
+            flow = linear_flow.Flow("f").add(*(Step(f"t{n}", does[n]) for n in range(4)))
+            engine = engines.load(flow, backend=backend, history=True)
+            engine.compile()
+            engine.prepare()
+            interrupt, kept_trace = Interrupt(number), sys.gettrace()
+            sys.settrace(interrupt)
+            try:
+                with contextlib.suppress(KeyboardInterrupt):
+                    engine.run()
+            finally:
+                sys.settrace(kept_trace)
+            engine.run()
+            uuid = engine.storage.flow_uuid
+            found = histories.complaints(kept(backend, uuid), record_of(backend, uuid))
+            if found or sorted(set(calls)) != [0, 1, 2, 3]:
+                wrong.append((number, found, calls))
+            if interrupt.left > 0:
+                break
+            number += 12
+    assert number > 100
+    assert wrong == []
+
+
+def test_a_history_names_the_thread_of_each_call(file):
+    """Also where threads follow each other whose ids are used again."""
+    names = []
+    flow = linear_flow.Flow("f").add(
+        *(Step(f"t{n}", lambda: names.append(threading.current_thread().name)) for n in range(6))
+    )
+    with backends.backend(f"sqlite:///{file}") as backend:
+        engine = engines.load(flow, backend=backend, history=True)
+        steps, ended = engine.run_iter(), []
+        while not ended:
+            thread = threading.Thread(target=lambda: ended.extend([True] if next(steps, None) is None else []))
+            thread.start()
+            thread.join()
+        told = [entry.worker for entry in engine.history() if entry.atom and entry.new == states.SUCCESS]
+    assert told == names
+    assert len(set(told)) > 1
 
 
 def test_a_long_document_goes_into_the_table_at_once(backend):
