@@ -71,12 +71,8 @@ class Histories:
     def __init__(self) -> None:
         #: whether the database has the table; None if unknown
         self.usable: bool | None = None
-        self._known: dict[str, _Written] = {}  # by uuid of the retry
-
-    @property
-    def holds_any(self) -> bool:
-        """Whether a retry has, or may have, attempts in the table, as far as is known."""
-        return bool(self._known)
+        #: the retries that have, or may have, attempts in the table, by uuid
+        self.known: dict[str, _Written] = {}
 
     def in_step(self, flow: models.FlowDetail, details: list[models.AtomDetail]) -> list[models.RetryDetail]:
         """Return the retries among the changed details of a step that have, or may have, attempts in the table.
@@ -87,13 +83,13 @@ class Histories:
         for detail in details:
             if isinstance(detail, models.RetryDetail) and self.concerns(detail):
                 found.append(detail)  # noqa: PERF401 - most steps have none, and a comprehension is a call
-        if self._known and flow.state in states.AT_REST:
+        if self.known and flow.state in states.AT_REST:
             found += [detail for detail in flow if self.concerns(detail) and detail not in details]
         return found
 
     def concerns(self, detail: models.AtomDetail) -> bool:
         """Tell whether a retry has, or may have, attempts in the table."""
-        return isinstance(detail, models.RetryDetail) and (len(detail.results) > MOST or detail.uuid in self._known)
+        return isinstance(detail, models.RetryDetail) and (len(detail.results) > MOST or detail.uuid in self.known)
 
     def parts(
         self,
@@ -114,7 +110,7 @@ class Histories:
             attempts, past, chunks = detail.results, 0, []
             appends = versioned and (flow.state not in states.AT_REST or not fits(rows.of_atom(detail, flow.uuid)))
             if appends:
-                past, last = self._known.get(detail.uuid, (0, None))
+                past, last = self.known.get(detail.uuid, (0, None))
                 if past and (len(attempts) <= past or attempts[past - 1] is not last):
                     past = 0
             kept = past
@@ -133,17 +129,17 @@ class Histories:
 
     def has_read(self, detail: models.AtomDetail, past: int) -> None:
         """Record what was read, if it is new."""
-        if past and detail.uuid not in self._known:
+        if past and detail.uuid not in self.known:
             self._note(detail.uuid, _Written(past, detail.results[past - 1]))
 
     def forget(self, uuid: str) -> None:
         """Forget a retry: all of it is written again."""
-        self._known.pop(uuid, None)
+        self.known.pop(uuid, None)
 
     def _note(self, uuid: str, written: _Written) -> None:
-        while len(self._known) >= _MOST_KNOWN:
-            self._known.pop(next(iter(self._known)), None)
-        self._known[uuid] = written
+        while len(self.known) >= _MOST_KNOWN:
+            self.known.pop(next(iter(self.known)), None)
+        self.known[uuid] = written
 
 
 def rows(

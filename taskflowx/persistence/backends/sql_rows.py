@@ -167,7 +167,7 @@ class Rows:
         """
         if self._seal is not None or self._family != "sqlite":
             return None
-        rows, size = [], 0
+        rows, size, now = [], 0, self.now()  # one time, as no row is added by which it is ordered
         for detail in details:
             version, results = detail.version, detail.results
             if (
@@ -181,11 +181,13 @@ class Rows:
                 or len(version) > _LONGEST["version"]
             ):
                 return None
-            text = "" if results is None else self._text(detail, "results", results)
+            try:
+                text = "" if results is None else codec.dumps(results, "results")
+            except exceptions.StorageFailure:
+                self._text(detail, "results", results)  # raises again, and names the detail
+                raise
             size += len(text)
-            rows.append(
-                (self.now(), version, detail.state, detail.intention, "{}", text, detail.own_uuid or detail.uuid)
-            )
+            rows.append((now, version, detail.state, detail.intention, "{}", text, detail.own_uuid or detail.uuid))
         return rows, size
 
     def of_attempts(self, detail: models.RetryDetail, begin: int, count: int) -> tuple[Any, ...]:

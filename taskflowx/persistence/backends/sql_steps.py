@@ -64,7 +64,7 @@ class StepWriter:
         details = list(atom_details)
         chunks = [] if entries == () else history.chunks(entries)
         # The first write of a run often adds rows. In a transaction that goes on after it, nothing may be tried.
-        if self._may_try and owner is not None and owner.held and not self._histories.holds_any:
+        if self._may_try and owner is not None and owner.held and not self._histories.known:
             simple = self._rows.of_simple(details)
             try:
                 if simple is not None and simple[0]:
