@@ -193,7 +193,7 @@ class _Step:
         self.flow: tuple[Any, ...] = ()
         #: the tail of the history once `write` has been committed; None when it is unknown
         self.tail: str | None = None
-        #: the tail by this step where the one before is known, and the rows of the table of entries that come of it
+        #: the tail by this step where the one before is known, and the rows that it adds to the table of entries
         self._then: str | None = None
         self._rows: list[tuple[Any, ...]] = []
 
