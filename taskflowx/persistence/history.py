@@ -174,7 +174,8 @@ class Log:
             text = _document(at, name, attempt, old, state, began, worker, failure)
         move = (next(self._serials), at, name, attempt, old, state, began, worker, failure, text)
         attempted = (self._attempts.__setitem__, name, attempt)
-        any(_starmap(_call, ((self._add_move, move), attempted, (_put_state, detail, state))))  # as `_together` does
+        # As `_together` does, without its call: each step of a run comes here twice.
+        any(_starmap(_call, ((self._add_move, move), attempted, (_put_state, detail, state))))
 
     def note_call(self, atom: str, worker: str, began: float | None = None) -> None:
         """Note when and where the call of an atom began that is about to end.
@@ -304,7 +305,7 @@ class Log:
         if self._followers:
             entries = list(due)
             steps += tuple((one.extend, entries) for one in self._followers)
-        any(_starmap(_call, steps))  # as `_together` does
+        _together(*steps)
 
     def refused(self) -> None:
         """Note that the store has taken nothing of the last write."""

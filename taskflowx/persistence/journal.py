@@ -145,7 +145,11 @@ class Journal:
         connection = self._connection or self._backend.get_connection()
         try:
             connection.deadline = ends
-            self._save(connection, details, upto)
+            if log is None:
+                connection.save_changes(self._flow_detail, details, owner)
+                owner.may_hold = False
+            else:
+                self._save_with_history(connection, details, log, upto)
         except exceptions.TaskFlowException as error:  # not an interrupt: the result of the write is known
             owner.may_hold = False
             if log is not None and not (isinstance(error, exceptions.StorageFailure) and error.may_pass):
@@ -158,12 +162,7 @@ class Journal:
         if failpoints.on:
             failpoints.hit("after commit")
 
-    def _save(self, connection: Any, details: list[AtomDetail], upto: int | None) -> None:
-        log = self.log
-        if log is None:
-            connection.save_changes(self._flow_detail, details, self._owner)
-            self._owner.may_hold = False
-            return
+    def _save_with_history(self, connection: Any, details: list[AtomDetail], log: Log, upto: int | None) -> None:
         if log.count is None:
             log.go_on_from(connection.get_history(self._flow_detail.uuid))
         entries = log.due(details, upto)

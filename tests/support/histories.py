@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from taskflowx import states
@@ -17,6 +18,18 @@ INJECTOR = "_TaskFlow_INJECTOR"
 def replayed(entries: Iterable[Entry]) -> dict[str | None, str]:
     """Return the state of each atom, and under None of the flow, to which the entries lead."""
     return {entry.atom: entry.new for entry in entries}
+
+
+def kept(backend: Any, uuid: str, **part: Any) -> list[Entry]:
+    """Return the history of a run in a store, or a part of it."""
+    with contextlib.closing(backend.get_connection()) as connection:
+        return list(connection.get_history(uuid, **part))
+
+
+def record(backend: Any, uuid: str) -> Any:
+    """Return the record of a run in a store."""
+    with contextlib.closing(backend.get_connection()) as connection:
+        return connection.get_flow_details(uuid)
 
 
 def complaints(

@@ -225,9 +225,8 @@ def has(family: str, what: str) -> str:
         if column:
             query = f"pg_attribute WHERE attrelid = to_regclass('{table}') AND attname = '{column}'"
     else:
-        query = f"information_schema.tables WHERE table_schema = DATABASE() AND table_name = '{table}'"
-        if column:
-            query = query.replace("tables", "columns", 1) + f" AND column_name = '{column}'"
+        kind, of_column = ("columns", f" AND column_name = '{column}'") if column else ("tables", "")
+        query = f"information_schema.{kind} WHERE table_schema = DATABASE() AND table_name = '{table}'{of_column}"
     return f"SELECT 1 FROM {query}"  # noqa: S608 - names of ours
 
 

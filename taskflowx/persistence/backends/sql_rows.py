@@ -101,12 +101,9 @@ class Rows:
 
         :raises StorageFailure: when its metadata cannot be stored
         """
-        meta = detail.meta
-        if not meta:
-            return detail.state, "{}"
-        text = codec.dumps(meta, codec.what_of(detail, "meta"))
-        if self._seal is None:
-            return detail.state, text
+        if self._seal is None or not detail.meta:
+            return detail.state, self._meta(detail)
+        text = codec.dumps(detail.meta, codec.what_of(detail, "meta"))
         if text != self._sealed[0]:
             self._sealed = text, self._seal.close(text)
         return detail.state, self._sealed[1]
@@ -181,11 +178,7 @@ class Rows:
                 or len(version) > _LONGEST["version"]
             ):
                 return None
-            try:
-                text = "" if results is None else codec.dumps(results, "results")
-            except exceptions.StorageFailure:
-                self._text(detail, "results", results)  # raises again, and names the detail
-                raise
+            text = "" if results is None else self._text(detail, "results", results)
             size += len(text)
             rows.append((now, version, detail.state, detail.intention, "{}", text, detail.own_uuid or detail.uuid))
         return rows, size

@@ -46,8 +46,8 @@ class StepWriter:
         self._backend = backend
         self._rows, self._reader, self._histories = backend.rows, backend.reader, backend.histories
         self._may_try = transactions is backend.transactions
-        self.transactions = transactions
-        self.statements = backend.statements
+        self._transactions = transactions
+        self._sql = backend.statements
 
     def save(
         self,
@@ -68,7 +68,7 @@ class StepWriter:
             simple = self._rows.of_simple(details)
             try:
                 if simple is not None and simple[0]:
-                    self._write(_Step(self, flow_detail, owner, simple[0], chunks, simple=True), deadline)
+                    self._write(_Step(self._sql, flow_detail, owner, simple[0], chunks, simple=True), deadline)
                     return simple[1] + sum(map(len, map(_TEXT, chunks))) if chunks else 0
             except _AbsentError:
                 pass  # it is new
@@ -76,7 +76,7 @@ class StepWriter:
         parts = self._parts(flow_detail, retries, owner, deadline) if retries else []
         atoms = sql_histories.rows(self._rows, flow_detail, details, parts)
         try:
-            self._write(_Step(self, flow_detail, owner, atoms, chunks, parts), deadline)
+            self._write(_Step(self._sql, flow_detail, owner, atoms, chunks, parts), deadline)
         except sql_histories.StaleError as stale:  # a writer outside of runs has put all attempts into the row
             self._histories.forget(*stale.args)
             return self.save(flow_detail, details, owner, entries, deadline)
@@ -98,7 +98,7 @@ class StepWriter:
             def look(tx: StoreTransaction) -> bool:
                 return self._reader.has(tx, sql.ATTEMPTS.name)
 
-            histories.usable = self.transactions.run(failed, look, writes=False, deadline=deadline)
+            histories.usable = self._transactions.run(failed, look, writes=False, deadline=deadline)
         if not histories.usable:
             return []
         return histories.parts(self._rows, flow, retries, versioned=owner is not None, fits=self._backend.fits)
@@ -109,7 +109,7 @@ class StepWriter:
         :raises StaleError: when attempts are missing that must be stored
         :raises _AbsentError: when a row is missing that is to be updated
         """
-        detail, owner, transactions = step.detail, step.owner, self.transactions
+        detail, owner, transactions = step.detail, step.owner, self._transactions
         uuid = detail.uuid
         written, now_written = self._backend.written, self._rows.of_changes(detail)
         is_written = written.pop(uuid, None) == now_written and bool(step.atoms) and self._backend.checks_parents
@@ -140,7 +140,7 @@ class StepWriter:
         self, step: _Step, failure: exceptions.StorageFailure, failed: str, deadline: float | None
     ) -> Claim | None:
         """Write a step again if another process may have been the first to write its run; else raise the failure."""
-        transactions, owner = self.transactions, step.owner
+        transactions, owner = self._transactions, step.owner
         try:
             if owner is None or not transactions.is_conflict(failure):
                 raise failure
@@ -160,7 +160,7 @@ class StepWriter:
 class _Step:
     """One step of a run, as it is written; if its transaction is run again, `write` is called again.
 
-    :param writer: writes it
+    :param statements: those of the database
     :param detail: the record of the run
     :param owner: who writes it; None for somebody outside of runs
     :param atoms: rows of atoms
@@ -173,7 +173,7 @@ class _Step:
 
     def __init__(
         self,
-        writer: StepWriter,
+        statements: sql.Statements,
         detail: FlowDetail,
         owner: Owner | None,
         atoms: list[tuple[Any, ...]],
@@ -182,7 +182,7 @@ class _Step:
         *,
         simple: bool = False,
     ) -> None:
-        self._sql = writer.statements
+        self._sql = statements
         self.detail = detail
         self.owner = owner
         self.atoms = atoms

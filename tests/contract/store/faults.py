@@ -177,8 +177,7 @@ def stored(backend, uuid):
 
 def check_history(backend, record, *, history=False, **_):
     """Check that the history of a run leads to its record, if it was kept."""
-    with contextlib.closing(backend.get_connection()) as connection:
-        entries = list(connection.get_history(record.uuid))
+    entries = histories.kept(backend, record.uuid)
     assert (histories.complaints(entries, record) if history else entries) == []
 
 

@@ -12,6 +12,7 @@ from taskflowx.persistence import backends, base, codec, history, models
 from taskflowx.persistence.path_tree import BLOCK
 from tests.contract.store.stores import STORES
 from tests.support import histories
+from tests.support.histories import kept, record
 
 
 @pytest.fixture(params=STORES, ids=lambda store: store.name)
@@ -42,16 +43,6 @@ class Step(task.Task):
         if self.fails:
             self.fails -= 1
             raise OSError("no")
-
-
-def kept(backend, uuid, **part):
-    with contextlib.closing(backend.get_connection()) as connection:
-        return list(connection.get_history(uuid, **part))
-
-
-def record(backend, uuid):
-    with contextlib.closing(backend.get_connection()) as connection:
-        return connection.get_flow_details(uuid)
 
 
 def repeated():

@@ -16,6 +16,7 @@ from taskflowx.persistence import backends, codec, history, models, owners
 from taskflowx.persistence.backends import sql_tails
 from tests.contract.store.stores import STORES
 from tests.support import histories
+from tests.support.histories import kept, record
 
 SQL = [store for store in STORES if store.name in ("sqlite", "sqlite-memory", "postgresql", "mariadb")]
 STEPS = 60
@@ -50,16 +51,6 @@ def file(tmp_path):
 
 def chain(*last):
     return linear_flow.Flow("chain").add(*(Step(f"t{number}") for number in range(STEPS)), *last)
-
-
-def kept(backend, uuid, **part):
-    with contextlib.closing(backend.get_connection()) as connection:
-        return list(connection.get_history(uuid, **part))
-
-
-def record_of(backend, uuid):
-    with contextlib.closing(backend.get_connection()) as connection:
-        return connection.get_flow_details(uuid)
 
 
 def rows(backend, statement):
@@ -132,11 +123,11 @@ def test_who_takes_a_run_up_puts_its_tail_into_the_table(file, tmp_path):
         (tail,) = tails(backend)
         assert tail
         before = kept(backend, uuid)
-        record = record_of(backend, uuid)
+        stored = record(backend, uuid)
         ran = []
         again = engines.load(
             chain(Step("last", lambda: ran.append(kept(backend, uuid)))),
-            flow_detail=record,
+            flow_detail=stored,
             backend=backend,
             history=True,
         )
@@ -144,7 +135,7 @@ def test_who_takes_a_run_up_puts_its_tail_into_the_table(file, tmp_path):
         entries = kept(backend, uuid)
         assert entries[: len(before)] == before
         assert ran[0][: len(before)] == before
-        assert histories.complaints(entries, record_of(backend, uuid)) == []
+        assert histories.complaints(entries, record(backend, uuid)) == []
         assert documents(backend)[-1][0] <= len(entries)
 
 
@@ -214,7 +205,7 @@ def test_an_interrupt_at_any_line_of_a_step_loses_and_repeats_nothing(tmp_path, 
                 sys.settrace(kept_trace)
             engine.run()
             uuid = engine.storage.flow_uuid
-            found = histories.complaints(kept(backend, uuid), record_of(backend, uuid))
+            found = histories.complaints(kept(backend, uuid), record(backend, uuid))
             if found or sorted(set(calls)) != [0, 1, 2, 3]:
                 wrong.append((number, found, calls))
             if interrupt.left > 0:
@@ -249,7 +240,7 @@ def test_a_long_document_goes_into_the_table_at_once(backend):
     engine = engines.load(flow, backend=backend, history=True)
     engine.run()
     uuid = engine.storage.flow_uuid
-    assert histories.complaints(kept(backend, uuid), record_of(backend, uuid)) == []
+    assert histories.complaints(kept(backend, uuid), record(backend, uuid)) == []
 
 
 @pytest.mark.parametrize("damage", ["", "x", "1", "1:[", "1:{}", "²:[]", ":[]"])

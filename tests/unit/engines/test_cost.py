@@ -148,7 +148,7 @@ def test_calls_an_atom_are_few_and_do_not_grow_with_the_flow(measure, shape, bou
     assert large <= small * 1.03  # the first of the layers, which has no inputs, weighs more in the small one
 
 
-@pytest.mark.parametrize(("history", "bound"), [(False, 38), (True, 55)])
+@pytest.mark.parametrize(("history", "bound"), [(False, 38), (True, 56)])
 def test_calls_of_a_stored_step_are_few_and_do_not_grow_with_the_flow(history, bound, tmp_path):
     def measure(count):
         with backends.backend(f"sqlite:///{tmp_path}/{count}.db") as backend:
