@@ -305,7 +305,7 @@ class Log:
         if self._followers:
             entries = list(due)
             steps += tuple((one.extend, entries) for one in self._followers)
-        _together(*steps)
+        any(_starmap(_call, steps))  # as `move_atom` does
 
     def refused(self) -> None:
         """Note that the store has taken nothing of the last write."""
